@@ -1,0 +1,67 @@
+"""A Triton Python-backend model with a known service time, standing in for a GPU.
+
+A batch of ``b`` items takes ``base_us + per_item_us * b`` microseconds, asleep, so the processor
+stays free and the real scheduler can be studied on a small machine. The share ``exclusive_share``
+of that time is spent under a lock that all instances of the server share, as kernels share one
+GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
+
+Parameters in ``config.pbtxt``: ``base_us``, ``per_item_us`` (both >= 0), ``exclusive_share`` (0..1).
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        self._base = _number(parameters, "base_us") * 1e-6
+        self._per_item = _number(parameters, "per_item_us") * 1e-6
+        self._exclusive = _number(parameters, "exclusive_share")
+        if self._exclusive > 1:
+            raise pb_utils.TritonModelException(
+                f"exclusive_share is {self._exclusive}; it must lie between 0 and 1"
+            )
+        # The parent process is the server: its instances share one device, other servers do not.
+        name = f"emulated-gpu-{args['model_name']}-{os.getppid()}.lock"
+        self._lock_path = Path(tempfile.gettempdir()) / name
+        self._lock = self._lock_path.open("w")
+
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(r, "INPUT").as_numpy() for r in requests]
+        service_time = self._base + self._per_item * sum(len(x) for x in inputs)
+        _sleep(service_time * (1 - self._exclusive))
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            _sleep(service_time * self._exclusive)
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT", x)]) for x in inputs]
+
+    def finalize(self):
+        self._lock.close()
+        self._lock_path.unlink(missing_ok=True)
+
+
+def _number(parameters, key):
+    text = parameters.get(key, {}).get("string_value")
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        raise pb_utils.TritonModelException(
+            f"parameter {key} is {text!r}; give a number in config.pbtxt"
+        ) from None
+    if not value >= 0:
+        raise pb_utils.TritonModelException(f"parameter {key} is {text}; it must be >= 0")
+    return value
+
+
+def _sleep(seconds):
+    if seconds > 0:
+        time.sleep(seconds)

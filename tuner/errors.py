@@ -1,0 +1,75 @@
+"""All errors of tuner.
+
+TunerError
+├── UsageError              what was asked cannot be done as it is written (exit code 2)
+│   ├── UnitError           a duration, rate or size does not parse
+│   ├── SpaceError          a search space is wrong, or no candidate of it is legal
+│   ├── ModelConfigError    a config.pbtxt is missing, does not parse, or Triton would refuse it
+│   ├── RepositoryError     a model repository or a model in it is missing
+│   ├── InputDataError      inputs cannot be made or read
+│   └── RunError            a run's folder is missing, foreign, or does not fit the command
+├── InfrastructureError     something this machine or network lacks (exit code 3)
+│   ├── LauncherUnavailable no engine, no image, no binary, no endpoint
+│   └── StorageError        records cannot be written or read
+└── CandidateError          one candidate failed; the search goes on
+    ├── ServerFailed        the server died, hung, or refused the model
+    └── LoadFailed          the server stopped answering under load
+"""
+
+
+class TunerError(Exception):
+    """Root of all errors that tuner raises on purpose; the message is fit for a user to read."""
+
+    exit_code = 1
+
+
+class UsageError(TunerError):
+    exit_code = 2
+
+
+class UnitError(UsageError):
+    pass
+
+
+class SpaceError(UsageError):
+    pass
+
+
+class ModelConfigError(UsageError):
+    pass
+
+
+class RepositoryError(UsageError):
+    pass
+
+
+class InputDataError(UsageError):
+    pass
+
+
+class RunError(UsageError):
+    pass
+
+
+class InfrastructureError(TunerError):
+    exit_code = 3
+
+
+class LauncherUnavailable(InfrastructureError):
+    pass
+
+
+class StorageError(InfrastructureError):
+    pass
+
+
+class CandidateError(TunerError):
+    pass
+
+
+class ServerFailed(CandidateError):
+    pass
+
+
+class LoadFailed(CandidateError):
+    pass

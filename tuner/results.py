@@ -1,0 +1,238 @@
+"""The records of a run: what they hold, how they are written and read.
+
+A run is a folder: ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per
+evaluation, appended and flushed), ``probes/`` (raw samples), ``logs/``, ``winner/``,
+``report.html``. Records are immutable; ``format`` is raised when their meaning changes.
+"""
+
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tuner.errors import RunError, StorageError
+from tuner.space import Candidate, ValueField
+
+FORMAT = 1
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class ServerTimes(Record):
+    """Differences of Triton's statistics over one probe.
+
+    Seconds are means per request; ``batches`` counts executions by batch size.
+    """
+
+    requests: int
+    executions: int
+    queue: float
+    compute_input: float
+    compute_infer: float
+    compute_output: float
+    batches: dict[int, int] = Field(default_factory=dict)
+
+
+class GpuReading(Record):
+    """Means over the GPUs: utilisation 0..1, memory in bytes, power in watts; None if not offered."""
+
+    utilisation: float | None
+    memory: int | None
+    power: float | None
+
+
+class ProbeRecord(Record):
+    """One measurement of one candidate at one rate, or at one concurrency.
+
+    ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
+    where there is no data and inf where failed requests reach that percentile. ``violations`` of
+    ``n`` requests were late or failed. ``client_limited`` marks a probe that the client could not
+    keep up with: it says nothing about the server.
+    """
+
+    purpose: Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
+    load: Literal["poisson", "constant", "closed"]
+    rate: float | None
+    concurrency: int | None
+    seed: int
+    seconds: float
+    n: int
+    errors: int
+    violations: int
+    latency: dict[str, float | None]
+    throughput: float | None
+    outcome: Literal["met", "violated", "inconclusive"]
+    remedy: str | None
+    confidence: float
+    margin: float | None
+    lateness_p99: float | None
+    client_limited: bool
+    client_cpu: float | None = None
+    server: ServerTimes | None = None
+    gpu: GpuReading | None = None
+    samples: str | None = None
+
+
+class State(StrEnum):
+    OK = "ok"
+    """The Sla is met at some rate: there is a capacity."""
+    INFEASIBLE = "infeasible"
+    """The Sla is not met at any rate that was tried, down to one request at a time."""
+    FAILED = "failed"
+    """The candidate could not be measured; ``failure`` says why."""
+
+
+class Evaluation(Record):
+    """All that is known of one candidate.
+
+    ``capacity`` is the highest rate (requests/s) at which the Sla was met, ``ceiling`` the lowest
+    at which it was not; the truth lies between. ``margin`` is the largest ratio of percentile to
+    bound of the probe that came nearest to the Sla.
+    """
+
+    format: int = FORMAT
+    trial: int
+    phase: Literal["search", "confirm", "measure"]
+    baseline: bool
+    settings: dict[str, ValueField]
+    config: str
+    state: State
+    failure: str | None = None
+    capacity: float | None = None
+    ceiling: float | None = None
+    margin: float | None = None
+    client_limited: bool = False
+    started: str
+    seconds: float
+    launch_seconds: float | None = None
+    probes: tuple[ProbeRecord, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.of(dict(self.settings))
+
+    @property
+    def label(self) -> str:
+        return str(self.candidate)
+
+    def at_capacity(self) -> ProbeRecord | None:
+        """The probe that shows the capacity: the Sla met at that rate."""
+        met = [p for p in self.probes if p.outcome == "met" and p.rate == self.capacity]
+        return met[-1] if met else None
+
+    def unloaded(self) -> ProbeRecord | None:
+        """One request at a time."""
+        return next((p for p in self.probes if p.purpose == "unloaded"), None)
+
+
+def best(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The winner: the highest capacity, as confirmed where anything was confirmed; None if none."""
+    confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
+    searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
+    return max(confirmed or searched, key=lambda e: e.capacity or 0.0, default=None)
+
+
+def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The model as found: as confirmed, if it was."""
+    own = [e for e in evaluations if e.baseline]
+    return next((e for e in own if e.phase == "confirm"), own[0] if own else None)
+
+
+def closest(evaluations: list[Evaluation]) -> Evaluation | None:
+    """Where nothing meets the Sla, the candidate that came nearest; None if none was measured."""
+    measured = [e for e in evaluations if e.margin is not None]
+    return min(measured, key=lambda e: e.margin or 0.0, default=None)
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.experiment_file = folder / "experiment.yaml"
+        self.evaluations_file = folder / "evaluations.jsonl"
+        self.study_file = folder / "study.db"
+        self.logs = folder / "logs"
+        self.probes = folder / "probes"
+        self.winner = folder / "winner"
+        self.report = folder / "report.html"
+
+    @classmethod
+    def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
+        """A new run's folder with its experiment; StorageError where it cannot be written."""
+        run = cls(folder)
+        try:
+            run.logs.mkdir(parents=True, exist_ok=True)
+            run.probes.mkdir(exist_ok=True)
+            write_text(run.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
+        except OSError as error:
+            raise StorageError(_cannot_write(folder, error)) from error
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """An existing run; RunError where the folder is none."""
+        run = cls(folder)
+        if not run.experiment_file.is_file():
+            raise RunError(f"{folder} is not a run of tuner: it has no experiment.yaml")
+        return run
+
+    def experiment(self) -> dict[str, Any]:
+        try:
+            content = yaml.safe_load(self.experiment_file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunError(f"cannot read {self.experiment_file}: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{self.experiment_file} does not hold an experiment")
+        return content
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Add a record and flush it to disk, so that a killed run keeps it."""
+        try:
+            with self.evaluations_file.open("a", encoding="utf-8") as file:
+                file.write(evaluation.model_dump_json(exclude_none=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(_cannot_write(self.evaluations_file, error)) from error
+
+    def evaluations(self) -> list[Evaluation]:
+        """All records in order; a last line that a kill cut short is left out."""
+        if not self.evaluations_file.exists():
+            return []
+        return list(self._read())
+
+    def _read(self) -> Iterator[Evaluation]:
+        lines = self.evaluations_file.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                yield Evaluation.model_validate_json(line)
+            except ValidationError as error:
+                if number == len(lines) and not line.endswith("}"):
+                    return
+                raise RunError(
+                    f"{self.evaluations_file}:{number}: not a record of format {FORMAT}: "
+                    f"{error.errors()[0]['msg']}"
+                ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none of it: a new file takes the old one's place at the end."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror}; make room or choose another --output"

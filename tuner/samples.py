@@ -1,0 +1,93 @@
+"""Raw samples of one probe: what load generators return and what statistics are made of."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One row per request, ordered by intended send time; all times in seconds, one monotonic clock.
+
+    ``intended`` is the planned send, ``sent`` the actual one, ``done`` the end of the reply. A
+    request that was never sent or never answered has NaN there. ``ok`` says that the server
+    answered without an error. The arrays have the same length n >= 0.
+    """
+
+    intended: Floats
+    sent: Floats
+    done: Floats
+    ok: Bools
+
+    @classmethod
+    def empty(cls) -> "Samples":
+        none = np.empty(0)
+        return cls(none, none, none, np.empty(0, dtype=bool))
+
+    @classmethod
+    def merge(cls, parts: "list[Samples]") -> "Samples":
+        """The union of several workers' samples, ordered by intended send time."""
+        intended = np.concatenate([p.intended for p in parts])
+        order = np.argsort(intended, kind="stable")
+        return cls(
+            intended[order],
+            np.concatenate([p.sent for p in parts])[order],
+            np.concatenate([p.done for p in parts])[order],
+            np.concatenate([p.ok for p in parts])[order],
+        )
+
+    def __len__(self) -> int:
+        return len(self.intended)
+
+    @cached_property
+    def latency(self) -> Floats:
+        """Seconds from the intended send to the reply; +inf where there was no good reply.
+
+        A failed request is infinitely late, so it violates every bound and no quantile hides it.
+        """
+        return np.where(self.ok, self.done - self.intended, np.inf)
+
+    @cached_property
+    def lateness(self) -> Floats:
+        """Seconds by which the client sent after the plan, of the requests that were sent."""
+        late = self.sent - self.intended
+        return late[~np.isnan(late)]
+
+    @property
+    def errors(self) -> int:
+        return int(len(self) - np.count_nonzero(self.ok))
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first to the last intended send."""
+        return float(self.intended[-1] - self.intended[0]) if len(self) > 1 else 0.0
+
+    @property
+    def throughput(self) -> float | None:
+        """Good replies per second, from the first intended send to the last reply; None if none."""
+        if not self.ok.any():
+            return None
+        elapsed = float(np.max(self.done[self.ok]) - self.intended[0])
+        return float(np.count_nonzero(self.ok)) / elapsed if elapsed > 0 else None
+
+    def between(self, start: float, end: float) -> "Samples":
+        """The requests that were planned in [start, end)."""
+        keep = (self.intended >= start) & (self.intended < end)
+        return Samples(self.intended[keep], self.sent[keep], self.done[keep], self.ok[keep])
+
+    def save(self, path: Path) -> None:
+        """Write the arrays as compressed npz."""
+        np.savez_compressed(
+            path, intended=self.intended, sent=self.sent, done=self.done, ok=self.ok
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Samples":
+        with np.load(path) as data:
+            return cls(data["intended"], data["sent"], data["done"], data["ok"])

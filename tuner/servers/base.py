@@ -1,0 +1,90 @@
+"""What every launcher gives: a running server with its endpoints, which is always stopped."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+LOG_TAIL_LINES = 12
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """``host:port`` of each service; None where it is not offered."""
+
+    http: str
+    grpc: str | None = None
+    metrics: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """A Triton server to start: in explicit model control, with no model loaded yet.
+
+    ``repository`` is the folder that holds model folders; it is never written to. ``log`` is the
+    file that gets the server's output. ``startup_timeout`` in seconds bounds the time until the
+    server answers ``v2/health/live``.
+    """
+
+    repository: Path
+    model: str
+    log: Path
+    startup_timeout: float = 120.0
+    server_args: tuple[str, ...] = ()
+
+
+class Server(ABC):
+    """A server that answers ``v2/health/live``."""
+
+    endpoints: Endpoints
+
+    @abstractmethod
+    def exit_reason(self) -> str | None:
+        """Why the server is no longer running (exit code, signal, out of memory); None while it is."""
+
+    @abstractmethod
+    def log_tail(self) -> str:
+        """The last lines that the server wrote; empty where there is no log."""
+
+    @abstractmethod
+    def pids(self) -> tuple[int, ...]:
+        """Processes of this machine that belong to the server; empty where they cannot be seen."""
+
+
+class Launcher(ABC):
+    """Where servers run. ``launch`` may be called again and again; close ends what is left.
+
+    ``launch`` raises LauncherUnavailable where the place itself is at fault (no engine, no image),
+    and ServerFailed, with the log's last lines, where the server did not come up.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def launch(self, spec: ServerSpec) -> AbstractContextManager[Server]:
+        """Start a server and wait until it is live; leaving the context stops and removes it."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str]:
+        """What a record needs to repeat the launch: image and digest, or binary and version."""
+
+    def close(self) -> None:  # noqa: B027  most launchers hold nothing between launches
+        """Release what is held between launches."""
+
+    def __enter__(self) -> "Launcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log file that say something; empty if there are none."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    kept = [line.rstrip() for line in text.splitlines() if line.strip(" +-|\t")]
+    return "\n".join(kept[-lines:])

@@ -1,0 +1,125 @@
+"""Triton's HTTP control API: health, model control, metadata, configuration, statistics."""
+
+import time
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from tuner.errors import ServerFailed
+from tuner.servers.base import Endpoints, Server
+
+
+class Control:
+    """A client of one server's control API; every call raises ServerFailed where it cannot be had.
+
+    The error says why in the server's own words, or, where the server is gone, its exit reason and
+    the last lines of its log.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._root = f"http://{server.endpoints.http}/v2"
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def load(self, model: str, config_json: str | None, timeout: float) -> None:
+        """Load the model, with this configuration in place of its config.pbtxt if one is given."""
+        parameters = {"parameters": {"config": config_json}} if config_json is not None else {}
+        self._call("POST", f"repository/models/{quote(model)}/load", timeout, parameters)
+
+    def unload(self, model: str, timeout: float) -> None:
+        self._call("POST", f"repository/models/{quote(model)}/unload", timeout, {})
+
+    def is_ready(self, model: str) -> bool:
+        try:
+            return self._get(f"models/{quote(model)}/ready").ok
+        except requests.RequestException:
+            return False
+
+    def server(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+        return self._call("GET", "", 10.0)
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        return self._call("GET", f"models/{quote(model)}", 10.0)
+
+    def config(self, model: str) -> dict[str, Any]:
+        """The configuration in force, after Triton filled in what was left out."""
+        return self._call("GET", f"models/{quote(model)}/config", 10.0)
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        """Cumulative statistics of the model's first version that reports any."""
+        versions = self._call("GET", f"models/{quote(model)}/stats", 10.0)["model_stats"]
+        if not versions:
+            raise ServerFailed(f"the server has no statistics of {model}")
+        first: dict[str, Any] = versions[0]
+        return first
+
+    def metrics(self) -> str | None:
+        """Prometheus text; None where the endpoint has none or does not answer."""
+        address = self._server.endpoints.metrics
+        if address is None:
+            return None
+        try:
+            reply = self._session.get(f"http://{address}/metrics", timeout=5.0)
+        except requests.RequestException:
+            return None
+        return reply.text if reply.ok else None
+
+    def _get(self, path: str) -> requests.Response:
+        return self._session.get(f"{self._root}/{path}", timeout=5.0)
+
+    def _call(
+        self, method: str, path: str, timeout: float, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        url = f"{self._root}/{path}".rstrip("/")
+        try:
+            reply = self._session.request(method, url, json=body, timeout=timeout)
+            content = reply.json() if reply.content else {}
+        except requests.Timeout as error:
+            raise ServerFailed(
+                self._explain(f"the server did not answer {path or 'v2'} within {timeout:g} s")
+            ) from error
+        except (requests.RequestException, ValueError) as error:
+            raise ServerFailed(self._explain("the server stopped answering")) from error
+        if not reply.ok:
+            message = content.get("error", reply.reason) if isinstance(content, dict) else content
+            raise ServerFailed(f"the server refused: {message}")
+        if not isinstance(content, dict):
+            raise ServerFailed(f"{url} is not a Triton endpoint")
+        return content
+
+    def _explain(self, what: str) -> str:
+        time.sleep(0.2)  # a dying server closes its sockets before its exit can be seen
+        reason = self._server.exit_reason()
+        parts = [f"{what}: {reason}" if reason else what]
+        if log := self._server.log_tail():
+            parts.append(log)
+        return "\n".join(parts)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def is_live(endpoints: Endpoints, timeout: float = 1.0) -> bool:
+    """Whether a Triton server answers there."""
+    session = requests.Session()
+    session.trust_env = False
+    with session:
+        try:
+            return session.get(f"http://{endpoints.http}/v2/health/live", timeout=timeout).ok
+        except requests.RequestException:
+            return False

@@ -1,0 +1,331 @@
+"""The search space: which fields of config.pbtxt may vary, and over what.
+
+A parameter is named by its path in Triton's ModelConfig message, as in
+``dynamic_batching.max_queue_delay_microseconds``. A path that names a message is switched on and
+off by true and false, and everything below it varies only while it is on.
+"""
+
+import difflib
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tuner.errors import SpaceError
+from tuner.resources import bundled
+
+Value = bool | int | float | str | tuple[int, ...]
+
+MAX_BATCH_SIZE = "max_batch_size"
+DYNAMIC_BATCHING = "dynamic_batching"
+PREFERRED = "dynamic_batching.preferred_batch_size"
+QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
+INSTANCE_COUNT = "instance_group.count"
+_SHORT = {
+    "preferred_batch_size": PREFERRED,
+    "max_queue_delay_microseconds": QUEUE_DELAY,
+    "instance_count": INSTANCE_COUNT,
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of a space: values by path, sorted by path. The empty one is the model as found."""
+
+    settings: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, settings: dict[str, Value]) -> "Candidate":
+        """The canonical candidate: settings that cannot make a difference are left out.
+
+        Without dynamic batching nothing below it counts; preferred sizes above max_batch_size are
+        refused by Triton, and one that equals it is what Triton assumes.
+        """
+        kept = dict(settings)
+        largest = kept.get(MAX_BATCH_SIZE)
+        if isinstance(largest, int) and largest <= 1 and DYNAMIC_BATCHING in kept:
+            kept[DYNAMIC_BATCHING] = False
+        if kept.get(DYNAMIC_BATCHING) is False:
+            kept.pop(MAX_BATCH_SIZE, None)
+        preferred = kept.get(PREFERRED)
+        if isinstance(preferred, tuple) and isinstance(largest, int):
+            sizes = tuple(sorted({size for size in preferred if size <= largest}))
+            kept[PREFERRED] = () if sizes == (largest,) else sizes
+        off = [path for path, value in kept.items() if value is False]
+        return cls(
+            tuple(
+                sorted(
+                    (path, value)
+                    for path, value in kept.items()
+                    if not any(is_below(path, parent) for parent in off)
+                )
+            )
+        )
+
+    def get(self, path: str) -> Value | None:
+        return dict(self.settings).get(path)
+
+    def __str__(self) -> str:
+        """Short and complete, in one line: ``batch 16, preferred 4 8, delay 500 µs, instances 2``."""
+        settings = dict(self.settings)
+        words = []
+        if settings.pop(DYNAMIC_BATCHING, None) is False:
+            words.append("no dynamic batching")
+        if (size := settings.pop(MAX_BATCH_SIZE, None)) is not None:
+            words.append(f"batch {size}")
+        if preferred := settings.pop(PREFERRED, ()):
+            words.append(f"preferred {format_value(preferred)}")
+        if (delay := settings.pop(QUEUE_DELAY, None)) is not None:
+            words.append(f"delay {delay} µs")
+        if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
+            words.append(f"instances {count}")
+        words += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
+        return ", ".join(words) or "as found"
+
+
+def format_value(value: Value | None) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "-" if value is None else str(value)
+
+
+def short_name(path: str) -> str:
+    """The last part of a path: what a table's heading shows."""
+    if path.endswith("]"):
+        return path[path.rindex("[") + 1 : -1]
+    return "instance count" if path == INSTANCE_COUNT else path.rpartition(".")[2]
+
+
+def is_below(path: str, parent: str) -> bool:
+    return path.startswith((parent + ".", parent + "["))
+
+
+def _as_value(raw: Any) -> Any:
+    return tuple(raw) if isinstance(raw, list) else raw
+
+
+ValueField = Annotated[Value, BeforeValidator(_as_value)]
+
+
+class Parameter(BaseModel):
+    """What one field may be: a list of ``values``, or a ``range`` of numbers, both ends included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    values: tuple[ValueField, ...] | None = None
+    range: tuple[int, int] | tuple[float, float] | None = None
+    step: int | float | None = Field(default=None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, raw: Any) -> Any:
+        return {"values": raw} if isinstance(raw, list) else raw
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.values is None) == (self.range is None):
+            raise ValueError("give either a list of values or a range: [low, high]")
+        if self.values is not None:
+            if not self.values:
+                raise ValueError("the list of values is empty")
+            if self.step is not None or self.log:
+                raise ValueError("step and log go with a range, not with values")
+        elif self.range is not None:
+            if self.range[0] > self.range[1]:
+                raise ValueError(f"the range is empty: {self.range[0]} > {self.range[1]}")
+            if self.log and (self.step is not None or self.range[0] <= 0):
+                raise ValueError("log needs a range above zero and no step")
+        return self
+
+    def including(self, value: Value) -> "Parameter":
+        """The same with that value made possible, so that the model's own belongs to the space."""
+        if self.values is not None:
+            if any(value == v and type(value) is type(v) for v in self.values):
+                return self
+            return Parameter(values=(*self.values, value))
+        assert self.range is not None
+        low, high = self.range
+        if not isinstance(value, int | float) or low <= value <= high:
+            return self
+        return Parameter(
+            range=(min(low, value), max(high, value)),
+            step=self.step,
+            log=self.log and value > 0,
+        )
+
+    def examples(self) -> tuple[Value, ...]:
+        """Values that show whether the field takes them: all of a list, both ends of a range."""
+        return self.values if self.values is not None else (self.range or ())
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None for a continuum."""
+        if self.values is not None:
+            return len(self.values)
+        assert self.range is not None
+        low, high = self.range
+        if isinstance(low, float) or isinstance(high, float):
+            return None if self.step is None else int((high - low) / self.step) + 1
+        return int((high - low) // (self.step or 1)) + 1
+
+
+class SearchSpace(BaseModel):
+    """Parameters by path; parents come before what is below them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "custom"
+    description: str = ""
+    parameters: dict[str, Parameter]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_paths(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("parameters"), dict):
+            named = {_SHORT.get(str(k), str(k)): v for k, v in raw["parameters"].items()}
+            return {**raw, "parameters": dict(sorted(named.items()))}
+        return raw
+
+    @model_validator(mode="after")
+    def _legal_values(self) -> Self:
+        if not self.parameters:
+            raise ValueError("a space needs at least one parameter")
+        for path, least in ((MAX_BATCH_SIZE, 1), (QUEUE_DELAY, 0), (INSTANCE_COUNT, 1)):
+            if path in self.parameters:
+                _check_at_least(path, self.parameters[path], least)
+        if PREFERRED in self.parameters:
+            for sizes in self.parameters[PREFERRED].examples():
+                if not isinstance(sizes, tuple) or any(size < 1 for size in sizes):
+                    raise ValueError(
+                        f"{PREFERRED}: {format_value(sizes)} is not a list of sizes above zero, "
+                        "such as [4, 8]; [] leaves the choice to Triton"
+                    )
+        return self
+
+    def without(self, parents: set[str]) -> "SearchSpace":
+        """The space less some paths and all that is below them."""
+        kept = {
+            path: parameter
+            for path, parameter in self.parameters.items()
+            if path not in parents and not any(is_below(path, parent) for parent in parents)
+        }
+        return self.model_copy(update={"parameters": kept})
+
+    def including(self, settings: dict[str, Value]) -> "SearchSpace":
+        """The space widened so that these settings lie in it."""
+        widened = {
+            path: parameter.including(settings[path]) if path in settings else parameter
+            for path, parameter in self.parameters.items()
+        }
+        return self.model_copy(update={"parameters": widened})
+
+    def parent_is_on(self, path: str, settings: dict[str, Value]) -> bool:
+        """Whether nothing that the path lies below is switched off."""
+        return all(
+            settings.get(parent) is not False
+            for parent in self.parameters
+            if is_below(path, parent)
+        )
+
+    def count(self, limit: int = 100_000) -> int | None:
+        """How many different candidates there are; None for a continuum or more than the limit."""
+        sizes = [parameter.size for parameter in self.parameters.values()]
+        total = 1
+        for size in sizes:
+            if size is None or total * size > limit:
+                return None
+            total *= size
+        axes = [_points(parameter) for parameter in self.parameters.values()]
+        found = {
+            Candidate.of(dict(zip(self.parameters, point, strict=True))) for point in product(*axes)
+        }
+        return len(found)
+
+
+def _points(parameter: Parameter) -> tuple[Value, ...]:
+    if parameter.values is not None:
+        return parameter.values
+    assert parameter.range is not None
+    step = parameter.step or 1
+    return tuple(parameter.range[0] + i * step for i in range(parameter.size or 0))
+
+
+def _check_at_least(path: str, parameter: Parameter, least: int) -> None:
+    for value in parameter.examples():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{path}: {value!r} must be a whole number of at least {least}")
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """A preset by its name (``default``) or a YAML file by its path."""
+    presets = bundled("search_spaces")
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = presets / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = sorted(p.stem for p in presets.glob("*.yaml"))
+            raise SpaceError(
+                f"no search space is named {name_or_path!r}; the presets are {', '.join(known)}, "
+                "or give the path of a .yaml file"
+            )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpaceError(f"cannot read the search space {path}: {error.strerror}") from error
+    return parse_space(text, str(path))
+
+
+def parse_space(text: str, source: str) -> SearchSpace:
+    """A space from YAML text; an error names the source, the line and the field."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise SpaceError(f"{source}{line}: not YAML: {problem}") from error
+    if not isinstance(raw, dict):
+        raise SpaceError(f"{source}: a search space is a mapping with the key 'parameters'")
+    try:
+        return SearchSpace.model_validate(raw)
+    except ValidationError as error:
+        raise SpaceError("\n".join(_explain(e, source, root) for e in error.errors())) from error
+
+
+def _explain(error: Any, source: str, root: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    known = [part for part in location if not part.startswith(("tuple[", "function-", "union"))]
+    line = _line_of(root, known)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        fields = [*SearchSpace.model_fields, *Parameter.model_fields]
+        message = f"unknown field{did_you_mean(known[-1], fields)}"
+    return f"{source}:{line}: {'.'.join(known[:3]) or 'space'}: {message}"
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """``; did you mean X?`` or, with nothing close, the list of what is known."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _line_of(node: Any, location: list[str]) -> int:
+    """The line (from 1) of the innermost node on the way that the text spells out."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if part in (key.value, _SHORT.get(key.value)):
+                line, node = key.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line

@@ -1,0 +1,97 @@
+"""The one place where quantities are parsed and printed; elsewhere seconds and bytes are numbers.
+
+>>> parse_duration("20ms")
+0.02
+>>> format_duration(0.0125)
+'12.5 ms'
+>>> parse_size("2GiB")
+2147483648
+"""
+
+import math
+import re
+
+from tuner.errors import UnitError
+
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ]*)\s*")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``20ms``, ``500us``, ``1.5s``, ``3m`` or ``1h``; the unit must be written."""
+    value, unit = _split(text, "duration", "20ms")
+    if unit not in _SECONDS:
+        hint = f"did you mean {text.strip()}ms?" if not unit else f"unknown unit {unit!r}"
+        raise UnitError(f"duration {text!r} needs a unit out of us, ms, s, m, h: {hint}")
+    seconds = value * _SECONDS[unit]
+    if seconds <= 0:
+        raise UnitError(f"duration {text!r} must be greater than zero")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``512MiB``, ``2GiB`` or ``1GB``; the unit must be written."""
+    value, unit = _split(text, "size", "2GiB")
+    if unit not in _BYTES:
+        raise UnitError(f"size {text!r} needs a unit out of {', '.join(_BYTES)}")
+    return int(value * _BYTES[unit])
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise UnitError(f"{what} {text!r} does not parse; write it like {example}")
+    return float(match[1]), match[2]
+
+
+def format_duration(seconds: float | None) -> str:
+    """Three significant digits in the unit that fits; ``-`` where there is no data."""
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    if math.isinf(seconds):
+        return "no answer"
+    if seconds == 0:
+        return "0 ms"
+    for unit, scale in (("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        if seconds < 1000 * scale * 0.9995 or unit == "s":
+            return f"{_three_digits(seconds / scale)} {unit}"
+    raise AssertionError("unreachable")
+
+
+def format_clock(seconds: float) -> str:
+    """Whole seconds as ``m:ss``, for elapsed and remaining time."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def format_rate(per_second: float | None) -> str:
+    """Requests per second, three significant digits below 1000 and whole numbers above."""
+    if per_second is None:
+        return "-"
+    if per_second >= 1000:
+        return f"{per_second:,.0f}/s"
+    return f"{_three_digits(per_second)}/s"
+
+
+def format_size(size: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit]:
+            return f"{_three_digits(size / _BYTES[unit])} {unit}"
+    return f"{size} B"
+
+
+def _three_digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
