@@ -162,6 +162,8 @@ def _check_parameter(space: SearchSpace, path: str, parameter: Parameter) -> Non
 def get_path(config: Message, path: str) -> Value | None:
     """The value at a path; None where the configuration does not state it."""
     owners, field, key = _walk(config, path, create=False)
+    if not owners and path == INSTANCE_COUNT:
+        return 1
     if not owners:
         return False if _is_switch(field, key) and not _is_map(field) else None
     owner = owners[0]

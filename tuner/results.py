@@ -124,7 +124,7 @@ class Evaluation(Record):
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows the capacity: the Sla met at that rate."""
-        met = [p for p in self.probes if p.outcome == "met" and p.rate == self.capacity]
+        met = [p for p in self.probes if p.outcome == "met" and self.capacity in (p.rate, p.throughput)]
         return met[-1] if met else None
 
     def unloaded(self) -> ProbeRecord | None:

@@ -1,5 +1,6 @@
 """The latency promise, and the verdict whether a set of samples keeps it."""
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,11 +9,12 @@ import numpy as np
 
 from tuner.errors import UnitError
 from tuner.samples import Bools, Floats, Samples
-from tuner.stats import quantile, requests_needed, surely_above, surely_below
+from tuner.stats import design_effect, quantile, requests_needed, surely_above, surely_below
 from tuner.units import format_duration, parse_duration
 
 _BOUND = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
 _STALL_SECONDS = 1.0
+_LEAST_BLOCK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, order=True)
@@ -72,7 +74,7 @@ class Verdict:
     """What samples say of one Sla.
 
     ``violations`` of ``n`` requests were late or failed, for the bound that decided; ``remedy``
-    says what would settle an inconclusive one.
+    says what would settle an inconclusive one, and ``repeat`` that it is to do the same again.
     """
 
     outcome: Outcome
@@ -81,6 +83,7 @@ class Verdict:
     n: int
     confidence: float
     remedy: str | None = None
+    repeat: bool = False
 
     @property
     def met(self) -> bool:
@@ -91,7 +94,8 @@ def judge(samples: Samples, sla: Sla, confidence: float) -> Verdict:
     """The verdict on all bounds together: met if all are, violated if one surely is.
 
     The test is binomial (LoadGen's early-stopping rule for "met", its mirror image for
-    "violated"). One stall shorter than a second does not make a violation: where the rest of the
+    "violated"), on counts divided by their design effect, since late requests come in clusters. One
+    stall shorter than a second does not make a violation: where the rest of the
     samples does not bear it out, the verdict is inconclusive and the remedy is to repeat.
     """
     verdicts = [_judge_bound(samples, bound, confidence) for bound in sla.bounds]
@@ -102,17 +106,23 @@ def judge(samples: Samples, sla: Sla, confidence: float) -> Verdict:
 def _judge_bound(samples: Samples, bound: Bound, confidence: float) -> Verdict:
     late = samples.latency > bound.limit
     n, violations = len(late), int(np.count_nonzero(late))
+    block = max(_LEAST_BLOCK_SECONDS, 5 * bound.limit)
+    effect = design_effect(late, samples.intended, block)
+    fewer, worth = math.ceil(violations / effect), math.floor(n / effect)
 
-    def verdict(outcome: Outcome, remedy: str | None = None) -> Verdict:
-        return Verdict(outcome, bound, violations, n, confidence, remedy)
+    def verdict(outcome: Outcome, remedy: str | None = None, repeat: bool = False) -> Verdict:
+        return Verdict(outcome, bound, violations, n, confidence, remedy, repeat)
 
-    if surely_below(violations, n, bound.budget, confidence):
+    if surely_below(fewer, worth, bound.budget, confidence):
         return verdict(Outcome.MET)
-    if surely_above(violations, n, bound.budget, confidence):
+    if surely_above(math.floor(violations / effect), worth, bound.budget, confidence):
         if _is_one_stall(samples.intended, late, bound.budget, confidence):
-            return verdict(Outcome.INCONCLUSIVE, "one stall made all the difference: repeat")
+            return verdict(Outcome.INCONCLUSIVE, "one stall decided: repeat", repeat=True)
         return verdict(Outcome.VIOLATED)
-    needed = requests_needed(violations, bound.budget, confidence)
+    if surely_above(violations, n, bound.budget, confidence):
+        remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
+        return verdict(Outcome.INCONCLUSIVE, remedy, repeat=True)
+    needed = math.ceil(effect * requests_needed(fewer, bound.budget, confidence))
     return verdict(
         Outcome.INCONCLUSIVE, f"{n} requests leave it open: probe longer, at least {needed} requests"
     )

@@ -6,6 +6,7 @@ off by true and false, and everything below it varies only while it is on.
 """
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +25,8 @@ DYNAMIC_BATCHING = "dynamic_batching"
 PREFERRED = "dynamic_batching.preferred_batch_size"
 QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
-_SHORT = {
+_MOST_POINTS = 1000
+SHORT_NAMES = {
     "preferred_batch_size": PREFERRED,
     "max_queue_delay_microseconds": QUEUE_DELAY,
     "instance_count": INSTANCE_COUNT,
@@ -86,6 +88,11 @@ class Candidate:
         return ", ".join(words) or "as found"
 
 
+def stated(settings: Mapping[str, Value | None]) -> dict[str, Value]:
+    """The settings less those that leave a field as it is."""
+    return {path: value for path, value in settings.items() if value is not None}
+
+
 def format_value(value: Value | None) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
@@ -113,11 +120,14 @@ ValueField = Annotated[Value, BeforeValidator(_as_value)]
 
 
 class Parameter(BaseModel):
-    """What one field may be: a list of ``values``, or a ``range`` of numbers, both ends included."""
+    """What one field may be: a list of ``values``, or a ``range`` of numbers, both ends included.
+
+    The value null leaves the field as the model's configuration has it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    values: tuple[ValueField, ...] | None = None
+    values: tuple[ValueField | None, ...] | None = None
     range: tuple[int, int] | tuple[float, float] | None = None
     step: int | float | None = Field(default=None, gt=0)
     log: bool = False
@@ -143,12 +153,15 @@ class Parameter(BaseModel):
                 raise ValueError("log needs a range above zero and no step")
         return self
 
-    def including(self, value: Value) -> "Parameter":
+    def including(self, value: Value | None) -> "Parameter":
         """The same with that value made possible, so that the model's own belongs to the space."""
-        if self.values is not None:
-            if any(value == v and type(value) is type(v) for v in self.values):
+        values = self.values
+        if values is None and value is None:
+            values = self.points()
+        if values is not None:
+            if any(value == v and type(value) is type(v) for v in values):
                 return self
-            return Parameter(values=(*self.values, value))
+            return Parameter(values=(*values, value))
         assert self.range is not None
         low, high = self.range
         if not isinstance(value, int | float) or low <= value <= high:
@@ -161,7 +174,8 @@ class Parameter(BaseModel):
 
     def examples(self) -> tuple[Value, ...]:
         """Values that show whether the field takes them: all of a list, both ends of a range."""
-        return self.values if self.values is not None else (self.range or ())
+        listed = self.values if self.values is not None else (self.range or ())
+        return tuple(value for value in listed if value is not None)
 
     @property
     def size(self) -> int | None:
@@ -173,6 +187,16 @@ class Parameter(BaseModel):
         if isinstance(low, float) or isinstance(high, float):
             return None if self.step is None else int((high - low) / self.step) + 1
         return int((high - low) // (self.step or 1)) + 1
+
+    def points(self) -> tuple[Value | None, ...]:
+        """All values; SpaceError for a continuum or more than a thousand."""
+        if self.values is not None:
+            return self.values
+        assert self.range is not None
+        if self.size is None or self.size > _MOST_POINTS:
+            raise SpaceError(f"the range {list(self.range)} has no list of values; give a step")
+        step = self.step or 1
+        return tuple(self.range[0] + i * step for i in range(self.size))
 
 
 class SearchSpace(BaseModel):
@@ -188,7 +212,7 @@ class SearchSpace(BaseModel):
     @classmethod
     def _full_paths(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and isinstance(raw.get("parameters"), dict):
-            named = {_SHORT.get(str(k), str(k)): v for k, v in raw["parameters"].items()}
+            named = {SHORT_NAMES.get(str(k), str(k)): v for k, v in raw["parameters"].items()}
             return {**raw, "parameters": dict(sorted(named.items()))}
         return raw
 
@@ -218,14 +242,16 @@ class SearchSpace(BaseModel):
         return self.model_copy(update={"parameters": kept})
 
     def including(self, settings: dict[str, Value]) -> "SearchSpace":
-        """The space widened so that these settings lie in it."""
+        """The space widened so that these settings lie in it, absent ones included."""
         widened = {
-            path: parameter.including(settings[path]) if path in settings else parameter
+            path: parameter.including(settings.get(path))
+            if self.parent_is_on(path, settings)
+            else parameter
             for path, parameter in self.parameters.items()
         }
         return self.model_copy(update={"parameters": widened})
 
-    def parent_is_on(self, path: str, settings: dict[str, Value]) -> bool:
+    def parent_is_on(self, path: str, settings: Mapping[str, Value | None]) -> bool:
         """Whether nothing that the path lies below is switched off."""
         return all(
             settings.get(parent) is not False
@@ -241,19 +267,12 @@ class SearchSpace(BaseModel):
             if size is None or total * size > limit:
                 return None
             total *= size
-        axes = [_points(parameter) for parameter in self.parameters.values()]
+        axes = [parameter.points() for parameter in self.parameters.values()]
         found = {
-            Candidate.of(dict(zip(self.parameters, point, strict=True))) for point in product(*axes)
+            Candidate.of(stated(dict(zip(self.parameters, point, strict=True))))
+            for point in product(*axes)
         }
         return len(found)
-
-
-def _points(parameter: Parameter) -> tuple[Value, ...]:
-    if parameter.values is not None:
-        return parameter.values
-    assert parameter.range is not None
-    step = parameter.step or 1
-    return tuple(parameter.range[0] + i * step for i in range(parameter.size or 0))
 
 
 def _check_at_least(path: str, parameter: Parameter, least: int) -> None:
@@ -323,7 +342,7 @@ def _line_of(node: Any, location: list[str]) -> int:
         if not isinstance(node, yaml.MappingNode):
             break
         for key, value in node.value:
-            if part in (key.value, _SHORT.get(key.value)):
+            if part in (key.value, SHORT_NAMES.get(key.value)):
                 line, node = key.start_mark.line + 1, value
                 break
         else:

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from tuner.samples import Floats
+from tuner.samples import Bools, Floats
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -37,6 +37,28 @@ def surely_above(violations: int, n: int, share: float, confidence: float) -> bo
     if n == 0 or violations == 0:
         return False
     return float(special.bdtrc(violations - 1, n, share)) <= 1 - confidence
+
+
+def design_effect(late: Bools, intended: Floats, block: float) -> float:
+    """How much less n requests say than n independent ones would; at least 1.
+
+    Late requests come in clusters, since a queue that is long stays so for a while. The effect is
+    the variance of the count of late requests per block of ``block`` seconds over its binomial
+    variance (Kish's design effect by batch means). Dividing counts by it makes the binomial tests
+    apply. With fewer than two blocks, or nothing late, it is 1.
+    """
+    if len(late) < 2 or not late.any():
+        return 1.0
+    number = ((intended - intended[0]) / block).astype(np.int64)
+    sizes = np.bincount(number).astype(np.float64)
+    counts = np.bincount(number, weights=late)[sizes > 0]
+    sizes = sizes[sizes > 0]
+    share = counts.sum() / sizes.sum()
+    binomial = share * (1 - share) * sizes.sum()
+    if len(sizes) < 2 or binomial <= 0:
+        return 1.0
+    observed = float(np.sum((counts - share * sizes) ** 2)) * len(sizes) / (len(sizes) - 1)
+    return max(1.0, observed / float(binomial))
 
 
 @cache

@@ -1,5 +1,6 @@
 """What every launcher gives: a running server with its endpoints, which is always stopped."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 LOG_TAIL_LINES = 12
+_ERROR_LINE = re.compile(r"E\d{4} ")
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,9 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
         return ""
     kept = [line.rstrip() for line in text.splitlines() if line.strip(" +-|\t")]
     return "\n".join(kept[-lines:])
+
+
+def error_lines(text: str, lines: int = 5) -> list[str]:
+    """The last lines of a Triton log that report errors (``E1122 16:31:12.98 …]``), shortened."""
+    found = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
+    return [line.partition("] ")[2] or line for line in found[-lines:]]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import requests
 
 from tuner.errors import ServerFailed
-from tuner.servers.base import Endpoints, Server
+from tuner.servers.base import Endpoints, Server, error_lines
 
 
 class Control:
@@ -57,6 +57,21 @@ class Control:
         first: dict[str, Any] = versions[0]
         return first
 
+    def infer(self, model: str, body: bytes, header_length: int, timeout: float) -> None:
+        """One inference with binary tensors; ServerFailed, with the server's words, if it fails."""
+        headers = {"Inference-Header-Content-Length": str(header_length)}
+        try:
+            reply = self._session.post(
+                f"{self._root}/models/{quote(model)}/infer",
+                data=body,
+                headers=headers,
+                timeout=timeout,
+            )
+        except requests.RequestException as error:
+            raise ServerFailed(self._explain("the model did not answer an inference")) from error
+        if not reply.ok:
+            raise ServerFailed(f"the model fails at an inference: {reply.text.strip()[:500]}")
+
     def metrics(self) -> str | None:
         """Prometheus text; None where the endpoint has none or does not answer."""
         address = self._server.endpoints.metrics
@@ -86,7 +101,8 @@ class Control:
             raise ServerFailed(self._explain("the server stopped answering")) from error
         if not reply.ok:
             message = content.get("error", reply.reason) if isinstance(content, dict) else content
-            raise ServerFailed(f"the server refused: {message}")
+            reasons = error_lines(self._server.log_tail())
+            raise ServerFailed("\n".join([f"the server refused: {message}", *reasons]))
         if not isinstance(content, dict):
             raise ServerFailed(f"{url} is not a Triton endpoint")
         return content

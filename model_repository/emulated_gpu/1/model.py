@@ -2,7 +2,7 @@
 
 A batch of ``b`` items takes ``base_us + per_item_us * b`` microseconds, asleep, so the processor
 stays free and the real scheduler can be studied on a small machine. The share ``exclusive_share``
-of that time is spent under a lock that all instances of the server share, as kernels share one
+of that time is spent under a lock that all instances of the machine share, as kernels share one
 GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
 
 Parameters in ``config.pbtxt``: ``base_us``, ``per_item_us`` (both >= 0), ``exclusive_share`` (0..1).
@@ -10,8 +10,6 @@ Parameters in ``config.pbtxt``: ``base_us``, ``per_item_us`` (both >= 0), ``excl
 
 import fcntl
 import json
-import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -28,25 +26,22 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"exclusive_share is {self._exclusive}; it must lie between 0 and 1"
             )
-        # The parent process is the server: its instances share one device, other servers do not.
-        name = f"emulated-gpu-{args['model_name']}-{os.getppid()}.lock"
-        self._lock_path = Path(tempfile.gettempdir()) / name
-        self._lock = self._lock_path.open("w")
+        # One device for all instances; a lock on this file works on a read-only mount, too.
+        self._device = Path(__file__).open("rb")
 
     def execute(self, requests):
         inputs = [pb_utils.get_input_tensor_by_name(r, "INPUT").as_numpy() for r in requests]
         service_time = self._base + self._per_item * sum(len(x) for x in inputs)
         _sleep(service_time * (1 - self._exclusive))
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        fcntl.flock(self._device, fcntl.LOCK_EX)
         try:
             _sleep(service_time * self._exclusive)
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            fcntl.flock(self._device, fcntl.LOCK_UN)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT", x)]) for x in inputs]
 
     def finalize(self):
-        self._lock.close()
-        self._lock_path.unlink(missing_ok=True)
+        self._device.close()
 
 
 def _number(parameters, key):

@@ -1,0 +1,153 @@
+"""From probes to capacity: which rate next, and when to stop."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tuner.sla import Outcome
+
+_REPEATS = 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one probe says about its rate (requests/s).
+
+    ``margin`` is the ratio of percentile to bound, None without data. ``repeat`` asks for the same
+    rate again, since one stall or a few bursts decided; ``client_limited`` says that the client, not the server,
+    was at its end.
+    """
+
+    rate: float
+    outcome: Outcome
+    margin: float | None
+    repeat: bool = False
+    client_limited: bool = False
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The highest rate that met the Sla and the lowest that did not; None where there is none.
+
+    ``client_limited`` says that the ceiling is the client's: the server may hold more.
+    """
+
+    rate: float | None
+    ceiling: float | None
+    margin: float | None
+    client_limited: bool
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How finely to look. ``resolution`` is the ratio ceiling / rate - 1 that ends the search.
+
+    A candidate whose ceiling falls below ``to_beat`` requests/s cannot win, and is placed with
+    ``coarse`` resolution only.
+    """
+
+    resolution: float = 0.04
+    coarse: float = 0.25
+    to_beat: float = 0.0
+    most_probes: int = 12
+
+
+def find_capacity(
+    probe: Callable[[float], Finding], start: float, effort: Effort
+) -> Capacity:
+    """Bracket the capacity from ``start`` requests/s on, then halve the bracket geometrically.
+
+    A rate whose probe stays inconclusive counts as not met; one that asks for it is probed once
+    more before. Gives up, with no rate, when ``most_probes`` find none.
+    """
+    bracket = _Bracket(effort)
+    rate = start
+    for _ in range(effort.most_probes):
+        finding = probe(rate)
+        for _ in range(_REPEATS):
+            if not finding.repeat:
+                break
+            finding = probe(rate)
+        bracket.add(finding)
+        if bracket.is_closed:
+            break
+        rate = bracket.next_rate()
+    return bracket.capacity()
+
+
+def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacity:
+    """In a closed loop: the highest throughput at a concurrency that meets the Sla.
+
+    Concurrency doubles until the Sla breaks or throughput falls, then the gap is halved.
+    """
+    met: list[Finding] = []
+    broken: list[Finding] = []
+    low, high = 0, 0
+    concurrency = 1
+    for _ in range(effort.most_probes):
+        finding = probe(concurrency)
+        if finding.outcome is Outcome.MET:
+            met.append(finding)
+            low = concurrency
+        else:
+            broken.append(finding)
+            high = concurrency
+        stalled = len(met) > 2 and met[-1].rate < met[-2].rate < met[-3].rate
+        if stalled or (high and high - low <= max(1, low // 8)):
+            break
+        concurrency = (low + high) // 2 if high else 2 * concurrency
+    best = max(met, key=lambda f: f.rate, default=None)
+    worst = min(broken, key=lambda f: f.rate, default=None)
+    margins = [f.margin for f in broken if f.margin is not None]
+    return Capacity(
+        rate=best.rate if best else None,
+        ceiling=worst.rate if worst and best and worst.rate > best.rate else None,
+        margin=best.margin if best else min(margins, default=None),
+        client_limited=False,
+    )
+
+
+class _Bracket:
+    def __init__(self, effort: Effort) -> None:
+        self._effort = effort
+        self._low: Finding | None = None
+        self._high: Finding | None = None
+        self._margins: list[float] = []
+
+    def add(self, finding: Finding) -> None:
+        if finding.margin is not None:
+            self._margins.append(finding.margin)
+        if finding.outcome is Outcome.MET:
+            if self._low is None or finding.rate > self._low.rate:
+                self._low = finding
+        elif self._high is None or finding.rate < self._high.rate:
+            self._high = finding
+
+    @property
+    def is_closed(self) -> bool:
+        if self._low is None or self._high is None:
+            return False
+        hopeless = self._high.rate <= self._effort.to_beat
+        resolution = self._effort.coarse if hopeless else self._effort.resolution
+        return self._high.rate <= self._low.rate * (1 + resolution)
+
+    def next_rate(self) -> float:
+        """The middle of the bracket; while one end is open, a step whose length fits the margin."""
+        if self._low is not None and self._high is not None:
+            return math.sqrt(self._low.rate * self._high.rate)
+        if self._low is not None:
+            margin = self._low.margin or 1.0
+            return self._low.rate * (1.6 if margin < 0.4 else 1.25 if margin < 0.7 else 1.1)
+        assert self._high is not None
+        margin = self._high.margin if self._high.margin is not None else math.inf
+        return self._high.rate * (0.9 if margin < 1.3 else 0.75 if margin < 4 else 0.55)
+
+    def capacity(self) -> Capacity:
+        closest = min(self._margins, default=None)
+        low, high = self._low, self._high
+        return Capacity(
+            rate=low.rate if low else None,
+            ceiling=high.rate if high else None,
+            margin=low.margin if low else closest,
+            client_limited=high is not None and high.client_limited,
+        )

@@ -1,0 +1,257 @@
+"""The command ``tuner``: parse, call, print, exit code."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tuner import __version__, options
+from tuner.errors import TunerError
+
+_OK, _NOT_MET, _INTERRUPTED = 0, 1, 130
+_REPORTS = Path("reports")
+_CODES = """
+Exit codes: 0 a winner was found, 1 nothing meets the promise, 2 usage, 3 something is missing on
+this machine (server, engine, disk), 130 interrupted.
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Finds the Triton configuration that serves the most requests within a latency promise.",
+    epilog=_CODES,
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"tuner {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: tuner search model_repository/text_classifier --sla-p99 20ms" + _CODES)
+def search(
+    model: options.Model = None,
+    sla_p99: options.SlaP99 = None,
+    sla: options.SlaText = None,
+    space: options.Space = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="At most so many candidates.")
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", help="At most so long, confirmation included; 3m by default.",
+                     metavar="DURATION"),
+    ] = None,
+    seed: options.Seed = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="Any Optuna storage URL; SQLite in the run's folder if none."),
+    ] = None,
+    output: options.Output = _REPORTS,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run's folder.", metavar="NAME")
+    ] = None,
+    config: options.Config = None,
+    launcher: options.LauncherKind = None,
+    image: options.Image = None,
+    gpus: options.Gpus = None,
+    shm_size: options.ShmSize = None,
+    env: options.Env = None,
+    server_arg: options.ServerArgs = None,
+    url: options.Url = None,
+    grpc_url: options.GrpcUrl = None,
+    startup_timeout: options.StartupTimeout = None,
+    protocol: options.ProtocolKind = None,
+    load: options.Load = None,
+    workers: options.Workers = None,
+    input_data: options.InputData = None,
+    shape: options.Shapes = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the configuration that serves the most requests within a latency promise.
+
+    Launches Triton with one candidate after another, measures each under load, and leaves the
+    winner's config.pbtxt, a repository to serve, and a report. The same command resumes a run that
+    was interrupted.
+    """
+    given = _given(locals())
+    with _exit_codes():
+        from tuner import session, summary
+
+        plan = _plan(given, sla_p99, sla, config)
+        with _view(plan, as_json, quiet) as view:
+            found, reason = session.search(plan, output, run, _command(), view)
+        code = summary.show(found, reason, as_json, Console())
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Example: tuner measure text_classifier --sla-p99 20ms --set max_batch_size=8 --rate 300"
+)
+def measure(
+    model: options.Model = None,
+    sla_p99: options.SlaP99 = None,
+    sla: options.SlaText = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field, as in max_batch_size=8; may be repeated.",
+                     metavar="FIELD=VALUE"),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", help="Judge this rate (requests/s); else find the capacity.",
+                     metavar="RATE"),
+    ] = None,
+    seed: options.Seed = None,
+    output: options.Output = _REPORTS,
+    config: options.Config = None,
+    launcher: options.LauncherKind = None,
+    image: options.Image = None,
+    gpus: options.Gpus = None,
+    shm_size: options.ShmSize = None,
+    env: options.Env = None,
+    server_arg: options.ServerArgs = None,
+    url: options.Url = None,
+    grpc_url: options.GrpcUrl = None,
+    startup_timeout: options.StartupTimeout = None,
+    protocol: options.ProtocolKind = None,
+    load: options.Load = None,
+    workers: options.Workers = None,
+    input_data: options.InputData = None,
+    shape: options.Shapes = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure one configuration: the model as found, or with some fields changed."""
+    given = _given(locals())
+    with _exit_codes():
+        from tuner import session, summary
+
+        changes = options.settings(assignments)
+        plan = _plan(given, sla_p99, sla, config)
+        with _view(plan, as_json, quiet) as view:
+            found, _ = session.measure(plan, changes, rate, output, _command(), view)
+        code = summary.show(found, None, as_json, Console())
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+) -> None:
+    """Write a run's report again, from its records."""
+    with _exit_codes():
+        from tuner.report.page import write_report
+        from tuner.results import Run
+
+        typer.echo(write_report(Run.open(run)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    destination: Annotated[
+        Path, typer.Option("--to", help="New folder for the model repository.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="The model's folder, if it was moved.")
+    ] = None,
+) -> None:
+    """Write the winner as a model repository that Triton serves as it is."""
+    with _exit_codes():
+        from tuner.export import export_winner
+        from tuner.results import Run
+
+        found = Run.open(run)
+        source = model or Path(str(found.experiment().get("model")))
+        typer.echo(export_winner(found, source, destination))
+
+
+@app.command()
+def doctor(
+    image: Annotated[
+        str | None, typer.Option("--image", help="The Docker image to look for.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what is here, what is missing, and how to get it."""
+    with _exit_codes():
+        from tuner.doctor import can_launch, examine
+        from tuner.experiment import DEFAULT_IMAGE
+
+        findings = examine(image or DEFAULT_IMAGE)
+        if as_json:
+            typer.echo(json.dumps([vars(finding) for finding in findings], indent=2))
+        else:
+            for each in findings:
+                mark = "ok     " if each.there else "missing"
+                hint = f"  -> {each.remedy}" if each.remedy and not each.there else ""
+                typer.echo(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": "))
+    raise typer.Exit(_OK if can_launch(findings) else 3)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Options as fields of the experiment."""
+    renamed = {"server_arg": "server_args", "shape": "shapes"}
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _plan(given: dict[str, Any], sla_p99: str | None, sla: str | None, config: Path | None) -> Any:
+    from tuner.experiment import Experiment, resolve
+    from tuner.session import Plan
+
+    fields = {name: given[name] for name in Experiment.model_fields if name in given}
+    fields["sla"] = options.promise(sla_p99, sla)
+    return Plan.of(resolve(fields, config))
+
+
+def _view(plan: Any, as_json: bool, quiet: bool) -> Any:
+    from tuner.sla import Sla
+    from tuner.view import LiveView, PlainView
+
+    console = Console(stderr=True)
+    sla = Sla.parse(plan.experiment.sla)
+    if console.is_terminal and not quiet and not as_json:
+        return LiveView(console, sla, f"{plan.config.name}, {sla}", plan.experiment.timeout)
+    return PlainView(console, sla, quiet)
+
+
+def _command() -> str:
+    """The command line, with passwords of storage URLs left out."""
+    from tuner.study import hide_password
+
+    words = [hide_password(word) if "://" in word else word for word in sys.argv[1:]]
+    return shlex.join(["tuner", *words])
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors as one message and an exit code; a traceback only with TUNER_DEBUG=1."""
+    try:
+        yield
+    except TunerError as error:
+        if os.environ.get("TUNER_DEBUG") == "1":
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(_INTERRUPTED) from interrupt

@@ -1,0 +1,129 @@
+"""Triton with one model, configured as a candidate says."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.inputs import make_inputs, read_inputs
+from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
+from tuner.model_config import from_json, get_path, render, to_json
+from tuner.results import GpuReading, ServerTimes
+from tuner.servers.base import Launcher, Server, ServerSpec
+from tuner.servers.control import Control
+from tuner.servers.readings import gpu_reading, server_times
+from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
+
+_FIRST_ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the content of requests comes from: a file, or made up from a seed and shapes."""
+
+    seed: int = 0
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    file: Path | None = None
+
+    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
+        if self.file is not None:
+            return read_inputs(self.file, metadata, batched, self.shapes)
+        return make_inputs(metadata, batched, self.shapes, np.random.default_rng(self.seed))
+
+
+class Running:
+    """A deployment that answers: where to send, and what it says of itself."""
+
+    def __init__(
+        self, server: Server, control: Control, model: str, target: Target, launch_seconds: float
+    ) -> None:
+        self.target = target
+        self.launch_seconds = launch_seconds
+        self._server = server
+        self._control = control
+        self._model = model
+
+    def raise_if_gone(self) -> None:
+        """ServerFailed, with the log's last lines, where the server has ended."""
+        reason = self._server.exit_reason()
+        if reason is not None:
+            raise ServerFailed("\n".join(filter(None, (reason, self._server.log_tail()))))
+
+    def statistics(self) -> dict[str, Any]:
+        """A snapshot, to be subtracted from a later one by ``times_since``."""
+        return self._control.statistics(self._model)
+
+    def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
+        return server_times(before, self.statistics())
+
+    def gpu(self) -> GpuReading | None:
+        text = self._control.metrics()
+        return gpu_reading(text) if text else None
+
+
+class TritonDeployment:
+    """Starts a server per candidate through a launcher; the model as found is candidate None."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        model: Path,
+        config: Any,
+        protocol: Protocol,
+        inputs: Inputs,
+        startup_timeout: float = 120.0,
+    ) -> None:
+        self._launcher = launcher
+        self._model = model
+        self._config = config
+        self._protocol = protocol
+        self._inputs = inputs
+        self._timeout = startup_timeout
+
+    def config_of(self, candidate: Candidate) -> Any:
+        """The candidate's ModelConfig."""
+        return render(self._config, candidate)
+
+    @contextmanager
+    def start(self, candidate: Candidate | None, log: Path) -> Iterator[Running]:
+        """Launch, load, and wait for the first answer to an inference.
+
+        Raises ServerFailed for what is the candidate's fault, LauncherUnavailable and
+        InputDataError for what would fail every other candidate, too.
+        """
+        began = time.monotonic()
+        name = self._model.name
+        spec = ServerSpec(self._model.parent, name, log, self._timeout)
+        with self._launcher.launch(spec) as server, Control(server) as control:
+            override = None if candidate is None else to_json(self.config_of(candidate))
+            control.load(name, override, self._timeout)
+            in_force = from_json(control.config(name))
+            if candidate is not None:
+                _check_in_force(candidate, in_force)
+            pool = self._inputs.pool(control.metadata(name), in_force.max_batch_size > 0)
+            body, header_length = http_body(pool[0])
+            control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
+            address = getattr(server.endpoints, self._protocol)
+            if address is None:
+                raise LauncherUnavailable(f"the server offers no {self._protocol} endpoint")
+            target = make_target(self._protocol, address, name, pool)
+            yield Running(server, control, name, target, time.monotonic() - began)
+
+
+def _check_in_force(candidate: Candidate, in_force: Any) -> None:
+    """ServerFailed where the server changed what was asked of it, as auto-complete can."""
+    for path in (MAX_BATCH_SIZE, DYNAMIC_BATCHING, INSTANCE_COUNT):
+        asked, found = candidate.get(path), get_path(in_force, path)
+        if asked is not None and path == INSTANCE_COUNT:
+            counts = [group.count for group in in_force.instance_group]
+            found = asked if asked in counts else counts[0] if counts else None
+        if asked is not None and asked != found:
+            raise ServerFailed(
+                f"the server changed {path} from {asked} to {found} (it completes configurations "
+                "by itself); spell out all inputs and outputs in config.pbtxt"
+            )

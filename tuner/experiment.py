@@ -1,0 +1,174 @@
+"""The experiment: everything that decides what a run does. YAML, environment, command line."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tuner.errors import RepositoryError, UsageError
+from tuner.resources import bundled
+from tuner.sla import Sla
+from tuner.space import did_you_mean
+from tuner.units import parse_duration, parse_size
+
+FILE = Path("tuner.yaml")
+PREFIX = "TUNER_"
+SAMPLE = "text_classifier"
+DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+
+
+class Experiment(BaseModel):
+    """What to tune, under which promise, where, and for how long.
+
+    Durations are seconds; text such as ``20ms`` and ``3m`` is taken, too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Path
+    sla: str
+    space: str = "default"
+    launcher: Literal["auto", "docker", "local", "attached"] = "auto"
+    image: str = DEFAULT_IMAGE
+    gpus: str = "auto"
+    shm_size: int = 1 << 30
+    env: tuple[str, ...] = ()
+    server_args: tuple[str, ...] = ()
+    url: str | None = None
+    grpc_url: str | None = None
+    startup_timeout: float = 120.0
+    protocol: Literal["http", "grpc"] = "http"
+    load: Literal["poisson", "constant", "closed"] = "poisson"
+    workers: int = Field(default=1, ge=1, le=64)
+    input_data: Path | None = None
+    shapes: tuple[str, ...] = ()
+    trials: int | None = Field(default=None, ge=1)
+    timeout: float = 180.0
+    seed: int = Field(default=0, ge=0)
+    storage: str | None = None
+
+    @field_validator("timeout", "startup_timeout", mode="before")
+    @classmethod
+    def _duration(cls, raw: Any) -> Any:
+        return parse_duration(raw) if isinstance(raw, str) else raw
+
+    @field_validator("shm_size", mode="before")
+    @classmethod
+    def _size(cls, raw: Any) -> Any:
+        return parse_size(raw) if isinstance(raw, str) else raw
+
+    @field_validator("sla")
+    @classmethod
+    def _sla(cls, raw: str) -> str:
+        Sla.parse(raw)
+        return raw
+
+    @field_validator("env")
+    @classmethod
+    def _env(cls, raw: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in raw:
+            if "=" not in entry:
+                raise ValueError(f"{entry!r} does not parse; write it like NAME=value")
+        return raw
+
+    def identity(self) -> dict[str, Any]:
+        """What two invocations must share to be the same run: all but the budget."""
+        return self.model_dump(mode="json", exclude={"trials", "timeout"})
+
+
+def resolve(options: dict[str, Any], file: Path | None) -> Experiment:
+    """The experiment out of a YAML file (``tuner.yaml`` where none is named), environment variables
+    (``TUNER_TIMEOUT=5m``) and options, later ones first; None means not given.
+    """
+    values = {**_from_file(file), **_from_environment()}
+    values.update({name: value for name, value in options.items() if value not in (None, (), [])})
+    if "sla" not in values:
+        raise UsageError("no promise is given; say which, as in --sla-p99 20ms")
+    values["model"] = find_model(values.get("model"))
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("\n".join(_explain(e) for e in error.errors())) from error
+
+
+def find_model(name: Any) -> Path:
+    """The folder of a model: by its path, by its name in ./model_repository, or among the samples.
+
+    With no name: the only model of ./model_repository, or the sample where there is no such folder.
+    """
+    own = Path("model_repository")
+    if name is None:
+        models = _models(own)
+        if len(models) == 1:
+            return models[0].resolve()
+        if models:
+            raise RepositoryError(
+                f"{own} holds several models; name one of {', '.join(m.name for m in models)}"
+            )
+        return bundled("model_repository") / SAMPLE
+    path = Path(str(name))
+    for place in (path, own / path, bundled("model_repository") / path):
+        if (place / "config.pbtxt").is_file():
+            return place.resolve()
+    raise RepositoryError(_no_model(path, own))
+
+
+def _models(repository: Path) -> list[Path]:
+    if not repository.is_dir():
+        return []
+    return sorted(p.parent for p in repository.glob("*/config.pbtxt"))
+
+
+def _no_model(path: Path, own: Path) -> str:
+    if not path.is_dir():
+        known = [m.name for m in (*_models(own), *_models(bundled("model_repository")))]
+        return f"there is no model {str(path)!r}{did_you_mean(path.name, sorted(set(known)))}"
+    inside = _models(path)
+    if inside:
+        return f"{path} is a repository; name one of its models, such as {inside[0]}"
+    return f"{path} has no config.pbtxt; tuner needs the model's own configuration as a start"
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None and not FILE.is_file():
+        return {}
+    path = file or FILE
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: an experiment is a mapping such as 'sla: p99<20ms'")
+    for key in content:
+        if key not in Experiment.model_fields:
+            raise UsageError(
+                f"{path}: unknown field {key!r}{did_you_mean(str(key), list(Experiment.model_fields))}"
+            )
+    for key in ("model", "input_data"):
+        value = content.get(key)
+        beside = path.parent / str(value)
+        if value is not None and beside.exists():
+            content[key] = beside
+    return content
+
+
+def _from_environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in Experiment.model_fields.items():
+        text = os.environ.get(PREFIX + name.upper())
+        if text is not None:
+            many = "tuple" in str(field.annotation)
+            values[name] = tuple(text.split()) if many else text
+    return values
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name.replace('_', '-')}: {message}, not {error['input']!r}"

@@ -1,0 +1,175 @@
+"""Load from processes of their own: fan out one schedule, merge what came of it."""
+
+import contextlib
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from tuner.errors import LoadFailed
+from tuner.load import worker
+from tuner.load.board import Board
+from tuner.load.target import Target
+from tuner.load.worker import ClosedLoop, Command, OpenLoop, Report, Stop
+from tuner.samples import Floats, Samples
+
+_LEAD = 0.05
+_LOOK_EVERY = 0.1
+_CLOSED_ROWS_PER_SECOND = 50_000
+Watch = Callable[[Samples], bool]
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """``samples`` count from the start of the run; ``cpu`` is the seconds that the client spent."""
+
+    samples: Samples
+    cpu: float
+    stopped: bool
+
+
+class LoadGenerator:
+    """A few load processes, spawned once and used for one run after another."""
+
+    def __init__(self, workers: int = 1) -> None:
+        shm = Path("/dev/shm")
+        parent = shm if shm.is_dir() else None
+        self._folder = tempfile.TemporaryDirectory(prefix="tuner-load-", dir=parent)
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=worker.main, args=(theirs,), name=f"tuner-load-{number}", daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    @property
+    def workers(self) -> int:
+        return len(self._pipes)
+
+    def aim(self, target: Target) -> None:
+        """Where the following runs go."""
+        self._tell([target] * self.workers)
+
+    def open_loop(
+        self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
+    ) -> LoadResult:
+        """Send at these times (seconds from the start, ascending), whatever the server does.
+
+        ``watch`` is asked ten times a second, with the requests planned more than ``horizon``
+        seconds ago; the run ends early when it says True.
+        """
+        boards = []
+        start = time.monotonic() + _LEAD
+        for number in range(self.workers):
+            share = times[number :: self.workers]
+            board = self._board(number, len(share))
+            board.intended[:] = share + start
+            boards.append(board)
+        commands: list[Command] = [OpenLoop(b.path, b.rows, drain) for b in boards]
+        patience = start + (float(times[-1]) if len(times) else 0.0) + drain
+        return self._run(commands, boards, start, patience, horizon, watch)
+
+    def closed_loop(self, concurrency: int, seconds: float, drain: float) -> LoadResult:
+        """Keep so many requests outstanding for so long, spread over the workers."""
+        shares = [
+            len(range(number, concurrency, self.workers)) for number in range(self.workers)
+        ]
+        rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
+        boards = [self._board(number, rows) for number in range(self.workers)]
+        start = time.monotonic() + _LEAD
+        end = start + seconds
+        commands: list[Command] = [
+            ClosedLoop(b.path, b.rows, share, start, end, drain)
+            for b, share in zip(boards, shares, strict=True)
+        ]
+        return self._run(commands, boards, start, end + drain, 0.0, None)
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join(2.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "LoadGenerator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _board(self, number: int, rows: int) -> Board:
+        return Board.create(Path(self._folder.name) / f"board-{number}", max(1, rows))
+
+    def _run(
+        self,
+        commands: list[Command],
+        boards: list[Board],
+        start: float,
+        patience: float,
+        horizon: float,
+        watch: Watch | None,
+    ) -> LoadResult:
+        self._tell(commands)
+        reports: dict[int, Report] = {}
+        stopped = False
+        try:
+            while len(reports) < self.workers:
+                self._collect(reports, patience + 10.0)
+                if watch is None or stopped:
+                    continue
+                known = _merge(boards, start, time.monotonic() - horizon)
+                if watch(known):
+                    stopped = True
+                    self._tell([Stop()] * self.workers)
+        except BaseException:
+            with contextlib.suppress(LoadFailed):
+                self._tell([Stop()] * self.workers)
+                while len(reports) < self.workers:
+                    self._collect(reports, time.monotonic() + 10.0)
+            raise
+        cpu = sum(report.cpu for report in reports.values())
+        return LoadResult(_merge(boards, start, np.inf), cpu, stopped)
+
+    def _collect(self, reports: dict[int, Report], deadline: float) -> None:
+        """Wait a moment for reports; LoadFailed where a worker died, hung, or raised."""
+        waiting = [i for i in range(self.workers) if i not in reports]
+        pipes = [self._pipes[i] for i in waiting]
+        ready = multiprocessing.connection.wait(pipes, _LOOK_EVERY)
+        for number in waiting:
+            if self._pipes[number] not in ready:
+                continue
+            try:
+                report = self._pipes[number].recv()
+            except (EOFError, OSError) as error:
+                raise LoadFailed(f"load process {number} died") from error
+            if report.error is not None:
+                raise LoadFailed(f"load process {number} failed: {report.error}")
+            reports[number] = report
+        if time.monotonic() > deadline:
+            raise LoadFailed("a load process hangs")
+
+    def _tell(self, commands: list[Command]) -> None:
+        for number, (pipe, command) in enumerate(zip(self._pipes, commands, strict=True)):
+            try:
+                pipe.send(command)
+            except OSError as error:
+                raise LoadFailed(f"load process {number} died") from error
+
+
+def _merge(boards: list[Board], start: float, until: float) -> Samples:
+    return Samples.merge([board.samples(start, until) for board in boards])

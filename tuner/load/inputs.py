@@ -1,0 +1,162 @@
+"""Inputs of requests: made from the model's metadata, or read from perf_analyzer's JSON format."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient.utils import triton_to_np_dtype
+
+from tuner.errors import InputDataError
+from tuner.load.target import Tensor
+
+POOL = 32
+Metadata = dict[str, Any]
+
+
+def make_inputs(
+    metadata: Metadata,
+    batched: bool,
+    shapes: dict[str, tuple[int, ...]],
+    rng: np.random.Generator,
+    count: int = POOL,
+) -> list[list[Tensor]]:
+    """``count`` distinct requests of one item each.
+
+    Floats are uniform in [0, 1), integers 0 or 1 (safe as indices of any vocabulary), strings are
+    short words. ``shapes`` gives the dimensions, without the batch, of inputs that leave some open.
+    """
+    return [
+        [_random_tensor(entry, batched, shapes, rng) for entry in metadata["inputs"]]
+        for _ in range(count)
+    ]
+
+
+def read_inputs(
+    path: Path, metadata: Metadata, batched: bool, shapes: dict[str, tuple[int, ...]]
+) -> list[list[Tensor]]:
+    """Requests from a file in perf_analyzer's format: ``{"data": [{"INPUT": [1, 2]}, …]}``.
+
+    A tensor is a flat or nested list, ``{"content": […], "shape": […]}``, or ``{"b64": "…"}``;
+    entries may be grouped in lists. Each entry is one item, without a batch dimension.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputDataError(f"cannot read --input-data {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputDataError(f"--input-data {path} is not JSON: {error}") from error
+    entries = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputDataError(f'--input-data {path} needs a list "data" with at least one entry')
+    flat = [e for group in entries for e in (group if isinstance(group, list) else [group])]
+    pool = []
+    for number, entry in enumerate(flat):
+        where = f"--input-data {path}, entry {number}"
+        if not isinstance(entry, dict):
+            raise InputDataError(f"{where}: an entry maps input names to their content")
+        pool.append(
+            [_read_tensor(spec, batched, shapes, entry, where) for spec in metadata["inputs"]]
+        )
+    return pool
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``name:3,224,224`` as in --shape."""
+    name, separator, dims = text.rpartition(":")
+    try:
+        sizes = tuple(int(size) for size in dims.split(","))
+    except ValueError:
+        sizes = ()
+    if not separator or not name or not sizes or min(sizes) < 1:
+        raise InputDataError(f"--shape {text!r} does not parse; write it like name:3,224,224")
+    return name, sizes
+
+
+def _item_shape(
+    spec: Metadata, batched: bool, shapes: dict[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The shape of one item; InputDataError while a dimension is open or --shape contradicts it."""
+    name = spec["name"]
+    declared = tuple(int(size) for size in spec["shape"])[1 if batched else 0 :]
+    given = shapes.get(name)
+    if given is None:
+        if any(size < 0 for size in declared):
+            dims = ",".join(str(size) if size > 0 else "N" for size in declared)
+            raise InputDataError(
+                f"input {name} has dimensions left open {list(declared)}: give --shape {name}:{dims}"
+            )
+        return declared
+    fits = len(given) == len(declared) and all(
+        want in (-1, size) for want, size in zip(declared, given, strict=True)
+    )
+    if not fits:
+        raise InputDataError(f"--shape {name}:{list(given)} does not fit {list(declared)}")
+    return given
+
+
+def _random_tensor(
+    spec: Metadata,
+    batched: bool,
+    shapes: dict[str, tuple[int, ...]],
+    rng: np.random.Generator,
+) -> Tensor:
+    shape = _item_shape(spec, batched, shapes)
+    shape = (1, *shape) if batched else shape
+    datatype = spec["datatype"]
+    if datatype == "BYTES":
+        words = rng.integers(0, 10**6, shape).astype(str).astype(np.bytes_).astype(np.object_)
+        return Tensor(spec["name"], datatype, words)
+    dtype = _dtype(datatype)
+    if np.issubdtype(dtype, np.floating):
+        return Tensor(spec["name"], datatype, rng.random(shape).astype(dtype))
+    return Tensor(spec["name"], datatype, rng.integers(0, 2, shape).astype(dtype))
+
+
+def _read_tensor(
+    spec: Metadata,
+    batched: bool,
+    shapes: dict[str, tuple[int, ...]],
+    entry: dict[str, Any],
+    where: str,
+) -> Tensor:
+    name, datatype = spec["name"], spec["datatype"]
+    if name not in entry:
+        raise InputDataError(f"{where}: input {name!r} is missing")
+    content: Any = entry[name]
+    shape = None
+    if isinstance(content, dict) and "content" in content:
+        content, shape = content["content"], content.get("shape")
+    if shape is None:
+        shape = _item_shape(spec, batched, shapes)
+    try:
+        array = _array(content, datatype).reshape(tuple(shape))
+    except (ValueError, TypeError) as error:
+        raise InputDataError(
+            f"{where}: input {name!r} does not make a {datatype} tensor of shape {list(shape)}: "
+            f"{error}"
+        ) from error
+    return Tensor(name, datatype, array[np.newaxis] if batched else array)
+
+
+def _array(content: Any, datatype: str) -> np.ndarray[Any, Any]:
+    if isinstance(content, dict) and "b64" in content:
+        raw = base64.b64decode(content["b64"], validate=True)
+        if datatype == "BYTES":
+            return np.array([raw], dtype=np.object_)
+        return np.frombuffer(raw, dtype=_dtype(datatype))
+    if datatype == "BYTES":
+        words = np.array(content, dtype=np.object_)
+        return np.vectorize(lambda word: str(word).encode(), otypes=[np.object_])(words)
+    array = np.array(content)
+    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
+        raise ValueError("it holds something other than numbers")
+    return array.astype(_dtype(datatype))
+
+
+def _dtype(datatype: str) -> Any:
+    dtype = np.float32 if datatype == "BF16" else triton_to_np_dtype(datatype)
+    if dtype is None:
+        raise InputDataError(f"data type {datatype} is not one that Triton's clients can send")
+    return np.dtype(dtype)

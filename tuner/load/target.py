@@ -1,0 +1,102 @@
+"""What is sent, and where: requests of a model, serialised once."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import serialize_byte_tensor
+
+from tuner.errors import InputDataError
+
+
+class Protocol(StrEnum):
+    HTTP = "http"
+    GRPC = "grpc"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input of one request; ``array`` has the shape that is sent, batch dimension included."""
+
+    name: str
+    datatype: str
+    array: np.ndarray[Any, Any]
+
+    def raw(self) -> bytes:
+        """Triton's binary form: little-endian, row by row; strings with their lengths before."""
+        if self.datatype == "BYTES":
+            return bytes(serialize_byte_tensor(self.array).item()) if self.array.size else b""
+        if self.datatype == "BF16":  # the upper half of a float32
+            bits = self.array.astype(np.float32).view(np.uint32) >> 16
+            return bits.astype(np.uint16).tobytes()
+        return self.array.tobytes()
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
+
+    ``requests`` holds complete HTTP/1.1 messages, or serialised ModelInferRequests for gRPC.
+    """
+
+    protocol: Protocol
+    address: str
+    requests: tuple[bytes, ...]
+
+
+def make_target(
+    protocol: Protocol, address: str, model: str, pool: list[list[Tensor]]
+) -> Target:
+    """The target for a pool of inputs, at least one."""
+    if not pool:
+        raise InputDataError(f"there is no input to send to {model}")
+    if protocol is Protocol.GRPC:
+        return Target(protocol, address, tuple(_grpc_request(model, inputs) for inputs in pool))
+    return Target(protocol, address, tuple(_http_request(address, model, each) for each in pool))
+
+
+def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for tensor in inputs:
+        request.inputs.add(
+            name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape)
+        )
+        request.raw_input_contents.append(tensor.raw())
+    return bytes(request.SerializeToString())
+
+
+def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
+    """The body of an inference request with binary tensors, and the length of its JSON header."""
+    contents = [tensor.raw() for tensor in inputs]
+    header = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": tensor.name,
+                    "datatype": tensor.datatype,
+                    "shape": list(tensor.array.shape),
+                    "parameters": {"binary_data_size": len(content)},
+                }
+                for tensor, content in zip(inputs, contents, strict=True)
+            ],
+            "parameters": {"binary_data_output": True},
+        },
+        separators=(",", ":"),
+    ).encode()
+    return header + b"".join(contents), len(header)
+
+
+def _http_request(address: str, model: str, inputs: list[Tensor]) -> bytes:
+    body, header_length = http_body(inputs)
+    head = (
+        f"POST /v2/models/{quote(model)}/infer HTTP/1.1\r\n"
+        f"Host: {address}\r\n"
+        "Content-Type: application/octet-stream\r\n"
+        f"Inference-Header-Content-Length: {header_length}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

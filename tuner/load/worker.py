@@ -1,0 +1,235 @@
+"""One load process: sends its share of a schedule, or keeps so many requests outstanding.
+
+It is spawned by the generator and talks to it through a pipe: a command in, a Report out. Times go
+straight into a Board.
+"""
+
+import asyncio
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import uvloop
+
+from tuner.load.board import FAILED, OK, Board
+from tuner.load.clients import Client, make_client
+from tuner.load.target import Target
+from tuner.load.timer import Timer
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Send row i of the board at its intended time; wait up to ``drain`` seconds for the last."""
+
+    board: Path
+    rows: int
+    drain: float
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Keep ``concurrency`` requests outstanding from ``start`` to ``end`` (monotonic clock)."""
+
+    board: Path
+    rows: int
+    concurrency: int
+    start: float
+    end: float
+    drain: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Send nothing more; the run in progress ends once what is outstanding is answered."""
+
+
+Command = Target | OpenLoop | ClosedLoop | Stop
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of a run: seconds of CPU that this process spent on it."""
+
+    cpu: float
+    error: str | None = None
+
+
+class _Run:
+    """One run: the part that open and closed loops share."""
+
+    def __init__(self, board: Board, drain: float) -> None:
+        self.board = board
+        self.client: Client | None = None
+        self.sent = 0
+        self.outstanding = 0
+        self.over = asyncio.Event()
+        self._drain = drain
+        self._loop = asyncio.get_running_loop()
+        self._deadline: asyncio.TimerHandle | None = None
+        self.stopping = False
+
+    def send(self, index: int, intended: float | None = None) -> None:
+        assert self.client is not None
+        now = time.monotonic()
+        self.board.sent[index] = now
+        if intended is None:
+            self.board.intended[index] = now
+        self.outstanding += 1
+        self.client.send(index)
+
+    def done(self, index: int, ok: bool) -> None:
+        if self.over.is_set():
+            return
+        self.board.done[index] = time.monotonic()
+        self.board.status[index] = OK if ok else FAILED
+        self.outstanding -= 1
+        self.after(index)
+        if self.stopping and self.outstanding == 0:
+            self.over.set()
+
+    def after(self, index: int) -> None:
+        """Called when a request is done; a closed loop sends the next."""
+
+    def stop(self) -> None:
+        """Send no more, and wait for what is outstanding, but not for ever."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self.outstanding == 0:
+            self.over.set()
+        else:
+            self._deadline = self._loop.call_later(self._drain, self.over.set)
+
+    def close(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+
+class _OpenRun(_Run):
+    def __init__(self, command: OpenLoop) -> None:
+        super().__init__(Board(command.board, command.rows), command.drain)
+        self._times: list[float] = self.board.intended.tolist()
+        self._timer = Timer(self._loop, self._tick)
+
+    def begin(self) -> None:
+        self._tick()
+
+    def _tick(self) -> None:
+        times, position, count = self._times, self.sent, len(self._times)
+        while position < count and not self.stopping and times[position] <= time.monotonic():
+            self.send(position, times[position])
+            position += 1
+        self.sent = position
+        if position == count:
+            self.stop()
+        elif not self.stopping:
+            self._timer.arm(times[position])
+
+    def close(self) -> None:
+        super().close()
+        self._timer.close()
+
+
+class _ClosedRun(_Run):
+    def __init__(self, command: ClosedLoop) -> None:
+        super().__init__(Board(command.board, command.rows), command.drain)
+        self._command = command
+        self._start = self._loop.call_later(max(0.0, command.start - time.monotonic()), self._open)
+
+    def begin(self) -> None:
+        pass
+
+    def _open(self) -> None:
+        for _ in range(self._command.concurrency):
+            self._next()
+
+    def _next(self) -> None:
+        if self.stopping or self.sent >= self.board.rows or time.monotonic() >= self._command.end:
+            self.stop()
+            return
+        index, self.sent = self.sent, self.sent + 1
+        self.send(index)
+
+    def after(self, index: int) -> None:
+        self._next()
+
+    def close(self) -> None:
+        super().close()
+        self._start.cancel()
+
+
+class _Worker:
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._commands: asyncio.Queue[Command | None] = asyncio.Queue()
+        self._target: Target | None = None
+        self._client: Client | None = None
+        self._run: _Run | None = None
+
+    async def serve(self) -> None:
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
+        while (command := await self._commands.get()) is not None:
+            match command:
+                case Target():
+                    await self._drop_client()
+                    self._target = command
+                case OpenLoop():
+                    await self._measure(_OpenRun(command))
+                case ClosedLoop():
+                    await self._measure(_ClosedRun(command))
+                case Stop():  # it came after its run had ended by itself
+                    pass
+        await self._drop_client()
+
+    def _read(self) -> None:
+        try:
+            command = self._pipe.recv()
+        except (EOFError, OSError):  # the parent is gone
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            command = None
+        if self._run is not None and (command is None or isinstance(command, Stop)):
+            self._run.stop()
+        if not isinstance(command, Stop):
+            self._commands.put_nowait(command)
+
+    async def _measure(self, run: "_OpenRun | _ClosedRun") -> None:
+        self._run = run
+        try:
+            if self._client is None:
+                assert self._target is not None
+                self._client = make_client(self._target, self._done)
+            run.client = self._client
+            before = _cpu()
+            run.begin()
+            await run.over.wait()
+            if run.outstanding:  # replies that may still come must not reach the next run
+                await self._drop_client()
+            self._pipe.send(Report(_cpu() - before))
+        except Exception as error:  # noqa: BLE001  a worker ends here, and says why
+            self._pipe.send(Report(0.0, f"{type(error).__name__}: {error}"))
+        finally:
+            run.close()
+            self._run = None
+
+    def _done(self, index: int, ok: bool) -> None:
+        if self._run is not None:
+            self._run.done(index, ok)
+
+    async def _drop_client(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main(pipe: Connection) -> None:
+    """Serve commands until the pipe closes; Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvloop.run(_Worker(pipe).serve())

@@ -1,0 +1,169 @@
+"""Options that several commands share, and how they become an experiment."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from tuner.errors import UsageError
+from tuner.sla import Sla
+from tuner.space import SHORT_NAMES, Value
+
+_WHERE = "Where servers run"
+_LOAD = "What is sent"
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder of a model, or its name in ./model_repository or among the samples. "
+        "Without it: the only model of ./model_repository.",
+        show_default=False,
+    ),
+]
+SlaP99 = Annotated[
+    str | None,
+    typer.Option("--sla-p99", help="The promise: p99 latency, as in 20ms.", metavar="DURATION"),
+]
+SlaText = Annotated[
+    str | None,
+    typer.Option("--sla", help="Any bounds that hold at once: 'p50<5ms,p99<20ms'.", metavar="TEXT"),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Experiment file; ./tuner.yaml if there is one.", metavar="FILE"),
+]
+Space = Annotated[
+    str | None,
+    typer.Option("--space", help="Search space: a preset's name or a YAML file.", metavar="NAME"),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where runs are kept.")]
+LauncherKind = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher",
+        help="auto, docker, local or attached.",
+        metavar="KIND",
+        rich_help_panel=_WHERE,
+    ),
+]
+Image = Annotated[
+    str | None, typer.Option("--image", help="Docker image of Triton.", rich_help_panel=_WHERE)
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus", help="For Docker: auto, all, none or 0,1.", metavar="IDS", rich_help_panel=_WHERE
+    ),
+]
+ShmSize = Annotated[
+    str | None,
+    typer.Option("--shm-size", help="For Docker, as in 2GiB.", rich_help_panel=_WHERE),
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", help="NAME=value for the server; may be repeated.", rich_help_panel=_WHERE),
+]
+ServerArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server-arg", help="Extra tritonserver flag; may be repeated.", rich_help_panel=_WHERE
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="For attached: HTTP address of a server with explicit model control.",
+        metavar="HOST:PORT",
+        rich_help_panel=_WHERE,
+    ),
+]
+GrpcUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--grpc-url", help="Its gRPC address.", metavar="HOST:PORT", rich_help_panel=_WHERE
+    ),
+]
+StartupTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--startup-timeout",
+        help="How long a server may take to load the model.",
+        metavar="DURATION",
+        rich_help_panel=_WHERE,
+    ),
+]
+ProtocolKind = Annotated[
+    str | None,
+    typer.Option("--protocol", help="http or grpc.", metavar="KIND", rich_help_panel=_LOAD),
+]
+Load = Annotated[
+    str | None,
+    typer.Option(
+        "--load",
+        help="Arrivals: poisson, constant, or closed (so many at a time).",
+        metavar="KIND",
+        rich_help_panel=_LOAD,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Load processes.", rich_help_panel=_LOAD),
+]
+InputData = Annotated[
+    Path | None,
+    typer.Option(
+        "--input-data",
+        help="Request contents in perf_analyzer's JSON format.",
+        metavar="FILE",
+        rich_help_panel=_LOAD,
+    ),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        help="Dimensions that the model leaves open, as in image:3,224,224; may be repeated.",
+        metavar="NAME:DIMS",
+        rich_help_panel=_LOAD,
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all that is random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+
+
+def promise(sla_p99: str | None, sla: str | None) -> str | None:
+    """The Sla's text out of the two ways to write it."""
+    if sla_p99 is not None and sla is not None:
+        raise UsageError("give --sla-p99 or --sla, not both; --sla 'p50<5ms,p99<20ms' takes several")
+    text = f"p99<{sla_p99}" if sla_p99 is not None else sla
+    if text is not None:
+        Sla.parse(text)
+    return text
+
+
+def settings(assignments: list[str] | None) -> dict[str, Value]:
+    """``max_batch_size=16`` and the like, values as in YAML; lists as in ``4,8``."""
+    values: dict[str, Value] = {}
+    for assignment in assignments or []:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            raise UsageError(f"--set {assignment!r} does not parse; write it like max_batch_size=16")
+        values[SHORT_NAMES.get(path, path)] = _value(text)
+    return values
+
+
+def _value(text: str) -> Value:
+    sizes = text.strip("[]").replace(" ", "").split(",")
+    if "," in text or text.startswith("["):
+        if sizes == [""]:
+            return ()
+        if all(size.isdigit() for size in sizes):
+            return tuple(int(size) for size in sizes)
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    return value if isinstance(value, bool | int | float | str) else text

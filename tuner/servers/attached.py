@@ -1,0 +1,74 @@
+"""A server that already runs: candidates are loaded into it, and its own configuration put back."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
+from tuner.servers.control import Control, is_live
+
+
+class AttachedServer(Server):
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+
+    def exit_reason(self) -> str | None:
+        return None if is_live(self.endpoints, timeout=5.0) else "the endpoint no longer answers"
+
+    def log_tail(self) -> str:
+        return ""
+
+    def pids(self) -> tuple[int, ...]:
+        return ()
+
+
+class AttachedLauncher(Launcher):
+    """Uses an endpoint that runs with ``--model-control-mode=explicit`` (or none loads a candidate).
+
+    The configuration found at launch is in force again when the context is left.
+    """
+
+    name = "attached"
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._version = ""
+
+    def describe(self) -> Mapping[str, str]:
+        return {
+            "launcher": self.name,
+            "server": f"{self._version or 'Triton'} at {self._endpoints.http}",
+        }
+
+    @contextmanager
+    def launch(self, spec: ServerSpec) -> Iterator[Server]:
+        server = AttachedServer(self._endpoints)
+        if not is_live(self._endpoints, timeout=5.0):
+            raise LauncherUnavailable(
+                f"no Triton server answers at http://{self._endpoints.http}; "
+                "give the address of its HTTP service"
+            )
+        with Control(server) as control:
+            about = control.server()
+            self._version = f"{about.get('name')} {about.get('version')}"
+            original = control.config(spec.model) if control.is_ready(spec.model) else None
+            try:
+                yield server
+            finally:
+                _restore(control, spec, original)
+
+
+def _restore(control: Control, spec: ServerSpec, original: dict[str, Any] | None) -> None:
+    if original is None:
+        control.unload(spec.model, spec.startup_timeout)
+        return
+    try:
+        if control.is_ready(spec.model) and control.config(spec.model) == original:
+            return
+        control.load(spec.model, json.dumps(original), spec.startup_timeout)
+    except ServerFailed as error:
+        raise LauncherUnavailable(
+            f"could not put the original configuration of {spec.model} back: {error}"
+        ) from error

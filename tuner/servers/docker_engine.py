@@ -1,0 +1,233 @@
+"""The Docker engine: the way to it, what it refuses, and to whom the things in it belong.
+
+Everything tuner creates there carries a label that names the process it belongs to.
+"""
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from tuner.errors import LauncherUnavailable
+
+OWNER_LABEL = "io.tuner.owner"
+ENGINE_ERRORS = (DockerException, requests.RequestException)
+_PROBE_SECONDS = 5
+_CALL_SECONDS = 60
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_LOCAL_HOSTS = ("localhost", "localunixsocket", "127.0.0.1", "::1")
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine is there (``DOCKER_HOST`` or the default socket); never raises."""
+    try:
+        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+            return bool(client.ping())
+    except ENGINE_ERRORS:
+        return False
+
+
+def image_present(image: str) -> bool:
+    """Whether an engine is there and has the image; never raises."""
+    try:
+        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+            client.images.get(image)
+            return True
+    except ENGINE_ERRORS:
+        return False
+
+
+def connect() -> Any:
+    try:
+        client = _client(_CALL_SECONDS)
+    except ENGINE_ERRORS as error:
+        raise LauncherUnavailable(
+            f"no Docker engine answers at {_host()} ({_words(error)}); start one with "
+            "'systemctl start docker' or 'dockerd', check that you may use its socket, "
+            "or choose another launcher"
+        ) from error
+    host = urlsplit(client.api.base_url).hostname
+    if host not in _LOCAL_HOSTS:
+        client.close()
+        raise LauncherUnavailable(
+            f"the Docker engine at {_host()} is on another machine, where "
+            "ports on loopback cannot be reached; run tuner there, or attach to a server"
+        )
+    return client
+
+
+def _host() -> str:
+    return os.environ.get("DOCKER_HOST") or _DEFAULT_HOST
+
+
+def _client(timeout: int) -> Any:
+    """``docker.from_env``, which leaves a socket open where nobody answers; so knock first."""
+    host = _host()
+    if host.startswith("unix://"):
+        try:
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.settimeout(timeout)
+                knock.connect(host.removeprefix("unix://"))
+        except OSError as error:
+            raise DockerException(error.strerror or str(error)) from error
+    return docker.from_env(timeout=timeout)
+
+
+def ensure_image(client: Any, image: str) -> None:
+    try:
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            client.images.pull(image)
+    except ENGINE_ERRORS as error:
+        raise LauncherUnavailable(
+            f"the image {image} is not here and cannot be pulled ({_words(error)}); name an image "
+            "that is here, load this one with 'docker load', or choose another launcher"
+        ) from error
+
+
+def maps_users(client: Any) -> bool:
+    """Whether user ids in containers are others than outside, as in a rootless engine."""
+    options = client.info().get("SecurityOptions") or []
+    return any("rootless" in option or "userns" in option for option in options)
+
+
+@contextmanager
+def engine_errors(doing: str) -> Iterator[None]:
+    """Turn what the engine or the way to it refuses into LauncherUnavailable."""
+    try:
+        yield
+    except ENGINE_ERRORS as error:
+        words = _words(error)
+        hint = ""
+        if "could not select device driver" in words:
+            hint = "; install the NVIDIA container toolkit, or use no GPUs"
+        elif "executable file not found" in words:
+            hint = "; it has no tritonserver on its PATH, name an image of Triton"
+        raise LauncherUnavailable(f"{doing}: {words}{hint}") from error
+
+
+def _words(error: Exception) -> str:
+    """The engine's own words, without the request around them."""
+    if isinstance(error, APIError) and error.explanation:
+        return str(error.explanation)
+    return str(error)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The tuner process that a container or volume belongs to.
+
+    A process is the same only if its id, start (ticks since boot), id namespace and boot agree.
+    """
+
+    boot: str
+    namespace: str
+    pid: int
+    start: int
+    container: str
+
+    @classmethod
+    def here(cls, container: str = "") -> "Owner":
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+        pid = os.getpid()
+        return cls(boot, namespace, pid, _start_ticks(pid) or 0, container)
+
+    def text(self) -> str:
+        return " ".join((self.boot, self.namespace, str(self.pid), str(self.start), self.container))
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner | None":
+        match = re.fullmatch(r"(\S+) (\S+) (\d+) (\d+) (\S*)", text)
+        return cls(match[1], match[2], int(match[3]), int(match[4]), match[5]) if match else None
+
+    def is_gone(self, here: "Owner", client: Any) -> bool:
+        """Whether the process has certainly ended, as far as it can be told from ``here``."""
+        if self.boot != here.boot:
+            return True
+        if self.namespace == here.namespace:
+            return _start_ticks(self.pid) != self.start
+        if not self.container:
+            return False
+        try:
+            return bool(client.containers.get(self.container).status != "running")
+        except NotFound:
+            return True
+
+
+def remove_leftovers(client: Any, here: Owner) -> None:
+    chosen = {"label": OWNER_LABEL}
+    for container in client.containers.list(all=True, filters=chosen, ignore_removed=True):
+        owner = Owner.parse(container.labels.get(OWNER_LABEL, ""))
+        if owner is not None and owner.is_gone(here, client):
+            with contextlib.suppress(NotFound):
+                container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters=chosen):
+        owner = Owner.parse((volume.attrs.get("Labels") or {}).get(OWNER_LABEL, ""))
+        if owner is not None and owner.is_gone(here, client):
+            with contextlib.suppress(NotFound):
+                volume.remove(force=True)
+
+
+def own_container(client: Any) -> Any:
+    """The container that tuner itself runs in, if this engine runs it; else None.
+
+    The engine mounts files of its own over a container's /etc/hostname, from a folder named by the
+    container's id.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in mounts.splitlines():
+        source, target = line.split()[3:5]
+        found = re.search(r"/([0-9a-f]{64})/", source) if target == "/etc/hostname" else None
+        if found:
+            with contextlib.suppress(NotFound):
+                return client.containers.get(found[1])
+    return None
+
+
+def own_network(own: Any) -> str | None:
+    """The network to join so that a server can be reached; None where ports are published."""
+    if own is None:
+        return None
+    networks = [str(name) for name in own.attrs["NetworkSettings"]["Networks"]]
+    if networks == ["host"]:
+        return None
+    if not networks or networks == ["none"]:
+        raise LauncherUnavailable(
+            "tuner runs in a container without a network of its own, where no server can be "
+            "reached; run it with a network"
+        )
+    return networks[0]
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def offers_gpus() -> bool:
+    """Whether an engine is there and can give NVIDIA GPUs to containers; never raises."""
+    try:
+        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+            info = client.info()
+    except ENGINE_ERRORS:
+        return False
+    devices = info.get("DiscoveredDevices") or []
+    return "nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in str(d) for d in devices)

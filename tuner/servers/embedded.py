@@ -1,0 +1,65 @@
+"""The embedded Triton of the extra ``local``: a real tritonserver out of a Python package.
+
+The wheel of nvidia-pytriton carries the server with its Python backend. What it lacks as a plain
+server is put together here, out of links, in a folder of its own: the stub of the running Python,
+and a Python-based ``onnxruntime`` backend.
+"""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import LauncherUnavailable
+
+_BACKENDS = Path(__file__).parent / "backends"
+_MISSING = "install it with: pip install 'triton-tuner[local]'"
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A tritonserver to run: its path, arguments it needs, and changes to the environment."""
+
+    path: Path
+    args: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("pytriton") is not None
+
+
+def assemble(folder: Path) -> Binary:
+    """The embedded server with its backends linked into ``folder``."""
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise LauncherUnavailable(f"there is no embedded Triton here; {_MISSING}")
+    package = Path(next(iter(spec.submodule_search_locations)))
+    server = package / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise LauncherUnavailable(
+            f"the embedded Triton has no Python stub for Python {version}; use Python 3.11 to 3.13"
+        )
+    python = folder / "backends" / "python"
+    python.mkdir(parents=True)
+    for file in (server / "backends" / "python").iterdir():
+        if file.name != "__pycache__":
+            (python / file.name).symlink_to(file)
+    (python / stub.name).symlink_to(stub)
+    if importlib.util.find_spec("onnxruntime") is not None:
+        (folder / "backends" / "onnxruntime").symlink_to(_BACKENDS / "onnxruntime")
+    site_packages = package.parent
+    return Binary(
+        server / "bin" / "tritonserver",
+        (
+            f"--backend-directory={folder / 'backends'}",
+            f"--cache-directory={server / 'caches'}",
+        ),
+        {
+            "LD_LIBRARY_PATH": str(site_packages / "nvidia_pytriton.libs"),
+            "PYTHONPATH": str(site_packages),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )

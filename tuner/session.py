@@ -1,0 +1,246 @@
+"""A run from its experiment to its report: what the commands ``search`` and ``measure`` do."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psutil
+
+from tuner import __version__
+from tuner.arrivals import Arrivals
+from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.errors import StorageError
+from tuner.evaluate import Evaluator, Progress, Subject
+from tuner.experiment import Experiment
+from tuner.export import export_winner
+from tuner.load import target
+from tuner.load.generator import LoadGenerator
+from tuner.load.inputs import parse_shape
+from tuner.model_config import fit_space, own_settings, read_config
+from tuner.report.page import write_report
+from tuner.results import Evaluation, Run, best
+from tuner.servers.base import Launcher
+from tuner.servers.choose import choose, make_launcher
+from tuner.sla import Sla
+from tuner.space import Candidate, SearchSpace, Value, load_space
+from tuner.study import Budget, Study, hide_password, is_finished
+
+
+class Audience(Progress, Protocol):
+    """Who is told what happens."""
+
+    def begins(self, run: Run, about: str, resumed: int) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def confirming(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment with its model read and its space fitted to it."""
+
+    experiment: Experiment
+    config: Any
+    space: SearchSpace
+    own: dict[str, Value]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Plan":
+        config = read_config(experiment.model)
+        space = fit_space(load_space(experiment.space), config)
+        return cls(experiment, config, space, own_settings(space, config))
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        fields = self.experiment.identity()
+        if self.experiment.storage is not None:
+            fields["storage"] = hide_password(self.experiment.storage)
+        config = self.config.SerializeToString(deterministic=True)
+        return {
+            **fields,
+            "space": self.space.model_dump(mode="json", exclude_none=True),
+            "config_sha256": hashlib.sha256(config).hexdigest(),
+        }
+
+
+def search(
+    plan: Plan, output: Path, name: str | None, command: str, audience: Audience
+) -> tuple[Run, str]:
+    """Run or resume a search; the run's folder, and why the search ended.
+
+    Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
+    """
+    experiment = plan.experiment
+    with _machinery(plan) as (launcher, generator, kind):
+        identity = plan.identity()
+        run, resumed = _open_run(output, name, identity, experiment)
+        if not resumed:
+            _create(run, {**identity, **_circumstances(command, launcher, experiment)})
+        audience.begins(run, f"{kind}: {launcher.describe().get('server') or experiment.image}",
+                        len(run.evaluations()))
+        evaluator = _evaluator(plan, launcher, generator, run, audience)
+        study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
+        try:
+            reason = study.search(
+                Budget(experiment.trials, experiment.timeout), audience.evaluated
+            ).value
+            audience.confirming(reason)
+            study.confirm(audience.evaluated)
+            study.finish(reason)
+        finally:
+            conclude(run, experiment.model)
+    return run, reason
+
+
+def measure(
+    plan: Plan,
+    changes: dict[str, Value] | None,
+    rate: float | None,
+    output: Path,
+    command: str,
+    audience: Audience,
+) -> tuple[Run, Evaluation]:
+    """Measure one configuration: the model as found, or with some settings changed."""
+    experiment = plan.experiment
+    with _machinery(plan) as (launcher, generator, kind):
+        run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
+        _create(run, {**plan.identity(), **_circumstances(command, launcher, experiment)})
+        audience.begins(run, kind, 0)
+        evaluator = _evaluator(plan, launcher, generator, run, audience)
+        candidate = Candidate.of({**plan.own, **(changes or {})})
+        evaluation = evaluator.measure(Subject(0, candidate, baseline=not changes), rate)
+        run.append(evaluation)
+        audience.evaluated(evaluation)
+        write_report(run)
+    return run, evaluation
+
+
+def conclude(run: Run, model: Path) -> None:
+    """Leave what can be had from the records: the winner's repository, and the report."""
+    evaluations = run.evaluations()
+    if not evaluations:
+        return
+    if best(evaluations) is not None:
+        export_winner(run, model, run.winner)
+    write_report(run)
+
+
+@contextmanager
+def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, str]]:
+    experiment = plan.experiment
+    kind = choose(experiment.launcher, experiment.image)
+    environment = dict(entry.split("=", 1) for entry in experiment.env)
+    with (
+        make_launcher(
+            kind,
+            image=experiment.image,
+            gpus=experiment.gpus,
+            shm_size=experiment.shm_size,
+            environment=environment,
+            server_args=experiment.server_args,
+            url=experiment.url,
+            grpc_url=experiment.grpc_url,
+        ) as launcher,
+        LoadGenerator(experiment.workers) as generator,
+    ):
+        yield launcher, generator, kind
+
+
+def _evaluator(
+    plan: Plan, launcher: Launcher, generator: LoadGenerator, run: Run, audience: Audience
+) -> Evaluator:
+    experiment = plan.experiment
+    inputs = Inputs(
+        experiment.seed, dict(map(parse_shape, experiment.shapes)), experiment.input_data
+    )
+    deployment = TritonDeployment(
+        launcher,
+        experiment.model,
+        plan.config,
+        target.Protocol(experiment.protocol),
+        inputs,
+        experiment.startup_timeout,
+    )
+    load: Arrivals | Literal["closed"] = (
+        "closed" if experiment.load == "closed" else Arrivals(experiment.load)
+    )
+    return Evaluator(
+        deployment, generator, Sla.parse(experiment.sla), load, run, experiment.seed, audience
+    )
+
+
+def _open_run(
+    output: Path, name: str | None, identity: dict[str, Any], experiment: Experiment
+) -> tuple[Run, bool]:
+    """The run to go on with, and True; or a new one, and False.
+
+    A run is resumed if it was made by the same experiment and did not come to its end.
+    """
+    folders = [output / name] if name else sorted(output.glob("*/"), reverse=True)
+    for folder in folders:
+        run = Run(folder)
+        if not run.experiment_file.is_file():
+            continue
+        found = run.experiment()
+        same = {key: found.get(key) for key in identity} == identity
+        if same and not is_finished(run, experiment.storage):
+            return run, True
+        if name:
+            raise StorageError(
+                f"{folder} holds another run, or one that is finished; choose another --run name"
+            )
+    if name:
+        return Run(output / name), False
+    return Run(_fresh_folder(output, experiment.model.name)), False
+
+
+def _fresh_folder(output: Path, name: str) -> Path:
+    """A folder that does not exist yet, named after the model and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = output / stem, 1
+    while folder.exists():
+        number += 1
+        folder = output / f"{stem}-{number}"
+    return folder
+
+
+def _create(run: Run, experiment: dict[str, Any]) -> None:
+    Run.create(run.folder, experiment)
+
+
+def _circumstances(command: str, launcher: Launcher, experiment: Experiment) -> dict[str, Any]:
+    """What else a record needs: budget, command, versions and hardware."""
+    packages = ("optuna", "tritonclient", "numpy")
+    return {
+        "trials": experiment.trials,
+        "timeout": experiment.timeout,
+        "command": command,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "environment": {
+            "tuner": __version__,
+            **launcher.describe(),
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": str(len(os.sched_getaffinity(0))),
+            "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

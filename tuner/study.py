@@ -1,0 +1,290 @@
+"""The search: Optuna asks, the evaluator answers, records and storage keep it.
+
+Optuna's storage is the only state. A trial's value is the candidate's capacity; its constraint
+``sla`` is at most zero where the Sla is met at some rate, and a failed candidate counts as far from
+feasible, so that the sampler keeps away from it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from tuner.errors import StorageError
+from tuner.evaluate import Evaluator, Subject
+from tuner.results import Evaluation, Run, State, baseline, best
+from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, stated
+
+_FAILED_CONSTRAINT = 1e3
+_MOST_DUPLICATES = 200
+_HOPELESS_TRIALS = 5
+_CONFIRMED_AT_MOST = 3
+_STOPPED = "stopped"
+
+
+class Stop(StrEnum):
+    """Why a search ended."""
+
+    TRIALS = "the number of trials was reached"
+    TIMEOUT = "the time was spent"
+    EXHAUSTED = "every candidate of the space was measured"
+    HOPELESS = "not one of the first candidates comes near the promise"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after so many trials (None: no limit), or so many seconds, confirmation included."""
+
+    trials: int | None
+    seconds: float
+
+
+class Study:
+    """One search in one run's folder; made again over the same folder, it goes on."""
+
+    def __init__(
+        self,
+        run: Run,
+        space: SearchSpace,
+        own: dict[str, Value],
+        evaluator: Evaluator,
+        seed: int,
+        storage: str | None,
+    ) -> None:
+        self._run = run
+        self._space = space
+        self._own = own
+        self._evaluator = evaluator
+        self._evaluations = run.evaluations()
+        self._known = {e.candidate: e for e in self._evaluations if e.phase == "search"}
+        self._size = space.count(limit=10_000)
+        self._url = _url(run, storage)
+        self._study = _open(run, self._url, seed)
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        if not self._study.trials:
+            for settings in _first_ideas(space, own):
+                self._study.enqueue_trial(_params(space, settings))
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        return self._evaluations
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the search ended, if it did."""
+        reason = self._study.user_attrs.get(_STOPPED)
+        return str(reason) if reason else None
+
+    def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:
+        """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
+        began = time.monotonic() - sum(e.seconds for e in self._evaluations)
+        duplicates = 0
+        while True:
+            reason = self._reason_to_stop(budget, time.monotonic() - began, duplicates)
+            if reason is not None:
+                return reason
+            with _storage_errors(self._url):
+                trial = self._study.ask()
+                candidate = _suggest(trial, self._space)
+            evaluation = self._known.get(candidate)
+            if evaluation is None:
+                duplicates = 0
+                evaluation = self._evaluate(trial.number, candidate)
+                heard(evaluation)
+            else:
+                duplicates += 1
+            self._tell(trial, evaluation)
+
+    def confirm(self, heard: Callable[[Evaluation], None]) -> None:
+        """Measure the finalist and the baseline again, on fresh servers with fresh seeds.
+
+        A runner-up is confirmed, too, while it may still be the best after what was confirmed.
+        """
+        searched = sorted(
+            (e for e in self._known.values() if e.capacity is not None),
+            key=lambda e: e.capacity or 0.0,
+            reverse=True,
+        )
+        for finalist in searched[:_CONFIRMED_AT_MOST]:
+            leader = max((e.capacity or 0.0 for e in self._confirmed()), default=0.0)
+            if (finalist.capacity or 0.0) <= leader:
+                break
+            self._confirm(finalist, heard)
+        found = baseline([e for e in self._evaluations if e.phase == "search"])
+        if found is not None and found.capacity is not None:
+            self._confirm(found, heard)
+
+    def finish(self, reason: str) -> None:
+        """Note that the search is over, so that the same command starts a new one."""
+        self._study.set_user_attr(_STOPPED, reason)
+
+    def _reason_to_stop(self, budget: Budget, elapsed: float, duplicates: int) -> Stop | None:
+        done = list(self._known.values())
+        if budget.trials is not None and len(done) >= budget.trials:
+            return Stop.TRIALS
+        if done and elapsed + _seconds_to_confirm(done) > budget.seconds:
+            return Stop.TIMEOUT
+        all_known = self._size is not None and len(done) >= self._size
+        if all_known or duplicates >= _MOST_DUPLICATES:
+            return Stop.EXHAUSTED
+        if len(done) >= _HOPELESS_TRIALS and not any(e.capacity for e in done):
+            return Stop.HOPELESS
+        return None
+
+    def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
+        is_baseline = candidate == Candidate.of(self._own)
+        leader = best(self._evaluations)
+        to_beat = leader.capacity if leader and leader.capacity else 0.0
+        evaluation = self._evaluator.search(Subject(number, candidate, is_baseline), to_beat)
+        self._keep(evaluation)
+        self._known[candidate] = evaluation
+        return evaluation
+
+    def _confirm(self, finalist: Evaluation, heard: Callable[[Evaluation], None]) -> None:
+        subject = Subject(finalist.trial, finalist.candidate, finalist.baseline)
+        if any(e.candidate == finalist.candidate for e in self._confirmed()):
+            return
+        assert finalist.capacity is not None
+        evaluation = self._evaluator.confirm(subject, finalist.capacity)
+        self._keep(evaluation)
+        heard(evaluation)
+
+    def _confirmed(self) -> list[Evaluation]:
+        return [e for e in self._evaluations if e.phase == "confirm"]
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        self._run.append(evaluation)
+        self._evaluations.append(evaluation)
+
+    def _tell(self, trial: optuna.Trial, evaluation: Evaluation) -> None:
+        with _storage_errors(self._url):
+            trial.set_constraint("sla", _constraint(evaluation))
+            trial.set_user_attr("candidate", evaluation.label)
+            if evaluation.failure:
+                trial.set_user_attr("failure", evaluation.failure)
+            self._study.tell(trial, evaluation.capacity or 0.0)
+
+
+def is_finished(run: Run, storage: str | None) -> bool:
+    """Whether the run's search came to its end, so that there is nothing to resume."""
+    if storage is None and not run.study_file.exists():
+        return False
+    return _STOPPED in _open(run, _url(run, storage), 0).user_attrs
+
+
+def _url(run: Run, storage: str | None) -> str:
+    return storage or f"sqlite:///{run.study_file.resolve()}"
+
+
+def _open(run: Run, url: str, seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, multivariate=True, group=True, n_startup_trials=6, warn_independent_sampling=False
+    )
+    with _storage_errors(url):
+        return optuna.create_study(
+            storage=url,
+            sampler=sampler,
+            study_name=run.folder.name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+
+
+@contextmanager
+def _storage_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, ImportError, OSError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise StorageError(f"the storage {hide_password(url)} failed: {reason}") from error
+
+
+def hide_password(url: str) -> str:
+    """A storage URL that may be shown and recorded."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _constraint(evaluation: Evaluation) -> float:
+    match evaluation.state:
+        case State.OK:
+            return 0.0
+        case State.INFEASIBLE:
+            over = (evaluation.margin or _FAILED_CONSTRAINT) - 1
+            return min(max(over, 1e-3), _FAILED_CONSTRAINT)
+        case State.FAILED:
+            return _FAILED_CONSTRAINT
+
+
+def _seconds_to_confirm(done: list[Evaluation]) -> float:
+    """What finalist and baseline will take: about twice the mean evaluation each, and one trial."""
+    return 5 * sum(e.seconds for e in done) / len(done)
+
+
+def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:
+    """The baseline, and what an expert would try by hand: greedy batching, one and two instances."""
+    ideas = [dict(own)]
+    for count in (1, 2):
+        idea = dict(own)
+        wanted: dict[str, Value] = {
+            "dynamic_batching": True,
+            "dynamic_batching.preferred_batch_size": (),
+            "dynamic_batching.max_queue_delay_microseconds": 0,
+            "instance_group.count": count,
+        }
+        for path, value in wanted.items():
+            if path in space.parameters and _allows(space.parameters[path], value):
+                idea[path] = value
+        ideas.append(idea)
+    return ideas
+
+
+def _allows(parameter: Parameter, value: Value) -> bool:
+    return parameter.including(value) == parameter
+
+
+def _suggest(trial: optuna.Trial, space: SearchSpace) -> Candidate:
+    settings: dict[str, Value | None] = {}
+    for path, parameter in space.parameters.items():
+        if space.parent_is_on(path, settings):
+            settings[path] = _suggest_one(trial, path, parameter)
+    return Candidate.of(stated(settings))
+
+
+def _suggest_one(trial: optuna.Trial, path: str, parameter: Parameter) -> Value | None:
+    if parameter.values is not None:
+        by_label = {_label(value): value for value in parameter.values}
+        return by_label[trial.suggest_categorical(path, list(by_label))]
+    assert parameter.range is not None
+    low, high = parameter.range
+    if isinstance(low, int) and isinstance(high, int):
+        step = int(parameter.step or 1)
+        return trial.suggest_int(path, low, high, step=step, log=parameter.log)
+    step_size = None if parameter.step is None else float(parameter.step)
+    return trial.suggest_float(path, low, high, step=step_size, log=parameter.log)
+
+
+def _params(space: SearchSpace, settings: dict[str, Value]) -> dict[str, Any]:
+    """Settings as Optuna's parameters."""
+    return {
+        path: _label(settings.get(path)) if parameter.values is not None else settings[path]
+        for path, parameter in space.parameters.items()
+        if space.parent_is_on(path, settings)
+    }
+
+
+def _label(value: Value | None) -> Any:
+    """A value as an Optuna choice, which may be a number, a truth value, text, or None."""
+    return format_value(value) if isinstance(value, tuple) else value

@@ -1,0 +1,140 @@
+"""What a run came to: a table of baseline and winner, or JSON, and the exit code."""
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tuner.results import Evaluation, Run, State, baseline, best, closest
+from tuner.sla import Sla
+from tuner.space import format_value, short_name
+from tuner.units import format_duration, format_rate
+from tuner.view import describe_result
+
+MET, NOT_MET = 0, 1
+
+
+def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
+    """Print the outcome; 0 where a configuration meets the Sla, else 1."""
+    evaluations = run.evaluations()
+    sla = Sla.parse(str(run.experiment()["sla"]))
+    measured = [e for e in evaluations if e.phase == "measure"]
+    winner = measured[-1] if measured else best(evaluations)
+    if winner is not None and winner.capacity is None:
+        winner = None
+    if as_json:
+        console.file.write(json.dumps(_as_dict(run, evaluations, winner, reason)) + "\n")
+    elif winner is None:
+        _show_miss(evaluations, sla, console)
+    else:
+        _show_winner(run, evaluations, winner, sla, console)
+    if not as_json:
+        for name, path in (("report", run.report), ("winner", run.winner)):
+            if path.exists():
+                console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+    return MET if winner is not None else NOT_MET
+
+
+def _show_winner(
+    run: Run, evaluations: list[Evaluation], winner: Evaluation, sla: Sla, console: Console
+) -> None:
+    found = baseline(evaluations)
+    columns = [e for e in (found, winner) if e is not None]
+    if found is winner or winner.baseline:
+        columns = [winner]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for each in columns:
+        table.add_column("baseline" if each.baseline else "winner", justify="right")
+    for name, cells in _rows(columns, sla):
+        table.add_row(name, *cells)
+    console.print(table)
+    console.print(_headline(found, winner, sla), markup=False, highlight=False, soft_wrap=True)
+    if winner.client_limited:
+        console.print("The client was at its end, not the server: raise --workers for the truth.")
+
+
+def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
+    if winner.phase == "measure":
+        return f"{format_rate(winner.capacity)} within {sla}."
+    if winner.baseline:
+        return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
+    sure = "confirmed on a fresh server" if winner.phase == "confirm" else "not confirmed"
+    if found is None or not found.capacity or not winner.capacity:
+        return f"{format_rate(winner.capacity)} within {sla} ({sure}); the baseline meets it at no rate."
+    gain = winner.capacity / found.capacity
+    return f"{gain:.2f} x the requests of the baseline within {sla}, {sure}."
+
+
+def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
+    paths = sorted({path for e in columns for path in e.settings})
+    rows = [
+        (short_name(path), [format_value(e.candidate.get(path)) for e in columns])
+        for path in paths
+    ]
+    at = [e.at_capacity() for e in columns]
+    rows.append((f"capacity, {sla}", [format_rate(e.capacity) for e in columns]))
+    for name in ("p50", sla.primary.name):
+        values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
+        rows.append((f"{name} there", values))
+    one = [e.unloaded() for e in columns]
+    alone = [format_duration(p.latency.get("p50")) if p else "-" for p in one]
+    rows.append(("p50, one at a time", alone))
+    return rows
+
+
+def _show_miss(evaluations: list[Evaluation], sla: Sla, console: Console) -> None:
+    console.print(f"Nothing meets {sla}.", markup=False, highlight=False)
+    near = closest(evaluations)
+    if near is not None and near.margin is not None:
+        console.print(
+            f"Closest: {near.label}, at {near.margin:.2f} x the bound.",
+            markup=False,
+            highlight=False,
+        )
+        one = near.unloaded()
+        p50 = one.latency.get("p50") if one else None
+        if p50 is not None and p50 > sla.primary.limit:
+            console.print(
+                f"A single request alone takes {format_duration(p50)}: "
+                "no configuration of batching can keep this promise."
+            )
+    for each in evaluations:
+        if each.state is State.FAILED:
+            console.print(f"{each.label}: {describe_result(each)}", markup=False, highlight=False)
+            break
+
+
+def _as_dict(
+    run: Run, evaluations: list[Evaluation], winner: Evaluation | None, reason: str | None
+) -> dict[str, Any]:
+    found, near = baseline(evaluations), closest(evaluations)
+    return {
+        "run": str(run.folder),
+        "stopped": reason,
+        "winner": _brief(winner),
+        "baseline": _brief(found),
+        "closest": _brief(near) if winner is None else None,
+        "evaluations": len(evaluations),
+        "failed": sum(e.state is State.FAILED for e in evaluations),
+        "config": str(run.winner) if winner is not None and run.winner.exists() else None,
+        "report": str(run.report),
+    }
+
+
+def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    at = evaluation.at_capacity()
+    return {
+        "trial": evaluation.trial,
+        "settings": evaluation.settings,
+        "capacity_per_second": evaluation.capacity,
+        "ceiling_per_second": evaluation.ceiling,
+        "confirmed": evaluation.phase == "confirm",
+        "margin": evaluation.margin,
+        "latency_seconds": at.latency if at else None,
+        "failure": evaluation.failure,
+    }

@@ -1,0 +1,181 @@
+"""What a search looks like while it runs: a live view on a terminal, plain lines elsewhere."""
+
+import time
+from collections import deque
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tuner.evaluate import Phase
+from tuner.results import Evaluation, ProbeRecord, Run, State
+from tuner.sla import Sla
+from tuner.space import Candidate
+from tuner.units import format_clock, format_duration, format_rate
+
+_ROWS = 12
+_COLOURS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
+
+
+class PlainView:
+    """One line per event, for logs and pipes; ``quiet`` says nothing at all."""
+
+    def __init__(self, console: Console, sla: Sla, quiet: bool = False) -> None:
+        self._console = console
+        self._sla = sla
+        self._quiet = quiet
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def begins(self, run: Run, about: str, resumed: int) -> None:
+        if resumed:
+            self._say(f"resuming {run.folder} with {resumed} evaluations on record")
+        else:
+            self._say(f"run {run.folder}")
+        self._say(f"server {about}")
+
+    def launching(
+        self, trial: int, candidate: Candidate, baseline: bool, phase: Phase
+    ) -> None:
+        what = "baseline: " if baseline else ""
+        verb = "confirming" if phase == "confirm" else "trial"
+        self._say(f"{verb} {trial}: {what}{candidate}")
+
+    def probing(self, what: str, rate: float | None) -> None:
+        pass
+
+    def probed(self, record: ProbeRecord) -> None:
+        self._say(f"  {describe_probe(record, self._sla)}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._say(f"  => {describe_result(evaluation)}")
+
+    def confirming(self, reason: str) -> None:
+        self._say(f"search ends: {reason}; confirming on fresh servers")
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            clock = format_clock(time.monotonic() - self._began)
+            self._console.print(f"[{clock}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveView:
+    """The last candidates, what is being done right now, the best so far, and the time left."""
+
+    def __init__(self, console: Console, sla: Sla, title: str, budget: float) -> None:
+        self._sla = sla
+        self._title = title
+        self._budget = budget
+        self._began = time.monotonic()
+        self._rows: deque[Evaluation] = deque(maxlen=_ROWS)
+        self._best: Evaluation | None = None
+        self._baseline: Evaluation | None = None
+        self._now = Text("starting")
+        self._probe = Text("")
+        self._about = ""
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> "LiveView":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begins(self, run: Run, about: str, resumed: int) -> None:
+        self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
+
+    def launching(
+        self, trial: int, candidate: Candidate, baseline: bool, phase: Phase
+    ) -> None:
+        verb = "confirming" if phase == "confirm" else "trial"
+        mark = " (baseline)" if baseline else ""
+        self._now = Text(f"{verb} {trial}{mark}: {candidate}: launching", style="bold")
+        self._probe = Text("")
+        self._candidate = f"{verb} {trial}{mark}: {candidate}"
+
+    def probing(self, what: str, rate: float | None) -> None:
+        at = f" at {format_rate(rate)}" if rate is not None else ""
+        self._now = Text(f"{self._candidate}: {what}{at}", style="bold")
+
+    def probed(self, record: ProbeRecord) -> None:
+        self._probe = Text(
+            f"  last: {describe_probe(record, self._sla)}", style=_COLOURS[record.outcome]
+        )
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._rows.append(evaluation)
+        if evaluation.baseline:
+            self._baseline = evaluation
+        if (evaluation.capacity or 0.0) > ((self._best and self._best.capacity) or 0.0):
+            self._best = evaluation
+
+    def confirming(self, reason: str) -> None:
+        self._best = None
+        self._about = f"search ends: {reason}; confirming on fresh servers"
+
+    def _render(self) -> RenderableType:
+        elapsed = time.monotonic() - self._began
+        left = format_clock(self._budget - elapsed)
+        head = Text.assemble(
+            (self._title, "bold cyan"), f"   {format_clock(elapsed)} gone, about {left} left"
+        )
+        table = Table(box=None, pad_edge=False, expand=False)
+        for heading in ("trial", "candidate", "capacity", "against baseline", f"{self._p} there"):
+            table.add_column(heading, justify="left" if heading == "candidate" else "right")
+        for row in self._rows:
+            table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
+        return Group(head, Text(self._about, style="dim"), table, self._now, self._probe)
+
+    @property
+    def _p(self) -> str:
+        return self._sla.primary.name
+
+    def _cells(self, row: Evaluation) -> list[str]:
+        name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
+        label = escape(row.label) + (" (baseline)" if row.baseline else "")
+        if row.state is not State.OK:
+            return [name, label, describe_result(row).splitlines()[0][:48], "", ""]
+        at = row.at_capacity()
+        base = self._baseline.capacity if self._baseline else None
+        gain = f"{row.capacity / base:.2f} x" if row.capacity and base else ""
+        shown = format_duration(at.latency.get(self._p)) if at else "-"
+        return [name, label, format_rate(row.capacity), gain, shown]
+
+
+def describe_probe(record: ProbeRecord, sla: Sla) -> str:
+    """``412/s: p99 18.2 ms of 20 ms, met (1 of 823 late)``."""
+    bound = sla.primary
+    if record.rate is not None:
+        load = format_rate(record.rate)
+    else:
+        load = f"{record.concurrency} at a time: {format_rate(record.throughput)}"
+    value = format_duration(record.latency.get(bound.name))
+    text = f"{load}: {bound.name} {value} of {format_duration(bound.limit)}"
+    if record.purpose == "unloaded":
+        return f"{text}, p50 {format_duration(record.latency.get('p50'))}"
+    text += f", {record.outcome} ({record.violations} of {record.n} late)"
+    if record.client_limited:
+        text += ", client behind schedule"
+    return text
+
+
+def describe_result(evaluation: Evaluation) -> str:
+    match evaluation.state:
+        case State.OK:
+            ceiling = f" (not {format_rate(evaluation.ceiling)})" if evaluation.ceiling else ""
+            return f"capacity {format_rate(evaluation.capacity)}{ceiling}"
+        case State.INFEASIBLE:
+            over = evaluation.margin
+            return "meets the promise at no rate" + (f": {over:.2g} x the bound" if over else "")
+        case State.FAILED:
+            return f"failed: {evaluation.failure}"
