@@ -14,9 +14,7 @@ class Arrivals(StrEnum):
     CONSTANT = "constant"
 
 
-def schedule(
-    arrivals: Arrivals, rate: float, duration: float, rng: np.random.Generator
-) -> Floats:
+def schedule(arrivals: Arrivals, rate: float, duration: float, rng: np.random.Generator) -> Floats:
     """Planned send times in seconds from the start, ascending, all below ``duration``.
 
     ``rate`` is the mean number of requests per second. Poisson gaps are exponential; constant

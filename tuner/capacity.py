@@ -14,8 +14,8 @@ class Finding:
     """What one probe says about its rate (requests/s).
 
     ``margin`` is the ratio of percentile to bound, None without data. ``repeat`` asks for the same
-    rate again, since one stall or a few bursts decided; ``client_limited`` says that the client, not the server,
-    was at its end.
+    rate again, since one stall or a few bursts decided; ``client_limited`` says that the client,
+    not the server, was at its end.
     """
 
     rate: float
@@ -52,9 +52,7 @@ class Effort:
     most_probes: int = 12
 
 
-def find_capacity(
-    probe: Callable[[float], Finding], start: float, effort: Effort
-) -> Capacity:
+def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effort) -> Capacity:
     """Bracket the capacity from ``start`` requests/s on, then halve the bracket geometrically.
 
     A rate whose probe stays inconclusive counts as not met; one that asks for it is probed once

@@ -45,7 +45,9 @@ def _version(
         raise typer.Exit
 
 
-@app.command(epilog="Example: tuner search model_repository/text_classifier --sla-p99 20ms" + _CODES)
+@app.command(
+    epilog="Example: tuner search model_repository/text_classifier --sla-p99 20ms" + _CODES
+)
 def search(
     model: options.Model = None,
     sla_p99: options.SlaP99 = None,
@@ -56,13 +58,18 @@ def search(
     ] = None,
     timeout: Annotated[
         str | None,
-        typer.Option("--timeout", help="At most so long, confirmation included; 3m by default.",
-                     metavar="DURATION"),
+        typer.Option(
+            "--timeout",
+            help="At most so long, confirmation included; 3m by default.",
+            metavar="DURATION",
+        ),
     ] = None,
     seed: options.Seed = None,
     storage: Annotated[
         str | None,
-        typer.Option("--storage", help="Any Optuna storage URL; SQLite in the run's folder if none."),
+        typer.Option(
+            "--storage", help="Any Optuna storage URL; SQLite in the run's folder if none."
+        ),
     ] = None,
     output: options.Output = _REPORTS,
     run: Annotated[
@@ -112,13 +119,17 @@ def measure(
     sla: options.SlaText = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a field, as in max_batch_size=8; may be repeated.",
-                     metavar="FIELD=VALUE"),
+        typer.Option(
+            "--set",
+            help="Change a field, as in max_batch_size=8; may be repeated.",
+            metavar="FIELD=VALUE",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", help="Judge this rate (requests/s); else find the capacity.",
-                     metavar="RATE"),
+        typer.Option(
+            "--rate", help="Judge this rate (requests/s); else find the capacity.", metavar="RATE"
+        ),
     ] = None,
     seed: options.Seed = None,
     output: options.Output = _REPORTS,
@@ -168,9 +179,7 @@ def report(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    destination: Annotated[
-        Path, typer.Option("--to", help="New folder for the model repository.")
-    ],
+    destination: Annotated[Path, typer.Option("--to", help="New folder for the model repository.")],
     model: Annotated[
         Path | None, typer.Option("--model", help="The model's folder, if it was moved.")
     ] = None,

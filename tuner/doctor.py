@@ -60,9 +60,7 @@ def _findings(image: str) -> Iterator[Finding]:
     gpu = _gpu()
     yield Finding("NVIDIA GPU", gpu is not None, gpu or "none seen", "models run on the processor")
     if gpu and answers:
-        yield Finding(
-            "GPUs in Docker", offers_gpus(), "", "install the NVIDIA Container Toolkit"
-        )
+        yield Finding("GPUs in Docker", offers_gpus(), "", "install the NVIDIA Container Toolkit")
     samples = sorted(p.parent.name for p in bundled("model_repository").glob("*/config.pbtxt"))
     yield Finding("sample models", bool(samples), ", ".join(samples))
     presets = sorted(p.stem for p in bundled("search_spaces").glob("*.yaml"))

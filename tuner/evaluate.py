@@ -169,9 +169,7 @@ class Evaluator:
             with self._deployment.start(as_found, log) as running:
                 draft.launch_seconds = running.launch_seconds
                 seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase)])
-                prober = Prober(
-                    running, self._generator, self._sla, self._run.probes, name, seeds
-                )
+                prober = Prober(running, self._generator, self._sla, self._run.probes, name, seeds)
                 draft.probes = prober.records
                 capacity = method(prober)
         except CandidateError as error:
@@ -222,6 +220,6 @@ class _Draft:
 def _saturating(config: Any) -> int:
     """A concurrency that fills two batches per instance, within reason."""
     instances = get_path(config, INSTANCE_COUNT)
-    per_instance = max(1, config.max_batch_size)
+    per_instance = max(1, int(config.max_batch_size))
     wanted = 2 * per_instance * (instances if isinstance(instances, int) else 1)
     return min(max(8, wanted), _MOST_CONCURRENCY)

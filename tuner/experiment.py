@@ -147,9 +147,8 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         raise UsageError(f"{path}: an experiment is a mapping such as 'sla: p99<20ms'")
     for key in content:
         if key not in Experiment.model_fields:
-            raise UsageError(
-                f"{path}: unknown field {key!r}{did_you_mean(str(key), list(Experiment.model_fields))}"
-            )
+            hint = did_you_mean(str(key), list(Experiment.model_fields))
+            raise UsageError(f"{path}: unknown field {key!r}{hint}")
     for key in ("model", "input_data"):
         value = content.get(key)
         beside = path.parent / str(value)

@@ -16,8 +16,8 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 def export_winner(run: Run, model: Path, destination: Path) -> Path:
     """Write ``destination``/<model>: the model's files with the winner's config.pbtxt.
 
-    Beside it goes ``manifest.json``: what was found, and from which run. The folder appears whole or
-    not at all, in place of an older one of tuner's making.
+    Beside it goes ``manifest.json``: what was found, and from which run. The folder appears whole
+    or not at all, in place of an older one of tuner's making.
     """
     evaluations = run.evaluations()
     winner = best(evaluations)
@@ -55,7 +55,7 @@ def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[st
     experiment = run.experiment()
     at = winner.at_capacity()
     return {
-        "model": winner.settings and Path(str(experiment.get("model"))).name,
+        "model": Path(str(experiment.get("model"))).name,
         "run": run.folder.name,
         "sla": experiment.get("sla"),
         "trial": winner.trial,

@@ -229,9 +229,7 @@ def _switch(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -
         getattr(owner, field.name).extend(kept)
 
 
-def _walk(
-    config: Any, path: str, create: bool
-) -> tuple[list[Any], FieldDescriptor, str | None]:
+def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescriptor, str | None]:
     """The messages that hold the path's last field, that field, and its key in brackets if any."""
     segments = _segments(path)
     owners, descriptor = [config], config.DESCRIPTOR

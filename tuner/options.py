@@ -62,7 +62,9 @@ ShmSize = Annotated[
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", help="NAME=value for the server; may be repeated.", rich_help_panel=_WHERE),
+    typer.Option(
+        "--env", help="NAME=value for the server; may be repeated.", rich_help_panel=_WHERE
+    ),
 ]
 ServerArgs = Annotated[
     list[str] | None,
@@ -137,7 +139,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 def promise(sla_p99: str | None, sla: str | None) -> str | None:
     """The Sla's text out of the two ways to write it."""
     if sla_p99 is not None and sla is not None:
-        raise UsageError("give --sla-p99 or --sla, not both; --sla 'p50<5ms,p99<20ms' takes several")
+        raise UsageError(
+            "give --sla-p99 or --sla, not both; --sla 'p50<5ms,p99<20ms' takes several"
+        )
     text = f"p99<{sla_p99}" if sla_p99 is not None else sla
     if text is not None:
         Sla.parse(text)
@@ -150,7 +154,9 @@ def settings(assignments: list[str] | None) -> dict[str, Value]:
     for assignment in assignments or []:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
-            raise UsageError(f"--set {assignment!r} does not parse; write it like max_batch_size=16")
+            raise UsageError(
+                f"--set {assignment!r} does not parse; write it like max_batch_size=16"
+            )
         values[SHORT_NAMES.get(path, path)] = _value(text)
     return values
 

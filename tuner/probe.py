@@ -108,7 +108,7 @@ class Prober:
         return record, verdict
 
     def warm_up(self, concurrency: int, rounds: int = 10, seconds: float = 0.4) -> float:
-        """Saturate until throughput no longer grows by 5 % in a round; the throughput at the end."""
+        """Saturate until a round gains less than 5 % twice; the best throughput (requests/s)."""
         best, calm = 0.0, 0
         for _ in range(rounds):
             samples = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS).samples
@@ -145,7 +145,7 @@ class Prober:
             seconds=samples.span,
             n=len(samples),
             errors=samples.errors,
-            violations=verdict.violations,
+            violations=int(np.count_nonzero(samples.latency > verdict.bound.limit)),
             latency={name: quantile(samples.latency, q) for name, q in PERCENTILES.items()},
             throughput=samples.throughput,
             outcome=verdict.outcome.value,

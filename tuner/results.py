@@ -41,7 +41,7 @@ class ServerTimes(Record):
 
 
 class GpuReading(Record):
-    """Means over the GPUs: utilisation 0..1, memory in bytes, power in watts; None if not offered."""
+    """Means over the GPUs: utilisation 0..1, memory in bytes, power in watts; None if unknown."""
 
     utilisation: float | None
     memory: int | None
@@ -124,7 +124,9 @@ class Evaluation(Record):
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows the capacity: the Sla met at that rate."""
-        met = [p for p in self.probes if p.outcome == "met" and self.capacity in (p.rate, p.throughput)]
+        met = [
+            p for p in self.probes if p.outcome == "met" and self.capacity in (p.rate, p.throughput)
+        ]
         return met[-1] if met else None
 
     def unloaded(self) -> ProbeRecord | None:

@@ -13,7 +13,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Samples:
-    """One row per request, ordered by intended send time; all times in seconds, one monotonic clock.
+    """One row per request, ordered by intended send time; times in seconds of one monotonic clock.
 
     ``intended`` is the planned send, ``sent`` the actual one, ``done`` the end of the reply. A
     request that was never sent or never answered has NaN there. ``ok`` says that the server
@@ -57,7 +57,7 @@ class Samples:
     def lateness(self) -> Floats:
         """Seconds by which the client sent after the plan, of the requests that were sent."""
         late = self.sent - self.intended
-        return late[~np.isnan(late)]
+        return np.asarray(late[~np.isnan(late)])
 
     @property
     def errors(self) -> int:

@@ -84,8 +84,11 @@ def search(
         run, resumed = _open_run(output, name, identity, experiment)
         if not resumed:
             _create(run, {**identity, **_circumstances(command, launcher, experiment)})
-        audience.begins(run, f"{kind}: {launcher.describe().get('server') or experiment.image}",
-                        len(run.evaluations()))
+        audience.begins(
+            run,
+            f"{kind}: {launcher.describe().get('server') or experiment.image}",
+            len(run.evaluations()),
+        )
         evaluator = _evaluator(plan, launcher, generator, run, audience)
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:

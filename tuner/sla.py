@@ -124,7 +124,8 @@ def _judge_bound(samples: Samples, bound: Bound, confidence: float) -> Verdict:
         return verdict(Outcome.INCONCLUSIVE, remedy, repeat=True)
     needed = math.ceil(effect * requests_needed(fewer, bound.budget, confidence))
     return verdict(
-        Outcome.INCONCLUSIVE, f"{n} requests leave it open: probe longer, at least {needed} requests"
+        Outcome.INCONCLUSIVE,
+        f"{n} requests leave it open: probe longer, at least {needed} requests",
     )
 
 

@@ -71,7 +71,7 @@ class Candidate:
         return dict(self.settings).get(path)
 
     def __str__(self) -> str:
-        """Short and complete, in one line: ``batch 16, preferred 4 8, delay 500 µs, instances 2``."""
+        """Short and complete: ``batch 16, preferred 4 8, delay 500 µs, instances 2``."""
         settings = dict(self.settings)
         words = []
         if settings.pop(DYNAMIC_BATCHING, None) is False:

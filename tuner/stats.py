@@ -24,7 +24,8 @@ def quantile(latency: Floats, q: float) -> float | None:
 def surely_below(violations: int, n: int, share: float, confidence: float) -> bool:
     """Whether n requests with so many violations show, at that confidence, a true share below.
 
-    The early-stopping rule of MLPerf LoadGen: P[Binomial(n, share) <= violations] <= 1 - confidence.
+    The early-stopping rule of MLPerf LoadGen:
+    P[Binomial(n, share) <= violations] <= 1 - confidence.
     """
     return n > 0 and float(special.bdtr(violations, n, share)) <= 1 - confidence
 

@@ -6,6 +6,7 @@ feasible, so that the sampler keeps away from it.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 import optuna
-from optuna.exceptions import OptunaError
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -41,7 +42,7 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after so many trials (None: no limit), or so many seconds, confirmation included."""
+    """When to stop: after so many trials (None: no limit) or seconds, confirmation included."""
 
     trials: int | None
     seconds: float
@@ -187,9 +188,11 @@ def _url(run: Run, storage: str | None) -> str:
 
 def _open(run: Run, url: str, seed: int) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, group=True, n_startup_trials=6, warn_independent_sampling=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # group: for conditional spaces
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=6
+        )
     with _storage_errors(url):
         return optuna.create_study(
             storage=url,
@@ -234,7 +237,7 @@ def _seconds_to_confirm(done: list[Evaluation]) -> float:
 
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:
-    """The baseline, and what an expert would try by hand: greedy batching, one and two instances."""
+    """The baseline, and what an expert would try first: greedy batching, one and two instances."""
     ideas = [dict(own)]
     for count in (1, 2):
         idea = dict(own)

@@ -63,7 +63,8 @@ def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
         return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
     sure = "confirmed on a fresh server" if winner.phase == "confirm" else "not confirmed"
     if found is None or not found.capacity or not winner.capacity:
-        return f"{format_rate(winner.capacity)} within {sla} ({sure}); the baseline meets it at no rate."
+        rate = format_rate(winner.capacity)
+        return f"{rate} within {sla} ({sure}); the baseline meets it at no rate."
     gain = winner.capacity / found.capacity
     return f"{gain:.2f} x the requests of the baseline within {sla}, {sure}."
 
@@ -71,8 +72,7 @@ def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
 def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
     paths = sorted({path for e in columns for path in e.settings})
     rows = [
-        (short_name(path), [format_value(e.candidate.get(path)) for e in columns])
-        for path in paths
+        (short_name(path), [format_value(e.candidate.get(path)) for e in columns]) for path in paths
     ]
     at = [e.at_capacity() for e in columns]
     rows.append((f"capacity, {sla}", [format_rate(e.capacity) for e in columns]))

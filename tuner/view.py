@@ -41,9 +41,7 @@ class PlainView:
             self._say(f"run {run.folder}")
         self._say(f"server {about}")
 
-    def launching(
-        self, trial: int, candidate: Candidate, baseline: bool, phase: Phase
-    ) -> None:
+    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         what = "baseline: " if baseline else ""
         verb = "confirming" if phase == "confirm" else "trial"
         self._say(f"{verb} {trial}: {what}{candidate}")
@@ -94,9 +92,7 @@ class LiveView:
     def begins(self, run: Run, about: str, resumed: int) -> None:
         self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
 
-    def launching(
-        self, trial: int, candidate: Candidate, baseline: bool, phase: Phase
-    ) -> None:
+    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         verb = "confirming" if phase == "confirm" else "trial"
         mark = " (baseline)" if baseline else ""
         self._now = Text(f"{verb} {trial}{mark}: {candidate}: launching", style="bold")

@@ -43,7 +43,13 @@ class Board:
         """
         sent = self.sent.copy()
         keep = ~np.isnan(sent) & (self.intended <= until)
-        relative: list[Floats] = [
-            np.asarray(column[keep] - start) for column in (self.intended, sent, self.done)
-        ]
-        return Samples(*relative, np.asarray(self.status[keep] == OK))
+
+        def relative(column: Any) -> Floats:
+            return np.asarray(column[keep] - start)
+
+        return Samples(
+            relative(self.intended),
+            relative(sent),
+            relative(self.done),
+            np.asarray(self.status[keep] == OK),
+        )

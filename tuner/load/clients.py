@@ -6,7 +6,8 @@ Both need an event loop that runs. A client never limits the requests outstandin
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Protocol as Interface
+from typing import Any
+from typing import Protocol as Interface
 
 import httptools
 
@@ -134,11 +135,11 @@ class GrpcClient:
     _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
     def __init__(self, target: Target, done: Done) -> None:
-        import grpc  # noqa: PLC0415  a second of start-up that HTTP need not pay
+        import grpc  # a second of start-up that HTTP need not pay
 
         unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.aio.insecure_channel(target.address, options=unlimited)
-        self._call = self._channel.unary_unary(self._METHOD)
+        self._call = self._channel.unary_unary(self._METHOD, None, None)
         self._error = grpc.RpcError
         self._requests = target.requests
         self._done = done
@@ -153,7 +154,7 @@ class GrpcClient:
     async def close(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def _infer(self, index: int) -> None:
         try:

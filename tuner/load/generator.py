@@ -82,9 +82,7 @@ class LoadGenerator:
 
     def closed_loop(self, concurrency: int, seconds: float, drain: float) -> LoadResult:
         """Keep so many requests outstanding for so long, spread over the workers."""
-        shares = [
-            len(range(number, concurrency, self.workers)) for number in range(self.workers)
-        ]
+        shares = [len(range(number, concurrency, self.workers)) for number in range(self.workers)]
         rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
         boards = [self._board(number, rows) for number in range(self.workers)]
         start = time.monotonic() + _LEAD
@@ -156,19 +154,24 @@ class LoadGenerator:
             try:
                 report = self._pipes[number].recv()
             except (EOFError, OSError) as error:
-                raise LoadFailed(f"load process {number} died") from error
+                raise LoadFailed(self._obituary(number)) from error
             if report.error is not None:
                 raise LoadFailed(f"load process {number} failed: {report.error}")
             reports[number] = report
         if time.monotonic() > deadline:
             raise LoadFailed("a load process hangs")
 
+    def _obituary(self, number: int) -> str:
+        process = self._processes[number]
+        process.join(1.0)
+        return f"load process {number} died (exit code {process.exitcode})"
+
     def _tell(self, commands: list[Command]) -> None:
         for number, (pipe, command) in enumerate(zip(self._pipes, commands, strict=True)):
             try:
                 pipe.send(command)
             except OSError as error:
-                raise LoadFailed(f"load process {number} died") from error
+                raise LoadFailed(self._obituary(number)) from error
 
 
 def _merge(boards: list[Board], start: float, until: float) -> Samples:

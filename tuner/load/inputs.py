@@ -85,7 +85,7 @@ def _item_shape(
         if any(size < 0 for size in declared):
             dims = ",".join(str(size) if size > 0 else "N" for size in declared)
             raise InputDataError(
-                f"input {name} has dimensions left open {list(declared)}: give --shape {name}:{dims}"
+                f"input {name} leaves dimensions open, {list(declared)}: give --shape {name}:{dims}"
             )
         return declared
     fits = len(given) == len(declared) and all(
@@ -148,7 +148,8 @@ def _array(content: Any, datatype: str) -> np.ndarray[Any, Any]:
         return np.frombuffer(raw, dtype=_dtype(datatype))
     if datatype == "BYTES":
         words = np.array(content, dtype=np.object_)
-        return np.vectorize(lambda word: str(word).encode(), otypes=[np.object_])(words)
+        encode = np.vectorize(lambda word: str(word).encode(), otypes=[np.object_])
+        return np.asarray(encode(words))
     array = np.array(content)
     if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
         raise ValueError("it holds something other than numbers")

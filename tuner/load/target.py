@@ -48,9 +48,7 @@ class Target:
     requests: tuple[bytes, ...]
 
 
-def make_target(
-    protocol: Protocol, address: str, model: str, pool: list[list[Tensor]]
-) -> Target:
+def make_target(protocol: Protocol, address: str, model: str, pool: list[list[Tensor]]) -> Target:
     """The target for a pool of inputs, at least one."""
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")

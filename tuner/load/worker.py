@@ -5,8 +5,10 @@ straight into a Board.
 """
 
 import asyncio
+import contextlib
 import resource
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -164,13 +166,14 @@ class _ClosedRun(_Run):
 class _Worker:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._commands: asyncio.Queue[Command | None] = asyncio.Queue()
+        self._commands: asyncio.Queue[Target | OpenLoop | ClosedLoop | None] = asyncio.Queue()
         self._target: Target | None = None
         self._client: Client | None = None
         self._run: _Run | None = None
 
     async def serve(self) -> None:
-        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, args=(loop,), daemon=True).start()
         while (command := await self._commands.get()) is not None:
             match command:
                 case Target():
@@ -180,16 +183,22 @@ class _Worker:
                     await self._measure(_OpenRun(command))
                 case ClosedLoop():
                     await self._measure(_ClosedRun(command))
-                case Stop():  # it came after its run had ended by itself
-                    pass
         await self._drop_client()
 
-    def _read(self) -> None:
-        try:
-            command = self._pipe.recv()
-        except (EOFError, OSError):  # the parent is gone
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            command = None
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand commands to the loop; in a thread, since a large one comes in pieces."""
+        command: Command | None = None
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            while True:
+                try:
+                    command = self._pipe.recv()
+                except (EOFError, OSError):  # the parent is gone
+                    command = None
+                loop.call_soon_threadsafe(self._received, command)
+                if command is None:
+                    return
+
+    def _received(self, command: Command | None) -> None:
         if self._run is not None and (command is None or isinstance(command, Stop)):
             self._run.stop()
         if not isinstance(command, Stop):

@@ -25,7 +25,7 @@ class AttachedServer(Server):
 
 
 class AttachedLauncher(Launcher):
-    """Uses an endpoint that runs with ``--model-control-mode=explicit`` (or none loads a candidate).
+    """Uses an endpoint that runs with ``--model-control-mode=explicit``; no other takes candidates.
 
     The configuration found at launch is in force again when the context is left.
     """

@@ -44,7 +44,7 @@ class Server(ABC):
 
     @abstractmethod
     def exit_reason(self) -> str | None:
-        """Why the server is no longer running (exit code, signal, out of memory); None while it is."""
+        """Why the server no longer runs (exit code, signal, out of memory); None while it does."""
 
     @abstractmethod
     def log_tail(self) -> str:

@@ -12,7 +12,6 @@ and to the port on loopback otherwise.
 
 import contextlib
 import os
-import secrets
 import signal
 import tarfile
 import tempfile
@@ -44,6 +43,7 @@ from tuner.servers.docker_engine import (
     engine_answers,
     engine_errors,
     ensure_image,
+    fresh_name,
     image_present,
     maps_users,
     own_container,
@@ -181,7 +181,7 @@ class DockerLauncher(Launcher):
 
     @contextmanager
     def launch(self, spec: ServerSpec) -> Iterator[Server]:
-        name = _fresh_name()
+        name = fresh_name()
         try:
             server = self._start(spec, name)
             yield server
@@ -254,7 +254,7 @@ class DockerLauncher(Launcher):
         if not self._copies:
             return Mount(_MODELS, str(repository), type="bind", read_only=True)
         if repository not in self._volumes:
-            volume = _fresh_name()
+            volume = fresh_name()
             try:
                 self._fill(volume, repository)
             except BaseException:
@@ -398,7 +398,3 @@ def _addresses(container: Any, network: str | None) -> list[Endpoints]:
     if len(published) == len(_PORTS):
         found.append(Endpoints(*(f"{_LOOPBACK}:{port}" for port in published)))
     return found
-
-
-def _fresh_name() -> str:
-    return f"tuner-{os.getpid()}-{secrets.token_hex(4)}"

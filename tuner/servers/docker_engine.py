@@ -6,6 +6,7 @@ Everything tuner creates there carries a label that names the process it belongs
 import contextlib
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,8 @@ def engine_errors(doing: str) -> Iterator[None]:
             hint = "; install the NVIDIA container toolkit, or use no GPUs"
         elif "executable file not found" in words:
             hint = "; it has no tritonserver on its PATH, name an image of Triton"
+        elif "bind source path does not exist" in words:
+            hint = "; the engine does not see this file system, so let the repository be copied"
         raise LauncherUnavailable(f"{doing}: {words}{hint}") from error
 
 
@@ -122,6 +125,11 @@ def _words(error: Exception) -> str:
     if isinstance(error, APIError) and error.explanation:
         return str(error.explanation)
     return str(error)
+
+
+def fresh_name() -> str:
+    """A name for a container or volume of this process."""
+    return f"tuner-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The embedded Triton of the extra ``local``: a real tritonserver out of a Python package.
 
 The wheel of nvidia-pytriton carries the server with its Python backend. What it lacks as a plain
-server is put together here, out of links, in a folder of its own: the stub of the running Python,
+server is put together here, in a folder of its own: the stub of the running Python,
 and a Python-based ``onnxruntime`` backend.
 """
 
 import importlib.util
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ def is_installed() -> bool:
 
 
 def assemble(folder: Path) -> Binary:
-    """The embedded server with its backends linked into ``folder``."""
+    """The embedded server with its backends copied into ``folder``."""
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise LauncherUnavailable(f"there is no embedded Triton here; {_MISSING}")
@@ -42,19 +43,18 @@ def assemble(folder: Path) -> Binary:
         raise LauncherUnavailable(
             f"the embedded Triton has no Python stub for Python {version}; use Python 3.11 to 3.13"
         )
-    python = folder / "backends" / "python"
-    python.mkdir(parents=True)
-    for file in (server / "backends" / "python").iterdir():
-        if file.name != "__pycache__":
-            (python / file.name).symlink_to(file)
-    (python / stub.name).symlink_to(stub)
+    backends = folder / "backends"
+    # Copies, not links: the server refuses a backend library whose real path lies elsewhere.
+    pythonless = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(server / "backends" / "python", backends / "python", ignore=pythonless)
+    shutil.copy2(stub, backends / "python" / stub.name)
     if importlib.util.find_spec("onnxruntime") is not None:
-        (folder / "backends" / "onnxruntime").symlink_to(_BACKENDS / "onnxruntime")
+        shutil.copytree(_BACKENDS / "onnxruntime", backends / "onnxruntime", ignore=pythonless)
     site_packages = package.parent
     return Binary(
         server / "bin" / "tritonserver",
         (
-            f"--backend-directory={folder / 'backends'}",
+            f"--backend-directory={backends}",
             f"--cache-directory={server / 'caches'}",
         ),
         {

@@ -1,11 +1,12 @@
 """A Triton Python-backend model with a known service time, standing in for a GPU.
 
-A batch of ``b`` items takes ``base_us + per_item_us * b`` microseconds, asleep, so the processor
+A batch of b items takes ``base_us + per_item_us * b`` microseconds, asleep, so the processor
 stays free and the real scheduler can be studied on a small machine. The share ``exclusive_share``
 of that time is spent under a lock that all instances of the machine share, as kernels share one
 GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
 
-Parameters in ``config.pbtxt``: ``base_us``, ``per_item_us`` (both >= 0), ``exclusive_share`` (0..1).
+Parameters in ``config.pbtxt``: ``base_us`` and ``per_item_us``, both >= 0, and
+``exclusive_share``, 0 to 1.
 """
 
 import fcntl
@@ -27,7 +28,7 @@ class TritonPythonModel:
                 f"exclusive_share is {self._exclusive}; it must lie between 0 and 1"
             )
         # One device for all instances; a lock on this file works on a read-only mount, too.
-        self._device = Path(__file__).open("rb")
+        self._device = Path(__file__).open("rb")  # noqa: SIM115  open until finalize
 
     def execute(self, requests):
         inputs = [pb_utils.get_input_tensor_by_name(r, "INPUT").as_numpy() for r in requests]

@@ -41,9 +41,7 @@ class TritonPythonModel:
         if len(requests) == 1 or not self._batched:
             return [self._respond(self._run(feed)) for feed in feeds]
         sizes = [len(feed[self._inputs[0]]) for feed in feeds]
-        joined = {
-            name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs
-        }
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
         try:
             outputs = self._session.run(self._outputs, joined)
         except Exception as error:  # noqa: BLE001  a failed batch is reported, not raised
@@ -56,9 +54,11 @@ class TritonPythonModel:
         feed = {}
         for name in self._inputs:
             array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            feed[name] = np.char.decode(array.astype(bytes)).astype(object) if (
-                name in self._strings
-            ) else array
+            feed[name] = (
+                np.char.decode(array.astype(bytes)).astype(object)
+                if (name in self._strings)
+                else array
+            )
         return feed
 
     def _run(self, feed):
