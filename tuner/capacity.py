@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from tuner.sla import Outcome
 
-_REPEATS = 1
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -46,8 +44,8 @@ class Effort:
     ``coarse`` resolution only.
     """
 
-    resolution: float = 0.04
-    coarse: float = 0.25
+    resolution: float = 0.06
+    coarse: float = 0.3
     to_beat: float = 0.0
     most_probes: int = 12
 
@@ -55,16 +53,15 @@ class Effort:
 def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effort) -> Capacity:
     """Bracket the capacity from ``start`` requests/s on, then halve the bracket geometrically.
 
-    A rate whose probe stays inconclusive counts as not met; one that asks for it is probed once
-    more before. Gives up, with no rate, when ``most_probes`` find none.
+    A rate whose probe stays inconclusive counts as not met; one that asks for it, at a rate that
+    would beat ``to_beat``, is probed once more before. Gives up, with no rate, when
+    ``most_probes`` find none.
     """
     bracket = _Bracket(effort)
     rate = start
     for _ in range(effort.most_probes):
         finding = probe(rate)
-        for _ in range(_REPEATS):
-            if not finding.repeat:
-                break
+        if finding.repeat and rate > effort.to_beat:
             finding = probe(rate)
         bracket.add(finding)
         if bracket.is_closed:
@@ -135,10 +132,10 @@ class _Bracket:
             return math.sqrt(self._low.rate * self._high.rate)
         if self._low is not None:
             margin = self._low.margin or 1.0
-            return self._low.rate * (1.6 if margin < 0.4 else 1.25 if margin < 0.7 else 1.1)
+            return self._low.rate * (1.5 if margin < 0.4 else 1.2 if margin < 0.7 else 1.08)
         assert self._high is not None
         margin = self._high.margin if self._high.margin is not None else math.inf
-        return self._high.rate * (0.9 if margin < 1.3 else 0.75 if margin < 4 else 0.55)
+        return self._high.rate * (0.92 if margin < 1.4 else 0.8 if margin < 3 else 0.55)
 
     def capacity(self) -> Capacity:
         closest = min(self._margins, default=None)

@@ -21,9 +21,10 @@ from tuner.space import INSTANCE_COUNT, Candidate
 
 Phase = Literal["search", "confirm", "measure"]
 _PHASES = ("search", "confirm", "measure")
-_SEARCH = Thoroughness(seconds=4.0, least_seconds=2.0, most_seconds=30.0, confidence=0.95)
-_CONFIRM = Thoroughness(seconds=10.0, least_seconds=5.0, most_seconds=60.0, confidence=0.99)
-_UNLOADED_SECONDS = 0.6
+_SEARCH = Thoroughness(seconds=4.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95)
+_CONFIRM = Thoroughness(seconds=8.0, least_seconds=4.0, most_seconds=60.0, confidence=0.99)
+_START = 0.75
+_UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
 
 
@@ -97,14 +98,14 @@ class Evaluator:
         effort = Effort(to_beat=to_beat)
         if self._load == "closed":
             return find_concurrency(self._closed_finding(prober), effort)
-        start = 0.8 * saturation
-        if to_beat and saturation > to_beat:
-            start = max(start, 1.03 * to_beat) if start > to_beat else 1.03 * to_beat
+        start = _START * saturation
+        if saturation > to_beat > start:
+            start = 1.03 * to_beat
         return find_capacity(self._finding(prober, _SEARCH, "capacity"), start, effort)
 
     def _confirm(self, prober: Prober, subject: Subject, expected: float) -> Capacity:
         self._prepare(prober, subject)
-        effort = Effort(resolution=0.05, most_probes=8)
+        effort = Effort(resolution=0.08, most_probes=8)
         if self._load == "closed":
             return find_concurrency(self._closed_finding(prober), effort)
         return find_capacity(self._finding(prober, _CONFIRM, "confirm"), expected, effort)

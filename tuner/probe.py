@@ -107,7 +107,7 @@ class Prober:
         )
         return record, verdict
 
-    def warm_up(self, concurrency: int, rounds: int = 10, seconds: float = 0.4) -> float:
+    def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
         """Saturate until a round gains less than 5 % twice; the best throughput (requests/s)."""
         best, calm = 0.0, 0
         for _ in range(rounds):

@@ -58,9 +58,9 @@ class Plan:
         space = fit_space(load_space(experiment.space), config)
         return cls(experiment, config, space, own_settings(space, config))
 
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
-        fields = self.experiment.identity()
+    def identity(self, command: str) -> dict[str, Any]:
+        """What must be the same for a run of that command to be resumed."""
+        fields = {"kind": command, **self.experiment.identity()}
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
         config = self.config.SerializeToString(deterministic=True)
@@ -80,7 +80,7 @@ def search(
     """
     experiment = plan.experiment
     with _machinery(plan) as (launcher, generator, kind):
-        identity = plan.identity()
+        identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
         if not resumed:
             _create(run, {**identity, **_circumstances(command, launcher, experiment)})
@@ -115,7 +115,7 @@ def measure(
     experiment = plan.experiment
     with _machinery(plan) as (launcher, generator, kind):
         run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
-        _create(run, {**plan.identity(), **_circumstances(command, launcher, experiment)})
+        _create(run, {**plan.identity("measure"), **_circumstances(command, launcher, experiment)})
         audience.begins(run, kind, 0)
         evaluator = _evaluator(plan, launcher, generator, run, audience)
         candidate = Candidate.of({**plan.own, **(changes or {})})

@@ -6,6 +6,7 @@ straight into a Board.
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import threading
@@ -20,6 +21,8 @@ from tuner.load.board import FAILED, OK, Board
 from tuner.load.clients import Client, make_client
 from tuner.load.target import Target
 from tuner.load.timer import Timer
+
+_PRIORITY = -10
 
 
 @dataclass(frozen=True)
@@ -241,4 +244,6 @@ def _cpu() -> float:
 def main(pipe: Connection) -> None:
     """Serve commands until the pipe closes; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(PermissionError):  # be on time where the server shares the cores
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     uvloop.run(_Worker(pipe).serve())

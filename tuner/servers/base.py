@@ -88,6 +88,7 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+    text = text.partition("Usage: tritonserver")[0]  # it follows the reason, and is long
     kept = [line.rstrip() for line in text.splitlines() if line.strip(" +-|\t")]
     return "\n".join(kept[-lines:])
 

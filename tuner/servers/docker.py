@@ -4,10 +4,9 @@ Where tuner and the engine see the same files, the repository is mounted read-on
 not (tuner runs in a container and has the engine's socket), it is copied once per launcher into a
 volume, which servers get read-only.
 
-A published port passes through a proxy process of the engine, which costs 0.1 ms and more per
-request and its own share of the tail. So requests go to the container's own address where the
-engine's bridge belongs to this machine (or, from inside a container, where both share a network),
-and to the port on loopback otherwise.
+Requests go to ports published on loopback, or, where tuner itself runs in a container, to the
+server's own address on the network that both share. A published port may pass through a proxy
+process of the engine; what that costs (about 0.1 ms) is part of what is measured.
 """
 
 import contextlib
@@ -18,11 +17,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
@@ -58,7 +55,6 @@ DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 _LOOPBACK = "127.0.0.1"
 _MODELS = "/models"
-_STOP_SECONDS = 3
 _START_ATTEMPTS = 3
 _LOG_LIMITS = {"max-size": "32m", "max-file": "2"}
 
@@ -299,14 +295,15 @@ class DockerLauncher(Launcher):
             raise ServerFailed("\n".join(filter(None, (what, server.log_tail()))))
 
     def _discard(self, name: str, log: Path) -> None:
-        """Stop the container, keep its log, and remove it with its volumes."""
+        """Kill the container, as the local launcher does; keep its log; remove it and its volumes."""
         with engine_errors(f"cannot remove the container {name}"):
             try:
                 container = self._client.containers.get(name)
             except NotFound:
                 return
             try:
-                _stop(container)
+                with contextlib.suppress(APIError):  # it has ended
+                    container.kill()
                 DockerServer(container, log, shares_processes=False).save_log()
             finally:
                 with contextlib.suppress(NotFound):
@@ -320,29 +317,6 @@ def _processes(container: Any) -> tuple[int, ...]:
     except ENGINE_ERRORS:
         return ()
     return tuple(int(row[0]) for row in rows or ())
-
-
-def _stop(container: Any) -> None:
-    """Ask the server to end, then insist.
-
-    Triton looks only once a second whether its models are unloaded. Where it had Python stubs and
-    they have ended in good order, nothing is left to wait for.
-    """
-    had_stubs = len(_processes(container)) > 1
-    deadline = time.monotonic() + _STOP_SECONDS
-    try:
-        container.kill("SIGTERM")
-        while time.monotonic() < deadline:
-            container.reload()
-            if container.status != "running":
-                return
-            if had_stubs and len(_processes(container)) == 1:
-                break
-            time.sleep(0.05)
-        container.kill()
-    except APIError as error:
-        if error.status_code not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):  # it has ended
-            raise
 
 
 def _device_requests(gpus: str) -> list[DeviceRequest]:
@@ -388,11 +362,9 @@ def _addresses(container: Any, network: str | None) -> list[Endpoints]:
     """Where the server can be reached, best first; empty while the engine has not set it up."""
     settings = container.attrs["NetworkSettings"]
     found = []
-    local = {a.address for each in psutil.net_if_addrs().values() for a in each}
-    for name, joined in settings["Networks"].items():
-        address = joined.get("IPAddress")
-        if address and (name == network or joined.get("Gateway") in local):
-            found.append(Endpoints(*(f"{address}:{port}" for port in _PORTS.values())))
+    address = settings["Networks"].get(network, {}).get("IPAddress") if network else None
+    if address:
+        found.append(Endpoints(*(f"{address}:{port}" for port in _PORTS.values())))
     ports = settings["Ports"] or {}
     published = [p[0]["HostPort"] for each in _PORTS.values() if (p := ports.get(f"{each}/tcp"))]
     if len(published) == len(_PORTS):

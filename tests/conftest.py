@@ -1,0 +1,51 @@
+"""Real servers for the tests; what is missing is skipped here and an error where all must run."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tuner.servers import local
+from tuner.servers.docker import engine_answers, image_present
+
+ROOT = Path(__file__).parents[1]
+TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
+_MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
+
+
+def need(there: bool, otherwise: str) -> None:
+    """Skip the test where its means are missing; fail it in CI and under TUNER_REQUIRE_ALL=1."""
+    if not there and _MUST_RUN:
+        pytest.fail(otherwise)
+    if not there:
+        pytest.skip(otherwise)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the model repository with the model ``emulated_gpu`` alone."""
+    folder = tmp_path_factory.mktemp("repository")
+    model = "emulated_gpu"
+    shutil.copytree(
+        ROOT / "model_repository" / model,
+        folder / model,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_triton() -> None:
+    need(local.is_available(), "no tritonserver here; pip install 'triton-tuner[local]'")
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    need(engine_answers(), "no Docker engine answers; run tests/image/engine.sh")
+
+
+@pytest.fixture(scope="session")
+def test_image(engine: None) -> str:
+    need(image_present(TEST_IMAGE), f"no image {TEST_IMAGE}; run tests/image/build.sh")
+    return TEST_IMAGE

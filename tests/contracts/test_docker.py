@@ -1,0 +1,344 @@
+"""What the Docker launcher promises beyond the contract: hardening, clean-up, copies, errors."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.types import Mount
+
+from tuner.errors import LauncherUnavailable, RepositoryError, ServerFailed, UsageError
+from tuner.servers.base import ServerSpec
+from tuner.servers.control import Control
+from tuner.servers.docker import DockerLauncher, engine_answers, image_present
+from tuner.servers.docker_engine import OWNER_LABEL, Owner
+
+pytestmark = pytest.mark.docker
+ROOT = Path(__file__).parents[2]
+MODEL = "emulated_gpu"
+SECONDS = 60.0
+LAUNCH = """
+import sys, time
+from pathlib import Path
+from tuner.servers.base import ServerSpec
+from tuner.servers.control import Control
+from tuner.servers.docker import DockerLauncher
+image, repository, log, transfer = sys.argv[1:5]
+spec = ServerSpec(Path(repository), "emulated_gpu", Path(log))
+with DockerLauncher(image=image, transfer=transfer) as launcher, launcher.launch(spec) as server:
+    with Control(server) as control:
+        control.load("emulated_gpu", None, 60.0)
+    print("ready at", server.endpoints.http, server.pids(), flush=True)
+    time.sleep(float(sys.argv[5]))
+"""
+
+
+@pytest.fixture
+def client(engine: None) -> Iterator[Any]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def spec(repository: Path, tmp_path: Path) -> ServerSpec:
+    return ServerSpec(repository, MODEL, tmp_path / "server.log", SECONDS)
+
+
+def labelled(things: Any, **how: Any) -> list[Any]:
+    return list(things.list(filters={"label": OWNER_LABEL}, **how))
+
+
+def mine(client: Any, pid: int | None = None) -> list[Any]:
+    """Containers that a process (this one, unless another is given) has started."""
+    started = labelled(client.containers, all=True)
+    return [each for each in started if each.name.startswith(f"tuner-{pid or os.getpid()}-")]
+
+
+def test_container_is_hardened(client: Any, test_image: str, spec: ServerSpec) -> None:
+    with (
+        DockerLauncher(image=test_image, memory_limit=2**30, pids_limit=512) as launcher,
+        launcher.launch(spec),
+    ):
+        (container,) = mine(client)
+        host = container.attrs["HostConfig"]
+        assert host["CapDrop"] == ["ALL"]
+        assert not host["CapAdd"]
+        assert not host["Privileged"]
+        assert "no-new-privileges" in host["SecurityOpt"]
+        assert host["ReadonlyRootfs"]
+        assert host["PidsLimit"] == 512
+        assert host["Memory"] == host["MemorySwap"] == 2**30
+        assert host["ShmSize"] == 2**30
+        assert not host["DeviceRequests"]
+        (mount,) = container.attrs["Mounts"]
+        assert mount["Destination"] == "/models"
+        assert not mount["RW"]
+        code, _ = container.exec_run(["touch", "/models/written", "/opt/written"])
+        assert code != 0
+        assert container.exec_run(["touch", "/tmp/written", "/dev/shm/written"]).exit_code == 0
+
+
+def test_ports_are_published_on_loopback_alone(
+    client: Any, test_image: str, spec: ServerSpec
+) -> None:
+    with DockerLauncher(image=test_image) as launcher, launcher.launch(spec):
+        (container,) = mine(client)
+        published = container.attrs["NetworkSettings"]["Ports"]
+        bindings = [binding for port in published.values() for binding in port or []]
+        assert len(bindings) == 3
+        assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+        assert all(int(binding["HostPort"]) > 1023 for binding in bindings)
+
+
+def test_server_is_reached_through_its_published_ports(test_image: str, spec: ServerSpec) -> None:
+    with DockerLauncher(image=test_image) as launcher, launcher.launch(spec) as server:
+        for address in (server.endpoints.http, server.endpoints.grpc, server.endpoints.metrics):
+            assert address is not None
+            assert address.startswith("127.0.0.1:")
+        with Control(server) as control:
+            assert control.server()["name"] == "triton"
+            assert "nv_" in (control.metrics() or "")
+
+
+def test_private_files_can_be_served(test_image: str, spec: ServerSpec, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    shutil.copytree(spec.repository, private)
+    for path in (private, *private.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if os.geteuid() == 0:
+            os.chown(path, 1234, 1234)
+    private_spec = ServerSpec(private, MODEL, spec.log, SECONDS)
+    with (
+        DockerLauncher(image=test_image) as launcher,
+        launcher.launch(private_spec) as server,
+        Control(server) as control,
+    ):
+        control.load(MODEL, None, SECONDS)
+        assert control.is_ready(MODEL)
+
+
+def test_leftovers_of_a_dead_tuner_are_removed_and_those_of_a_living_one_kept(
+    client: Any, test_image: str, spec: ServerSpec
+) -> None:
+    command = [sys.executable, "-c", LAUNCH, test_image, str(spec.repository), str(spec.log)]
+    with subprocess.Popen(
+        [*command, "copy", "600"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready")
+            with DockerLauncher(image=test_image):
+                (kept,) = mine(client, process.pid)
+                assert kept.status == "running"
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert mine(client, process.pid), "nothing was left behind"
+    with DockerLauncher(image=test_image):
+        assert not mine(client, process.pid)
+        volumes = [each.name for each in labelled(client.volumes)]
+        assert not [name for name in volumes if name.startswith(f"tuner-{process.pid}-")]
+
+
+def test_owner_is_known_again_by_its_label(client: Any) -> None:
+    here = Owner.here()
+    assert Owner.parse(here.text()) == here
+    assert not here.is_gone(here, client)
+    assert Owner.parse("someone else's") is None
+
+
+def test_interrupt_while_the_server_starts_leaves_nothing(
+    client: Any, test_image: str, spec: ServerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuner.servers.docker.is_live", interrupt)
+    with DockerLauncher(image=test_image) as launcher:
+        with pytest.raises(KeyboardInterrupt), launcher.launch(spec):
+            pytest.fail("it started")
+        assert not mine(client)
+    assert spec.log.exists()
+
+
+def test_copied_repository_is_served_and_its_volume_removed(
+    client: Any, test_image: str, spec: ServerSpec, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / MODEL).symlink_to(spec.repository / MODEL)
+    linked_spec = ServerSpec(linked, MODEL, spec.log, SECONDS)
+    with DockerLauncher(image=test_image, transfer="copy") as launcher:
+        for _ in range(2):
+            with launcher.launch(linked_spec) as server, Control(server) as control:
+                control.load(MODEL, None, SECONDS)
+                assert control.is_ready(MODEL)
+                (container,) = mine(client)
+                (mount,) = container.attrs["Mounts"]
+                assert mount["Type"] == "volume"
+                assert not mount["RW"]
+        volumes = [each.name for each in labelled(client.volumes)]
+        assert len([name for name in volumes if name.startswith(f"tuner-{os.getpid()}-")]) == 1
+    volumes = [each.name for each in labelled(client.volumes)]
+    assert not [name for name in volumes if name.startswith(f"tuner-{os.getpid()}-")]
+    assert not mine(client)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the test image has Python 3.11")
+def test_tuner_in_a_container_with_the_engines_socket(
+    client: Any, test_image: str, repository: Path, tmp_path: Path
+) -> None:
+    """The repository lies where the engine does not see it: inside tuner's own container."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if not host.startswith("unix://"):
+        pytest.skip("the engine has no socket to mount")
+    socket = host.removeprefix("unix://")
+    packages = Path(docker.__file__).parents[1]
+    script = tmp_path / "launch.py"
+    script.write_text(LAUNCH)
+    inside = textwrap.dedent(
+        f"""
+        cp -r /given /tmp/models
+        exec python3 /launch.py {test_image} /tmp/models /tmp/server.log auto 0
+        """
+    )
+    output = client.containers.run(
+        test_image,
+        ["sh", "-ec", inside],
+        environment={"PYTHONPATH": f"{ROOT}:{packages}"},
+        volumes={
+            socket: {"bind": "/var/run/docker.sock", "mode": "rw"},
+            str(ROOT): {"bind": str(ROOT), "mode": "ro"},
+            str(packages): {"bind": str(packages), "mode": "ro"},
+            str(repository): {"bind": "/given", "mode": "ro"},
+            str(script): {"bind": "/launch.py", "mode": "ro"},
+        },
+        remove=True,
+        stderr=True,
+    )
+    assert b"ready at" in output
+    assert output.rstrip().endswith(b":8000 ()")
+
+
+def test_out_of_memory_is_named(test_image: str, spec: ServerSpec) -> None:
+    """A request that is larger than the server's memory."""
+    limit = 96 * 2**20
+    with (
+        DockerLauncher(image=test_image, memory_limit=limit) as launcher,
+        launcher.launch(spec) as server,
+        Control(server) as control,
+        pytest.raises(ServerFailed, match=r"out of memory \(limit 96 MiB\)"),
+    ):
+        control.infer(MODEL, bytes(2 * limit), 0, SECONDS)
+
+
+def test_server_that_is_too_slow_is_given_up(
+    client: Any, test_image: str, spec: ServerSpec, tmp_path: Path
+) -> None:
+    hasty = ServerSpec(spec.repository, MODEL, tmp_path / "hasty.log", startup_timeout=0.01)
+    with DockerLauncher(image=test_image) as launcher:
+        with (
+            pytest.raises(ServerFailed, match=r"not live within 0\.01 s"),
+            launcher.launch(hasty),
+        ):
+            pytest.fail("it was live")
+        assert not mine(client)
+
+
+def test_image_that_cannot_be_pulled(engine: None) -> None:
+    image = "localhost:1/tuner/no-such-image:0"
+    assert not image_present(image)
+    with pytest.raises(LauncherUnavailable, match=f"{image} is not here and cannot be pulled"):
+        DockerLauncher(image=image)
+
+
+def test_image_without_a_tritonserver(client: Any, tmp_path: Path, spec: ServerSpec) -> None:
+    empty = tmp_path / "empty.tar"
+    subprocess.run(["tar", "-cf", str(empty), "--files-from", "/dev/null"], check=True)
+    name = f"tuner-test-empty:{os.getpid()}"
+    client.api.import_image(str(empty), *name.split(":"))
+    try:
+        with (
+            DockerLauncher(image=name) as launcher,
+            pytest.raises(LauncherUnavailable, match="no tritonserver on its PATH"),
+            launcher.launch(spec),
+        ):
+            pytest.fail("it started")
+    finally:
+        client.images.remove(name)
+
+
+def test_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert not engine_answers()
+    assert not image_present("any")
+    with pytest.raises(LauncherUnavailable, match=r"no Docker engine answers at .*none\.sock"):
+        DockerLauncher()
+
+
+def test_engine_that_does_not_see_the_repository(
+    test_image: str, spec: ServerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its path is taken to be another one on the engine's side; then the files are copied."""
+    elsewhere = str(tmp_path / "elsewhere")
+
+    def mount(target: str, source: str, **options: Any) -> Mount:
+        return Mount(target, elsewhere if options["type"] == "bind" else source, **options)
+
+    monkeypatch.setattr("tuner.servers.docker.Mount", mount)
+    with (
+        DockerLauncher(image=test_image) as launcher,
+        launcher.launch(spec) as server,
+        Control(server) as control,
+    ):
+        control.load(MODEL, None, SECONDS)
+    with (
+        DockerLauncher(image=test_image, transfer="mount") as launcher,
+        pytest.raises(LauncherUnavailable, match="let the repository be copied"),
+        launcher.launch(spec),
+    ):
+        pytest.fail("it started")
+
+
+def test_repository_that_is_not_there(test_image: str, tmp_path: Path) -> None:
+    spec = ServerSpec(tmp_path / "none", MODEL, tmp_path / "log")
+    with (
+        DockerLauncher(image=test_image) as launcher,
+        pytest.raises(RepositoryError, match="not a folder"),
+        launcher.launch(spec),
+    ):
+        pytest.fail("it started")
+
+
+def test_gpus_that_the_engine_cannot_give(test_image: str, spec: ServerSpec) -> None:
+    if shutil.which("nvidia-container-cli"):
+        pytest.skip("this engine can give GPUs")
+    with (
+        DockerLauncher(image=test_image, gpus="all") as launcher,
+        pytest.raises(LauncherUnavailable, match="NVIDIA container toolkit"),
+        launcher.launch(spec),
+    ):
+        pytest.fail("it started")
+
+
+def test_gpus_must_be_named(test_image: str) -> None:
+    with pytest.raises(UsageError, match="list of ids"):
+        DockerLauncher(image=test_image, gpus="0,,1")
+
+
+def test_record_names_the_image_by_its_content(client: Any, test_image: str) -> None:
+    with DockerLauncher(image=test_image) as launcher:
+        described = launcher.describe()
+    assert described["image"] == test_image
+    assert described["image_id"] == client.images.get(test_image).id
+    assert described["engine"].startswith("Docker ")
+    assert json.dumps(dict(described))

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Builds the local test image: a small Debian with the embedded Triton of the wheel nvidia-pytriton,
+# its Python backend, and the project's Python-based onnxruntime backend. No image registry is used.
+# The command line of the official Triton image works on it unchanged.
+#
+#   tests/image/build.sh PYTHON    PYTHON: an interpreter whose environment has the extra `local`
+#
+# Needs root, debootstrap and an engine (tests/image/engine.sh). Prints the image's name at the end;
+# does nothing more where that image is there already and was built from the same parts.
+set -euo pipefail
+umask 022
+
+suite=bookworm
+suite_python=3.11
+triton_version=2.51.0
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+backend="$here/../../tuner/servers/backends/onnxruntime"
+image="tuner-test-triton:$triton_version"
+label=io.tuner.test-image.parts
+
+fail() {
+    echo "build.sh: $*" >&2
+    exit 1
+}
+
+(( $# == 1 )) || fail "name the Python interpreter of an environment with nvidia-pytriton"
+python="$1"
+packages="$("$python" -c "
+import importlib.util, pathlib
+print(pathlib.Path(importlib.util.find_spec('pytriton').origin).parents[1])" 2>/dev/null)" \
+    || fail "$python has no nvidia-pytriton; pip install it together with onnxruntime"
+
+version_of() {
+    "$python" -c "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))" "$1"
+}
+
+pytriton="$(version_of nvidia-pytriton)"
+onnxruntime="$(version_of onnxruntime)"
+parts="$({
+    echo "$pytriton $onnxruntime"
+    cat "${BASH_SOURCE[0]}"
+    find "$backend" -name '*.py' -print0 | LC_ALL=C sort -z | xargs -0 cat
+} | sha256sum | cut -d' ' -f1)"
+
+found="$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$image" 2>/dev/null)" || true
+if [[ "$found" == "$parts" ]]; then
+    echo "$image"
+    exit
+fi
+[[ $EUID -eq 0 ]] || fail "debootstrap needs root"
+
+root="$(mktemp -d "${TMPDIR:-/tmp}/tuner-test-image.XXXXXX")"
+cleanup() {
+    umount "$root/proc" 2>/dev/null || true
+    rm -rf --one-file-system "$root"
+}
+trap cleanup EXIT
+
+debian() {
+    local debs="$here/.build/debs" mirror
+    mkdir -p "$debs"
+    # The mirror that this machine's apt uses for the suite; debootstrap's default where it has none.
+    mirror="$(apt-get indextargets --format '$(CODENAME) $(LABEL) $(REPO_URI)' "Created-By: Packages" \
+        2>/dev/null | awk -v suite="$suite" '$1 == suite && $2 == "Debian" { print $3; exit }')" || true
+    debootstrap --variant=minbase --cache-dir="$debs" \
+        --include=python3,libpython3.11,libexpat1,zlib1g \
+        "$suite" "$root" ${mirror:+"$mirror"} >"$here/.build/debootstrap.log" 2>&1 \
+        || { tail -n 20 "$here/.build/debootstrap.log" >&2; fail "debootstrap failed"; }
+    rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}/*
+}
+
+server() {
+    local from="$packages/pytriton/tritonserver" to="$root/opt/tritonserver"
+    mkdir -p "$to/lib" "$to/backends/python" "$to/backends/onnxruntime"
+    cp -r "$from/bin" "$from/caches" "$to/"
+    cp "$packages"/nvidia_pytriton.libs/* "$to/lib/"
+    cp "$from"/backends/python/*.{so,py} "$to/backends/python/"
+    cp "$from/python_backend_stubs/$suite_python/triton_python_backend_stub" "$to/backends/python/"
+    cp "$backend"/*.py "$to/backends/onnxruntime/"
+    cat >"$root/usr/local/bin/tritonserver" <<'WRAPPER'
+#!/bin/sh
+export LD_LIBRARY_PATH="/opt/tritonserver/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec /opt/tritonserver/bin/tritonserver --backend-directory=/opt/tritonserver/backends \
+    --cache-directory=/opt/tritonserver/caches "$@"
+WRAPPER
+    chmod 755 "$root/usr/local/bin/tritonserver"
+}
+
+runtime() {
+    "$python" -m pip install --quiet --no-compile --only-binary=:all: \
+        --python-version "$suite_python" --implementation cp \
+        --target "$root/usr/local/lib/python$suite_python/dist-packages" \
+        "onnxruntime==$onnxruntime" "numpy<2"
+}
+
+debian
+server
+runtime
+superseded="$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null)" || true
+tar -C "$root" --numeric-owner --exclude=./proc --exclude=./sys -c . | docker import \
+    --change 'WORKDIR /opt/tritonserver' \
+    --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    --change 'ENV PYTHONDONTWRITEBYTECODE=1' \
+    --change 'EXPOSE 8000 8001 8002' \
+    --change "LABEL $label=$parts" \
+    --change 'CMD ["tritonserver", "--model-repository=/models"]' \
+    - "$image" >/dev/null
+if [[ -n "$superseded" ]]; then
+    docker image rm "$superseded" >/dev/null || true  # in use by a container
+fi
+echo "$image"

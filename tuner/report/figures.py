@@ -1,0 +1,133 @@
+"""All figures of a report, in reading order, each with the sentence that says how to read it.
+
+Capacities are in requests/s, latencies in ms. Baseline, winner and Sla have the same colour in
+every figure; all other candidates are grey.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from tuner.report import importance
+from tuner.report.figures_latency import latency_by_rate, latency_distribution
+from tuner.report.figures_search import (
+    capacity_by_candidate,
+    parallel_coordinates,
+    parameter_importance,
+)
+from tuner.report.figures_server import batch_sizes, gpu_utilisation, time_breakdown
+from tuner.results import Evaluation
+from tuner.samples import Samples
+from tuner.sla import Sla
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its words; where ``figure`` is None, ``missing`` says why."""
+
+    name: str
+    title: str
+    reading: str
+    figure: go.Figure | None
+    missing: str
+
+
+def drawings(
+    evaluations: list[Evaluation], sla: Sla | None, samples: Mapping[str, Samples]
+) -> list[Drawing]:
+    """Every figure; ``samples`` are by the name that the probe's record gives them."""
+    found = [_capacity(evaluations)]
+    if sla is not None:
+        found += [_rates(evaluations, sla), _distribution(evaluations, sla, samples)]
+    found += [_parallel(evaluations), _importance(evaluations)]
+    return [*found, *_server(evaluations, samples)]
+
+
+def _capacity(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "capacity",
+        "Capacity of every candidate",
+        "Each mark is the highest rate at which a candidate kept the promise; the bar above it "
+        "reaches to the lowest rate at which it did not, so the truth lies on the bar. The dotted "
+        "line is the best found so far.",
+        capacity_by_candidate(evaluations),
+        "No candidate has been tried yet.",
+    )
+
+
+def _rates(evaluations: list[Evaluation], sla: Sla) -> Drawing:
+    return Drawing(
+        "latency-by-rate",
+        "Latency against rate",
+        f"Each mark is one probe. Where a curve crosses the red line, {sla.primary} breaks: the "
+        "further right, the better. Click a name in the legend to hide or show it.",
+        latency_by_rate(evaluations, sla),
+        f"No probe at a set rate reports {sla.primary.name}.",
+    )
+
+
+def _distribution(
+    evaluations: list[Evaluation], sla: Sla, samples: Mapping[str, Samples]
+) -> Drawing:
+    return Drawing(
+        "latency-distribution",
+        "Latency distribution at capacity",
+        "The share of requests that took longer than the time on the axis, each candidate at its "
+        "own capacity. A curve that passes below and left of the red corner keeps the promise.",
+        latency_distribution(evaluations, sla, samples),
+        "The raw samples of the probes at capacity are not in the run's folder.",
+    )
+
+
+def _parallel(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "settings",
+        "Settings and what they reached",
+        "Each line is one candidate, from its settings on the left to its capacity on the right; "
+        "the bluer, the higher. Where a setting does not apply, the line dips below its axis. "
+        "Orange is the model as found; the thick blue line is the winner.",
+        parallel_coordinates(evaluations),
+        "It takes at least two candidates with a capacity and with different settings.",
+    )
+
+
+def _importance(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "importance",
+        "Which settings matter",
+        "How strongly each setting decides whether a candidate is among the best quarter "
+        "(PED-ANOVA). A hint, not a measurement: it rests on the candidates that were tried.",
+        parameter_importance(evaluations),
+        importance.why_none(evaluations),
+    )
+
+
+def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> list[Drawing]:
+    unreported = "The server reported no statistics for a probe at capacity."
+    return [
+        Drawing(
+            "batch-sizes",
+            "Batches that formed at capacity",
+            "Above, the share of executions that had a batch of that size; below, the share of "
+            "requests that travelled in one. Large batches amortise the cost of an execution.",
+            batch_sizes(evaluations),
+            unreported,
+        ),
+        Drawing(
+            "time-breakdown",
+            "Where the time goes at capacity",
+            "Mean time of a request by stage, as the server counts it, each candidate at its own "
+            "capacity. The rest of the mean latency that the client saw is network and client.",
+            time_breakdown(evaluations, samples),
+            unreported,
+        ),
+        Drawing(
+            "gpu",
+            "GPU utilisation",
+            "Mean over each probe. A candidate that serves more at the same utilisation uses the "
+            "GPU better; one that stays low has its limit elsewhere.",
+            gpu_utilisation(evaluations),
+            "No GPU readings were taken.",
+        ),
+    ]

@@ -1,0 +1,149 @@
+"""Figures of what happens inside the server: batches, stages, GPU."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tuner.report import style
+from tuner.report.story import Subject, probes_of, raw_at_capacity, same, subjects
+from tuner.results import Evaluation, ProbeRecord
+from tuner.samples import Samples
+from tuner.units import format_rate
+
+_MS = 1000.0
+
+
+def batch_sizes(evaluations: list[Evaluation]) -> go.Figure | None:
+    """How large the batches at capacity were: share of executions, and of what they carried."""
+    found = [(s, p.server.batches) for s, p in _at_capacity(evaluations) if p.server]
+    found = [(subject, batches) for subject, batches in found if sum(batches.values())]
+    if not found:
+        return None
+    sizes = sorted({size for _, batches in found for size in batches})
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
+    for subject, batches in found:
+        executions = [batches.get(size, 0) for size in sizes]
+        requests = [size * count for size, count in zip(sizes, executions, strict=True)]
+        for row, counts in ((1, executions), (2, requests)):
+            figure.add_trace(_shares(sizes, counts, subject, legend=row == 1), row, 1)
+    style.layout(figure, height=460, barmode="group", bargap=0.25)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_xaxes(title_text="batch size", row=2, col=1)
+    figure.update_yaxes(title_text="executions (%)", row=1, col=1)
+    figure.update_yaxes(title_text="requests (%)", row=2, col=1)
+    return figure
+
+
+def _shares(sizes: list[int], counts: list[int], subject: Subject, legend: bool) -> go.Bar:
+    total = sum(counts)
+    return go.Bar(
+        x=[str(size) for size in sizes],
+        y=[100 * count / total for count in counts],
+        name=style.label(subject.label),
+        legendgroup=subject.name,
+        showlegend=legend,
+        marker={"color": subject.colour},
+        hovertemplate="batches of %{x}: %{y:.1f} %<extra></extra>",
+    )
+
+
+def time_breakdown(
+    evaluations: list[Evaluation], samples: Mapping[str, Samples]
+) -> go.Figure | None:
+    """Where a request's mean latency goes at capacity.
+
+    "Network and client" is what the mean of the raw samples leaves over; without them, or where
+    the server counted other requests than the client, it is not drawn.
+    """
+    stages: dict[str, list[float | None]] = {name: [] for name in style.STAGES}
+    rows = []
+    for subject, probe in _at_capacity(evaluations):
+        if probe.server is None or not probe.server.requests:
+            continue
+        rows.append(f"{subject.name}<br>{format_rate(probe.rate)}")
+        for name, seconds in _stages(probe, raw_at_capacity(subject.evaluation, samples)).items():
+            stages[name].append(seconds)
+    if not rows:
+        return None
+    figure = go.Figure()
+    for name, seconds_of in stages.items():
+        if any(seconds for seconds in seconds_of):
+            figure.add_trace(
+                go.Bar(
+                    y=rows,
+                    x=[None if s is None else s * _MS for s in seconds_of],
+                    name=name,
+                    orientation="h",
+                    marker={"color": style.STAGES[name]},
+                    hovertemplate=f"{name}: %{{x:.3g}} ms<extra></extra>",
+                )
+            )
+    style.layout(figure, height=160 + 60 * len(rows), barmode="stack", bargap=0.4)
+    figure.update_xaxes(title_text="mean time per request (ms)", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure
+
+
+def _stages(probe: ProbeRecord, raw: Samples | None) -> dict[str, float | None]:
+    server = probe.server
+    assert server is not None
+    stages: dict[str, float | None] = {
+        "queue": server.queue,
+        "input": server.compute_input,
+        "infer": server.compute_infer,
+        "output": server.compute_output,
+        "network and client": None,
+    }
+    answered = int(np.count_nonzero(raw.ok)) if raw is not None else 0
+    if raw is not None and answered and abs(server.requests - answered) <= 0.05 * answered:
+        rest = float(np.mean(raw.latency[raw.ok])) - sum(s for s in stages.values() if s)
+        stages["network and client"] = rest if rest >= 0 else None
+    return stages
+
+
+def gpu_utilisation(evaluations: list[Evaluation]) -> go.Figure | None:
+    """How busy the GPUs were against the rate that was really served."""
+    chosen = subjects(evaluations)
+    others = [e for e in evaluations if not any(same(e, s.evaluation) for s in chosen)]
+    groups = [("other candidates", style.OTHERS, [p for e in others for p in e.probes])]
+    groups += [(s.name, s.colour, probes_of(evaluations, s.evaluation)) for s in chosen]
+    figure = go.Figure()
+    for name, colour, probes in groups:
+        points = sorted(_utilisations(probes))
+        if points:
+            figure.add_trace(_utilisation_line(points, name, colour))
+    if not figure.data:
+        return None
+    style.layout(figure, height=380)
+    figure.update_xaxes(title_text="served (requests/s)", rangemode="tozero")
+    figure.update_yaxes(title_text="GPU utilisation (%)", range=[0, 104])
+    return figure
+
+
+def _utilisations(probes: Iterable[ProbeRecord]) -> list[tuple[float, float]]:
+    return [
+        (p.throughput, 100 * p.gpu.utilisation)
+        for p in probes
+        if p.gpu is not None and p.gpu.utilisation is not None and p.throughput is not None
+    ]
+
+
+def _utilisation_line(points: list[tuple[float, float]], name: str, colour: str) -> go.Scatter:
+    many = name == "other candidates"
+    return go.Scatter(
+        x=[rate for rate, _ in points],
+        y=[share for _, share in points],
+        mode="markers" if many else "lines+markers",
+        name=name,
+        opacity=0.55 if many else 1.0,
+        line={"color": colour, "width": 1.2, "dash": "dot"},
+        marker={"color": colour, "size": 6 if many else 9},
+        hovertemplate="%{y:.0f} % at %{x:.4g}/s",
+    )
+
+
+def _at_capacity(evaluations: list[Evaluation]) -> list[tuple[Subject, ProbeRecord]]:
+    pairs = [(s, s.evaluation.at_capacity()) for s in subjects(evaluations)]
+    return [(subject, probe) for subject, probe in pairs if probe is not None]

@@ -1,0 +1,73 @@
+"""Which settings made the difference, by PED-ANOVA over the measured candidates.
+
+The method looks only at which candidates are among the best (https://arxiv.org/abs/2304.10255), so
+a candidate that met the Sla at no rate ranks below all others and needs no invented capacity.
+"""
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from tuner.results import Evaluation, State
+from tuner.space import Value, format_value
+
+LEAST_CANDIDATES = 8
+_BEST_SHARE = 0.25
+_LEAST_BEST = 3
+
+
+def importances(evaluations: list[Evaluation]) -> dict[str, float]:
+    """Shares that sum to 1, by path, largest first; empty where the records do not show any."""
+    ranked = _ranked(evaluations)
+    seen = _values_seen(ranked)
+    if len(ranked) < LEAST_CANDIDATES or not seen:
+        return {}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([_as_trial(evaluation, seen) for evaluation in ranked])
+    share = max(_BEST_SHARE, _LEAST_BEST / len(ranked))
+    found = get_param_importances(
+        study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share), normalize=True
+    )
+    return dict(found) if sum(found.values()) > 0 else {}
+
+
+def why_none(evaluations: list[Evaluation]) -> str:
+    """The sentence that stands where the figure would."""
+    measured = len(_ranked(evaluations))
+    if measured < LEAST_CANDIDATES:
+        return (
+            f"It takes at least {LEAST_CANDIDATES} measured candidates to say which settings "
+            f"matter; this run has {measured}."
+        )
+    return "The measured candidates do not differ enough to say which settings matter."
+
+
+def _ranked(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """What the search measured: one record per candidate, failures and client limits left out."""
+    kept = {
+        e.candidate: e
+        for e in evaluations
+        if e.phase == "search" and e.state is not State.FAILED and not e.client_limited
+    }
+    return list(kept.values()) if any(e.capacity is not None for e in kept.values()) else []
+
+
+def _values_seen(evaluations: list[Evaluation]) -> dict[str, tuple[str, ...]]:
+    seen: dict[str, dict[str, None]] = {}
+    for evaluation in evaluations:
+        for path, value in evaluation.candidate.settings:
+            seen.setdefault(path, {})[_word(value)] = None
+    return {path: tuple(words) for path, words in seen.items() if len(words) > 1}
+
+
+def _as_trial(evaluation: Evaluation, seen: dict[str, tuple[str, ...]]) -> optuna.trial.FrozenTrial:
+    params = {p: _word(v) for p, v in evaluation.candidate.settings if p in seen}
+    distributions: dict[str, BaseDistribution] = {
+        path: CategoricalDistribution(seen[path]) for path in params
+    }
+    value = evaluation.capacity if evaluation.capacity is not None else 0.0
+    return optuna.trial.create_trial(params=params, distributions=distributions, value=value)
+
+
+def _word(value: Value) -> str:
+    return format_value(value)

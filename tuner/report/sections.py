@@ -1,0 +1,190 @@
+"""The parts of the page that tell numbers: cards, the table of candidates, failures, method."""
+
+from collections.abc import Iterator
+from math import isfinite
+
+from tuner.report.html import Html, facts, items, join, tag, text
+from tuner.report.story import Story, count, percent, same, times
+from tuner.results import Evaluation, ProbeRecord, State
+from tuner.units import format_clock, format_duration, format_rate
+
+_STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
+
+
+def cards(story: Story) -> Html:
+    """The key figures, most important first."""
+    found = [_capacity_card(s.name, s.evaluation) for s in story.subjects]
+    if story.gain is not None and len(story.subjects) == 2:
+        found.append(_card("gain", times(story.gain), _gain_note(story)))
+    elif story.winner is None:
+        found += _nearest_card(story)
+    found += _latency_cards(story)
+    found.append(_card("candidates", str(story.candidates), _states(story)))
+    spent = sum(e.seconds for e in story.evaluations)
+    found.append(_card("time spent", format_clock(spent), "minutes:seconds, all measurements"))
+    return tag("div", join(found), class_="cards")
+
+
+def _card(name: str, value: str, note: str, kind: str = "") -> Html:
+    content = (
+        tag("div", text(name), class_="name")
+        + tag("div", text(value), class_="value")
+        + tag("div", text(note), class_="note")
+    )
+    return tag("div", content, class_=f"card {kind}".strip())
+
+
+def _capacity_card(name: str, evaluation: Evaluation) -> Html:
+    if evaluation.capacity is None:
+        note = "no rate kept the promise"
+        if evaluation.state is State.FAILED:
+            note = "could not be measured"
+        return _card(f"{name}, capacity", "none", note, name)
+    note = "no upper end found"
+    if evaluation.ceiling is not None:
+        note = f"not met at {format_rate(evaluation.ceiling)}"
+    return _card(f"{name}, capacity", format_rate(evaluation.capacity), note, name)
+
+
+def _gain_note(story: Story) -> str:
+    if story.gain_range is None:
+        return "capacity of winner over baseline"
+    low, high = story.gain_range
+    return f"between {times(low)} and {times(high)} by what was met and not met"
+
+
+def _nearest_card(story: Story) -> Iterator[Html]:
+    nearest = story.closest
+    if nearest is None or nearest.margin is None:
+        return
+    value = percent(nearest.margin) if isfinite(nearest.margin) else "no answer"
+    yield _card("closest", value, f"of the bound, with {nearest.label}")
+
+
+def _latency_cards(story: Story) -> Iterator[Html]:
+    if story.sla is None:
+        return
+    percentile = story.sla.primary.name
+    for subject in story.subjects:
+        probe = subject.evaluation.at_capacity()
+        if probe is None or probe.latency.get(percentile) is None:
+            continue
+        note = f"at {format_rate(probe.rate)}, promised {story.sla.primary}"
+        value = format_duration(probe.latency[percentile])
+        yield _card(f"{subject.name}, {percentile}", value, note, subject.name)
+
+
+def _states(story: Story) -> str:
+    latest = {e.candidate: e.state for e in story.evaluations}
+    counts = {state: list(latest.values()).count(state) for state in State}
+    words = [f"{number} {_STATES[state]}" for state, number in counts.items() if number]
+    return ", ".join(words)
+
+
+def table(story: Story) -> Html:
+    """One row per evaluation; a click on a heading sorts."""
+    names = ("trial", "phase", "candidate", "promise", "capacity", "not met at", "against baseline")
+    percentile = story.sla.primary.name if story.sla else "p99"
+    heads = [*names, f"{percentile} at capacity", "probes", "time"]
+    head = join(_heading(name) for name in heads)
+    body = join(_row(story, e, percentile) for e in story.evaluations)
+    whole = tag("table", tag("thead", tag("tr", head)) + tag("tbody", body))
+    return tag("div", whole, class_="scroll", tabindex=0)
+
+
+def _heading(name: str) -> Html:
+    words = "words" if name in ("phase", "candidate", "promise") else None
+    return tag("th", tag("button", text(name), type="button"), class_=words, scope="col")
+
+
+def _row(story: Story, evaluation: Evaluation, percentile: str) -> Html:
+    probe = evaluation.at_capacity()
+    latency = probe.latency.get(percentile) if probe else None
+    reference = story.baseline.capacity if story.baseline else None
+    ratio = evaluation.capacity / reference if evaluation.capacity and reference else None
+    cells = (
+        _number(evaluation.trial, str(evaluation.trial)),
+        tag("td", text(evaluation.phase), class_="words"),
+        tag("td", text(evaluation.label), class_="words wide"),
+        tag("td", text(_STATES[evaluation.state]), class_="words"),
+        _number(evaluation.capacity, format_rate(evaluation.capacity)),
+        _number(evaluation.ceiling, format_rate(evaluation.ceiling)),
+        _number(ratio, times(ratio) if ratio else "-"),
+        _number(latency, format_duration(latency)),
+        _number(len(evaluation.probes), str(len(evaluation.probes))),
+        _number(evaluation.seconds, format_clock(evaluation.seconds)),
+    )
+    return tag("tr", join(cells), class_=_kind(story, evaluation))
+
+
+def _kind(story: Story, evaluation: Evaluation) -> str | None:
+    for subject in story.subjects:
+        if same(subject.evaluation, evaluation):
+            return subject.name
+    return "none" if evaluation.capacity is None else None
+
+
+def _number(value: float | None, words: str) -> Html:
+    """A cell with what sorting goes by: empty, so last, where there is no data."""
+    return tag("td", text(words), data_value="" if value is None else value)
+
+
+def failures(story: Story) -> Html | None:
+    """Candidates without a capacity, with the reason; None where there are none."""
+    rows = [
+        tag("dt", text(f"trial {e.trial}: {e.label}"))
+        + tag("dd", text(_reason(e)), class_="reason")
+        for e in story.evaluations
+        if e.state is State.FAILED or e.failure
+    ]
+    return tag("dl", "".join(rows), class_="facts") if rows else None
+
+
+def _reason(evaluation: Evaluation) -> str:
+    return (evaluation.failure or "no reason was recorded").strip()
+
+
+def measurement(story: Story) -> Html:
+    """The meaning of the numbers, and the facts of the probes that the answer rests on."""
+    confidence = {p.confidence for e in story.evaluations for p in e.probes}
+    sure = " or ".join(percent(c) for c in sorted(confidence)) or "the set confidence"
+    meaning = [
+        f"Capacity is the highest rate at which {story.promise} was met, shown by a binomial test "
+        f"on the raw samples at {sure} confidence; the lowest rate at which it was not met "
+        "bounds it from above.",
+        "Latency counts from the moment at which a request was planned to be sent, so a server "
+        "that falls behind cannot slow down the clock; a failed request is infinitely late.",
+        "A probe that leaves the question open counts as neither; one that the client could not "
+        "keep up with counts for nothing.",
+    ]
+    parts = [items(meaning)]
+    for subject in story.subjects:
+        probe = subject.evaluation.at_capacity()
+        if probe is not None:
+            title = tag("h3", text(f"{subject.name.capitalize()} at capacity"))
+            parts.append(tag("div", title + facts(_probe_facts(probe, subject.evaluation))))
+    seed = story.experiment.get("seed")
+    total = facts(
+        (
+            ("seed of the run", "-" if seed is None else str(seed)),
+            ("probes in all", str(sum(len(e.probes) for e in story.evaluations))),
+            ("requests in all", f"{sum(p.n for e in story.evaluations for p in e.probes):,}"),
+        )
+    )
+    return join((parts[0], tag("div", join(parts[1:]), class_="columns"), total))
+
+
+def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, str]]:
+    late = f"{probe.violations} of {probe.n:,} ({percent(probe.violations / max(1, probe.n))})"
+    latencies = ", ".join(f"{name} {format_duration(v)}" for name, v in probe.latency.items())
+    return [
+        ("phase", evaluation.phase),
+        ("load", f"{probe.load}, {format_rate(probe.rate)} for {format_duration(probe.seconds)}"),
+        ("seed of the schedule", str(probe.seed)),
+        ("late or failed", late),
+        ("failed", count(probe.errors, "request")),
+        ("latency", latencies),
+        ("served", format_rate(probe.throughput)),
+        ("client sent late by (p99)", format_duration(probe.lateness_p99)),
+        ("client CPU", "-" if probe.client_cpu is None else percent(probe.client_cpu)),
+    ]

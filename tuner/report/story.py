@@ -1,0 +1,228 @@
+"""What the records of a run say, in plain words: the answer, and what limits its worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isinf
+from typing import Any, Literal
+
+from tuner.errors import UnitError
+from tuner.report import style
+from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
+from tuner.samples import Samples
+from tuner.sla import Sla
+from tuner.units import format_rate
+
+_SAME = 0.02
+"""A gain up to this share is no gain: capacities are found in steps of about that size."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the two candidates that figures compare, with the evaluation that counts for it."""
+
+    name: Literal["baseline", "winner"]
+    evaluation: Evaluation
+
+    @property
+    def colour(self) -> str:
+        return style.BASELINE if self.name == "baseline" else style.WINNER
+
+    @property
+    def label(self) -> str:
+        """``winner, 431/s``: for a legend."""
+        capacity = self.evaluation.capacity
+        return self.name if capacity is None else f"{self.name}, {format_rate(capacity)}"
+
+
+def winner(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The search's winner or, in a run that only measured, what reached the highest rate."""
+    measured = [e for e in evaluations if e.phase == "measure" and e.capacity is not None]
+    return best(evaluations) or max(measured, key=lambda e: e.capacity or 0.0, default=None)
+
+
+def subjects(evaluations: list[Evaluation]) -> list[Subject]:
+    """Baseline and winner, as far as they exist; one where the baseline is the winner."""
+    found, first = [], baseline(evaluations)
+    last = winner(evaluations)
+    if first is not None:
+        found.append(Subject("baseline", first))
+    if last is not None and (first is None or not same(first, last)):
+        found.append(Subject("winner", last))
+    return found
+
+
+def same(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two records are of the same candidate."""
+    return one.candidate == other.candidate or (one.baseline and other.baseline)
+
+
+def probes_of(evaluations: list[Evaluation], subject: Evaluation) -> list[ProbeRecord]:
+    """All probes of a candidate, from whatever phase."""
+    return [probe for e in evaluations if same(e, subject) for probe in e.probes]
+
+
+def raw_at_capacity(evaluation: Evaluation, samples: Mapping[str, Samples]) -> Samples | None:
+    """The raw samples of the probe that shows the capacity, where they are at hand."""
+    probe = evaluation.at_capacity()
+    return samples.get(probe.samples) if probe is not None and probe.samples else None
+
+
+@dataclass(frozen=True)
+class Story:
+    experiment: dict[str, Any]
+    evaluations: list[Evaluation]
+    sla: Sla | None
+
+    @classmethod
+    def of(cls, experiment: dict[str, Any], evaluations: list[Evaluation]) -> "Story":
+        """An experiment without an Sla that parses leaves ``sla`` None; the rest can be told."""
+        try:
+            sla = Sla.parse(str(experiment.get("sla", "")))
+        except UnitError:
+            sla = None
+        return cls(experiment, evaluations, sla)
+
+    @property
+    def winner(self) -> Evaluation | None:
+        return winner(self.evaluations)
+
+    @property
+    def baseline(self) -> Evaluation | None:
+        return baseline(self.evaluations)
+
+    @property
+    def closest(self) -> Evaluation | None:
+        return closest(self.evaluations)
+
+    @property
+    def subjects(self) -> list[Subject]:
+        return subjects(self.evaluations)
+
+    @property
+    def promise(self) -> str:
+        return str(self.sla) if self.sla else "the latency promise"
+
+    @property
+    def gain(self) -> float | None:
+        """Winner's capacity over the baseline's; None unless both have one."""
+        if self.winner is None or self.baseline is None or not self.baseline.capacity:
+            return None
+        return (self.winner.capacity or 0.0) / self.baseline.capacity
+
+    @property
+    def gain_range(self) -> tuple[float, float] | None:
+        """What the brackets (capacity, ceiling) of both leave possible; None where one is open."""
+        first, last = self.baseline, self.winner
+        if first is None or last is None or same(first, last):
+            return None
+        if not (first.capacity and first.ceiling and last.capacity and last.ceiling):
+            return None
+        return last.capacity / first.ceiling, last.ceiling / first.capacity
+
+    @property
+    def candidates(self) -> int:
+        return len({e.candidate for e in self.evaluations})
+
+    def headline(self) -> str:
+        if not self.evaluations:
+            return "Nothing has been measured yet"
+        if self.winner is None:
+            return f"No candidate keeps {self.promise}"
+        rate = f"{format_rate(self.winner.capacity)} within {self.promise}"
+        if self.baseline is not None and same(self.winner, self.baseline):
+            if self.candidates == 1:
+                return f"The model as found serves {rate}"
+            return "The configuration as found is the best of all that were measured"
+        if self.gain is None:
+            return rate
+        if self.gain < 1 + _SAME:
+            return f"No gain worth a change: {rate}"
+        return f"{times(self.gain)} the requests within {self.promise}"
+
+    def answer(self) -> str:
+        """One or two sentences below the headline."""
+        if not self.evaluations:
+            return "This page will fill as soon as the first candidate is done."
+        first, last = self.baseline, self.winner
+        if last is None:
+            return self._how_near()
+        rate = format_rate(last.capacity)
+        if first is None:
+            return f"{last.label}: {rate}. The model as found was not measured."
+        if same(first, last):
+            return f"{first.label}: {rate} within {self.promise}."
+        if first.state is State.FAILED:
+            return f"{last.label}: {rate}. The model as found could not be measured."
+        if first.capacity is None:
+            return (
+                f"{last.label}: {rate}. "
+                "The model as found does not keep the promise at any rate that was tried."
+            )
+        return f"{rate} instead of {format_rate(first.capacity)}, with {last.label}."
+
+    def _how_near(self) -> str:
+        nearest = self.closest
+        if nearest is None or nearest.margin is None:
+            return "No candidate could be measured; the reasons are below."
+        who = f"Closest came {nearest.label}"
+        if nearest.baseline:
+            who = f"Closest came the model as found ({nearest.label})"
+        if isinf(nearest.margin):
+            return f"{who}; even there failed requests reach the percentile."
+        if nearest.margin <= 1:
+            return f"{who}: within the bound at face value, but too few requests to prove it."
+        return f"{who}: it misses the bound by {percent(nearest.margin - 1)}."
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before trusting the answer; empty is good news."""
+        found = []
+        if self.sla is None:
+            found.append("experiment.yaml holds no latency promise that this version can read.")
+        if self.evaluations and self.baseline is None:
+            found.append("The model as found was not measured: there is nothing to compare with.")
+        if self.evaluations and all(e.phase == "search" for e in self.evaluations):
+            found.append(
+                "Not confirmed: the capacities come from the search alone, which measures each "
+                "candidate once; the best of many such measurements tends to flatter."
+            )
+        for subject in self.subjects:
+            found += self._doubts(subject)
+        limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
+        if limited:
+            found.append(
+                f"In {count(limited, 'probe')} the client could not keep up; "
+                "they say nothing about the server and count neither for nor against it."
+            )
+        return found
+
+    def _doubts(self, subject: Subject) -> list[str]:
+        evaluation, name = subject.evaluation, subject.name.capitalize()
+        found = []
+        if evaluation.client_limited:
+            found.append(
+                f"{name}: the client gave out before the server did, so the true capacity may be "
+                "higher."
+            )
+        elif evaluation.capacity is not None and evaluation.ceiling is None:
+            found.append(
+                f"{name}: no rate was found at which the promise breaks, so the true capacity may "
+                "be higher."
+            )
+        confirmed = any(e.phase == "confirm" for e in self.evaluations)
+        if confirmed and evaluation.phase != "confirm":
+            found.append(f"{name}: taken from the search, not confirmed by a second measurement.")
+        return found
+
+
+def times(ratio: float) -> str:
+    """``2.3 ×``, with as many digits as can matter."""
+    return f"{ratio:.0f} ×" if ratio >= 20 else f"{ratio:.2f} ×" if ratio < 2 else f"{ratio:.1f} ×"
+
+
+def percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
