@@ -128,7 +128,10 @@ def measure(
     rate: Annotated[
         float | None,
         typer.Option(
-            "--rate", help="Judge this rate (requests/s); else find the capacity.", metavar="RATE"
+            "--rate",
+            min=0.01,
+            help="Judge this rate (requests/s); else find the capacity.",
+            metavar="RATE",
         ),
     ] = None,
     seed: options.Seed = None,

@@ -65,6 +65,13 @@ class Experiment(BaseModel):
         Sla.parse(raw)
         return raw
 
+    @field_validator("shapes")
+    @classmethod
+    def _shapes(cls, raw: tuple[str, ...]) -> tuple[str, ...]:
+        for text in raw:
+            parse_shape(text)
+        return raw
+
     @field_validator("env")
     @classmethod
     def _env(cls, raw: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,6 +98,18 @@ def resolve(options: dict[str, Any], file: Path | None) -> Experiment:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise UsageError("\n".join(_explain(e) for e in error.errors())) from error
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``name:3,224,224`` as in --shape."""
+    name, separator, dims = text.rpartition(":")
+    try:
+        sizes = tuple(int(size) for size in dims.split(","))
+    except ValueError:
+        sizes = ()
+    if not separator or not name or not sizes or min(sizes) < 1:
+        raise UsageError(f"--shape {text!r} does not parse; write it like name:3,224,224")
+    return name, sizes
 
 
 def find_model(name: Any) -> Path:

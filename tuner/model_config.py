@@ -156,7 +156,7 @@ def _check_parameter(space: SearchSpace, path: str, parameter: Parameter) -> Non
         try:
             set_path(ModelConfig(), path, value)
         except SpaceError as error:
-            raise SpaceError(f"search space {space.name!r}: {error}") from error
+            raise SpaceError(f"{space.place(path)}: {error}") from error
 
 
 def get_path(config: Message, path: str) -> Value | None:

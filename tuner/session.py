@@ -18,12 +18,11 @@ from tuner.arrivals import Arrivals
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import StorageError
 from tuner.evaluate import Evaluator, Progress, Subject
-from tuner.experiment import Experiment
+from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
 from tuner.load.generator import LoadGenerator
-from tuner.load.inputs import parse_shape
-from tuner.model_config import fit_space, own_settings, read_config
+from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
 from tuner.servers.base import Launcher
@@ -105,7 +104,7 @@ def search(
 
 def measure(
     plan: Plan,
-    changes: dict[str, Value] | None,
+    changes: dict[str, Value],
     rate: float | None,
     output: Path,
     command: str,
@@ -113,12 +112,13 @@ def measure(
 ) -> tuple[Run, Evaluation]:
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
+    candidate = Candidate.of({**plan.own, **changes})
+    check_config(render(plan.config, candidate), "with --set")
     with _machinery(plan) as (launcher, generator, kind):
         run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
         _create(run, {**plan.identity("measure"), **_circumstances(command, launcher, experiment)})
         audience.begins(run, kind, 0)
         evaluator = _evaluator(plan, launcher, generator, run, audience)
-        candidate = Candidate.of({**plan.own, **(changes or {})})
         evaluation = evaluator.measure(Subject(0, candidate, baseline=not changes), rate)
         run.append(evaluation)
         audience.evaluated(evaluation)

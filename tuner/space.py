@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from tuner.errors import SpaceError
 from tuner.resources import bundled
@@ -207,6 +215,11 @@ class SearchSpace(BaseModel):
     name: str = "custom"
     description: str = ""
     parameters: dict[str, Parameter]
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def place(self, path: str) -> str:
+        """Where a parameter was written, as ``file:line``; the space's name if that is unknown."""
+        return self._places.get(path, f"search space {self.name!r}")
 
     @model_validator(mode="before")
     @classmethod
@@ -313,7 +326,10 @@ def parse_space(text: str, source: str) -> SearchSpace:
     if not isinstance(raw, dict):
         raise SpaceError(f"{source}: a search space is a mapping with the key 'parameters'")
     try:
-        return SearchSpace.model_validate(raw)
+        space = SearchSpace.model_validate(raw)
+        for path in space.parameters:
+            space._places[path] = f"{source}:{_line_of(root, ['parameters', path])}"
+        return space
     except ValidationError as error:
         raise SpaceError("\n".join(_explain(e, source, root) for e in error.errors())) from error
 
@@ -321,8 +337,9 @@ def parse_space(text: str, source: str) -> SearchSpace:
 def _explain(error: Any, source: str, root: Any) -> str:
     location = [str(part) for part in error["loc"]]
     known = [part for part in location if not part.startswith(("tuple[", "function-", "union"))]
-    line = _line_of(root, known)
     message = str(error["msg"]).removeprefix("Value error, ")
+    path, _, _ = message.partition(":")
+    line = _line_of(root, known or ["parameters", path])
     if error["type"] == "extra_forbidden":
         fields = [*SearchSpace.model_fields, *Parameter.model_fields]
         message = f"unknown field{did_you_mean(known[-1], fields)}"

@@ -209,7 +209,10 @@ def _storage_errors(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OptunaError, ImportError, OSError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise StorageError(f"the storage {hide_password(url)} failed: {reason}") from error
+        raise StorageError(
+            f"the storage {hide_password(url)} failed: {reason}; "
+            "make room or choose another with --storage"
+        ) from error
 
 
 def hide_password(url: str) -> str:

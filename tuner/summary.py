@@ -13,11 +13,13 @@ from tuner.space import format_value, short_name
 from tuner.units import format_duration, format_rate
 from tuner.view import describe_result
 
-MET, NOT_MET = 0, 1
+MET, NOT_MET, NOTHING_MEASURED = 0, 1, 3
 
 
 def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
-    """Print the outcome; 0 where a configuration meets the Sla, else 1."""
+    """Print the outcome; the exit code: 0 where a configuration meets the Sla, 3 where not one
+    could even be measured, else 1.
+    """
     evaluations = run.evaluations()
     sla = Sla.parse(str(run.experiment()["sla"]))
     measured = [e for e in evaluations if e.phase == "measure"]
@@ -34,7 +36,13 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
         for name, path in (("report", run.report), ("winner", run.winner)):
             if path.exists():
                 console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
-    return MET if winner is not None else NOT_MET
+    if winner is not None:
+        return MET
+    return NOTHING_MEASURED if _all_failed(evaluations) else NOT_MET
+
+
+def _all_failed(evaluations: list[Evaluation]) -> bool:
+    return all(e.state is State.FAILED for e in evaluations)
 
 
 def _show_winner(
@@ -86,7 +94,10 @@ def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
 
 
 def _show_miss(evaluations: list[Evaluation], sla: Sla, console: Console) -> None:
-    console.print(f"Nothing meets {sla}.", markup=False, highlight=False)
+    verdict = (
+        "No candidate could be measured" if _all_failed(evaluations) else f"Nothing meets {sla}"
+    )
+    console.print(f"{verdict}.", markup=False, highlight=False)
     near = closest(evaluations)
     if near is not None and near.margin is not None:
         console.print(

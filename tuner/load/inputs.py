@@ -62,18 +62,6 @@ def read_inputs(
     return pool
 
 
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """``name:3,224,224`` as in --shape."""
-    name, separator, dims = text.rpartition(":")
-    try:
-        sizes = tuple(int(size) for size in dims.split(","))
-    except ValueError:
-        sizes = ()
-    if not separator or not name or not sizes or min(sizes) < 1:
-        raise InputDataError(f"--shape {text!r} does not parse; write it like name:3,224,224")
-    return name, sizes
-
-
 def _item_shape(
     spec: Metadata, batched: bool, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[int, ...]:

@@ -295,7 +295,7 @@ class DockerLauncher(Launcher):
             raise ServerFailed("\n".join(filter(None, (what, server.log_tail()))))
 
     def _discard(self, name: str, log: Path) -> None:
-        """Kill the container, as the local launcher does; keep its log; remove it and its volumes."""
+        """Kill the container, keep its log, and remove it with its volumes."""
         with engine_errors(f"cannot remove the container {name}"):
             try:
                 container = self._client.containers.get(name)

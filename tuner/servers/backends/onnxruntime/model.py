@@ -4,8 +4,10 @@ The official container serves ``platform: "onnxruntime_onnx"`` with a backend in
 the same config.pbtxt: execution accelerators, ``optimization.graph.level``, and the parameters
 ``intra_op_thread_count``, ``inter_op_thread_count``, ``execution_mode``, ``enable_mem_arena`` and
 ``enable_mem_pattern``. One default differs: threads do not spin while they wait, since here several
-instances and the client share a few cores (parameter ``session.intra_op.allow_spinning``). Requests of one batch are joined along their first dimension, run once, and
-split again. Inputs and outputs must be spelled out in config.pbtxt.
+instances and the client share a few cores (parameter ``session.intra_op.allow_spinning``).
+
+Requests of one batch are joined along their first dimension, run once, and split again. Inputs and
+outputs must be spelled out in config.pbtxt.
 """
 
 import json

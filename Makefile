@@ -1,0 +1,40 @@
+# Two commands: `make search` and `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+
+.PHONY: search test check setup-tests format clean
+
+search: $(VENV)/.local ## Tune the sample model under a promise of 20 ms at p99
+	$(BIN)/tuner search --sla-p99 20ms $(ARGS)
+
+test: $(VENV)/.dev setup-tests check ## All checks and tests, on real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup-tests: $(VENV)/.dev ## A browser, a Docker engine and the test image, where they are missing
+	tests/setup.sh $(abspath $(BIN)/python)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[local]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[local,dev]'
+	touch $@ $(VENV)/.local
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

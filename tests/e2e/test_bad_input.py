@@ -1,0 +1,155 @@
+"""What goes wrong at the user's end: a clear message, the right exit code, nothing left behind."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Outcome
+
+Tuner = Callable[..., Outcome]
+SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("search", "nowhere/model", "--sla-p99", "20ms"), "there is no model 'nowhere/model'"),
+        (("search", "text_clasifier", "--sla-p99", "20ms"), "did you mean 'text_classifier'?"),
+        (("search", "emulated_gpu", "--sla-p99", "20"), "did you mean 20ms?"),
+        (("search", "emulated_gpu", "--sla-p99", "fast"), "duration 'fast' does not parse"),
+        (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "latency bound 'p5' does not parse"),
+        (("search", "emulated_gpu"), "no promise is given"),
+        ((*SEARCH, "--space", "defualt"), "no search space is named 'defualt'"),
+        ((*SEARCH, "--space", "missing.yaml"), "cannot read the search space missing.yaml"),
+        ((*SEARCH, "--launcher", "cloud"), "launcher: "),
+        ((*SEARCH, "--launcher", "attached"), "--url"),
+        ((*SEARCH, "--timeout", "5"), "did you mean 5ms?"),
+        ((*SEARCH, "--shape", "INPUT"), "--shape 'INPUT' does not parse"),
+        ((*SEARCH, "--env", "NAME"), "write it like NAME=value"),
+        ((*SEARCH, "--shm-size", "12"), "size '12' needs a unit"),
+        (("measure", "emulated_gpu", "--sla-p99", "20ms", "--set", "max_bach_size=3"), "did you"),
+        (("measure", "emulated_gpu", "--sla-p99", "20ms", "--set", "x"), "write it like"),
+        (("measure", "emulated_gpu", "--sla-p99", "20ms", "--rate", "-3"), "rate"),
+        (("report", "nowhere"), "nowhere is not a run of tuner"),
+        (("export", "nowhere", "--to", "x"), "nowhere is not a run of tuner"),
+        (("search", "--no-such-option"), "No such option"),
+    ],
+)
+def test_usage(tuner: Tuner, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    done = tuner(*words)
+    assert done.code == 2, done.out + done.err
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def broken(repository: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(repository / "emulated_gpu", tmp_path / "models/emulated_gpu"))
+
+
+def test_config_that_does_not_parse(tuner: Tuner, broken: Path) -> None:
+    (broken / "config.pbtxt").write_text('name: "emulated_gpu"\nmax_batch_size: eight\n')
+    done = tuner("search", str(broken), "--sla-p99", "20ms")
+    assert done.code == 2
+    assert "config.pbtxt:2:17" in done.err
+    assert "eight" in done.err
+
+
+def test_config_that_triton_would_refuse(tuner: Tuner, broken: Path) -> None:
+    config = broken / "config.pbtxt"
+    config.write_text(
+        config.read_text().replace(
+            "dynamic_batching { }", "dynamic_batching { preferred_batch_size: 16 }"
+        )
+    )
+    done = tuner("search", str(broken), "--sla-p99", "20ms")
+    assert done.code == 2
+    assert "preferred_batch_size 16 must lie in 1..max_batch_size (8)" in done.err
+
+
+def test_config_is_missing(tuner: Tuner, broken: Path) -> None:
+    (broken / "config.pbtxt").unlink()
+    done = tuner("search", str(broken), "--sla-p99", "20ms")
+    assert done.code == 2
+    assert "has no config.pbtxt" in done.err
+
+
+def test_space_with_a_typo(tuner: Tuner, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nparameters:\n  max_bach_size: [1, 2]\n")
+    done = tuner(*SEARCH, "--space", "mine.yaml")
+    assert done.code == 2
+    assert "mine.yaml:3" in done.err
+    assert "did you mean 'max_batch_size'?" in done.err
+
+
+def test_experiment_file_with_a_typo(tuner: Tuner, tmp_path: Path) -> None:
+    (tmp_path / "tuner.yaml").write_text("modle: emulated_gpu\n")
+    done = tuner("search", "--sla-p99", "20ms")
+    assert done.code == 2
+    assert "did you mean 'model'?" in done.err
+
+
+def test_repository_with_several_models(tuner: Tuner, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / "model_repository" / name
+        folder.mkdir(parents=True)
+        (folder / "config.pbtxt").write_text(f'name: "{name}"\n')
+    done = tuner("search", "--sla-p99", "20ms")
+    assert done.code == 2
+    assert "name one of one, two" in done.err
+
+
+def test_engine_that_is_not_there(tuner: Tuner) -> None:
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = tuner(*SEARCH, "--launcher", "docker", env=nowhere)
+    assert done.code == 3
+    assert "no Docker engine answers at unix:///nowhere/docker.sock" in done.err
+
+
+@pytest.mark.docker
+def test_image_that_cannot_be_pulled(tuner: Tuner, engine: None) -> None:
+    done = tuner(
+        *SEARCH, "--launcher", "docker", "--image", "localhost:1/no/image:0", "--gpus=none"
+    )
+    assert done.code == 3
+    assert "localhost:1/no/image:0" in done.err
+
+
+def test_endpoint_that_does_not_answer(tuner: Tuner) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = tuner(*SEARCH, "--launcher", "attached", "--url", f"127.0.0.1:{port}")
+    assert done.code == 3
+    assert f"no Triton server answers at http://127.0.0.1:{port}" in done.err
+
+
+@pytest.mark.triton
+def test_full_disk(tuner: Tuner, embedded_triton: None, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=True)
+    try:
+        done = tuner(*SEARCH, "--launcher", "local", "-o", str(small / "reports"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert done.code == 3, done.out + done.err
+    assert "make room" in done.err
+
+
+@pytest.mark.triton
+def test_input_left_open(tuner: Tuner, embedded_triton: None, broken: Path) -> None:
+    config = broken / "config.pbtxt"
+    config.write_text(config.read_text().replace("dims: [ 16 ]", "dims: [ -1 ]"))
+    done = tuner("search", str(broken), "--sla-p99", "20ms", "--launcher", "local")
+    assert done.code == 2
+    assert "--shape INPUT:N" in done.err
+    fine = ("measure", str(broken), "--sla-p99", "90ms", "--rate", "20", "--launcher", "local")
+    assert tuner(*fine, "--shape", "INPUT:16").code == 0
