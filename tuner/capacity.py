@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tuner.sla import Outcome
 
+_GIVE_UP = 0.03
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -55,7 +57,7 @@ def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effor
 
     A rate whose probe stays inconclusive counts as not met; one that asks for it, at a rate that
     would beat ``to_beat``, is probed once more before. Gives up, with no rate, when
-    ``most_probes`` find none.
+    ``most_probes`` find none, or not even a small share of ``start`` is met.
     """
     bracket = _Bracket(effort)
     rate = start
@@ -67,6 +69,8 @@ def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effor
         if bracket.is_closed:
             break
         rate = bracket.next_rate()
+        if rate < _GIVE_UP * start:
+            break
     return bracket.capacity()
 
 

@@ -17,12 +17,14 @@ from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
 from tuner.sla import Outcome, Sla
-from tuner.space import INSTANCE_COUNT, Candidate
+from tuner.space import INSTANCE_COUNT, QUEUE_DELAY, Candidate
 
 Phase = Literal["search", "confirm", "measure"]
 _PHASES = ("search", "confirm", "measure")
 _SEARCH = Thoroughness(seconds=4.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95)
-_CONFIRM = Thoroughness(seconds=8.0, least_seconds=4.0, most_seconds=60.0, confidence=0.99)
+_CONFIRM = Thoroughness(
+    seconds=8.0, least_seconds=4.0, most_seconds=60.0, confidence=0.99, cautious=True
+)
 _START = 0.75
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
@@ -94,7 +96,9 @@ class Evaluator:
         return self._evaluate(subject, "measure", lambda p: self._at_rate(p, subject, rate))
 
     def _search(self, prober: Prober, subject: Subject, to_beat: float) -> Capacity:
-        saturation = self._prepare(prober, subject)
+        saturation, alone = self._prepare(prober, subject)
+        if _is_hopeless(subject, alone, self._sla):
+            return Capacity(None, None, alone.margin, False)
         effort = Effort(to_beat=to_beat)
         if self._load == "closed":
             return find_concurrency(self._closed_finding(prober), effort)
@@ -118,8 +122,8 @@ class Evaluator:
             rate if met else None, None if met else rate, finding.margin, finding.client_limited
         )
 
-    def _prepare(self, prober: Prober, subject: Subject) -> float:
-        """Warm up, and find the throughput at saturation (requests/s): where to start looking."""
+    def _prepare(self, prober: Prober, subject: Subject) -> tuple[float, ProbeRecord]:
+        """Warm up: the throughput at saturation (requests/s), and one request at a time."""
         self._progress.probing("warm-up", None)
         concurrency = _saturating(self._deployment.config_of(subject.changes))
         saturation = prober.warm_up(concurrency)
@@ -128,7 +132,7 @@ class Evaluator:
         self._progress.probed(record)
         if saturation <= 0:
             raise CandidateError("no request was answered in good order; see the server's log")
-        return saturation
+        return saturation, record
 
     def _finding(
         self, prober: Prober, how: Thoroughness, purpose: Literal["capacity", "confirm", "measure"]
@@ -216,6 +220,17 @@ class _Draft:
             launch_seconds=self.launch_seconds,
             probes=tuple(self.probes),
         )
+
+
+def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
+    """Whether a request alone takes longer than the bound, even without the queue delay.
+
+    Under load a batch may fill before the delay is over, but nothing gets faster than alone.
+    """
+    delay = subject.candidate.get(QUEUE_DELAY)
+    waited = delay * 1e-6 if isinstance(delay, int) else 0.0
+    p50 = alone.latency["p50"]
+    return p50 is not None and p50 - waited > max(bound.limit for bound in sla.bounds)
 
 
 def _saturating(config: Any) -> int:

@@ -33,19 +33,19 @@ class Experiment(BaseModel):
     launcher: Literal["auto", "docker", "local", "attached"] = "auto"
     image: str = DEFAULT_IMAGE
     gpus: str = "auto"
-    shm_size: int = 1 << 30
+    shm_size: int = Field(default=1 << 30, gt=0)
     env: tuple[str, ...] = ()
     server_args: tuple[str, ...] = ()
     url: str | None = None
     grpc_url: str | None = None
-    startup_timeout: float = 120.0
+    startup_timeout: float = Field(default=120.0, gt=0)
     protocol: Literal["http", "grpc"] = "http"
     load: Literal["poisson", "constant", "closed"] = "poisson"
     workers: int = Field(default=1, ge=1, le=64)
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)
-    timeout: float = 180.0
+    timeout: float = Field(default=180.0, gt=0)
     seed: int = Field(default=0, ge=0)
     storage: str | None = None
 
@@ -156,9 +156,10 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     path = file or FILE
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {reason}") from error
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise UsageError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error

@@ -38,7 +38,8 @@ def export_winner(run: Run, model: Path, destination: Path) -> Path:
                 config.write_text(text, encoding="utf-8")
             manifest = _manifest(run, winner, baseline(evaluations))
             (staged / "manifest.json").write_text(
-                json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+                json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+                encoding="utf-8",
             )
             if destination.exists():
                 shutil.rmtree(destination)
@@ -62,7 +63,7 @@ def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[st
         "settings": dict(winner.settings),
         "capacity_per_second": winner.capacity,
         "confirmed": winner.phase == "confirm",
-        "latency_seconds": at.latency if at else None,
+        "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
         "baseline_capacity_per_second": found.capacity if found else None,
         "environment": experiment.get("environment", {}),
     }

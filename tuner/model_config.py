@@ -14,7 +14,6 @@ from tuner.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
     MAX_BATCH_SIZE,
-    PREFERRED,
     Candidate,
     Parameter,
     SearchSpace,
@@ -75,14 +74,14 @@ def from_json(config: dict[str, Any]) -> Any:
 def render(config: Any, candidate: Candidate) -> Any:
     """A copy of the configuration with the candidate's settings; all else survives.
 
-    Preferred sizes that the model had and the candidate does not name are dropped where they
-    exceed its max_batch_size, since Triton would refuse to load the model.
+    Preferred sizes above max_batch_size are dropped, also those that the model had: Triton would
+    refuse to load it.
     """
     rendered = ModelConfig()
     rendered.CopyFrom(config)
     for path, value in candidate.settings:
         set_path(rendered, path, value)
-    if rendered.HasField(DYNAMIC_BATCHING) and candidate.get(PREFERRED) is None:
+    if rendered.HasField(DYNAMIC_BATCHING):
         batching, largest = rendered.dynamic_batching, max(1, rendered.max_batch_size)
         kept = [size for size in batching.preferred_batch_size if size <= largest]
         batching.preferred_batch_size[:] = kept
@@ -144,8 +143,10 @@ def fit_space(space: SearchSpace, config: Any) -> SearchSpace:
 def own_settings(space: SearchSpace, config: Any) -> dict[str, Value]:
     """The model's own values of the space's parameters, as far as its configuration states them."""
     settings = {}
-    for path in space.parameters:
+    for path, parameter in space.parameters.items():
         value = get_path(config, path)
+        if isinstance(value, str):  # entries of maps are text: take the space's way to write them
+            value = next((v for v in parameter.examples() if str(v) == value), value)
         if value is not None:
             settings[path] = value
     return settings
@@ -191,7 +192,7 @@ def set_path(config: Message, path: str, value: Value) -> None:
     for owner in owners:
         try:
             _assign(owner, field, key, value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise SpaceError(f"{path} does not take {value!r}: {error}") from error
 
 
@@ -206,7 +207,10 @@ def _assign(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -
         items = value if isinstance(value, tuple) else (value,)
         getattr(owner, field.name)[:] = items
     elif isinstance(value, str) and field.enum_type is not None:
-        setattr(owner, field.name, field.enum_type.values_by_name[value].number)
+        known = field.enum_type.values_by_name
+        if value not in known:
+            raise ValueError(f"it is one of {', '.join(known)}")
+        setattr(owner, field.name, known[value].number)
     else:
         if isinstance(value, bool) and field.type != FieldDescriptor.TYPE_BOOL:
             raise TypeError("true and false switch messages, not numbers")
@@ -217,9 +221,10 @@ def _switch(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -
     if not isinstance(value, bool):
         raise TypeError("a message is switched by true or false; name a field below it")
     if key is None:
-        owner.ClearField(field.name)
         if value:
             getattr(owner, field.name).SetInParent()
+        else:
+            owner.ClearField(field.name)
         return
     if value and not _named(owner, field, key):
         getattr(owner, field.name).add().name = key
@@ -241,6 +246,8 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
                 f"config.pbtxt has no field {path!r}: {descriptor.name} has no {name!r}"
                 + did_you_mean(name, known)
             )
+        if key is not None and not (_is_map(field) or _has_names(field)):
+            raise SpaceError(f"{path!r}: {name!r} has no entries to choose from by [{key}]")
         if position == len(segments) - 1:
             return owners, field, key
         if field.message_type is None or _is_map(field):
@@ -251,14 +258,17 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
 
 
 def _segments(path: str) -> list[tuple[str, str | None]]:
-    segments, position = [], 0
-    while position < len(path):
+    segments: list[tuple[str, str | None]] = []
+    position = 0
+    while position < len(path) or not segments:
         match = _SEGMENT.match(path, position)
         end = match.end() if match else position
         if match is None or (end < len(path) and path[end] != "."):
             raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
         segments.append((match["name"], match["key"]))
         position = end + 1
+        if position == len(path):  # it ends in a dot
+            raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
     return segments
 
 
@@ -280,6 +290,14 @@ def _children(owner: Any, field: FieldDescriptor, key: str | None, create: bool)
 
 def _named(owner: Any, field: FieldDescriptor, key: str) -> list[Any]:
     return [message for message in getattr(owner, field.name) if message.name == key]
+
+
+def _has_names(field: FieldDescriptor) -> bool:
+    return (
+        field.message_type is not None
+        and field.is_repeated
+        and "name" in field.message_type.fields_by_name
+    )
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -36,6 +36,7 @@ class Thoroughness:
     least_seconds: float
     most_seconds: float
     confidence: float
+    cautious: bool = False
 
     def length(self, rate: float, sla: Sla) -> float:
         """Seconds to plan: at least twice the requests that a flawless run needs."""
@@ -75,7 +76,7 @@ class Prober:
         horizon = max(bound.limit for bound in self._sla.bounds)
         before = self._running.statistics()
         result = self._generator.open_loop(times, _DRAIN_SECONDS, horizon, watch)
-        verdict = watch.verdict or judge(result.samples, self._sla, watch.confidence)
+        verdict = watch.verdict or watch.judge(result.samples)
         record = self._record(
             result,
             purpose=purpose,
@@ -136,6 +137,7 @@ class Prober:
         if samples.errors:
             self._running.raise_if_gone()
         lateness = quantile(samples.lateness, 0.99)
+        percentiles = {**PERCENTILES, **{b.name: b.percentile for b in self._sla.bounds}}
         record = ProbeRecord(
             purpose=purpose,
             load=load,
@@ -146,7 +148,7 @@ class Prober:
             n=len(samples),
             errors=samples.errors,
             violations=int(np.count_nonzero(samples.latency > verdict.bound.limit)),
-            latency={name: quantile(samples.latency, q) for name, q in PERCENTILES.items()},
+            latency={name: quantile(samples.latency, q) for name, q in percentiles.items()},
             throughput=samples.throughput,
             outcome=verdict.outcome.value,
             remedy=verdict.remedy,
@@ -196,7 +198,12 @@ class _Watch:
         self.verdict: Verdict | None = None
         self.confidence = 1 - (1 - how.confidence) / (len(_LOOKS) + 1)
         self._sla = sla
+        self._cautious = how.cautious
         self._looks = [s for share in _LOOKS if (s := share * seconds) >= how.least_seconds]
+
+    def judge(self, samples: Samples) -> Verdict:
+        """The verdict at one of the planned looks."""
+        return judge(samples, self._sla, self.confidence, self._cautious)
 
     def __call__(self, samples: Samples) -> bool:
         elapsed = float(samples.intended[-1]) if len(samples) else 0.0
@@ -208,7 +215,7 @@ class _Watch:
             return True
         if self._looks and elapsed >= self._looks[0]:
             self._looks = [look for look in self._looks if look > elapsed]
-            verdict = judge(samples, self._sla, self.confidence)
+            verdict = self.judge(samples)
             if verdict.met:
                 self.verdict = verdict
                 return True

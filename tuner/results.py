@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -135,9 +135,17 @@ class Evaluation(Record):
 
 
 def best(evaluations: list[Evaluation]) -> Evaluation | None:
-    """The winner: the highest capacity, as confirmed where anything was confirmed; None if none."""
+    """The winner: the highest capacity, as confirmed where anything was confirmed; None if none.
+
+    A candidate whose confirmation failed is no winner.
+    """
+    again = {e.candidate for e in evaluations if e.phase == "confirm"}
     confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
-    searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
+    searched = [
+        e
+        for e in evaluations
+        if e.phase == "search" and e.capacity is not None and e.candidate not in again
+    ]
     return max(confirmed or searched, key=lambda e: e.capacity or 0.0, default=None)
 
 
@@ -197,9 +205,11 @@ class Run:
 
     def append(self, evaluation: Evaluation) -> None:
         """Add a record and flush it to disk, so that a killed run keeps it."""
+        line = evaluation.model_dump_json().encode() + b"\n"
         try:
-            with self.evaluations_file.open("a", encoding="utf-8") as file:
-                file.write(evaluation.model_dump_json(exclude_none=False) + "\n")
+            with self.evaluations_file.open("ab+") as file:
+                _drop_cut_line(file)
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -212,17 +222,23 @@ class Run:
         return list(self._read())
 
     def _read(self) -> Iterator[Evaluation]:
-        lines = self.evaluations_file.read_text(encoding="utf-8").splitlines()
+        *lines, _cut = self.evaluations_file.read_bytes().split(b"\n")
         for number, line in enumerate(lines, 1):
             try:
                 yield Evaluation.model_validate_json(line)
             except ValidationError as error:
-                if number == len(lines) and not line.endswith("}"):
-                    return
                 raise RunError(
                     f"{self.evaluations_file}:{number}: not a record of format {FORMAT}: "
                     f"{error.errors()[0]['msg']}"
                 ) from error
+
+
+def _drop_cut_line(file: BinaryIO) -> None:
+    """Shorten a file of lines to its last whole one: a kill may have cut the next."""
+    file.seek(0)
+    whole = file.read().rfind(b"\n") + 1
+    file.truncate(whole)
+    file.seek(whole)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -90,24 +90,31 @@ class Verdict:
         return self.outcome is Outcome.MET
 
 
-def judge(samples: Samples, sla: Sla, confidence: float) -> Verdict:
+def judge(samples: Samples, sla: Sla, confidence: float, cautious: bool = False) -> Verdict:
     """The verdict on all bounds together: met if all are, violated if one surely is.
 
     The test is binomial (LoadGen's early-stopping rule for "met", its mirror image for
     "violated"), on counts divided by their design effect, since late requests come in clusters. One
     stall shorter than a second does not make a violation: where the rest of the
     samples does not bear it out, the verdict is inconclusive and the remedy is to repeat.
+
+    ``cautious`` takes the design effect also from the requests above the samples' own percentile:
+    clusters that are too rare to have shown up among the late ones show there. It needs more
+    requests to say "met", and says it wrongly less often.
     """
-    verdicts = [_judge_bound(samples, bound, confidence) for bound in sla.bounds]
+    verdicts = [_judge_bound(samples, bound, confidence, cautious) for bound in sla.bounds]
     order = (Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.MET)
     return min(verdicts, key=lambda v: order.index(v.outcome))
 
 
-def _judge_bound(samples: Samples, bound: Bound, confidence: float) -> Verdict:
+def _judge_bound(samples: Samples, bound: Bound, confidence: float, cautious: bool) -> Verdict:
     late = samples.latency > bound.limit
     n, violations = len(late), int(np.count_nonzero(late))
     block = max(_LEAST_BLOCK_SECONDS, 5 * bound.limit)
     effect = design_effect(late, samples.intended, block)
+    if cautious and n:
+        tail = samples.latency > (quantile(samples.latency, bound.percentile) or 0.0)
+        effect = max(effect, design_effect(tail, samples.intended, block))
     fewer, worth = math.ceil(violations / effect), math.floor(n / effect)
 
     def verdict(outcome: Outcome, remedy: str | None = None, repeat: bool = False) -> Verdict:

@@ -6,6 +6,7 @@ off by true and false, and everything below it varies only while it is on.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    StrictInt,
     ValidationError,
     model_validator,
 )
@@ -136,8 +138,8 @@ class Parameter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     values: tuple[ValueField | None, ...] | None = None
-    range: tuple[int, int] | tuple[float, float] | None = None
-    step: int | float | None = Field(default=None, gt=0)
+    range: tuple[StrictInt, StrictInt] | tuple[float, float] | None = None
+    step: StrictInt | float | None = Field(default=None, gt=0)
     log: bool = False
 
     @model_validator(mode="before")
@@ -157,6 +159,8 @@ class Parameter(BaseModel):
         elif self.range is not None:
             if self.range[0] > self.range[1]:
                 raise ValueError(f"the range is empty: {self.range[0]} > {self.range[1]}")
+            if isinstance(self.step, float) and isinstance(self.range[0], int):
+                raise ValueError("a range of whole numbers takes a whole step")
             if self.log and (self.step is not None or self.range[0] <= 0):
                 raise ValueError("log needs a range above zero and no step")
         return self
@@ -172,7 +176,11 @@ class Parameter(BaseModel):
             return Parameter(values=(*values, value))
         assert self.range is not None
         low, high = self.range
-        if not isinstance(value, int | float) or low <= value <= high:
+        if not isinstance(value, int | float):
+            return self
+        if self.step is not None and (self.size or 0) <= _MOST_POINTS:
+            return self if value in self.points() else Parameter(values=(*self.points(), value))
+        if low <= value <= high:
             return self
         return Parameter(
             range=(min(low, value), max(high, value)),
@@ -193,7 +201,7 @@ class Parameter(BaseModel):
         assert self.range is not None
         low, high = self.range
         if isinstance(low, float) or isinstance(high, float):
-            return None if self.step is None else int((high - low) / self.step) + 1
+            return None if self.step is None else math.floor((high - low) / self.step + 1e-9) + 1
         return int((high - low) // (self.step or 1)) + 1
 
     def points(self) -> tuple[Value | None, ...]:
@@ -280,6 +288,8 @@ class SearchSpace(BaseModel):
             if size is None or total * size > limit:
                 return None
             total *= size
+        if any(size > _MOST_POINTS for size in sizes if size is not None):
+            return None
         axes = [parameter.points() for parameter in self.parameters.values()]
         found = {
             Candidate.of(stated(dict(zip(self.parameters, point, strict=True))))
@@ -308,8 +318,9 @@ def load_space(name_or_path: str) -> SearchSpace:
             )
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpaceError(f"cannot read the search space {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SpaceError(f"cannot read the search space {path}: {reason}") from error
     return parse_space(text, str(path))
 
 
@@ -318,7 +329,7 @@ def parse_space(text: str, source: str) -> SearchSpace:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error

@@ -37,6 +37,7 @@ class Stop(StrEnum):
     TRIALS = "the number of trials was reached"
     TIMEOUT = "the time was spent"
     EXHAUSTED = "every candidate of the space was measured"
+    NOTHING_NEW = "the sampler proposes nothing new"
     HOPELESS = "not one of the first candidates comes near the promise"
 
 
@@ -69,11 +70,17 @@ class Study:
         self._size = space.count(limit=10_000)
         self._url = _url(run, storage)
         self._study = _open(run, self._url, seed)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
-        if not self._study.trials:
-            for settings in _first_ideas(space, own):
-                self._study.enqueue_trial(_params(space, settings))
+        with _storage_errors(self._url):
+            self._in_hand = self._begin_or_go_on()
+
+    def _begin_or_go_on(self) -> list[optuna.Trial]:
+        """Enqueue the first ideas; or the trials that were in hand when the run was cut."""
+        trials = self._study.get_trials(deepcopy=False)
+        if not trials:
+            for settings in _first_ideas(self._space, self._own):
+                self._study.enqueue_trial(_params(self._space, settings))
+        cut = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        return [optuna.Trial(self._study, trial._trial_id) for trial in cut]
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -94,7 +101,7 @@ class Study:
             if reason is not None:
                 return reason
             with _storage_errors(self._url):
-                trial = self._study.ask()
+                trial = self._in_hand.pop(0) if self._in_hand else self._study.ask()
                 candidate = _suggest(trial, self._space)
             evaluation = self._known.get(candidate)
             if evaluation is None:
@@ -135,8 +142,10 @@ class Study:
         if done and elapsed + _seconds_to_confirm(done) > budget.seconds:
             return Stop.TIMEOUT
         all_known = self._size is not None and len(done) >= self._size
-        if all_known or duplicates >= _MOST_DUPLICATES:
+        if all_known:
             return Stop.EXHAUSTED
+        if duplicates >= _MOST_DUPLICATES:
+            return Stop.NOTHING_NEW
         if len(done) >= _HOPELESS_TRIALS and not any(e.capacity for e in done):
             return Stop.HOPELESS
         return None
@@ -275,6 +284,8 @@ def _suggest_one(trial: optuna.Trial, path: str, parameter: Parameter) -> Value 
         return by_label[trial.suggest_categorical(path, list(by_label))]
     assert parameter.range is not None
     low, high = parameter.range
+    if parameter.step is not None and parameter.size is not None:
+        high = low + (parameter.size - 1) * parameter.step
     if isinstance(low, int) and isinstance(high, int):
         step = int(parameter.step or 1)
         return trial.suggest_int(path, low, high, step=step, log=parameter.log)
@@ -288,6 +299,7 @@ def _params(space: SearchSpace, settings: dict[str, Value]) -> dict[str, Any]:
         path: _label(settings.get(path)) if parameter.values is not None else settings[path]
         for path, parameter in space.parameters.items()
         if space.parent_is_on(path, settings)
+        and (path in settings or (parameter.values is not None and None in parameter.values))
     }
 
 

@@ -145,7 +145,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "capacity_per_second": evaluation.capacity,
         "ceiling_per_second": evaluation.ceiling,
         "confirmed": evaluation.phase == "confirm",
-        "margin": evaluation.margin,
-        "latency_seconds": at.latency if at else None,
+        "margin": json.loads(evaluation.model_dump_json())["margin"],
+        "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
         "failure": evaluation.failure,
     }

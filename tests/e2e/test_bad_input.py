@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.e2e.conftest import Outcome
+from tuner.cli import app
 
 Tuner = Callable[..., Outcome]
 SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
@@ -40,10 +42,13 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         (("search", "--no-such-option"), "No such option"),
     ],
 )
-def test_usage(tuner: Tuner, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
-    done = tuner(*words)
-    assert done.code == 2, done.out + done.err
-    assert message in done.err
+def test_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

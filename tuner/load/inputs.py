@@ -67,20 +67,28 @@ def _item_shape(
 ) -> tuple[int, ...]:
     """The shape of one item; InputDataError while a dimension is open or --shape contradicts it."""
     name = spec["name"]
-    declared = tuple(int(size) for size in spec["shape"])[1 if batched else 0 :]
-    given = shapes.get(name)
-    if given is None:
-        if any(size < 0 for size in declared):
-            dims = ",".join(str(size) if size > 0 else "N" for size in declared)
-            raise InputDataError(
-                f"input {name} leaves dimensions open, {list(declared)}: give --shape {name}:{dims}"
-            )
-        return declared
+    declared = _declared(spec, batched)
+    if name in shapes:
+        return _fitting(shapes[name], declared, f"--shape {name}:")
+    if any(size < 0 for size in declared):
+        dims = ",".join(str(size) if size > 0 else "N" for size in declared)
+        raise InputDataError(
+            f"input {name} leaves dimensions open, {list(declared)}: give --shape {name}:{dims}"
+        )
+    return declared
+
+
+def _declared(spec: Metadata, batched: bool) -> tuple[int, ...]:
+    """The model's own shape of one item; -1 where a dimension is open."""
+    return tuple(int(size) for size in spec["shape"])[1 if batched else 0 :]
+
+
+def _fitting(given: tuple[int, ...], declared: tuple[int, ...], what: str) -> tuple[int, ...]:
     fits = len(given) == len(declared) and all(
         want in (-1, size) for want, size in zip(declared, given, strict=True)
     )
     if not fits:
-        raise InputDataError(f"--shape {name}:{list(given)} does not fit {list(declared)}")
+        raise InputDataError(f"{what}{list(given)} does not fit {list(declared)}")
     return given
 
 
@@ -119,11 +127,12 @@ def _read_tensor(
     if shape is None:
         shape = _item_shape(spec, batched, shapes)
     try:
-        array = _array(content, datatype).reshape(tuple(shape))
+        shape = _fitting(tuple(shape), _declared(spec, batched), f"{where}: tensor of shape ")
+        array = _array(content, datatype).reshape(shape)
     except (ValueError, TypeError) as error:
+        wanted = list(shape) if isinstance(shape, tuple) else shape
         raise InputDataError(
-            f"{where}: input {name!r} does not make a {datatype} tensor of shape {list(shape)}: "
-            f"{error}"
+            f"{where}: input {name!r} does not make a {datatype} tensor of shape {wanted}: {error}"
         ) from error
     return Tensor(name, datatype, array[np.newaxis] if batched else array)
 
@@ -133,6 +142,8 @@ def _array(content: Any, datatype: str) -> np.ndarray[Any, Any]:
         raw = base64.b64decode(content["b64"], validate=True)
         if datatype == "BYTES":
             return np.array([raw], dtype=np.object_)
+        if datatype == "BF16":  # the upper half of a float32
+            return (np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
         return np.frombuffer(raw, dtype=_dtype(datatype))
     if datatype == "BYTES":
         words = np.array(content, dtype=np.object_)
@@ -141,7 +152,10 @@ def _array(content: Any, datatype: str) -> np.ndarray[Any, Any]:
     array = np.array(content)
     if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
         raise ValueError("it holds something other than numbers")
-    return array.astype(_dtype(datatype))
+    converted = array.astype(_dtype(datatype))
+    if np.issubdtype(converted.dtype, np.integer) and not np.array_equal(converted, array):
+        raise ValueError(f"some of its numbers are not {datatype}")
+    return converted
 
 
 def _dtype(datatype: str) -> Any:

@@ -150,6 +150,8 @@ class _ClosedRun(_Run):
     def _open(self) -> None:
         for _ in range(self._command.concurrency):
             self._next()
+        if self._command.concurrency == 0:  # more workers than requests at a time
+            self.stop()
 
     def _next(self) -> None:
         if self.stopping or self.sent >= self.board.rows or time.monotonic() >= self._command.end:

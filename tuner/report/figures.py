@@ -76,7 +76,7 @@ def _distribution(
         "The share of requests that took longer than the time on the axis, each candidate at its "
         "own capacity. A curve that passes below and left of the red corner keeps the promise.",
         latency_distribution(evaluations, sla, samples),
-        "The raw samples of the probes at capacity are not in the run's folder.",
+        "No probe at capacity has its raw samples in the run's folder.",
     )
 
 
@@ -104,7 +104,7 @@ def _importance(evaluations: list[Evaluation]) -> Drawing:
 
 
 def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> list[Drawing]:
-    unreported = "The server reported no statistics for a probe at capacity."
+    unreported = "No probe at capacity has statistics of the server."
     return [
         Drawing(
             "batch-sizes",

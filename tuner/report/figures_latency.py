@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from math import isfinite, isinf
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from tuner.report import style
-from tuner.report.story import probes_of, raw_at_capacity, same, subjects
+from tuner.report.story import Subject, probes_of, raw_at_capacity, same, subjects
 from tuner.results import Evaluation, ProbeRecord
 from tuner.samples import Floats, Samples
-from tuner.sla import Sla
+from tuner.sla import Bound, Sla
 from tuner.units import format_duration, format_rate
 
 _MS = 1000.0
-_OUTCOMES = {"met": "circle", "violated": "x", "inconclusive": "diamond-open"}
+_OUTCOMES = {"met": "circle", "violated": "x-thin", "inconclusive": "diamond-open"}
 _CLIENT_LIMITED = "square-open"
 _NO_ANSWER = "triangle-up-open"
+_FASTEST = 1e-6
+_WIDE = 20
+"""From this ratio of the largest to the smallest latency on, the axis is logarithmic."""
 
 
 def latency_by_rate(evaluations: list[Evaluation], sla: Sla) -> go.Figure | None:
@@ -32,7 +34,8 @@ def latency_by_rate(evaluations: list[Evaluation], sla: Sla) -> go.Figure | None
     finite = [value for value in values if isfinite(value) and value > 0]
     if not values:
         return None
-    top = max([*finite, sla.primary.limit]) * 2
+    low, high = min([*finite, sla.primary.limit]), max([*finite, sla.primary.limit])
+    top = high * 1.5 if any(map(isinf, values)) else high
     for name, colour, probes in points:
         if probes:
             figure.add_trace(_rate_points(probes, name, colour, percentile, top))
@@ -43,8 +46,8 @@ def latency_by_rate(evaluations: list[Evaluation], sla: Sla) -> go.Figure | None
         figure.add_trace(trace)
     style.layout(figure, height=480)
     figure.update_xaxes(title_text="rate (requests/s)", rangemode="tozero")
-    wide = bool(finite) and max(top / 2, *finite) / min(finite) > 20
-    figure.update_yaxes(title_text=f"{percentile} latency (ms)", **_log_axis(wide))
+    scale = style.log_axis(low * _MS, top * _MS) if high / low > _WIDE else {"rangemode": "tozero"}
+    figure.update_yaxes(title_text=f"{percentile} latency (ms)", **scale)
     return figure
 
 
@@ -67,9 +70,9 @@ def _rate_points(
         line={"color": colour, "width": 1.2, "dash": "dot"},
         marker={
             "color": colour,
-            "size": 6 if many else 10,
+            "size": 5 if many else 9,
             "symbol": [_symbol(p, percentile) for p in probes],
-            "line": {"width": 1.5, "color": colour},
+            "line": {"width": 2, "color": colour},
         },
         customdata=[_probe_hover(p, name, percentile) for p in probes],
         hovertemplate="%{customdata}<extra></extra>",
@@ -117,7 +120,12 @@ def _marker_key(seen: set[str]) -> list[go.Scatter]:
             y=[None],
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "color": style.OTHERS, "size": 9},
+            marker={
+                "symbol": symbol,
+                "color": style.OTHERS,
+                "size": 9,
+                "line": {"width": 2, "color": style.OTHERS},
+            },
             hoverinfo="skip",
         )
         for symbol, name in names.items()
@@ -132,38 +140,43 @@ def latency_distribution(
 
     ``samples`` are by the name that the probe's record gives them.
     """
-    figure, least = go.Figure(), 1.0
+    drawn = []
     for subject in subjects(evaluations):
         raw = raw_at_capacity(subject.evaluation, samples)
-        if raw is None or not raw.ok.any():
-            continue
-        x, y = slower_than(raw.latency)
-        least = min(least, float(y.min()))
-        figure.add_trace(
-            go.Scatter(
-                x=(x * _MS).tolist(),
-                y=(100 * y).tolist(),
-                mode="lines",
-                name=style.label(subject.label),
-                line={"color": subject.colour, "width": 2.5, "shape": "hv"},
-                hovertemplate="%{y:.3g} % slower than %{x:.3g} ms",
-            )
-        )
-    if not figure.data:
+        if raw is not None and raw.ok.any():
+            drawn.append((subject, *slower_than(raw.latency)))
+    if not drawn:
         return None
+    figure = go.Figure([_tail(subject, x, y) for subject, x, y in drawn])
+    limits = [bound.limit for bound in sla.bounds]
+    fastest = max(min(*limits, *(float(x[0]) for _, x, _ in drawn)), _FASTEST)
+    end = 1.3 * max(*limits, *(float(x[-1]) for _, x, _ in drawn))
+    least = min(float(y.min()) for _, _, y in drawn)
     for bound in sla.bounds:
-        figure.add_trace(_corner(bound.limit, bound.budget, str(bound)))
+        figure.add_trace(_corner(bound, end))
     style.layout(figure, height=440)
-    figure.update_xaxes(title_text="latency (ms)", **_log_axis(True))
+    figure.update_xaxes(title_text="latency (ms)", **style.log_axis(fastest * _MS, end * _MS))
     bottom = min(least, min(bound.budget for bound in sla.bounds) / 3)
+    decades = [10.0**power for power in range(-6, 3)]
     figure.update_yaxes(
         title_text="requests slower than that (%)",
         type="log",
         range=[float(np.log10(100 * bottom)) - 0.1, 2.1],
-        tickvals=[100, 10, 1, 0.1, 0.01, 0.001],
-        ticktext=["100", "10", "1", "0.1", "0.01", "0.001"],
+        tickvals=decades,
+        ticktext=[f"{decade:.6f}".rstrip("0").rstrip(".") for decade in decades],
     )
     return figure
+
+
+def _tail(subject: Subject, x: Floats, share: Floats) -> go.Scatter:
+    return go.Scatter(
+        x=(x * _MS).tolist(),
+        y=(100 * share).tolist(),
+        mode="lines",
+        name=style.label(subject.label),
+        line={"color": subject.colour, "width": 2.5, "shape": "hv"},
+        hovertemplate="%{y:.3g} % slower than %{x:.3g} ms",
+    )
 
 
 def slower_than(latency: Floats, most: int = 500) -> tuple[Floats, Floats]:
@@ -181,18 +194,13 @@ def slower_than(latency: Floats, most: int = 500) -> tuple[Floats, Floats]:
     return ordered[ranks], share
 
 
-def _corner(limit: float, budget: float, name: str) -> go.Scatter:
+def _corner(bound: Bound, end: float) -> go.Scatter:
     """The region that the promise forbids has this corner: up from it, and right of it."""
     return go.Scatter(
-        x=[limit * _MS, limit * _MS, limit * _MS * 4],
-        y=[100, 100 * budget, 100 * budget],
+        x=[bound.limit * _MS, bound.limit * _MS, end * _MS],
+        y=[100, 100 * bound.budget, 100 * bound.budget],
         mode="lines",
-        name=name,
+        name=str(bound),
         line={"color": style.SLA, "width": 2, "dash": "dash"},
         hoverinfo="skip",
     )
-
-
-def _log_axis(log: bool) -> dict[str, Any]:
-    """A logarithmic axis that is labelled 1, 2, 5, 10 and not only at powers of ten."""
-    return {"type": "log", "dtick": "D2"} if log else {"rangemode": "tozero"}

@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from tuner.report import style
 from tuner.report.importance import importances
-from tuner.report.story import same, subjects
+from tuner.report.story import Subject, same, subjects
 from tuner.results import Evaluation, State
-from tuner.space import Value, format_value, short_name
+from tuner.space import Value, format_value
 from tuner.units import format_rate
 
 _SPREAD = 0.035
@@ -32,7 +32,7 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.86, 0.14], vertical_spacing=0.04)
     if measured:
         figure.add_trace(_running_best(measured), 1, 1)
-    for name, colour, group in _by_role(searched):
+    for name, colour, group in _by_role(searched, subjects(evaluations)):
         found = [e for e in group if e.capacity is not None]
         if found:
             figure.add_trace(_capacities(found, name, colour), 1, 1)
@@ -46,7 +46,14 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
         figure.add_trace(trace, 2, 1)
     style.layout(figure, height=460)
     figure.update_yaxes(title_text="capacity (requests/s)", rangemode="tozero", row=1, col=1)
-    states = ["failed", "not met"] if rest else []
+    _label_strip(figure, ["failed", "not met"] if rest else [])
+    last = max(e.trial for e in searched)
+    figure.update_xaxes(**_whole_steps(len(searched), last))
+    figure.update_xaxes(title_text="trial", row=2, col=1)
+    return figure
+
+
+def _label_strip(figure: go.Figure, states: list[str]) -> None:
     figure.update_yaxes(
         type="category",
         categoryarray=states,
@@ -56,12 +63,11 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
         row=2,
         col=1,
     )
-    figure.update_xaxes(title_text="trial", row=2, col=1, **_whole_steps(len(searched)))
-    return figure
 
 
-def _by_role(evaluations: list[Evaluation]) -> Iterable[tuple[str, str, list[Evaluation]]]:
-    chosen = subjects(evaluations)
+def _by_role(
+    evaluations: list[Evaluation], chosen: list[Subject]
+) -> Iterable[tuple[str, str, list[Evaluation]]]:
     others = [e for e in evaluations if not any(same(e, s.evaluation) for s in chosen)]
     yield "candidates", style.OTHERS, others
     for subject in chosen:
@@ -105,7 +111,7 @@ def _capacities(found: list[Evaluation], name: str, colour: str) -> go.Scatter:
 def _confirmed(evaluations: list[Evaluation], searched: list[Evaluation]) -> list[go.Scatter]:
     """Second measurements, beside the trial of the same candidate."""
     traces = []
-    for name, colour, group in _by_role(evaluations):
+    for name, colour, group in _by_role(evaluations, subjects(evaluations)):
         again = [e for e in group if e.phase == "confirm" and e.capacity is not None]
         if not again:
             continue
@@ -122,15 +128,15 @@ def _ceilings(below: list[Evaluation]) -> go.Scatter:
         x=[e.trial for e in below],
         y=[e.ceiling for e in below],
         mode="markers",
-        name="not met at this rate, capacity unknown below",
-        marker={"symbol": "triangle-down-open", "size": 9, "color": style.OTHERS},
+        name="not met at this rate",
+        marker={"symbol": "triangle-down-open", "size": 9, "color": style.SLA},
         customdata=[_hover(e) for e in below],
         hovertemplate="%{customdata}<extra></extra>",
     )
 
 
 def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
-    rows = (("failed", State.FAILED, "x"), ("not met", State.INFEASIBLE, "line-ew-open"))
+    rows = (("failed", State.FAILED, "x-thin"), ("not met", State.INFEASIBLE, "triangle-down-open"))
     traces = []
     for name, state, symbol in rows:
         # A record that is OK but has no capacity contradicts itself; it still must not vanish.
@@ -144,7 +150,7 @@ def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
                 marker={
                     "symbol": symbol,
                     "size": 9,
-                    "line": {"width": 2},
+                    "line": {"width": 2, "color": [_role_colour(e) for e in group]},
                     "color": [_role_colour(e) for e in group],
                 },
                 customdata=[_hover(e) for e in group],
@@ -155,7 +161,9 @@ def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
 
 
 def _role_colour(evaluation: Evaluation) -> str:
-    return style.BASELINE if evaluation.baseline else style.SLA
+    if evaluation.baseline:
+        return style.BASELINE
+    return style.OTHERS if evaluation.state is State.FAILED else style.SLA
 
 
 def _hover(evaluation: Evaluation) -> str:
@@ -179,7 +187,7 @@ def parameter_importance(evaluations: list[Evaluation]) -> go.Figure | None:
     figure = go.Figure(
         go.Bar(
             x=[100 * shares[path] for path in paths],
-            y=[style.label(short_name(path)) for path in paths],
+            y=[style.setting(path, 22) for path in paths],
             text=[f"{100 * shares[path]:.0f} %" for path in paths],
             textposition="outside",
             cliponaxis=False,
@@ -195,8 +203,9 @@ def parameter_importance(evaluations: list[Evaluation]) -> go.Figure | None:
     return figure
 
 
-def _whole_steps(count: int) -> dict[str, Any]:
-    return {"dtick": 1} if count <= 20 else {}
+def _whole_steps(count: int, last: int) -> dict[str, Any]:
+    steps = {"dtick": 1} if count <= 10 else {}
+    return {"range": [-0.6, last + 0.6], **steps}
 
 
 def parallel_coordinates(evaluations: list[Evaluation]) -> go.Figure | None:
@@ -220,8 +229,8 @@ def parallel_coordinates(evaluations: list[Evaluation]) -> go.Figure | None:
         _write_values(figure, position, values)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         _write_value(figure, len(axes), share, format_rate(low + share * (high - low)), left=False)
-    titles = [style.label(short_name(path)).replace("_", "<br>") for path in axes]
-    style.layout(figure, height=480, showlegend=False, margin={"l": 40, "r": 72, "t": 8, "b": 90})
+    titles = [style.setting(path, 10) for path in axes]
+    style.layout(figure, height=480, showlegend=False, margin={"l": 40, "r": 72, "t": 8, "b": 60})
     figure.update_xaxes(
         tickvals=list(range(len(axes) + 1)),
         ticktext=[*titles, "<b>capacity</b>"],
@@ -243,7 +252,7 @@ def _axes(found: list[Evaluation]) -> dict[str, list[Value]]:
     lacking = {p for p in seen if any(e.candidate.get(p) is None for e in found)}
     return {
         path: sorted(values, key=_order)
-        for path, values in seen.items()
+        for path, values in sorted(seen.items(), key=lambda item: (item[0].count("."), item[0]))
         if len(values) > 1 or path in lacking
     }
 

@@ -18,14 +18,14 @@ def text(value: object) -> Html:
     return Html(escape(str(value)))
 
 
-def tag(name: str, content: str | Html, **attributes: object) -> Html:
+def tag(name: str, *content: Html, **attributes: object) -> Html:
     """An element round markup; ``class_`` becomes ``class``, ``data_value`` ``data-value``."""
     words = "".join(
         f' {key.strip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{words}>{content}</{name}>")
+    return Html(f"<{name}{words}>{''.join(content)}</{name}>")
 
 
 def join(parts: Iterable[Html]) -> Html:
@@ -37,19 +37,21 @@ def paragraph(sentence: str, **attributes: object) -> Html:
 
 
 def items(sentences: Iterable[str], **attributes: object) -> Html:
-    return tag("ul", join(tag("li", text(s)) for s in sentences), **attributes)
+    return tag("ul", *(tag("li", text(s)) for s in sentences), **attributes)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:
     """A list of names and values."""
-    rows = (tag("dt", text(name)) + tag("dd", text(value)) for name, value in pairs)
-    return tag("dl", "".join(rows), class_="facts")
+    rows = (join((tag("dt", text(name)), tag("dd", text(value)))) for name, value in pairs)
+    return tag("dl", *rows, class_="facts")
 
 
 def mapping(values: Mapping[str, Any]) -> Html:
     """Names and values of a record whose shape is not known; what is nested is shown as YAML."""
-    rows = (tag("dt", text(name)) + tag("dd", _value(value)) for name, value in values.items())
-    return tag("dl", "".join(rows), class_="facts")
+    rows = (
+        join((tag("dt", text(name)), tag("dd", _value(value)))) for name, value in values.items()
+    )
+    return tag("dl", *rows, class_="facts")
 
 
 def _value(value: Any) -> Html:
@@ -60,8 +62,8 @@ def _value(value: Any) -> Html:
 
 def code(content: str, key: str) -> Html:
     """A block of code with a button that copies it."""
-    button = tag("button", "Copy", type="button", class_="copy", data_copy=key)
-    return tag("div", button + tag("pre", text(content), id=key, tabindex=0), class_="code")
+    button = tag("button", text("Copy"), type="button", class_="copy", data_copy=key)
+    return tag("div", button, tag("pre", text(content), id=key, tabindex=0), class_="code")
 
 
 def diff(before: str, after: str) -> Html:
@@ -69,13 +71,13 @@ def diff(before: str, after: str) -> Html:
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=3))
     kinds = {"-": "removed", "+": "added", "@": "place"}
     marked = (
-        tag("span", text(line) + "\n", class_=kinds.get(line[:1], "context")) for line in lines[2:]
+        tag("span", text(line + "\n"), class_=kinds.get(line[:1], "context")) for line in lines[2:]
     )
-    return tag("pre", join(marked), class_="diff", tabindex=0)
+    return tag("pre", *marked, class_="diff", tabindex=0)
 
 
 def fold(summary: str, content: Html) -> Html:
-    return tag("details", tag("summary", text(summary)) + content)
+    return tag("details", tag("summary", text(summary)), content)
 
 
 def script_json(value: Any) -> Html:

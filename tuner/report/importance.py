@@ -22,8 +22,7 @@ def importances(evaluations: list[Evaluation]) -> dict[str, float]:
     seen = _values_seen(ranked)
     if len(ranked) < LEAST_CANDIDATES or not seen:
         return {}
-    study = optuna.create_study(direction="maximize")
-    study.add_trials([_as_trial(evaluation, seen) for evaluation in ranked])
+    study = _study([_as_trial(evaluation, seen) for evaluation in ranked])
     share = max(_BEST_SHARE, _LEAST_BEST / len(ranked))
     found = get_param_importances(
         study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share), normalize=True
@@ -31,8 +30,22 @@ def importances(evaluations: list[Evaluation]) -> dict[str, float]:
     return dict(found) if sum(found.values()) > 0 else {}
 
 
+def _study(trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
+    """A study in memory, without the line that Optuna logs for each new one."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    study.add_trials(trials)
+    return study
+
+
 def why_none(evaluations: list[Evaluation]) -> str:
     """The sentence that stands where the figure would."""
+    if all(e.capacity is None for e in evaluations):
+        return "No candidate has a capacity that settings could account for."
     measured = len(_ranked(evaluations))
     if measured < LEAST_CANDIDATES:
         return (

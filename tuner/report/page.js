@@ -1,7 +1,9 @@
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  // Without a mouse, dragging scrolls the page, and there is no bar of buttons in the way.
+  const mouse = matchMedia("(hover: hover)").matches;
+  const config = { displaylogo: false, responsive: true, displayModeBar: mouse && "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // Colours of text and lines follow the page's; those of the data are the same in light and dark.
@@ -10,12 +12,16 @@
     for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       for (const line of ["gridcolor", "linecolor", "zerolinecolor"]) update[axis + "." + line] = colour("--grid");
     }
+    (layout.annotations ?? []).forEach((_, index) => { update[`annotations[${index}].bgcolor`] = colour("--card"); });
     return update;
   };
   const plots = Object.keys(figures).map((name) => document.getElementById("figure-" + name));
   const recolour = () => plots.forEach((plot) => Plotly.relayout(plot, themed(plot.layout)));
   const drawn = plots.map((plot) => {
     const { data, layout } = figures[plot.id.slice("figure-".length)];
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: "#8a94a0", activecolor: colour("--winner") };
+    layout.dragmode = mouse && "zoom";
+    if (!mouse) layout.margin.t = 12;
     return Plotly.newPlot(plot, data, layout, config);
   });
   Promise.all(drawn).then(recolour).then(() => { document.body.dataset.drawn = plots.length; });

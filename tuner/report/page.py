@@ -99,27 +99,26 @@ def _configuration(story: Story) -> Html:
         return _section("The configuration as found", code(first.config, "config"))
     if first is None or same(first, last):
         return _section("The configuration", code(last.config, "config"))
-    whole = tag("div", tag("h3", "config.pbtxt of the winner") + code(last.config, "config"))
-    title = tag("h3", "What changes against the model as found")
-    changed = tag("div", title + diff(first.config, last.config))
-    return _section("The configuration to use", tag("div", whole + changed, class_="columns"))
+    whole = tag("div", tag("h3", text("config.pbtxt of the winner")), code(last.config, "config"))
+    title = tag("h3", text("What changes against the model as found"))
+    changed = tag("div", title, diff(first.config, last.config))
+    return _section("The configuration to use", tag("div", whole, changed, class_="columns"))
 
 
 def _figure(drawing: Drawing) -> Html:
     title = tag("h3", text(drawing.title))
     if drawing.figure is None:
         missing = paragraph(f"Left out: {_lower_first(drawing.missing)}", class_="reading")
-        return tag("figure", title + missing, class_="absent")
+        return tag("figure", title, missing, class_="absent")
     plot = tag(
         "div",
-        "",
         id=f"figure-{drawing.name}",
         class_="plot",
         style=f"height:{drawing.figure.layout.height}px",
         role="img",
         aria_label=drawing.title,
     )
-    return tag("figure", title + paragraph(drawing.reading, class_="reading") + plot)
+    return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
 
 
 def _environment(story: Story) -> Html:
@@ -144,7 +143,7 @@ def _repeat(story: Story) -> Html:
 
 
 def _section(title: str, content: Html) -> Html:
-    return tag("section", tag("h2", text(title)) + content)
+    return tag("section", tag("h2", text(title)), content)
 
 
 def _optional_section(title: str, content: Html | None) -> Html:

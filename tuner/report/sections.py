@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from tuner.report.html import Html, facts, items, join, tag, text
-from tuner.report.story import Story, count, percent, same, times
+from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
 from tuner.results import Evaluation, ProbeRecord, State
 from tuner.units import format_clock, format_duration, format_rate
 
@@ -13,44 +13,47 @@ _STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
 
 def cards(story: Story) -> Html:
     """The key figures, most important first."""
-    found = [_capacity_card(s.name, s.evaluation) for s in story.subjects]
+    found = [_capacity_card(story, s) for s in story.subjects if s.name != "closest"]
     if story.gain is not None and len(story.subjects) == 2:
         found.append(_card("gain", times(story.gain), _gain_note(story)))
     elif story.winner is None:
         found += _nearest_card(story)
-    found += _latency_cards(story)
     found.append(_card("candidates", str(story.candidates), _states(story)))
     spent = sum(e.seconds for e in story.evaluations)
-    found.append(_card("time spent", format_clock(spent), "minutes:seconds, all measurements"))
+    found.append(_card("time spent", format_clock(spent), "min:s, launches included"))
     return tag("div", join(found), class_="cards")
 
 
 def _card(name: str, value: str, note: str, kind: str = "") -> Html:
     content = (
-        tag("div", text(name), class_="name")
-        + tag("div", text(value), class_="value")
-        + tag("div", text(note), class_="note")
+        tag("div", text(name), class_="name"),
+        tag("div", text(value), class_="value"),
+        tag("div", text(note), class_="note"),
     )
-    return tag("div", content, class_=f"card {kind}".strip())
+    return tag("div", *content, class_=f"card {kind}".strip())
 
 
-def _capacity_card(name: str, evaluation: Evaluation) -> Html:
+def _capacity_card(story: Story, subject: Subject) -> Html:
+    name, evaluation = subject.name, subject.evaluation
     if evaluation.capacity is None:
-        note = "no rate kept the promise"
-        if evaluation.state is State.FAILED:
-            note = "could not be measured"
+        failed = evaluation.state is State.FAILED
+        note = "could not be measured" if failed else "no rate kept the promise"
         return _card(f"{name}, capacity", "none", note, name)
-    note = "no upper end found"
+    words = []
+    probe = evaluation.at_capacity()
+    if probe is not None and story.sla is not None:
+        percentile = story.sla.primary.name
+        words.append(f"{percentile} there {format_duration(probe.latency.get(percentile))}")
     if evaluation.ceiling is not None:
-        note = f"not met at {format_rate(evaluation.ceiling)}"
-    return _card(f"{name}, capacity", format_rate(evaluation.capacity), note, name)
+        words.append(f"not met at {format_rate(evaluation.ceiling)}")
+    return _card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(words), name)
 
 
 def _gain_note(story: Story) -> str:
     if story.gain_range is None:
         return "capacity of winner over baseline"
     low, high = story.gain_range
-    return f"between {times(low)} and {times(high)} by what was met and not met"
+    return f"between {times(low)} and {times(high)}, from what was met and not met"
 
 
 def _nearest_card(story: Story) -> Iterator[Html]:
@@ -59,19 +62,6 @@ def _nearest_card(story: Story) -> Iterator[Html]:
         return
     value = percent(nearest.margin) if isfinite(nearest.margin) else "no answer"
     yield _card("closest", value, f"of the bound, with {nearest.label}")
-
-
-def _latency_cards(story: Story) -> Iterator[Html]:
-    if story.sla is None:
-        return
-    percentile = story.sla.primary.name
-    for subject in story.subjects:
-        probe = subject.evaluation.at_capacity()
-        if probe is None or probe.latency.get(percentile) is None:
-            continue
-        note = f"at {format_rate(probe.rate)}, promised {story.sla.primary}"
-        value = format_duration(probe.latency[percentile])
-        yield _card(f"{subject.name}, {percentile}", value, note, subject.name)
 
 
 def _states(story: Story) -> str:
@@ -83,17 +73,17 @@ def _states(story: Story) -> str:
 
 def table(story: Story) -> Html:
     """One row per evaluation; a click on a heading sorts."""
-    names = ("trial", "phase", "candidate", "promise", "capacity", "not met at", "against baseline")
+    names = ("trial", "phase", "candidate", "result", "capacity", "not met at", "× baseline")
     percentile = story.sla.primary.name if story.sla else "p99"
     heads = [*names, f"{percentile} at capacity", "probes", "time"]
     head = join(_heading(name) for name in heads)
     body = join(_row(story, e, percentile) for e in story.evaluations)
-    whole = tag("table", tag("thead", tag("tr", head)) + tag("tbody", body))
+    whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", body))
     return tag("div", whole, class_="scroll", tabindex=0)
 
 
 def _heading(name: str) -> Html:
-    words = "words" if name in ("phase", "candidate", "promise") else None
+    words = "words" if name in ("phase", "candidate", "result") else None
     return tag("th", tag("button", text(name), type="button"), class_=words, scope="col")
 
 
@@ -109,7 +99,7 @@ def _row(story: Story, evaluation: Evaluation, percentile: str) -> Html:
         tag("td", text(_STATES[evaluation.state]), class_="words"),
         _number(evaluation.capacity, format_rate(evaluation.capacity)),
         _number(evaluation.ceiling, format_rate(evaluation.ceiling)),
-        _number(ratio, times(ratio) if ratio else "-"),
+        _number(ratio, f"{ratio:.2f}" if ratio else "-"),
         _number(latency, format_duration(latency)),
         _number(len(evaluation.probes), str(len(evaluation.probes))),
         _number(evaluation.seconds, format_clock(evaluation.seconds)),
@@ -131,13 +121,15 @@ def _number(value: float | None, words: str) -> Html:
 
 def failures(story: Story) -> Html | None:
     """Candidates without a capacity, with the reason; None where there are none."""
+    failed = [e for e in story.evaluations if e.state is State.FAILED or e.failure]
     rows = [
-        tag("dt", text(f"trial {e.trial}: {e.label}"))
-        + tag("dd", text(_reason(e)), class_="reason")
-        for e in story.evaluations
-        if e.state is State.FAILED or e.failure
+        (
+            tag("dt", text(f"trial {e.trial}: {e.label}")),
+            tag("dd", text(_reason(e)), class_="reason"),
+        )
+        for e in failed
     ]
-    return tag("dl", "".join(rows), class_="facts") if rows else None
+    return tag("dl", *map(join, rows), class_="facts") if rows else None
 
 
 def _reason(evaluation: Evaluation) -> str:
@@ -162,7 +154,7 @@ def measurement(story: Story) -> Html:
         probe = subject.evaluation.at_capacity()
         if probe is not None:
             title = tag("h3", text(f"{subject.name.capitalize()} at capacity"))
-            parts.append(tag("div", title + facts(_probe_facts(probe, subject.evaluation))))
+            parts.append(tag("div", title, facts(_probe_facts(probe, subject.evaluation))))
     seed = story.experiment.get("seed")
     total = facts(
         (
@@ -176,7 +168,9 @@ def measurement(story: Story) -> Html:
 
 def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, str]]:
     late = f"{probe.violations} of {probe.n:,} ({percent(probe.violations / max(1, probe.n))})"
-    latencies = ", ".join(f"{name} {format_duration(v)}" for name, v in probe.latency.items())
+    latencies = ", ".join(
+        f"{name} {format_duration(v)}".replace(" ", NBSP) for name, v in probe.latency.items()
+    )
     return [
         ("phase", evaluation.phase),
         ("load", f"{probe.load}, {format_rate(probe.rate)} for {format_duration(probe.seconds)}"),

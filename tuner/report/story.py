@@ -12,6 +12,7 @@ from tuner.samples import Samples
 from tuner.sla import Sla
 from tuner.units import format_rate
 
+NBSP = "\N{NO-BREAK SPACE}"
 _SAME = 0.02
 """A gain up to this share is no gain: capacities are found in steps of about that size."""
 
@@ -20,7 +21,7 @@ _SAME = 0.02
 class Subject:
     """One of the two candidates that figures compare, with the evaluation that counts for it."""
 
-    name: Literal["baseline", "winner"]
+    name: Literal["baseline", "winner", "closest"]
     evaluation: Evaluation
 
     @property
@@ -41,13 +42,18 @@ def winner(evaluations: list[Evaluation]) -> Evaluation | None:
 
 
 def subjects(evaluations: list[Evaluation]) -> list[Subject]:
-    """Baseline and winner, as far as they exist; one where the baseline is the winner."""
+    """Baseline and winner, as far as they exist; one where the baseline is the winner.
+
+    Where nothing meets the Sla, what came closest stands in the winner's place.
+    """
     found, first = [], baseline(evaluations)
-    last = winner(evaluations)
+    last, nearest = winner(evaluations), closest(evaluations)
     if first is not None:
         found.append(Subject("baseline", first))
     if last is not None and (first is None or not same(first, last)):
         found.append(Subject("winner", last))
+    if last is None and nearest is not None and (first is None or not same(first, nearest)):
+        found.append(Subject("closest", nearest))
     return found
 
 
@@ -180,7 +186,7 @@ class Story:
             found.append("experiment.yaml holds no latency promise that this version can read.")
         if self.evaluations and self.baseline is None:
             found.append("The model as found was not measured: there is nothing to compare with.")
-        if self.evaluations and all(e.phase == "search" for e in self.evaluations):
+        if self.winner is not None and all(e.phase == "search" for e in self.evaluations):
             found.append(
                 "Not confirmed: the capacities come from the search alone, which measures each "
                 "candidate once; the best of many such measurements tends to flatter."
@@ -190,8 +196,9 @@ class Story:
         limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
         if limited:
             found.append(
-                f"In {count(limited, 'probe')} the client could not keep up; "
-                "they say nothing about the server and count neither for nor against it."
+                f"Client-limited: {count(limited, 'probe')} asked more of the client than it could "
+                "send or receive in time. That says nothing about the server and counts neither "
+                "for nor against it."
             )
         return found
 
@@ -216,12 +223,14 @@ class Story:
 
 def times(ratio: float) -> str:
     """``2.3 ×``, with as many digits as can matter."""
-    return f"{ratio:.0f} ×" if ratio >= 20 else f"{ratio:.2f} ×" if ratio < 2 else f"{ratio:.1f} ×"
+    digits = 0 if ratio >= 20 else 1 if ratio >= 2 else 2
+    return f"{ratio:.{digits}f}{NBSP}×"
 
 
 def percent(share: float) -> str:
     value = 100 * share
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
+    digits = f"{value:.3g}" if value > 90 else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{digits}{NBSP}%"
 
 
 def count(number: int, noun: str) -> str:

@@ -1,9 +1,13 @@
 """The look that all figures share: one colour per meaning, the same in the page's style sheet."""
 
 from html import escape
+from math import ceil, floor, log10
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
+
+from tuner.space import short_name
 
 BASELINE = "#e08a00"
 WINNER = "#1a86d0"
@@ -27,16 +31,29 @@ def label(text: object) -> str:
     return escape(str(text), quote=False)
 
 
+def setting(path: str, width: int) -> str:
+    """A setting's name in words, broken into lines of about that many characters."""
+    words = short_name(path).replace("_microseconds", " (µs)").replace("_", " ")
+    return "<br>".join(label(line) for line in wrap(words, width, break_long_words=False))
+
+
 def layout(figure: go.Figure, height: int = 420, **changes: Any) -> go.Figure:
-    """The common layout: no background of its own, the legend above the data, never on it."""
+    """The common layout: no background of its own, the legend below the data, never on it."""
     figure.update_layout(
         template=go.layout.Template(),
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "size": 13, "color": _INK},
         height=height,
-        margin={"l": 64, "r": 20, "t": 16, "b": 56},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        margin={"l": 64, "r": 20, "t": 34, "b": 56},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "x": 0,
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+        },
         hoverlabel={"align": "left", "namelength": -1},
         hovermode="closest",
     )
@@ -46,6 +63,19 @@ def layout(figure: go.Figure, height: int = 420, **changes: Any) -> go.Figure:
     return figure
 
 
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis for data in low..high > 0 that is labelled 1, 2, 5, 10, 20, ..."""
+    decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    margin = 0.04 * max(log10(high / low), 0.1)
+    return {
+        "type": "log",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+        "range": [log10(low) - margin, log10(high) + margin],
+    }
+
+
 def _axis() -> dict[str, Any]:
     return {
         "gridcolor": _GRID,
@@ -53,5 +83,5 @@ def _axis() -> dict[str, Any]:
         "zerolinecolor": _GRID,
         "automargin": True,
         "exponentformat": "none",
-        "title": {"standoff": 10},
+        "title": {"standoff": 10, "font": {"size": 13}},
     }

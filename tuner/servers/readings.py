@@ -1,5 +1,6 @@
 """What a server says of a stretch of time: differences of its statistics, and its GPU metrics."""
 
+import math
 import re
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,10 @@ def server_times(before: dict[str, Any], after: dict[str, Any]) -> ServerTimes |
     """
     requests = _difference(before, after, "queue", "count")
     executions = int(after.get("execution_count", 0)) - int(before.get("execution_count", 0))
+    times = ("queue", "compute_input", "compute_infer", "compute_output")
     if requests <= 0 or executions <= 0:
+        return None
+    if any(_difference(before, after, name, "ns") < 0 for name in times):
         return None
 
     def mean(name: str) -> float:
@@ -57,7 +61,9 @@ def gpu_reading(prometheus: str) -> GpuReading | None:
     """Means over the GPUs that Triton's metrics list; None without a GPU."""
     values: dict[str, list[float]] = {}
     for name, text in _METRIC.findall(prometheus):
-        values.setdefault(name, []).append(float(text))
+        value = float(text)
+        if math.isfinite(value):
+            values.setdefault(name, []).append(value)
 
     def mean(name: str) -> float | None:
         return fmean(values[name]) if values.get(name) else None

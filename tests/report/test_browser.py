@@ -1,0 +1,116 @@
+"""In a real browser the page draws every figure, logs no error and requests nothing."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.report.page import write_report
+from tuner.results import Run
+
+pytestmark = pytest.mark.browser
+_REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+
+
+def _find(*names: str) -> str:
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        message = f"needs {' or '.join(names)} on the PATH"
+        pytest.fail(message) if _REQUIRED else pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium under chromedriver, both as installed, with its log and its network recorded."""
+    chromium = _find("chromium", "chromium-browser", "google-chrome")
+    driver = _find("chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=driver)
+    chrome = webdriver.Chrome(options=options, service=service)
+    yield chrome
+    chrome.quit()
+
+
+def show(browser: Any, page: Path) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 60).until(
+        lambda b: b.execute_script("return document.body.dataset.drawn !== undefined")
+    )
+
+
+def requested(browser: Any) -> set[str]:
+    messages = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    sent = [m for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return {m["params"]["request"]["url"] for m in sent}
+
+
+def test_every_figure_is_drawn_without_error_or_request(browser: Any, whole_run: Run) -> None:
+    page = write_report(whole_run)
+    show(browser, page)
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('.js-plotly-plot')]"
+        ".filter((plot) => plot.querySelector('.main-svg')).length"
+    )
+    assert drawn == 8
+    assert {url for url in requested(browser) if not url.startswith("data:")} == {page.as_uri()}
+    assert browser.get_log("browser") == []
+
+
+def test_a_click_on_a_heading_sorts_with_gaps_last(browser: Any, whole_run: Run) -> None:
+    show(browser, write_report(whole_run))
+    column = """
+        const head = [...document.querySelectorAll('th')].find((h) => h.innerText === 'capacity');
+        head.firstChild.click();
+        return [...document.querySelectorAll('tbody tr')]
+            .map((row) => row.cells[head.cellIndex].dataset.value);
+    """
+    for reverse in (False, True):
+        values = browser.execute_script(column)
+        numbers = [float(value) for value in values if value]
+        assert numbers == sorted(numbers, reverse=reverse)
+        assert values[len(numbers) :] == [""] * 2
+
+
+@pytest.mark.parametrize("width", [420, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_its_window_and_its_scheme(
+    browser: Any, whole_run: Run, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    show(browser, write_report(whole_run))
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    ink = browser.execute_script(
+        "return document.getElementById('figure-capacity').layout.font.color"
+    )
+    assert ink == {"light": "#5b6672", "dark": "#9ea8b4"}[scheme]
+
+
+def test_hostile_records_run_no_script(browser: Any, whole_run: Run) -> None:
+    bad = "</script><script>window.stolen = 1</script><img src=x onerror='window.stolen = 1'>"
+    hostile = whole_run.evaluations()[1].model_copy(update={"failure": bad, "config": bad})
+    whole_run.append(hostile)
+    show(browser, write_report(whole_run))
+    assert browser.execute_script("return window.stolen") is None
+    assert browser.get_log("browser") == []

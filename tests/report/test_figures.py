@@ -1,0 +1,237 @@
+"""Figures say what the records say, and nothing where the records say nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from report_records import BATCH, COUNT, LIMIT, evaluate, failed, infeasible, realistic
+
+from tuner.report import style
+from tuner.report.figures import drawings
+from tuner.report.figures_latency import latency_by_rate, latency_distribution, slower_than
+from tuner.report.figures_search import (
+    capacity_by_candidate,
+    parallel_coordinates,
+    parameter_importance,
+)
+from tuner.report.figures_server import batch_sizes, gpu_utilisation, time_breakdown
+from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
+from tuner.report.story import subjects
+from tuner.results import Evaluation
+from tuner.samples import Samples
+from tuner.sla import Sla
+
+SLA = Sla.parse("p99<20ms")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[list[Evaluation], dict[str, Samples]]:
+    (tmp_path / "probes").mkdir()
+    found = realistic(tmp_path)
+    names = [p.samples for e in found for p in e.probes if p.samples]
+    return found, {name: Samples.load(tmp_path / name) for name in names}
+
+
+def trace(figure: go.Figure | None, name: str) -> Any:
+    assert figure is not None
+    return next(t for t in figure.data if t.name == name)
+
+
+def test_a_whole_run_draws_every_figure(run: Any) -> None:
+    evaluations, samples = run
+    drawn = drawings(evaluations, SLA, samples)
+    assert [d.name for d in drawn if d.figure is None] == []
+    assert len(drawn) == 8
+
+
+def test_no_records_draw_nothing() -> None:
+    drawn = drawings([], SLA, {})
+    assert all(d.figure is None and d.missing for d in drawn)
+
+
+def test_without_an_sla_the_other_figures_remain(run: Any) -> None:
+    names = {d.name for d in drawings(run[0], None, run[1])}
+    assert "capacity" in names
+    assert not names & {"latency-by-rate", "latency-distribution"}
+
+
+def test_capacity_has_its_ceiling_as_upward_error_bar() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    mark = trace(capacity_by_candidate([one]), "baseline")
+    assert one.capacity is not None
+    assert one.ceiling is not None
+    assert list(mark.y) == [one.capacity]
+    assert mark.error_y.array[0] == pytest.approx(one.ceiling - one.capacity)
+    assert list(mark.error_y.arrayminus) == [0.0]
+
+
+def test_candidates_without_capacity_are_never_drawn_at_zero() -> None:
+    figure = capacity_by_candidate([failed(0, "died"), infeasible(1, {BATCH: 2}, 1.4)])
+    assert figure is not None
+    values = [value for t in figure.data for value in t.y]
+    assert 0 not in values
+    assert {"failed", "not met"} <= set(values)
+    assert list(trace(figure, "not met at this rate").y) == [620.0]
+
+
+def test_the_winner_is_the_confirmed_one_not_the_best_of_the_search() -> None:
+    first = evaluate(0, {BATCH: 8}, baseline=True)
+    lucky, steady = evaluate(1, {BATCH: 16}), evaluate(2, {BATCH: 4})
+    confirmed = [
+        evaluate(1, {BATCH: 16}, phase="confirm", capacity=500.0),
+        evaluate(2, {BATCH: 4}, phase="confirm", capacity=900.0),
+    ]
+    figure = capacity_by_candidate([first, lucky, steady, *confirmed])
+    assert list(trace(figure, "winner").x) == [2]
+
+
+def test_one_colour_each_for_baseline_winner_and_sla(run: Any) -> None:
+    evaluations, samples = run
+    colours: dict[str, set[str]] = {}
+    for drawing in drawings(evaluations, SLA, samples):
+        for t in drawing.figure.data if drawing.figure else ():
+            colour = t.line.color if t.type == "scatter" and t.line.color else t.marker.color
+            colours.setdefault(str(t.name).partition(",")[0], set()).add(str(colour))
+    assert colours["baseline"] == {style.BASELINE}
+    assert colours["winner"] == {style.WINNER}
+    assert colours["p99 ≤ 20 ms"] == {style.SLA}
+
+
+def test_latency_is_in_milliseconds_and_every_probe_is_there() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    marks = trace(latency_by_rate([one], SLA), "baseline")
+    assert list(marks.x) == [p.rate for p in one.probes]
+    assert list(marks.y) == pytest.approx([1000 * (p.latency["p99"] or 0) for p in one.probes])
+    assert list(trace(latency_by_rate([one], SLA), "p99 ≤ 20 ms").y) == [20.0, 20.0]
+
+
+def test_symbols_tell_outcomes_and_client_limits() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    limited = one.probes[0].model_copy(update={"client_limited": True})
+    one = one.model_copy(update={"probes": (limited, *one.probes[1:])})
+    symbols = trace(latency_by_rate([one], SLA), "baseline").marker.symbol
+    assert symbols[0] == "square-open"
+    assert {"circle", "x-thin"} <= set(symbols)
+
+
+def test_no_answer_is_drawn_at_the_top_as_such() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    lost = one.probes[-1].model_copy(update={"latency": {"p99": float("inf")}})
+    one = one.model_copy(update={"probes": (*one.probes[:-1], lost)})
+    marks = trace(latency_by_rate([one], SLA), "baseline")
+    assert marks.marker.symbol[-1] == "triangle-up-open"
+    assert max(marks.y) == marks.y[-1] < 1e4
+
+
+def test_a_percentile_that_no_probe_reports_gives_no_figure() -> None:
+    assert latency_by_rate([evaluate(0, {BATCH: 8}, baseline=True)], Sla.parse("p97<20ms")) is None
+
+
+def test_wide_latencies_get_a_logarithmic_axis() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    slow = one.probes[-1].model_copy(update={"latency": {"p99": 9.0}})
+    figure = latency_by_rate([one.model_copy(update={"probes": (*one.probes[:-1], slow)})], SLA)
+    assert figure is not None
+    assert figure.layout.yaxis.type == "log"
+
+
+def test_slower_than_counts_the_requests_above() -> None:
+    latency = np.array([0.003, 0.001, 0.002, np.inf])
+    x, share = slower_than(latency)
+    assert x.tolist() == [0.001, 0.002, 0.003]
+    assert share.tolist() == [0.75, 0.5, 0.25]
+
+
+def test_slower_than_ends_at_half_a_request() -> None:
+    x, share = slower_than(np.linspace(0.001, 0.01, 10_000))
+    assert x[-1] == pytest.approx(0.01)
+    assert share[-1] == pytest.approx(0.5 / 10_000)
+    assert len(x) <= 501
+
+
+def test_without_samples_there_is_no_distribution() -> None:
+    assert latency_distribution([evaluate(0, {BATCH: 8}, baseline=True)], SLA, {}) is None
+
+
+def test_shares_of_batches_sum_to_one(run: Any) -> None:
+    figure = batch_sizes(run[0])
+    assert figure is not None
+    assert len(figure.data) == 4
+    assert [sum(t.y) for t in figure.data] == pytest.approx([100.0] * 4)
+
+
+def test_breakdown_adds_up_to_the_mean_latency(run: Any) -> None:
+    evaluations, samples = run
+    figure = time_breakdown(evaluations, samples)
+    probe = subjects(evaluations)[0].evaluation.at_capacity()
+    assert figure is not None
+    assert probe is not None
+    mean = float(np.mean(samples[probe.samples].latency))
+    assert sum(t.x[0] for t in figure.data) == pytest.approx(1000 * mean)
+
+
+def test_breakdown_leaves_the_client_out_where_it_cannot_know(run: Any) -> None:
+    evaluations, samples = run
+    figure = time_breakdown(evaluations, {})
+    assert figure is not None
+    assert "network and client" not in [t.name for t in figure.data]
+    halved = {name: s.between(0, s.span / 2) for name, s in samples.items()}
+    figure = time_breakdown(evaluations, halved)
+    assert figure is not None
+    assert "network and client" not in [t.name for t in figure.data]
+
+
+def test_no_gpu_readings_no_gpu_figure() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    bare = tuple(p.model_copy(update={"gpu": None}) for p in one.probes)
+    assert gpu_utilisation([one]) is not None
+    assert gpu_utilisation([one.model_copy(update={"probes": bare})]) is None
+
+
+def test_importance_finds_the_setting_that_matters() -> None:
+    batches, counts = (2, 4, 8, 16), (1, 2, 3)
+    grid = [{BATCH: b, COUNT: c} for b in batches for c in counts]
+    found = [
+        evaluate(i, dict(settings), capacity=100.0 * settings[BATCH] + i, probes=())
+        for i, settings in enumerate(grid)
+    ]
+    shares = importances(found)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert next(iter(shares)) == BATCH
+    assert parameter_importance(found) is not None
+
+
+def test_importance_needs_enough_candidates() -> None:
+    few = [evaluate(i, {BATCH: 2**i}) for i in range(LEAST_CANDIDATES - 1)]
+    assert parameter_importance(few) is None
+    assert f"has {LEAST_CANDIDATES - 1}" in why_none(few)
+
+
+def test_parallel_coordinates_name_settings_and_values(run: Any) -> None:
+    figure = parallel_coordinates(run[0])
+    assert figure is not None
+    assert "max batch<br>size" in figure.layout.xaxis.ticktext
+    assert {"on", "off", "16", "5000"} <= {a.text for a in figure.layout.annotations}
+
+
+def test_hostile_text_is_no_markup_in_any_figure() -> None:
+    bad = '<a href="javascript:alert(1)">x</a>'
+    setting = "parameters[<img src=x onerror=alert(1)>]"
+    found = [
+        evaluate(i, {BATCH: 2**i, setting: bad if i else "y"}, baseline=i == 0)
+        for i in range(LEAST_CANDIDATES)
+    ]
+    found.append(failed(20, f"died of {bad}"))
+    drawn = drawings(found, SLA, {})
+    assert sum(d.figure is not None for d in drawn) >= 6
+    text = "".join(json.dumps(json.loads(d.figure.to_json())) for d in drawn if d.figure)
+    assert "<a " not in text
+    assert "<img" not in text
+    assert "&lt;a href" in text
+
+
+def test_the_limit_of_the_records_is_the_slas() -> None:
+    assert SLA.primary.limit == LIMIT

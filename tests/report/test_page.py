@@ -1,0 +1,258 @@
+"""The page tells every run, whole or broken, and escapes whatever the records hold."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from report_records import BATCH, COUNT, EXPERIMENT, evaluate, failed, infeasible, realistic
+
+from tuner.errors import RunError
+from tuner.report.html import diff, script_json, tag, text
+from tuner.report.page import write_report
+from tuner.report.story import Story, percent, times
+from tuner.results import Evaluation, Run
+
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
+MakeRun = Callable[..., Run]
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: elements, attributes, text outside scripts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.scripts, self._inside = "", [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+    def figures(self) -> dict[str, Any]:
+        found = json.loads(self.scripts[1])
+        assert isinstance(found, dict)
+        return found
+
+
+def report(run: Run) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def story(evaluations: list[Evaluation], **changes: Any) -> Story:
+    return Story.of(EXPERIMENT | changes, evaluations)
+
+
+@pytest.fixture(scope="module")
+def evaluations() -> list[Evaluation]:
+    return realistic(None)
+
+
+def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None:
+    page = report(whole_run)
+    assert "2.5\N{NO-BREAK SPACE}× the requests within p99 ≤ 20 ms" in page.text
+    assert EXPERIMENT["command"] in page.text
+    assert "NVIDIA L4, 24 GiB" in page.text
+    assert "CUDA out of memory" in page.text
+    assert len(page.figures()) == 8
+    assert page.count("tr") == 1 + len(whole_run.evaluations())
+
+
+def test_the_page_asks_no_one_for_anything(whole_run: Run) -> None:
+    page = report(whole_run)
+    for name, attributes in page.elements:
+        assert "src" not in attributes
+        assert name != "link" or attributes["href"] == "data:,"
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_hostile_text_stays_text_everywhere(make_run: MakeRun) -> None:
+    settings = {BATCH: 4, f"parameters[{HOSTILE}]": HOSTILE}
+    run = make_run(
+        [
+            evaluate(0, {BATCH: 8}, baseline=True),
+            evaluate(1, settings, capacity=5000.0, config=HOSTILE),
+            failed(2, HOSTILE),
+        ],
+        model=HOSTILE,
+        command=HOSTILE,
+        environment={HOSTILE: HOSTILE},
+        space={HOSTILE: [HOSTILE]},
+        other={HOSTILE: {HOSTILE: HOSTILE}},
+        seed=HOSTILE,
+    )
+    page = report(run)
+    assert page.count("script") == 3
+    assert page.count("img") == 0
+    assert page.text.count(HOSTILE) >= 8
+    assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
+
+
+def test_json_in_a_script_cannot_end_the_script() -> None:
+    value = {"a": "</script><!-- & \u2028"}
+    found = script_json(value)
+    assert not re.search("[<>&\u2028]", found)
+    assert json.loads(found) == value
+
+
+def test_attributes_are_escaped() -> None:
+    assert tag("p", text("<"), title='"><b>') == '<p title="&quot;&gt;&lt;b&gt;">&lt;</p>'
+
+
+def test_a_diff_marks_what_changed() -> None:
+    found = diff("a\nb\n", "a\n<c>\n")
+    assert '<span class="removed">-b\n</span>' in found
+    assert '<span class="added">+&lt;c&gt;\n</span>' in found
+
+
+def test_nothing_measured_yet(make_run: MakeRun) -> None:
+    page = report(make_run([]))
+    assert "Nothing has been measured yet" in page.text
+    assert page.figures() == {}
+
+
+def test_only_the_baseline(make_run: MakeRun) -> None:
+    page = report(make_run([evaluate(0, {BATCH: 8}, baseline=True)]))
+    assert "The model as found serves 859/s within p99 ≤ 20 ms" in page.text
+    assert "Not confirmed" in page.text
+    assert {"settings", "importance"}.isdisjoint(page.figures())
+
+
+def test_all_failed(make_run: MakeRun) -> None:
+    page = report(make_run([failed(0, "no GPU", baseline=True), failed(1, "no port")]))
+    assert "No candidate keeps p99 ≤ 20 ms" in page.text
+    assert "could be measured" in page.text
+    assert "no GPU" in page.text
+    assert "no port" in page.text
+
+
+def test_nothing_meets_the_sla_names_the_closest(make_run: MakeRun) -> None:
+    page = report(
+        make_run(
+            [
+                infeasible(0, {BATCH: 8}, 2.5, baseline=True),
+                infeasible(1, {BATCH: 4, COUNT: 2}, 1.25),
+            ]
+        )
+    )
+    assert "No candidate keeps p99 ≤ 20 ms" in page.text
+    expected = "Closest came batch 4, instances 2: it misses the bound by 25\N{NO-BREAK SPACE}%."
+    assert expected in page.text
+    assert "Not confirmed" not in page.text
+    assert "closest" in [t.get("name") for t in page.figures()["latency-by-rate"]["data"]]
+
+
+@pytest.mark.parametrize(
+    ("margin", "words"), [(float("inf"), "failed requests reach"), (0.98, "too few requests")]
+)
+def test_how_near_the_closest_came(margin: float, words: str) -> None:
+    assert words in story([infeasible(0, {BATCH: 8}, margin, baseline=True)]).answer()
+
+
+def test_an_interrupted_run_says_that_it_is_not_confirmed(
+    make_run: MakeRun, evaluations: list[Evaluation]
+) -> None:
+    run = make_run(evaluations[:4])
+    with run.evaluations_file.open("a") as file:
+        file.write('{"format":1,"trial":4,"pha')
+    page = report(run)
+    assert "Not confirmed" in page.text
+    assert page.count("tr") == 1 + 4
+
+
+def test_missing_and_damaged_samples_leave_only_their_figure_out(whole_run: Run) -> None:
+    for number, path in enumerate(sorted(whole_run.probes.iterdir())):
+        if number % 2:
+            path.unlink()
+        else:
+            path.write_bytes(b"PK\x03\x04 not a zip")
+    page = report(whole_run)
+    assert "latency-distribution" not in page.figures()
+    assert len(page.figures()) == 7
+
+
+def test_samples_outside_the_run_are_not_read(make_run: MakeRun) -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    probes = tuple(p.model_copy(update={"samples": "../../etc/passwd"}) for p in one.probes)
+    page = report(make_run([one.model_copy(update={"probes": probes})]))
+    assert "latency-distribution" not in page.figures()
+
+
+def test_an_experiment_that_lacks_everything_still_renders(make_run: MakeRun) -> None:
+    run = make_run([evaluate(0, {BATCH: 8}, baseline=True)])
+    run.experiment_file.write_text("sla: soon\n")
+    page = report(run)
+    assert "no latency promise that this version can read" in page.text
+    assert "did not record its command line" in page.text
+
+
+def test_a_folder_that_is_no_run(tmp_path: Any) -> None:
+    with pytest.raises(RunError):
+        write_report(Run(tmp_path))
+
+
+def test_a_page_is_made_anew_from_the_same_records_alike(whole_run: Run) -> None:
+    first = write_report(whole_run).read_bytes()
+    assert write_report(whole_run).read_bytes() == first
+
+
+def test_the_best_may_be_the_configuration_as_found() -> None:
+    first = evaluate(0, {BATCH: 16, COUNT: 4}, baseline=True)
+    told = story([first, evaluate(1, {BATCH: 2})])
+    assert told.headline() == "The configuration as found is the best of all that were measured"
+    assert [s.name for s in told.subjects] == ["baseline"]
+
+
+def test_a_gain_within_the_noise_is_none() -> None:
+    first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0)
+    told = story([first, evaluate(1, {BATCH: 16}, capacity=101.0)])
+    assert told.headline().startswith("No gain worth a change")
+
+
+def test_a_baseline_that_fails_the_sla_is_said_so() -> None:
+    first = infeasible(0, {BATCH: 8}, 1.5, baseline=True)
+    told = story([first, evaluate(1, {BATCH: 16}, capacity=300.0)])
+    assert told.headline() == "300/s within p99 ≤ 20 ms"
+    assert "does not keep the promise" in told.answer()
+
+
+def test_the_range_of_the_gain_comes_from_the_brackets() -> None:
+    first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0, ceiling=110.0)
+    told = story([first, evaluate(1, {BATCH: 16}, capacity=220.0, ceiling=250.0)])
+    assert told.gain == pytest.approx(2.2)
+    assert told.gain_range == pytest.approx((2.0, 2.5))
+
+
+def test_an_open_end_and_a_limited_client_are_doubts() -> None:
+    open_end = story([evaluate(0, {BATCH: 8}, baseline=True, ceiling=None)])
+    limited = story([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
+    assert any("no rate was found at which" in w for w in open_end.warnings())
+    assert any("client gave out" in w for w in limited.warnings())
+
+
+def test_numbers_in_words() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert [times(r) for r in (1.234, 2.345, 31.4)] == [
+        f"{n}{space}×" for n in ("1.23", "2.3", "31")
+    ]
+    found = [percent(s) for s in (0.0, 0.0038, 0.25, 0.999)]
+    assert found == [f"{n}{space}%" for n in ("0", "0.38", "25", "99.9")]

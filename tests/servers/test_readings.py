@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from tuner.results import GpuReading
+from tuner.servers.readings import gpu_reading, server_times
+
+PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+METRICS = """\
+# HELP nv_inference_count Number of inferences performed
+# TYPE nv_inference_count counter
+nv_inference_count{model="m",version="1"} 7
+# HELP nv_gpu_utilization GPU utilization rate [0.0 - 1.0)
+# TYPE nv_gpu_utilization gauge
+nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25
+nv_gpu_utilization{gpu_uuid="GPU-2"} 0.75
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 1000000000.000000
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-2"} 3000000000.000000
+nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 24000000000.000000
+nv_gpu_power_usage{gpu_uuid="GPU-1"} 60.5
+"""
+
+
+def snapshot(requests: int, executions: int, each: float, batches: dict[int, int]) -> Any:
+    """Statistics as Triton gives them, in which every part took ``each`` seconds per request.
+
+    int64 is text in the JSON that comes of protobuf.
+    """
+    part = {"count": str(requests), "ns": str(round(requests * each * 1e9))}
+    return {
+        "name": "m",
+        "inference_count": str(requests),
+        "execution_count": str(executions),
+        "inference_stats": {"success": part, "fail": {}, **{name: part for name in PARTS}},
+        "batch_stats": [
+            {"batch_size": str(size), "compute_infer": {"count": str(n), "ns": "1"}}
+            for size, n in batches.items()
+        ],
+    }
+
+
+def test_the_difference_of_two_snapshots_is_per_request() -> None:
+    before = snapshot(100, 40, 0.001, {1: 10, 4: 30})
+    after = snapshot(300, 90, 0.002, {1: 10, 4: 60, 8: 20})
+    times = server_times(before, after)
+    assert times is not None
+    assert (times.requests, times.executions) == (200, 50)
+    mean = pytest.approx((300 * 0.002 - 100 * 0.001) / 200)
+    assert [getattr(times, name) for name in PARTS] == [mean] * 4
+    assert times.batches == {4: 30, 8: 20}
+
+
+def test_the_first_requests_of_a_model_count_from_nothing() -> None:
+    times = server_times({}, snapshot(10, 5, 0.003, {2: 5}))
+    assert times is not None
+    assert times.requests == 10
+    assert times.queue == pytest.approx(0.003)
+    assert times.batches == {2: 5}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({}, {}, id="no statistics"),
+        pytest.param(snapshot(9, 9, 0.1, {1: 9}), snapshot(9, 9, 0.1, {1: 9}), id="nothing done"),
+        pytest.param(snapshot(9, 9, 0.1, {1: 9}), snapshot(3, 3, 0.1, {1: 3}), id="reset"),
+        pytest.param(snapshot(9, 9, 0.1, {1: 9}), snapshot(12, 4, 0.1, {8: 4}), id="fewer runs"),
+        pytest.param(
+            snapshot(0, 0, 0.1, {}), snapshot(5, 0, 0.1, {}), id="answered without execution"
+        ),
+    ],
+)
+def test_where_there_is_nothing_to_say_it_is_none(before: Any, after: Any) -> None:
+    assert server_times(before, after) is None
+
+
+def test_a_reset_that_more_requests_followed_is_none() -> None:
+    before = snapshot(10, 10, 0.100, {1: 10})
+    after = snapshot(20, 20, 0.001, {1: 20})
+    assert server_times(before, after) is None
+
+
+def test_gpu_metrics_are_means_over_the_gpus() -> None:
+    assert gpu_reading(METRICS) == GpuReading(utilisation=0.5, memory=2_000_000_000, power=60.5)
+
+
+def test_a_metric_that_is_missing_is_unknown() -> None:
+    text = 'nv_gpu_utilization{gpu_uuid="GPU-1"} 1\n'
+    assert gpu_reading(text) == GpuReading(utilisation=1.0, memory=None, power=None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# HELP nv_gpu_utilization GPU utilization rate\n# TYPE nv_gpu_utilization gauge\n",
+        'nv_inference_count{model="nv_gpu_utilization"} 7\n',
+        'nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 24\n',
+    ],
+)
+def test_without_a_gpu_there_is_no_reading(text: str) -> None:
+    assert gpu_reading(text) is None
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NaN"])
+def test_a_metric_that_is_not_a_number_is_unknown(nothing: str) -> None:
+    text = f'nv_gpu_utilization{{gpu="1"}} 0.5\nnv_gpu_memory_used_bytes{{gpu="1"}} {nothing}\n'
+    assert gpu_reading(text) == GpuReading(utilisation=0.5, memory=None, power=None)

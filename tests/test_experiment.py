@@ -1,0 +1,209 @@
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import RepositoryError, UsageError
+from tuner.experiment import Experiment, find_model, parse_shape, resolve
+from tuner.resources import bundled
+
+SLA = {"sla": "p99<20ms"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and none of tuner's environment variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in Experiment.model_fields:
+        monkeypatch.delenv(f"TUNER_{name.upper()}", raising=False)
+    return tmp_path
+
+
+def make_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.pbtxt").write_text("max_batch_size: 8")
+    return folder
+
+
+class TestOrder:
+    def test_options_go_before_the_environment_and_that_before_the_file(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (here / "tuner.yaml").write_text("sla: p99<30ms\ntimeout: 1m\ntrials: 5\nseed: 1\n")
+        monkeypatch.setenv("TUNER_TIMEOUT", "2m")
+        monkeypatch.setenv("TUNER_SEED", "2")
+        found = resolve({"seed": 3, "timeout": None, "env": (), "shapes": []}, None)
+        assert (found.sla, found.trials, found.timeout, found.seed) == ("p99<30ms", 5, 120.0, 3)
+
+    def test_an_option_of_zero_is_given(self, here: Path) -> None:
+        (here / "tuner.yaml").write_text("sla: p99<30ms\nseed: 4\n")
+        assert resolve({"seed": 0}, None).seed == 0
+
+    def test_a_named_file_is_read_in_place_of_tuner_yaml(self, here: Path) -> None:
+        (here / "tuner.yaml").write_text("sla: p99<30ms\nseed: 4\n")
+        (here / "other.yaml").write_text("sla: p50<5ms\n")
+        found = resolve({}, here / "other.yaml")
+        assert (found.sla, found.seed) == ("p50<5ms", 0)
+
+    def test_without_a_file_the_defaults_hold(self) -> None:
+        found = resolve(SLA, None)
+        assert found.launcher == "auto"
+        assert found.timeout == 180.0
+        assert found.trials is None
+
+    def test_quantities_may_be_text_or_numbers(self, here: Path) -> None:
+        (here / "tuner.yaml").write_text("timeout: 90\nstartup_timeout: 2m\nshm_size: 2GiB\n")
+        found = resolve(SLA, None)
+        assert (found.timeout, found.startup_timeout, found.shm_size) == (90.0, 120.0, 2 << 30)
+
+    def test_lists_in_the_environment_are_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TUNER_ENV", "A=1 B=2")
+        monkeypatch.setenv("TUNER_SHAPES", "ids:128 mask:128")
+        found = resolve(SLA, None)
+        assert found.env == ("A=1", "B=2")
+        assert found.shapes == ("ids:128", "mask:128")
+
+    def test_the_identity_is_all_but_the_budget(self) -> None:
+        short = resolve({**SLA, "trials": 3, "timeout": "10s"}, None)
+        long = resolve({**SLA, "trials": 9, "timeout": "10m"}, None)
+        assert short.identity() == long.identity()
+        assert short.identity() != resolve({**SLA, "seed": 1}, None).identity()
+
+
+class TestRefusals:
+    def test_a_promise_must_be_given(self) -> None:
+        with pytest.raises(UsageError, match="--sla-p99 20ms"):
+            resolve({}, None)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("timout: 3m", r"tuner.yaml: unknown field 'timout'; did you mean 'timeout'\?"),
+            ("sla: [", r"tuner.yaml:\d: not YAML"),
+            ("- sla", "an experiment is a mapping"),
+            ("", "an experiment is a mapping"),
+        ],
+    )
+    def test_a_file_that_is_wrong_is_named(self, here: Path, text: str, words: str) -> None:
+        (here / "tuner.yaml").write_text(text)
+        with pytest.raises(UsageError, match=words):
+            resolve(SLA, None)
+
+    def test_a_named_file_that_is_missing_is_named(self) -> None:
+        with pytest.raises(UsageError, match=r"cannot read nowhere\.yaml: No such file"):
+            resolve(SLA, Path("nowhere.yaml"))
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"sla": "p99<20"}, "'20' needs a unit"),
+            ({"timeout": "20"}, "'20' needs a unit"),
+            ({"shm_size": "2 gigs"}, "'2 gigs'"),
+            ({"launcher": "podman"}, "launcher: .*not 'podman'"),
+            ({"startup_timeout": "soon"}, "'soon'"),
+            ({"trials": 0}, "trials: .*not 0"),
+            ({"seed": -1}, "seed: .*not -1"),
+            ({"workers": 65}, "workers: .*not 65"),
+            ({"shapes": ("ids",)}, "--shape 'ids' does not parse; write it like"),
+            ({"env": ("PATH",)}, "env: 'PATH' does not parse; write it like NAME=value"),
+        ],
+    )
+    def test_a_wrong_value_is_named(self, options: dict[str, object], words: str) -> None:
+        with pytest.raises(UsageError, match=words):
+            resolve({**SLA, **options}, None)
+
+    def test_all_wrong_values_are_named_at_once(self) -> None:
+        with pytest.raises(UsageError, match=r"workers: (?s:.*)trials: "):
+            resolve({**SLA, "trials": 0, "workers": 0}, None)
+
+    def test_a_wrong_value_of_the_environment_is_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TUNER_TRIALS", "many")
+        with pytest.raises(UsageError, match=r"trials: .*not 'many'"):
+            resolve(SLA, None)
+
+    @pytest.mark.parametrize("field", ["timeout", "startup_timeout", "shm_size"])
+    @pytest.mark.parametrize("number", [0, -5])
+    def test_a_number_must_be_above_zero_as_text_must(self, field: str, number: int) -> None:
+        with pytest.raises(UsageError, match=str(number)):
+            resolve({**SLA, field: number}, None)
+
+    @pytest.mark.parametrize("content", [b"sla: \xff", b"sla: 2020-13-45"])
+    def test_a_file_that_cannot_be_decoded_is_named(self, here: Path, content: bytes) -> None:
+        (here / "tuner.yaml").write_bytes(content)
+        with pytest.raises(UsageError, match=r"tuner\.yaml"):
+            resolve(SLA, None)
+
+
+class TestModel:
+    def test_by_path(self, here: Path) -> None:
+        folder = make_model(here / "somewhere" / "mine")
+        assert find_model("somewhere/mine") == folder
+        assert find_model(folder) == folder
+
+    def test_by_name_in_the_repository_before_the_samples(self, here: Path) -> None:
+        folder = make_model(here / "model_repository" / "text_classifier")
+        assert find_model("text_classifier") == folder
+
+    def test_by_the_name_of_a_sample(self) -> None:
+        assert find_model("emulated_gpu") == bundled("model_repository") / "emulated_gpu"
+
+    def test_the_only_model_of_the_repository_needs_no_name(self, here: Path) -> None:
+        folder = make_model(here / "model_repository" / "mine")
+        assert resolve(SLA, None).model == folder
+
+    def test_without_a_repository_it_is_the_sample(self) -> None:
+        assert find_model(None) == bundled("model_repository") / "text_classifier"
+
+    def test_beside_the_file_that_names_it(self, here: Path) -> None:
+        folder = make_model(here / "project" / "models" / "mine")
+        (here / "project" / "my.yaml").write_text("sla: p99<20ms\nmodel: models/mine\n")
+        assert resolve({}, here / "project" / "my.yaml").model == folder
+
+    def test_inputs_lie_beside_the_file_that_names_them(self, here: Path) -> None:
+        (here / "project").mkdir()
+        (here / "project" / "data.json").write_text("{}")
+        (here / "project" / "my.yaml").write_text("sla: p99<20ms\ninput_data: data.json\n")
+        assert resolve({}, here / "project" / "my.yaml").input_data == here / "project/data.json"
+
+    def test_several_models_must_be_told_apart(self, here: Path) -> None:
+        make_model(here / "model_repository" / "one")
+        make_model(here / "model_repository" / "two")
+        with pytest.raises(RepositoryError, match="several models; name one of one, two"):
+            find_model(None)
+
+    def test_a_misspelt_name_gets_a_suggestion(self, here: Path) -> None:
+        make_model(here / "model_repository" / "resnet")
+        with pytest.raises(RepositoryError, match="no model 'resnt'; did you mean 'resnet'"):
+            find_model("resnt")
+        with pytest.raises(RepositoryError, match="did you mean 'emulated_gpu'"):
+            find_model("emulated-gpu")
+
+    def test_a_repository_is_not_a_model(self, here: Path) -> None:
+        make_model(here / "models" / "one")
+        with pytest.raises(RepositoryError, match=r"is a repository.* such as models/one"):
+            find_model("models")
+
+    def test_a_folder_without_a_configuration_is_refused(self, here: Path) -> None:
+        (here / "bare").mkdir()
+        with pytest.raises(RepositoryError, match=r"bare has no config\.pbtxt"):
+            find_model("bare")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("x:3", ("x", (3,))),
+        ("x:3,224,224", ("x", (3, 224, 224))),
+        ("serving_default:0:1,2", ("serving_default:0", (1, 2))),
+    ],
+)
+def test_shapes_parse(text: str, shape: tuple[str, tuple[int, ...]]) -> None:
+    assert parse_shape(text) == shape
+
+
+@pytest.mark.parametrize("text", ["", "x", "x:", ":3", "3,224", "x:3,", "x:3,-1", "x:0", "x:a"])
+def test_a_shape_that_is_none_is_refused_by_its_own_words(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_shape(text)
+    assert repr(text) in str(caught.value)
