@@ -58,7 +58,7 @@ def test_the_bracket_holds_the_capacity_within_the_resolution(
     assert found.rate is not None
     assert found.ceiling is not None
     assert found.rate <= capacity < found.ceiling
-    assert found.ceiling <= found.rate * 1.04 * (1 + 1e-9)
+    assert found.ceiling <= found.rate * 1.08 * (1 + 1e-9)
     assert len(server.probed) <= effort.most_probes
 
 
@@ -91,14 +91,14 @@ def test_a_candidate_that_cannot_win_is_placed_coarsely() -> None:
     assert len(coarse.probed) < len(fine.probed)
     assert found.rate is not None
     assert found.ceiling is not None
-    assert found.rate <= 100.0 < found.ceiling <= found.rate * 1.25
+    assert found.rate <= 100.0 < found.ceiling <= found.rate * 1.3
 
 
 def test_a_candidate_that_may_still_win_is_placed_finely() -> None:
-    found = find_capacity(Server(100.0), 130.0, Effort(to_beat=99.0))
+    found = find_capacity(Server(100.0), 130.0, Effort(to_beat=90.0))
     assert found.rate is not None
     assert found.ceiling is not None
-    assert found.ceiling <= found.rate * 1.04
+    assert found.ceiling <= found.rate * 1.08
 
 
 def test_where_nothing_is_met_there_is_no_rate_but_the_nearest_margin() -> None:
@@ -111,7 +111,7 @@ def test_where_nothing_is_met_there_is_no_rate_but_the_nearest_margin() -> None:
     found = find_capacity(probe, 100.0, Effort(most_probes=4))
     assert found.rate is None
     assert found.margin == min(margins)
-    assert found.ceiling == pytest.approx(100 * 0.55**3)
+    assert found.ceiling == pytest.approx(100 * 0.5**3)
 
 
 def test_it_gives_up_where_not_even_a_small_share_of_the_start_is_met() -> None:
@@ -129,7 +129,7 @@ def test_without_any_data_there_is_no_margin() -> None:
     found = find_capacity(
         lambda rate: Finding(rate, Outcome.INCONCLUSIVE, None), 100.0, Effort(most_probes=4)
     )
-    assert found == Capacity(None, pytest.approx(100 * 0.55**3), None, False)
+    assert found == Capacity(None, pytest.approx(100 * 0.5**3), None, False)
 
 
 def test_inconclusive_counts_as_not_met() -> None:
@@ -145,11 +145,10 @@ def test_a_probe_that_asks_for_it_is_repeated_once_at_the_same_rate() -> None:
         rates.append(rate)
         return verdicts(rate)
 
-    found = find_capacity(probe, 100.0, Effort(most_probes=2))
+    found = find_capacity(probe, 100.0, Effort(most_probes=4))
     assert rates[0] == rates[1] == 100.0
     assert found.rate == 100.0
-    assert found.ceiling == rates[2] > 100.0
-    assert len(rates) == 3
+    assert found.ceiling == rates[2] == rates[3] > 100.0
 
 
 def test_a_probe_that_could_not_win_is_not_repeated() -> None:
@@ -170,7 +169,7 @@ def test_a_probe_that_stays_undecided_is_not_repeated_for_ever() -> None:
         rates.append(rate)
         return Finding(rate, Outcome.INCONCLUSIVE, 1.0, repeat=True)
 
-    assert find_capacity(probe, 100.0, Effort(most_probes=3)).rate is None
+    assert find_capacity(probe, 100.0, Effort(most_probes=6)).rate is None
     assert [rates.count(rate) for rate in dict.fromkeys(rates)] == [2, 2, 2]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tuner.sla import Outcome
 
 _GIVE_UP = 0.03
+_NARROW = 2.5
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,33 @@ class Capacity:
 class Effort:
     """How finely to look. ``resolution`` is the ratio ceiling / rate - 1 that ends the search.
 
-    A candidate whose ceiling falls below ``to_beat`` requests/s cannot win, and is placed with
-    ``coarse`` resolution only.
+    A candidate whose ceiling falls to ``to_beat`` requests/s, within the resolution, cannot win,
+    and is placed with ``coarse`` resolution only. A rate that misses narrowly is probed up to
+    ``chances`` times.
     """
 
-    resolution: float = 0.06
+    resolution: float = 0.08
     coarse: float = 0.3
     to_beat: float = 0.0
-    most_probes: int = 12
+    chances: int = 2
+    most_probes: int = 16
 
 
 def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effort) -> Capacity:
     """Bracket the capacity from ``start`` requests/s on, then halve the bracket geometrically.
 
-    A rate whose probe stays inconclusive counts as not met; one that asks for it, at a rate that
-    would beat ``to_beat``, is probed once more before. Gives up, with no rate, when
+    A rate whose probe stays inconclusive counts as not met. A rate that missed narrowly gets more
+    chances, with fresh arrivals: a noisy machine must not decide. Gives up, with no rate, when
     ``most_probes`` find none, or not even a small share of ``start`` is met.
     """
     bracket = _Bracket(effort)
     rate = start
     for _ in range(effort.most_probes):
         finding = probe(rate)
-        if finding.repeat and rate > effort.to_beat:
-            finding = probe(rate)
         bracket.add(finding)
-        if bracket.is_closed:
+        if bracket.deserves_another_chance(finding):
+            continue
+        if bracket.is_narrow:
             break
         rate = bracket.next_rate()
         if rate < _GIVE_UP * start:
@@ -107,46 +110,62 @@ def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacit
 
 
 class _Bracket:
+    """What was met, and what was not: rates above the highest met one, each with its findings."""
+
     def __init__(self, effort: Effort) -> None:
         self._effort = effort
         self._low: Finding | None = None
-        self._high: Finding | None = None
+        self._missed: dict[float, list[Finding]] = {}
         self._margins: list[float] = []
 
     def add(self, finding: Finding) -> None:
         if finding.margin is not None:
             self._margins.append(finding.margin)
-        if finding.outcome is Outcome.MET:
-            if self._low is None or finding.rate > self._low.rate:
-                self._low = finding
-        elif self._high is None or finding.rate < self._high.rate:
-            self._high = finding
+        if finding.outcome is not Outcome.MET:
+            self._missed.setdefault(finding.rate, []).append(finding)
+        elif self._low is None or finding.rate > self._low.rate:
+            self._low = finding
+            self._missed = {r: found for r, found in self._missed.items() if r > finding.rate}
 
     @property
-    def is_closed(self) -> bool:
-        if self._low is None or self._high is None:
+    def ceiling(self) -> Finding:
+        """The latest finding of the lowest rate that was not met; there must be one."""
+        return self._missed[min(self._missed)][-1]
+
+    @property
+    def is_narrow(self) -> bool:
+        if self._low is None or not self._missed:
             return False
-        hopeless = self._high.rate <= self._effort.to_beat
-        resolution = self._effort.coarse if hopeless else self._effort.resolution
-        return self._high.rate <= self._low.rate * (1 + resolution)
+        resolution = self._effort.coarse if self._cannot_win else self._effort.resolution
+        return self.ceiling.rate <= self._low.rate * (1 + resolution)
+
+    def deserves_another_chance(self, finding: Finding) -> bool:
+        """Whether the rate just missed should be probed again before it counts as missed."""
+        if finding.outcome is Outcome.MET or finding.rate <= self._effort.to_beat:
+            return False
+        if len(self._missed[finding.rate]) >= self._effort.chances:
+            return False
+        return finding.repeat or (finding.margin is not None and finding.margin < _NARROW)
+
+    @property
+    def _cannot_win(self) -> bool:
+        return self.ceiling.rate <= self._effort.to_beat * (1 + self._effort.resolution)
 
     def next_rate(self) -> float:
         """The middle of the bracket; while one end is open, a step whose length fits the margin."""
-        if self._low is not None and self._high is not None:
-            return math.sqrt(self._low.rate * self._high.rate)
+        if self._low is not None and self._missed:
+            return math.sqrt(self._low.rate * self.ceiling.rate)
         if self._low is not None:
             margin = self._low.margin or 1.0
             return self._low.rate * (1.5 if margin < 0.4 else 1.2 if margin < 0.7 else 1.08)
-        assert self._high is not None
-        margin = self._high.margin if self._high.margin is not None else math.inf
-        return self._high.rate * (0.92 if margin < 1.4 else 0.8 if margin < 3 else 0.55)
+        margin = self.ceiling.margin if self.ceiling.margin is not None else math.inf
+        return self.ceiling.rate * (0.87 if margin < 1.4 else 0.72 if margin < 3 else 0.5)
 
     def capacity(self) -> Capacity:
         closest = min(self._margins, default=None)
-        low, high = self._low, self._high
         return Capacity(
-            rate=low.rate if low else None,
-            ceiling=high.rate if high else None,
-            margin=low.margin if low else closest,
-            client_limited=high is not None and high.client_limited,
+            rate=self._low.rate if self._low else None,
+            ceiling=self.ceiling.rate if self._missed else None,
+            margin=self._low.margin if self._low else closest,
+            client_limited=bool(self._missed) and self.ceiling.client_limited,
         )

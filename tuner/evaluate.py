@@ -23,9 +23,10 @@ Phase = Literal["search", "confirm", "measure"]
 _PHASES = ("search", "confirm", "measure")
 _SEARCH = Thoroughness(seconds=4.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95)
 _CONFIRM = Thoroughness(
-    seconds=8.0, least_seconds=4.0, most_seconds=60.0, confidence=0.99, cautious=True
+    seconds=6.0, least_seconds=3.0, most_seconds=60.0, confidence=0.99, cautious=True
 )
-_START = 0.75
+_START = 0.7
+_MODESTY = 0.92
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
 
@@ -83,9 +84,8 @@ class Evaluator:
         return self._evaluate(subject, "search", lambda p: self._search(p, subject, to_beat))
 
     def confirm(self, subject: Subject, expected: float) -> Evaluation:
-        """The capacity again, from ``expected`` requests/s on: a fresh server, fresh seeds.
-
-        Probes are longer and judged at 99 %, so that luck in the search does not carry over.
+        """The capacity again, from a little below ``expected`` requests/s on: a fresh server, fresh
+        seeds, longer probes, judged at 99 %, so that luck in the search does not carry over.
         """
         return self._evaluate(subject, "confirm", lambda p: self._confirm(p, subject, expected))
 
@@ -104,15 +104,16 @@ class Evaluator:
             return find_concurrency(self._closed_finding(prober), effort)
         start = _START * saturation
         if saturation > to_beat > start:
-            start = 1.03 * to_beat
+            start = 1.05 * to_beat
         return find_capacity(self._finding(prober, _SEARCH, "capacity"), start, effort)
 
     def _confirm(self, prober: Prober, subject: Subject, expected: float) -> Capacity:
         self._prepare(prober, subject)
-        effort = Effort(resolution=0.08, most_probes=8)
+        effort = Effort(resolution=0.1, chances=3, most_probes=12)
         if self._load == "closed":
             return find_concurrency(self._closed_finding(prober), effort)
-        return find_capacity(self._finding(prober, _CONFIRM, "confirm"), expected, effort)
+        start = _MODESTY * expected
+        return find_capacity(self._finding(prober, _CONFIRM, "confirm"), start, effort)
 
     def _at_rate(self, prober: Prober, subject: Subject, rate: float) -> Capacity:
         self._prepare(prober, subject)

@@ -13,12 +13,12 @@ from tuner.load.generator import LoadGenerator, LoadResult
 from tuner.results import PERCENTILES, ProbeRecord
 from tuner.samples import Samples
 from tuner.sla import Outcome, Sla, Verdict, judge, margin
-from tuner.stats import quantile, requests_needed
+from tuner.stats import quantile, requests_needed, violations_allowed
 
 Purpose = Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
 _LOOKS = (0.25, 0.5, 0.75)
 _ABORT_CONFIDENCE = 0.9999
-_ABORT_AFTER_SECONDS = 0.5
+_ABORT_AFTER_SECONDS = 0.8
 _DRAIN_SECONDS = 5.0
 _CLIENT_LATENESS_SHARE = 0.1
 
@@ -72,7 +72,7 @@ class Prober:
         seed = int(self._seeds.integers(2**31))
         seconds = how.length(rate, self._sla)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = _Watch(self._sla, how, seconds)
+        watch = _Watch(self._sla, how, seconds, len(times))
         horizon = max(bound.limit for bound in self._sla.bounds)
         before = self._running.statistics()
         result = self._generator.open_loop(times, _DRAIN_SECONDS, horizon, watch)
@@ -191,15 +191,28 @@ class _Watch:
 
     "Met" is looked for at a quarter, half and three quarters of the planned time and at the end,
     each at a quarter of the error probability, so that all looks together keep the stated
-    confidence (Bonferroni). "Violated" is looked for all the time, at one in ten thousand.
+    confidence (Bonferroni). "Violated" is looked for all the time, at one in ten thousand. Where
+    neither can be said, but more requests were late than the whole probe may have, going on is
+    pointless: it ends as inconclusive.
     """
 
-    def __init__(self, sla: Sla, how: Thoroughness, seconds: float) -> None:
+    def __init__(self, sla: Sla, how: Thoroughness, seconds: float, planned: int) -> None:
         self.verdict: Verdict | None = None
         self.confidence = 1 - (1 - how.confidence) / (len(_LOOKS) + 1)
         self._sla = sla
         self._cautious = how.cautious
+        self._allowed = {
+            bound: violations_allowed(planned, bound.budget, self.confidence)
+            for bound in sla.bounds
+        }
         self._looks = [s for share in _LOOKS if (s := share * seconds) >= how.least_seconds]
+
+    def _cannot_be_met(self, samples: Samples) -> bool:
+        """Whether more are late already than even the whole probe may have."""
+        return any(
+            allowed is not None and np.count_nonzero(samples.latency > bound.limit) > allowed
+            for bound, allowed in self._allowed.items()
+        )
 
     def judge(self, samples: Samples) -> Verdict:
         """The verdict at one of the planned looks."""
@@ -211,6 +224,9 @@ class _Watch:
             return False
         hopeless = judge(samples, self._sla, _ABORT_CONFIDENCE)
         if hopeless.outcome is Outcome.VIOLATED:
+            self.verdict = hopeless
+            return True
+        if self._cannot_be_met(samples):
             self.verdict = hopeless
             return True
         if self._looks and elapsed >= self._looks[0]:

@@ -15,6 +15,7 @@ from tuner.units import format_duration, parse_duration
 _BOUND = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
 _STALL_SECONDS = 1.0
 _LEAST_BLOCK_SECONDS = 0.1
+_NEAR = 0.75
 
 
 @dataclass(frozen=True, order=True)
@@ -98,9 +99,10 @@ def judge(samples: Samples, sla: Sla, confidence: float, cautious: bool = False)
     stall shorter than a second does not make a violation: where the rest of the
     samples does not bear it out, the verdict is inconclusive and the remedy is to repeat.
 
-    ``cautious`` takes the design effect also from the requests above the samples' own percentile:
-    clusters that are too rare to have shown up among the late ones show there. It needs more
-    requests to say "met", and says it wrongly less often.
+    ``cautious`` takes the design effect also from requests that come near the limit (above the
+    samples' own percentile and three quarters of the limit): clusters that are too rare to have
+    shown up among the late ones show there. It needs more requests to say "met", and says it
+    wrongly less often.
     """
     verdicts = [_judge_bound(samples, bound, confidence, cautious) for bound in sla.bounds]
     order = (Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.MET)
@@ -113,7 +115,8 @@ def _judge_bound(samples: Samples, bound: Bound, confidence: float, cautious: bo
     block = max(_LEAST_BLOCK_SECONDS, 5 * bound.limit)
     effect = design_effect(late, samples.intended, block)
     if cautious and n:
-        tail = samples.latency > (quantile(samples.latency, bound.percentile) or 0.0)
+        own = quantile(samples.latency, bound.percentile) or 0.0
+        tail = samples.latency > max(own, _NEAR * bound.limit)
         effect = max(effect, design_effect(tail, samples.intended, block))
     fewer, worth = math.ceil(violations / effect), math.floor(n / effect)
 

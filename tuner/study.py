@@ -27,7 +27,8 @@ from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, 
 _FAILED_CONSTRAINT = 1e3
 _MOST_DUPLICATES = 200
 _HOPELESS_TRIALS = 5
-_CONFIRMED_AT_MOST = 3
+_CONFIRMED_AT_MOST = 2
+_CLEARLY = 1.1
 _STOPPED = "stopped"
 
 
@@ -115,7 +116,8 @@ class Study:
     def confirm(self, heard: Callable[[Evaluation], None]) -> None:
         """Measure the finalist and the baseline again, on fresh servers with fresh seeds.
 
-        A runner-up is confirmed, too, while it may still be the best after what was confirmed.
+        A runner-up is confirmed, too, where the finalist's confirmation falls clearly below it. The
+        baseline is, even if the search found no rate for it: all is reported against it.
         """
         searched = sorted(
             (e for e in self._known.values() if e.capacity is not None),
@@ -124,12 +126,14 @@ class Study:
         )
         for finalist in searched[:_CONFIRMED_AT_MOST]:
             leader = max((e.capacity or 0.0 for e in self._confirmed()), default=0.0)
-            if (finalist.capacity or 0.0) <= leader:
+            if (finalist.capacity or 0.0) <= leader * _CLEARLY:
                 break
-            self._confirm(finalist, heard)
+            self._confirm(finalist, finalist.capacity or 0.0, heard)
         found = baseline([e for e in self._evaluations if e.phase == "search"])
-        if found is not None and found.capacity is not None:
-            self._confirm(found, heard)
+        leader = max((e.capacity or 0.0 for e in self._confirmed()), default=0.0)
+        expected = (found and found.capacity) or leader / 2
+        if found is not None and expected > 0 and found.state is not State.FAILED:
+            self._confirm(found, expected, heard)
 
     def finish(self, reason: str) -> None:
         """Note that the search is over, so that the same command starts a new one."""
@@ -139,7 +143,7 @@ class Study:
         done = list(self._known.values())
         if budget.trials is not None and len(done) >= budget.trials:
             return Stop.TRIALS
-        if done and elapsed + _seconds_to_confirm(done) > budget.seconds:
+        if done and elapsed + _seconds_to_confirm(done, budget) > budget.seconds:
             return Stop.TIMEOUT
         all_known = self._size is not None and len(done) >= self._size
         if all_known:
@@ -159,12 +163,13 @@ class Study:
         self._known[candidate] = evaluation
         return evaluation
 
-    def _confirm(self, finalist: Evaluation, heard: Callable[[Evaluation], None]) -> None:
+    def _confirm(
+        self, finalist: Evaluation, expected: float, heard: Callable[[Evaluation], None]
+    ) -> None:
         subject = Subject(finalist.trial, finalist.candidate, finalist.baseline)
         if any(e.candidate == finalist.candidate for e in self._confirmed()):
             return
-        assert finalist.capacity is not None
-        evaluation = self._evaluator.confirm(subject, finalist.capacity)
+        evaluation = self._evaluator.confirm(subject, expected)
         self._keep(evaluation)
         heard(evaluation)
 
@@ -243,9 +248,9 @@ def _constraint(evaluation: Evaluation) -> float:
             return _FAILED_CONSTRAINT
 
 
-def _seconds_to_confirm(done: list[Evaluation]) -> float:
-    """What finalist and baseline will take: about twice the mean evaluation each, and one trial."""
-    return 5 * sum(e.seconds for e in done) / len(done)
+def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
+    """What confirming finalist and baseline will take, and the trial that would come before."""
+    return min(3.5 * sum(e.seconds for e in done) / len(done), 0.4 * budget.seconds)
 
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:

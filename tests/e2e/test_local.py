@@ -205,7 +205,7 @@ def test_measure_in_a_closed_loop(tuner: Tuner, model: Path) -> None:
 
 
 def test_sample_model_is_served_with_its_own_configuration(tuner: Tuner, tmp_path: Path) -> None:
-    done = tuner("measure", "text_classifier", "--sla-p99", "200ms", "--rate", "20", "--json")
+    done = tuner("measure", "text_classifier", "--sla-p99", "500ms", "--rate", "100", "--json")
     assert done.code == 0, done.err
     assert (
         done.result["winner"]["settings"]["dynamic_batching.max_queue_delay_microseconds"] == 5000
