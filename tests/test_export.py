@@ -159,7 +159,7 @@ def test_without_a_winner_nothing_is_written(run: Run, model: Path) -> None:
 
 def test_a_model_that_is_gone_is_named(run: Run, model: Path, tmp_path: Path) -> None:
     run.append(record(model, 120.0))
-    with pytest.raises(RunError, match=r"is no longer at .*elsewhere"):
+    with pytest.raises(RunError, match=r"is not at .*elsewhere"):
         export_winner(run, tmp_path / "elsewhere", run.winner)
 
 

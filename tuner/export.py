@@ -24,7 +24,7 @@ def export_winner(run: Run, model: Path, destination: Path) -> Path:
     if winner is None:
         raise RunError(f"{run.folder} has no winner: no candidate met the Sla")
     if not model.is_dir():
-        raise RunError(f"the model of {run.folder} is no longer at {model}")
+        raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")
     if destination.exists() and not (destination / "manifest.json").is_file():
         raise RunError(f"{destination} exists and is not an export of tuner; choose another place")
     try:

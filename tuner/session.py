@@ -60,6 +60,7 @@ class Plan:
     def identity(self, command: str) -> dict[str, Any]:
         """What must be the same for a run of that command to be resumed."""
         fields = {"kind": command, **self.experiment.identity()}
+        fields["model"] = str(_tidy(self.experiment.model))
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
         config = self.config.SerializeToString(deterministic=True)
@@ -203,6 +204,13 @@ def _open_run(
     if name:
         return Run(output / name), False
     return Run(_fresh_folder(output, experiment.model.name)), False
+
+
+def _tidy(path: Path) -> Path:
+    """Relative where it lies below the working folder, so that records carry to other machines."""
+    here, there = Path.cwd(), path.resolve()
+    inside = there.is_relative_to(here) and there != here
+    return there.relative_to(here) if inside else there
 
 
 def _fresh_folder(output: Path, name: str) -> Path:

@@ -61,7 +61,10 @@ def _show_winner(
     console.print(table)
     console.print(_headline(found, winner, sla), markup=False, highlight=False, soft_wrap=True)
     if winner.client_limited:
-        console.print("The client was at its end, not the server: raise --workers for the truth.")
+        console.print(
+            "Above this rate the load generator itself fell behind, so the server may hold more: "
+            "raise --workers, or give it cores of its own."
+        )
 
 
 def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tuner.load.board import Board
 from tuner.load.target import Target
 from tuner.load.worker import ClosedLoop, Command, OpenLoop, Report, Stop
 from tuner.samples import Floats, Samples
+from tuner.scratch import scratch_folder
 
 _LEAD = 0.05
 _LOOK_EVERY = 0.1
@@ -38,8 +38,7 @@ class LoadGenerator:
 
     def __init__(self, workers: int = 1) -> None:
         shm = Path("/dev/shm")
-        parent = shm if shm.is_dir() else None
-        self._folder = tempfile.TemporaryDirectory(prefix="tuner-load-", dir=parent)
+        self._folder = scratch_folder("load", shm if shm.is_dir() else None)
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from uuid import uuid4
 import psutil
 
 from tuner.errors import LauncherUnavailable, ServerFailed, StorageError
+from tuner.scratch import scratch_folder
 from tuner.servers import embedded
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, tail
 from tuner.servers.control import is_live
@@ -78,7 +78,7 @@ class LocalLauncher(Launcher):
             self._binary = embedded.Binary(Path(found), (), {})
             self._version = "tritonserver on the PATH"
         else:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tuner-triton-"))
+            folder = self._stack.enter_context(scratch_folder("triton"))
             self._binary = embedded.assemble(Path(folder))
             self._version = f"nvidia-pytriton {metadata.version('nvidia-pytriton')}"
 
