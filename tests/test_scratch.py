@@ -13,10 +13,12 @@ def test_folders_of_dead_processes_are_swept_and_those_of_living_ones_kept(tmp_p
         text=True,
         check=True,
     ).stdout.strip()
-    dead = tmp_path / f"tuner-load-{gone}-abc"
-    living = tmp_path / f"tuner-load-{os.getppid()}-abc"
-    other = tmp_path / f"tuner-triton-{gone}-abc"
-    for folder in (dead, living, other):
+    here = os.stat("/proc/self/ns/pid").st_ino
+    dead = tmp_path / f"tuner-load-{here}-{gone}-abc"
+    living = tmp_path / f"tuner-load-{here}-{os.getppid()}-abc"
+    other = tmp_path / f"tuner-triton-{here}-{gone}-abc"
+    elsewhere = tmp_path / f"tuner-load-{here + 1}-{gone}-abc"
+    for folder in (dead, living, other, elsewhere):
         folder.mkdir()
         (folder / "file").write_text("x")
     with scratch_folder("load", tmp_path) as new:
@@ -25,4 +27,5 @@ def test_folders_of_dead_processes_are_swept_and_those_of_living_ones_kept(tmp_p
         assert not dead.exists()
         assert living.exists()
         assert other.exists()
+        assert elsewhere.exists()
     assert not Path(new).exists()

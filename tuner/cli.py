@@ -104,7 +104,7 @@ def search(
         from tuner import session, summary
 
         plan = _plan(given, sla_p99, sla, config)
-        with _view(plan, as_json, quiet) as view:
+        with _view(plan, as_json, quiet, plan.experiment.timeout) as view:
             found, reason = session.search(plan, output, run, _command(), view)
         code = summary.show(found, reason, as_json, Console())
     raise typer.Exit(code)
@@ -112,6 +112,7 @@ def search(
 
 @app.command(
     epilog="Example: tuner measure text_classifier --sla-p99 20ms --set max_batch_size=8 --rate 300"
+    + _CODES
 )
 def measure(
     model: options.Model = None,
@@ -161,7 +162,7 @@ def measure(
 
         changes = options.settings(assignments)
         plan = _plan(given, sla_p99, sla, config)
-        with _view(plan, as_json, quiet) as view:
+        with _view(plan, as_json, quiet, None) as view:
             found, _ = session.measure(plan, changes, rate, output, _command(), view)
         code = summary.show(found, None, as_json, Console())
     raise typer.Exit(code)
@@ -235,14 +236,14 @@ def _plan(given: dict[str, Any], sla_p99: str | None, sla: str | None, config: P
     return Plan.of(resolve(fields, config))
 
 
-def _view(plan: Any, as_json: bool, quiet: bool) -> Any:
+def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
     from tuner.sla import Sla
     from tuner.view import LiveView, PlainView
 
     console = Console(stderr=True)
     sla = Sla.parse(plan.experiment.sla)
     if console.is_terminal and not quiet and not as_json:
-        return LiveView(console, sla, f"{plan.config.name}, {sla}", plan.experiment.timeout)
+        return LiveView(console, sla, f"{plan.config.name}, {sla}", budget)
     return PlainView(console, sla, quiet)
 
 
@@ -265,5 +266,5 @@ def _exit_codes() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
+        typer.echo("interrupted; a search goes on from here with the same command", err=True)
         raise typer.Exit(_INTERRUPTED) from interrupt

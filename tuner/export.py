@@ -22,7 +22,9 @@ def export_winner(run: Run, model: Path, destination: Path) -> Path:
     evaluations = run.evaluations()
     winner = best(evaluations)
     if winner is None:
-        raise RunError(f"{run.folder} has no winner: no candidate met the Sla")
+        searched = any(e.phase == "search" for e in evaluations)
+        why = "no candidate met the promise" if searched else "it is not a search"
+        raise RunError(f"{run.folder} has no winner: {why}")
     if not model.is_dir():
         raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")
     if destination.exists() and not (destination / "manifest.json").is_file():

@@ -147,9 +147,19 @@ def own_settings(space: SearchSpace, config: Any) -> dict[str, Value]:
         value = get_path(config, path)
         if isinstance(value, str):  # entries of maps are text: take the space's way to write them
             value = next((v for v in parameter.examples() if str(v) == value), value)
+            if parameter.range is not None:
+                value = _number(value)
         if value is not None:
             settings[path] = value
     return settings
+
+
+def _number(text: Value) -> Value:
+    try:
+        number = float(str(text))
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
 
 
 def _check_parameter(space: SearchSpace, path: str, parameter: Parameter) -> None:

@@ -1,6 +1,6 @@
 """One probe: send a schedule at a running deployment, judge while it runs, write down what came."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,7 +227,8 @@ class _Watch:
             self.verdict = hopeless
             return True
         if self._cannot_be_met(samples):
-            self.verdict = hopeless
+            remedy = "more were late already than the whole probe may have: try a lower rate"
+            self.verdict = replace(hopeless, outcome=Outcome.INCONCLUSIVE, remedy=remedy)
             return True
         if self._looks and elapsed >= self._looks[0]:
             self._looks = [look for look in self._looks if look > elapsed]

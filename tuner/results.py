@@ -5,11 +5,12 @@ evaluation, appended and flushed), ``probes/`` (raw samples), ``logs/``, ``winne
 ``report.html``. Records are immutable; ``format`` is raised when their meaning changes.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TextIO
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,7 +55,7 @@ class ProbeRecord(Record):
     ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
     where there is no data and inf where failed requests reach that percentile. ``violations`` of
     ``n`` requests were late or failed. ``client_limited`` marks a probe that the client could not
-    keep up with: it says nothing about the server.
+    keep up with: a rate it missed may have been the client's fault.
     """
 
     purpose: Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
@@ -173,6 +174,7 @@ class Run:
         self.probes = folder / "probes"
         self.winner = folder / "winner"
         self.report = folder / "report.html"
+        self._lock: TextIO | None = None
 
     @classmethod
     def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
@@ -193,6 +195,24 @@ class Run:
         if not run.experiment_file.is_file():
             raise RunError(f"{folder} is not a run of tuner: it has no experiment.yaml")
         return run
+
+    def lock(self) -> bool:
+        """Claim the run for this process; False where another one is at work on it."""
+        if self._lock is None:
+            try:
+                self._lock = (self.folder / ".lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.unlock()
+                return False
+            except OSError as error:
+                raise StorageError(_cannot_write(self.folder, error)) from error
+        return True
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def experiment(self) -> dict[str, Any]:
         try:

@@ -28,7 +28,7 @@ from tuner.results import Evaluation, Run, best
 from tuner.servers.base import Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.sla import Sla
-from tuner.space import Candidate, SearchSpace, Value, load_space
+from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
 from tuner.study import Budget, Study, hide_password, is_finished
 
 
@@ -84,6 +84,7 @@ def search(
         run, resumed = _open_run(output, name, identity, experiment)
         if not resumed:
             _create(run, {**identity, **_circumstances(command, launcher, experiment)})
+            run.lock()
         audience.begins(
             run,
             f"{kind}: {launcher.describe().get('server') or experiment.image}",
@@ -100,6 +101,7 @@ def search(
             study.finish(reason)
         finally:
             conclude(run, experiment.model)
+            run.unlock()
     return run, reason
 
 
@@ -113,6 +115,7 @@ def measure(
 ) -> tuple[Run, Evaluation]:
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
+    check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
     with _machinery(plan) as (launcher, generator, kind):
@@ -140,7 +143,7 @@ def conclude(run: Run, model: Path) -> None:
 @contextmanager
 def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, str]]:
     experiment = plan.experiment
-    kind = choose(experiment.launcher, experiment.image)
+    kind = choose(experiment.launcher, experiment.image, experiment.url)
     environment = dict(entry.split("=", 1) for entry in experiment.env)
     with (
         make_launcher(
@@ -195,6 +198,8 @@ def _open_run(
             continue
         found = run.experiment()
         same = {key: found.get(key) for key in identity} == identity
+        if same and not run.lock():
+            continue
         if same and not is_finished(run, experiment.storage):
             return run, True
         if name:

@@ -357,6 +357,16 @@ def _explain(error: Any, source: str, root: Any) -> str:
     return f"{source}:{line}: {'.'.join(known[:3]) or 'space'}: {message}"
 
 
+def check_settings(settings: dict[str, Value]) -> None:
+    """Raise SpaceError for values that no candidate may have, such as no instances at all."""
+    try:
+        for path, value in settings.items():
+            SearchSpace(parameters={path: Parameter(values=(value,))})
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise SpaceError(message) from error
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """``; did you mean X?`` or, with nothing close, the list of what is known."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -60,6 +60,15 @@ def _show_winner(
         table.add_row(name, *cells)
     console.print(table)
     console.print(_headline(found, winner, sla), markup=False, highlight=False, soft_wrap=True)
+    for each in evaluations:
+        if each.phase == "confirm" and each.capacity is None and not each.baseline:
+            console.print(
+                f"Trial {each.trial} ({each.label}) did better in the search, but its second "
+                "measurement met the promise at no rate: search again on a quieter machine.",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     if winner.client_limited:
         console.print(
             "Above this rate the load generator itself fell behind, so the server may hold more: "
@@ -72,7 +81,7 @@ def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
         return f"{format_rate(winner.capacity)} within {sla}."
     if winner.baseline:
         return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
-    sure = "confirmed on a fresh server" if winner.phase == "confirm" else "not confirmed"
+    sure = "confirmed by a second measurement" if winner.phase == "confirm" else "not confirmed"
     if found is None or not found.capacity or not winner.capacity:
         rate = format_rate(winner.capacity)
         return f"{rate} within {sla} ({sure}); the baseline meets it at no rate."
@@ -101,6 +110,10 @@ def _show_miss(evaluations: list[Evaluation], sla: Sla, console: Console) -> Non
         "No candidate could be measured" if _all_failed(evaluations) else f"Nothing meets {sla}"
     )
     console.print(f"{verdict}.", markup=False, highlight=False)
+    single = [p for e in evaluations for p in e.probes if p.purpose == "measure"]
+    undecided = [p.remedy for p in single if p.remedy]
+    if undecided:
+        console.print(f"Undecided: {undecided[-1]}.", markup=False, highlight=False)
     near = closest(evaluations)
     if near is not None and near.margin is not None:
         console.print(

@@ -67,7 +67,7 @@ class PlainView:
 class LiveView:
     """The last candidates, what is being done right now, the best so far, and the time left."""
 
-    def __init__(self, console: Console, sla: Sla, title: str, budget: float) -> None:
+    def __init__(self, console: Console, sla: Sla, title: str, budget: float | None) -> None:
         self._sla = sla
         self._title = title
         self._budget = budget
@@ -121,10 +121,10 @@ class LiveView:
 
     def _render(self) -> RenderableType:
         elapsed = time.monotonic() - self._began
-        left = format_clock(self._budget - elapsed)
-        head = Text.assemble(
-            (self._title, "bold cyan"), f"   {format_clock(elapsed)} gone, about {left} left"
-        )
+        clock = f"   {format_clock(elapsed)} gone"
+        if self._budget is not None:
+            clock += f", about {format_clock(self._budget - elapsed)} left"
+        head = Text.assemble((self._title, "bold cyan"), clock)
         table = Table(box=None, pad_edge=False, expand=False)
         for heading in ("trial", "candidate", "capacity", "against baseline", f"{self._p} there"):
             table.add_column(heading, justify="left" if heading == "candidate" else "right")

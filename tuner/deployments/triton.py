@@ -100,6 +100,12 @@ class TritonDeployment:
         name = self._model.name
         spec = ServerSpec(self._model.parent, name, log, self._timeout)
         with self._launcher.launch(spec) as server, Control(server) as control:
+            address = getattr(server.endpoints, self._protocol)
+            if address is None:
+                raise LauncherUnavailable(
+                    f"the server's {self._protocol} address is not known; "
+                    f"give --{self._protocol}-url"
+                )
             override = None if candidate is None else to_json(self.config_of(candidate))
             control.load(name, override, self._timeout)
             in_force = from_json(control.config(name))
@@ -108,9 +114,6 @@ class TritonDeployment:
             pool = self._inputs.pool(control.metadata(name), in_force.max_batch_size > 0)
             body, header_length = http_body(pool[0])
             control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
-            address = getattr(server.endpoints, self._protocol)
-            if address is None:
-                raise LauncherUnavailable(f"the server offers no {self._protocol} endpoint")
             target = make_target(self._protocol, address, name, pool)
             yield Running(server, control, name, target, time.monotonic() - began)
 

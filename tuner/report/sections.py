@@ -146,8 +146,8 @@ def measurement(story: Story) -> Html:
         "bounds it from above.",
         "Latency counts from the moment at which a request was planned to be sent, so a server "
         "that falls behind cannot slow down the clock; a failed request is infinitely late.",
-        "A probe that leaves the question open counts as neither; one that the client could not "
-        "keep up with counts for nothing.",
+        "A rate whose probe leaves the question open counts as not met, also where the client "
+        "could not keep up.",
     ]
     parts = [items(meaning)]
     for subject in story.subjects:

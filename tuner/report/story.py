@@ -196,9 +196,9 @@ class Story:
         limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
         if limited:
             found.append(
-                f"Client-limited: {count(limited, 'probe')} asked more of the client than it could "
-                "send or receive in time. That says nothing about the server and counts neither "
-                "for nor against it."
+                f"Client-limited: in {count(limited, 'probe')} the client sent late. A rate that "
+                "was met all the same is met; one that was not may be the client's fault, so "
+                "the server may hold more than the figures say."
             )
         return found
 

@@ -14,12 +14,16 @@ from tuner.servers.local import LocalLauncher
 Kind = Literal["docker", "local", "attached"]
 
 
-def choose(wanted: str, image: str) -> Kind:
-    """``auto``: Docker where an engine answers and has the image, else a local server."""
+def choose(wanted: str, image: str, url: str | None) -> Kind:
+    """``auto``: the endpoint at ``url`` if there is one; else Docker where an engine answers and
+    has the image; else a local server.
+    """
     match wanted:
         case "docker" | "local" | "attached":
             return wanted
         case "auto":
+            if url is not None:
+                return "attached"
             if engine_answers() and image_present(image):
                 return "docker"
             if local.is_available():

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import requests
 
-from tuner.errors import ServerFailed
+from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.servers.base import Endpoints, Server, error_lines
 
 
@@ -101,6 +101,11 @@ class Control:
             raise ServerFailed(self._explain("the server stopped answering")) from error
         if not reply.ok:
             message = content.get("error", reply.reason) if isinstance(content, dict) else content
+            if "explicit model load / unload is not allowed" in str(message):
+                raise LauncherUnavailable(
+                    f"the server at {self._server.endpoints.http} takes no candidates: "
+                    "start it with --model-control-mode=explicit"
+                )
             reasons = error_lines(self._server.log_tail())
             raise ServerFailed("\n".join([f"the server refused: {message}", *reasons]))
         if not isinstance(content, dict):
