@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency
+from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency, try_rate
 from tuner.sla import Outcome
 
 relaxed = settings(deadline=None, max_examples=200)
@@ -221,3 +221,10 @@ class TestConcurrency:
 
         assert find_concurrency(probe, Effort()).rate == 99.0
         assert probed == [1, 2, 4]
+
+
+def test_one_rate_gets_its_chances_and_no_more() -> None:
+    missed = scripted(Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE, Outcome.MET, repeat=True)
+    assert try_rate(missed, 50.0, Effort(chances=3)).outcome is Outcome.MET
+    never = scripted(Outcome.INCONCLUSIVE, repeat=True)
+    assert try_rate(never, 50.0, Effort(chances=3)).outcome is Outcome.INCONCLUSIVE

@@ -77,6 +77,16 @@ def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effor
     return bracket.capacity()
 
 
+def try_rate(probe: Callable[[float], Finding], rate: float, effort: Effort) -> Finding:
+    """The finding at one rate, with the chances that a narrow miss deserves."""
+    bracket = _Bracket(effort)
+    while True:
+        finding = probe(rate)
+        bracket.add(finding)
+        if not bracket.deserves_another_chance(finding):
+            return finding
+
+
 def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacity:
     """In a closed loop: the highest throughput at a concurrency that meets the Sla.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tuner.arrivals import Arrivals
-from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency
+from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency, try_rate
 from tuner.deployments.triton import TritonDeployment
 from tuner.errors import CandidateError
 from tuner.load.generator import LoadGenerator
@@ -117,7 +117,7 @@ class Evaluator:
 
     def _at_rate(self, prober: Prober, subject: Subject, rate: float) -> Capacity:
         self._prepare(prober, subject)
-        finding = self._finding(prober, _CONFIRM, "measure")(rate)
+        finding = try_rate(self._finding(prober, _CONFIRM, "measure"), rate, Effort(chances=3))
         met = finding.outcome is Outcome.MET
         return Capacity(
             rate if met else None, None if met else rate, finding.margin, finding.client_limited

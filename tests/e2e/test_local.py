@@ -61,7 +61,7 @@ def test_search_finds_exports_and_reports_a_better_configuration(
     assert found is not None
     assert winner is not None
     assert winner.phase == "confirm"
-    assert (winner.capacity or 0) > 1.2 * (found.capacity or 0)
+    assert (winner.capacity or 0) > 1.1 * (found.capacity or 0)
     assert result["winner"]["capacity_per_second"] == winner.capacity
     assert run.report.stat().st_size > 1_000_000
     for evaluation in searched:
@@ -132,7 +132,7 @@ def test_interrupt_leaves_a_report_and_the_best_so_far(model: Path, tmp_path: Pa
     )
     _wait_for_evaluations(tmp_path, process, 1)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     [folder] = (tmp_path / "reports").iterdir()

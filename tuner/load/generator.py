@@ -20,6 +20,7 @@ from tuner.scratch import scratch_folder
 
 _LEAD = 0.05
 _LOOK_EVERY = 0.1
+_STOP_SECONDS = 6.0
 _CLOSED_ROWS_PER_SECOND = 50_000
 Watch = Callable[[Samples], bool]
 
@@ -134,10 +135,12 @@ class LoadGenerator:
                     stopped = True
                     self._tell([Stop()] * self.workers)
         except BaseException:
+            # An interrupt may have taken a report with it: wait for the rest, but not for ever.
+            deadline = time.monotonic() + _STOP_SECONDS
             with contextlib.suppress(LoadFailed):
                 self._tell([Stop()] * self.workers)
                 while len(reports) < self.workers:
-                    self._collect(reports, time.monotonic() + 10.0)
+                    self._collect(reports, deadline)
             raise
         cpu = sum(report.cpu for report in reports.values())
         return LoadResult(_merge(boards, start, np.inf), cpu, stopped)
