@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script; a polite end is handled as Ctrl-C is."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     app()
 
 
@@ -249,10 +252,14 @@ def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
 
 def _command() -> str:
     """The command line, with passwords of storage URLs left out."""
+    return shlex.join(["tuner", *(_without_password(word) for word in sys.argv[1:])])
+
+
+def _without_password(word: str) -> str:
     from tuner.study import hide_password
 
-    words = [hide_password(word) if "://" in word else word for word in sys.argv[1:]]
-    return shlex.join(["tuner", *words])
+    option, separator, url = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + separator + (hide_password(url) if "://" in url else url)
 
 
 @contextmanager

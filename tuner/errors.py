@@ -10,6 +10,7 @@ TunerError
 │   └── RunError            a run's folder is missing, foreign, or does not fit the command
 ├── InfrastructureError     something this machine or network lacks (exit code 3)
 │   ├── LauncherUnavailable no engine, no image, no binary, no endpoint
+│   ├── LoadProcessDied     a process of the load generator is gone
 │   └── StorageError        records cannot be written or read
 └── CandidateError          one candidate failed; the search goes on
     ├── ServerFailed        the server died, hung, or refused the model
@@ -56,6 +57,10 @@ class InfrastructureError(TunerError):
 
 
 class LauncherUnavailable(InfrastructureError):
+    pass
+
+
+class LoadProcessDied(InfrastructureError):
     pass
 
 

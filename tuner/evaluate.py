@@ -109,7 +109,7 @@ class Evaluator:
 
     def _confirm(self, prober: Prober, subject: Subject, expected: float) -> Capacity:
         self._prepare(prober, subject)
-        effort = Effort(resolution=0.1, chances=3, most_probes=12)
+        effort = Effort(resolution=0.1, chances=3, most_probes=9)
         if self._load == "closed":
             return find_concurrency(self._closed_finding(prober), effort)
         start = _MODESTY * expected
@@ -124,13 +124,14 @@ class Evaluator:
         )
 
     def _prepare(self, prober: Prober, subject: Subject) -> tuple[float, ProbeRecord]:
-        """Warm up: the throughput at saturation (requests/s), and one request at a time."""
+        """One request at a time, then warm-up to saturation: its throughput (requests/s)."""
+        self._progress.probing("unloaded", None)
+        prober.warm_up(1, rounds=1)
+        record, _ = prober.closed_loop(1, _UNLOADED_SECONDS, _SEARCH.confidence, "unloaded")
+        self._progress.probed(record)
         self._progress.probing("warm-up", None)
         concurrency = _saturating(self._deployment.config_of(subject.changes))
         saturation = prober.warm_up(concurrency)
-        self._progress.probing("unloaded", None)
-        record, _ = prober.closed_loop(1, _UNLOADED_SECONDS, _SEARCH.confidence, "unloaded")
-        self._progress.probed(record)
         if saturation <= 0:
             raise CandidateError("no request was answered in good order; see the server's log")
         return saturation, record

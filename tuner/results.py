@@ -138,22 +138,20 @@ class Evaluation(Record):
 def best(evaluations: list[Evaluation]) -> Evaluation | None:
     """The winner: the highest capacity, as confirmed where anything was confirmed; None if none.
 
-    A candidate whose confirmation failed is no winner.
+    Where every confirmation failed there is no winner.
     """
-    again = {e.candidate for e in evaluations if e.phase == "confirm"}
+    again = any(e.phase == "confirm" for e in evaluations)
     confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
-    searched = [
-        e
-        for e in evaluations
-        if e.phase == "search" and e.capacity is not None and e.candidate not in again
-    ]
-    return max(confirmed or searched, key=lambda e: e.capacity or 0.0, default=None)
+    searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
+    found = confirmed if again else searched
+    return max(found, key=lambda e: e.capacity or 0.0, default=None)
 
 
 def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
     """The model as found: as confirmed, if it was."""
     own = [e for e in evaluations if e.baseline]
-    return next((e for e in own if e.phase == "confirm"), own[0] if own else None)
+    confirmed = [e for e in own if e.phase == "confirm"]
+    return max(confirmed or own, key=lambda e: e.capacity or 0.0, default=None)
 
 
 def closest(evaluations: list[Evaluation]) -> Evaluation | None:

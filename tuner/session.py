@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import psutil
 from tuner import __version__
 from tuner.arrivals import Arrivals
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.errors import StorageError
+from tuner.errors import RunError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
@@ -115,6 +116,8 @@ def measure(
 ) -> tuple[Run, Evaluation]:
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
+    if rate is not None and experiment.load == "closed":
+        raise UsageError("--rate goes with --load poisson or constant, not with a closed loop")
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
@@ -135,9 +138,11 @@ def conclude(run: Run, model: Path) -> None:
     evaluations = run.evaluations()
     if not evaluations:
         return
+    write_report(run)
     if best(evaluations) is not None:
         export_winner(run, model, run.winner)
-    write_report(run)
+    elif (run.winner / "manifest.json").is_file():  # an earlier session's, refuted since
+        shutil.rmtree(run.winner)
 
 
 @contextmanager
@@ -196,9 +201,16 @@ def _open_run(
         run = Run(folder)
         if not run.experiment_file.is_file():
             continue
-        found = run.experiment()
+        try:
+            found = run.experiment()
+        except RunError:
+            if name:
+                raise
+            continue  # a damaged neighbour is no reason not to search
         same = {key: found.get(key) for key in identity} == identity
         if same and not run.lock():
+            if name:
+                raise StorageError(f"another tuner is at work on {folder}")
             continue
         if same and not is_finished(run, experiment.storage):
             return run, True

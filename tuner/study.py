@@ -29,6 +29,7 @@ _MOST_DUPLICATES = 200
 _HOPELESS_TRIALS = 5
 _CONFIRMED_AT_MOST = 2
 _CLEARLY = 1.1
+_CONTRADICTS = 0.75
 _STOPPED = "stopped"
 
 
@@ -39,7 +40,7 @@ class Stop(StrEnum):
     TIMEOUT = "the time was spent"
     EXHAUSTED = "every candidate of the space was measured"
     NOTHING_NEW = "the sampler proposes nothing new"
-    HOPELESS = "not one of the first candidates comes near the promise"
+    HOPELESS = "not one of the first candidates could be shown to keep the promise"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,17 @@ class Study:
         expected = (found and found.capacity) or leader / 2
         if found is not None and expected > 0 and found.state is not State.FAILED:
             self._confirm(found, expected, heard)
+        self._confirm_again(heard)
+
+    def _confirm_again(self, heard: Callable[[Evaluation], None]) -> None:
+        """Once more where a confirmation fell far below the search: a bad minute of the machine.
+
+        The same holds for winner and baseline, and the better of both confirmations counts.
+        """
+        for first in self._confirmed():
+            searched = self._known[first.candidate].capacity or 0.0
+            if (first.capacity or 0.0) < _CONTRADICTS * searched:
+                self._confirm(self._known[first.candidate], searched, heard, again=True)
 
     def finish(self, reason: str) -> None:
         """Note that the search is over, so that the same command starts a new one."""
@@ -164,10 +176,15 @@ class Study:
         return evaluation
 
     def _confirm(
-        self, finalist: Evaluation, expected: float, heard: Callable[[Evaluation], None]
+        self,
+        finalist: Evaluation,
+        expected: float,
+        heard: Callable[[Evaluation], None],
+        again: bool = False,
     ) -> None:
         subject = Subject(finalist.trial, finalist.candidate, finalist.baseline)
-        if any(e.candidate == finalist.candidate for e in self._confirmed()):
+        before = [e for e in self._confirmed() if e.candidate == finalist.candidate]
+        if len(before) > again:
             return
         evaluation = self._evaluator.confirm(subject, expected)
         self._keep(evaluation)
@@ -221,7 +238,7 @@ def _open(run: Run, url: str, seed: int) -> optuna.Study:
 def _storage_errors(url: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OptunaError, ImportError, OSError) as error:
+    except (SQLAlchemyError, OptunaError, ImportError, OSError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise StorageError(
             f"the storage {hide_password(url)} failed: {reason}; "
@@ -233,7 +250,7 @@ def hide_password(url: str) -> str:
     """A storage URL that may be shown and recorded."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return url
 
 

@@ -55,7 +55,7 @@ def _show_winner(
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for each in columns:
-        table.add_column("baseline" if each.baseline else "winner", justify="right")
+        table.add_column(_role(each), justify="right")
     for name, cells in _rows(columns, sla):
         table.add_row(name, *cells)
     console.print(table)
@@ -76,6 +76,12 @@ def _show_winner(
         )
 
 
+def _role(evaluation: Evaluation) -> str:
+    if evaluation.baseline:
+        return "baseline"
+    return "measured" if evaluation.phase == "measure" else "winner"
+
+
 def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
     if winner.phase == "measure":
         return f"{format_rate(winner.capacity)} within {sla}."
@@ -84,7 +90,9 @@ def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
     sure = "confirmed by a second measurement" if winner.phase == "confirm" else "not confirmed"
     if found is None or not found.capacity or not winner.capacity:
         rate = format_rate(winner.capacity)
-        return f"{rate} within {sla} ({sure}); the baseline meets it at no rate."
+        missed = found is not None and found.state is State.INFEASIBLE
+        rest = "the baseline met it at no rate tried" if missed else "the baseline was not measured"
+        return f"{rate} within {sla} ({sure}); {rest}."
     gain = winner.capacity / found.capacity
     return f"{gain:.2f} x the requests of the baseline within {sla}, {sure}."
 

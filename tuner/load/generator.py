@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.errors import LoadFailed
+from tuner.errors import LoadFailed, LoadProcessDied
 from tuner.load import worker
 from tuner.load.board import Board
 from tuner.load.target import Target
@@ -74,7 +74,7 @@ class LoadGenerator:
         for number in range(self.workers):
             share = times[number :: self.workers]
             board = self._board(number, len(share))
-            board.intended[:] = share + start
+            board.intended[: len(share)] = share + start
             boards.append(board)
         commands: list[Command] = [OpenLoop(b.path, b.rows, drain) for b in boards]
         patience = start + (float(times[-1]) if len(times) else 0.0) + drain
@@ -137,7 +137,7 @@ class LoadGenerator:
         except BaseException:
             # An interrupt may have taken a report with it: wait for the rest, but not for ever.
             deadline = time.monotonic() + _STOP_SECONDS
-            with contextlib.suppress(LoadFailed):
+            with contextlib.suppress(LoadFailed, LoadProcessDied):
                 self._tell([Stop()] * self.workers)
                 while len(reports) < self.workers:
                     self._collect(reports, deadline)
@@ -156,10 +156,10 @@ class LoadGenerator:
             try:
                 report = self._pipes[number].recv()
             except (EOFError, OSError) as error:
-                raise LoadFailed(self._obituary(number)) from error
+                raise LoadProcessDied(self._obituary(number)) from error
+            reports[number] = report
             if report.error is not None:
                 raise LoadFailed(f"load process {number} failed: {report.error}")
-            reports[number] = report
         if time.monotonic() > deadline:
             raise LoadFailed("a load process hangs")
 
@@ -173,7 +173,7 @@ class LoadGenerator:
             try:
                 pipe.send(command)
             except OSError as error:
-                raise LoadFailed(self._obituary(number)) from error
+                raise LoadProcessDied(self._obituary(number)) from error
 
 
 def _merge(boards: list[Board], start: float, until: float) -> Samples:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import uvloop
 
 from tuner.load.board import FAILED, OK, Board
@@ -116,7 +117,8 @@ class _Run:
 class _OpenRun(_Run):
     def __init__(self, command: OpenLoop) -> None:
         super().__init__(Board(command.board, command.rows), command.drain)
-        self._times: list[float] = self.board.intended.tolist()
+        times = self.board.intended
+        self._times: list[float] = times[~np.isnan(times)].tolist()
         self._timer = Timer(self._loop, self._tick)
 
     def begin(self) -> None:
@@ -142,7 +144,9 @@ class _ClosedRun(_Run):
     def __init__(self, command: ClosedLoop) -> None:
         super().__init__(Board(command.board, command.rows), command.drain)
         self._command = command
-        self._start = self._loop.call_later(max(0.0, command.start - time.monotonic()), self._open)
+        now = time.monotonic()
+        self._start = self._loop.call_later(max(0.0, command.start - now), self._open)
+        self._end = self._loop.call_later(max(0.0, command.end - now), self.stop)
 
     def begin(self) -> None:
         pass
@@ -166,6 +170,7 @@ class _ClosedRun(_Run):
     def close(self) -> None:
         super().close()
         self._start.cancel()
+        self._end.cancel()
 
 
 class _Worker:
@@ -246,6 +251,8 @@ def _cpu() -> float:
 def main(pipe: Connection) -> None:
     """Serve commands until the pipe closes; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection each is outstanding
     with contextlib.suppress(PermissionError):  # be on time where the server shares the cores
         os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     uvloop.run(_Worker(pipe).serve())

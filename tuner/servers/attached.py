@@ -61,10 +61,10 @@ class AttachedLauncher(Launcher):
 
 
 def _restore(control: Control, spec: ServerSpec, original: dict[str, Any] | None) -> None:
-    if original is None:
-        control.unload(spec.model, spec.startup_timeout)
-        return
     try:
+        if original is None:
+            control.unload(spec.model, spec.startup_timeout)
+            return
         if control.is_ready(spec.model) and control.config(spec.model) == original:
             return
         control.load(spec.model, json.dumps(original), spec.startup_timeout)
