@@ -271,7 +271,9 @@ def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
 
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:
-    """The baseline, and what an expert would try first: greedy batching, one and two instances."""
+    """The baseline, and what an expert would try first: greedy batching, one or two instances of
+    one thread each.
+    """
     ideas = [dict(own)]
     for count in (1, 2):
         idea = dict(own)
@@ -280,6 +282,7 @@ def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Va
             "dynamic_batching.preferred_batch_size": (),
             "dynamic_batching.max_queue_delay_microseconds": 0,
             "instance_group.count": count,
+            "parameters[intra_op_thread_count]": 1,
         }
         for path, value in wanted.items():
             if path in space.parameters and _allows(space.parameters[path], value):

@@ -41,7 +41,7 @@ def assemble(folder: Path) -> Binary:
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise LauncherUnavailable(
-            f"the embedded Triton has no Python stub for Python {version}; use Python 3.11 to 3.13"
+            f"the embedded Triton has no Python stub for Python {version}; use Python 3.11 or 3.12"
         )
     backends = folder / "backends"
     # Copies, not links: the server refuses a backend library whose real path lies elsewhere.

@@ -3,8 +3,7 @@
 The official container serves ``platform: "onnxruntime_onnx"`` with a backend in C++. This one takes
 the same config.pbtxt: execution accelerators, ``optimization.graph.level``, and the parameters
 ``intra_op_thread_count``, ``inter_op_thread_count``, ``execution_mode``, ``enable_mem_arena`` and
-``enable_mem_pattern``. One default differs: threads do not spin while they wait, since here several
-instances and the client share a few cores (parameter ``session.intra_op.allow_spinning``).
+``enable_mem_pattern``. All defaults are ONNX Runtime's own, as there.
 
 Requests of one batch are joined along their first dimension, run once, and split again. Inputs and
 outputs must be spelled out in config.pbtxt.
@@ -93,8 +92,6 @@ def _options(config):
     )
     options.intra_op_num_threads = int(_parameter(config, "intra_op_thread_count", 0))
     options.inter_op_num_threads = int(_parameter(config, "inter_op_thread_count", 0))
-    spin = _parameter(config, "session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.intra_op.allow_spinning", spin)
     if int(_parameter(config, "execution_mode", 0)) == 1:
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
     options.enable_cpu_mem_arena = bool(int(_parameter(config, "enable_mem_arena", 1)))
