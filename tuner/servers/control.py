@@ -10,6 +10,8 @@ import requests
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.servers.base import Endpoints, Server, error_lines
 
+_DYING_SECONDS = 1.0
+
 
 class Control:
     """A client of one server's control API; every call raises ServerFailed where it cannot be had.
@@ -113,8 +115,9 @@ class Control:
         return content
 
     def _explain(self, what: str) -> str:
-        time.sleep(0.2)  # a dying server closes its sockets before its exit can be seen
-        reason = self._server.exit_reason()
+        deadline = time.monotonic() + _DYING_SECONDS
+        while (reason := self._server.exit_reason()) is None and time.monotonic() < deadline:
+            time.sleep(0.1)  # a dying server closes its sockets before its exit can be seen
         parts = [f"{what}: {reason}" if reason else what]
         if log := self._server.log_tail():
             parts.append(log)
