@@ -21,7 +21,7 @@ def test_search_relaunches_containers_and_exports_a_winner(
     tuner: Tuner, test_image: str, repository: Path, tmp_path: Path
 ) -> None:
     done = tuner(
-        *("search", str(repository / "emulated_gpu"), "--sla-p99", "40ms", "--trials", "2"),
+        *("search", str(repository / "emulated_gpu"), "--sla-p99", "120ms", "--trials", "2"),
         *("--launcher", "docker", "--image", test_image, "--gpus", "none", "--json"),
     )
     assert done.code == 0, done.err

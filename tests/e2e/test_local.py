@@ -46,7 +46,7 @@ def test_search_finds_exports_and_reports_a_better_configuration(
     tuner: Tuner, model: Path, tmp_path: Path
 ) -> None:
     done = tuner(
-        "search", str(model), "--sla-p99", "40ms", "--trials", "4", "--json", "--seed", "1"
+        "search", str(model), "--sla-p99", "120ms", "--trials", "4", "--json", "--seed", "1"
     )
     assert done.code == 0, done.err
     result = done.result
@@ -100,7 +100,7 @@ def _check_is_served(repository: Path, winner: Evaluation, tmp_path: Path) -> No
 
 
 def test_killed_search_goes_on_where_it_was(tuner: Tuner, model: Path, tmp_path: Path) -> None:
-    words = ("search", str(model), "--sla-p99", "40ms", "--trials", "2", "--json")
+    words = ("search", str(model), "--sla-p99", "120ms", "--trials", "2", "--json")
     process = subprocess.Popen(
         command(*words), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
     )
@@ -122,7 +122,7 @@ def test_killed_search_goes_on_where_it_was(tuner: Tuner, model: Path, tmp_path:
 
 def test_interrupt_leaves_a_report_and_the_best_so_far(model: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command("search", str(model), "--sla-p99", "40ms"),
+        command("search", str(model), "--sla-p99", "120ms"),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -172,7 +172,7 @@ def test_candidates_that_cannot_load_are_failed_trials(
     space.write_text(
         "parameters:\n  parameters[base_us]: ['4000', 'nonsense', '-5']\n  max_batch_size: [8]\n"
     )
-    done = tuner("search", str(model), "--sla-p99", "40ms", "--space", str(space), "--json")
+    done = tuner("search", str(model), "--sla-p99", "120ms", "--space", str(space), "--json")
     assert done.code == 0, done.err
     result = done.result
     assert result["failed"] == 2
@@ -188,18 +188,18 @@ def test_candidates_that_cannot_load_are_failed_trials(
         ("--protocol", "grpc", "--rate", "150"),
         ("--load", "constant", "--rate", "150"),
         ("--set", "max_batch_size=16", "--set", "preferred_batch_size=4,8", "--rate", "150"),
-        ("--sla", "p50<30ms,p99<40ms", "--rate", "150", "--workers", "2"),
+        ("--sla", "p50<60ms,p99<120ms", "--rate", "150", "--workers", "2"),
     ],
 )
 def test_measure_judges_a_rate(tuner: Tuner, model: Path, words: tuple[str, ...]) -> None:
-    promise = () if "--sla" in words else ("--sla-p99", "40ms")
+    promise = () if "--sla" in words else ("--sla-p99", "120ms")
     done = tuner("measure", str(model), *promise, *words, "--json")
     assert done.code == 0, done.err
     assert done.result["winner"]["capacity_per_second"] == 150
 
 
 def test_measure_in_a_closed_loop(tuner: Tuner, model: Path) -> None:
-    done = tuner("measure", str(model), "--sla-p99", "40ms", "--load", "closed", "--json")
+    done = tuner("measure", str(model), "--sla-p99", "120ms", "--load", "closed", "--json")
     assert done.code == 0, done.err
     assert done.result["winner"]["capacity_per_second"] > 300
 
@@ -224,7 +224,7 @@ def test_attached_server_gets_its_configuration_back(
         control.load(model.name, None, 60)
         before = control.config(model.name)
         done = tuner(
-            *("measure", str(model), "--sla-p99", "40ms", "--rate", "100", "--json"),
+            *("measure", str(model), "--sla-p99", "120ms", "--rate", "100", "--json"),
             *("--set", "max_batch_size=4", "--set", "instance_count=2"),
             *("--launcher", "attached", "--url", f"http://{server.endpoints.http}"),
         )
@@ -235,7 +235,7 @@ def test_attached_server_gets_its_configuration_back(
 def test_report_and_export_work_from_records_alone(
     tuner: Tuner, model: Path, tmp_path: Path
 ) -> None:
-    done = tuner("search", str(model), "--sla-p99", "40ms", "--trials", "1", "--json")
+    done = tuner("search", str(model), "--sla-p99", "120ms", "--trials", "1", "--json")
     assert done.code == 0, done.err
     folder = tmp_path / done.result["run"]
     (folder / "report.html").unlink()
