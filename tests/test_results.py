@@ -70,6 +70,7 @@ def rich() -> Evaluation:
         capacity=120.0,
         margin=math.inf,
         failure="Fehler: größer als 20 µs\nzweite Zeile",
+        cause="out of memory",
         probes=(
             probe(
                 server=ServerTimes(
@@ -81,7 +82,16 @@ def rich() -> Evaluation:
                     compute_output=0.0001,
                     batches={1: 20, 8: 80},
                 ),
-                gpu=GpuReading(utilisation=0.5, memory=1 << 30, power=None),
+                gpu=GpuReading(
+                    utilisation=0.5,
+                    memory=1 << 30,
+                    power=None,
+                    devices=2,
+                    clock=1740.0,
+                    temperature=71.0,
+                    throttled=("power cap", "thermal"),
+                    others=("python3 (pid 4711)",),
+                ),
             ),
             probe(rate=None, concurrency=1, outcome="inconclusive", remedy="repeat", margin=None),
         ),
@@ -139,6 +149,17 @@ class TestRecords:
         assert {k: type(v) for k, v in again.settings.items()} == {
             k: type(v) for k, v in settings.items()
         }
+
+    def test_records_of_before_gpus_were_watched_can_be_read(self, run: Run) -> None:
+        record = json.loads(rich().model_dump_json())
+        del record["cause"]
+        known = ("utilisation", "memory", "power")
+        gpu = record["probes"][0]["gpu"]
+        record["probes"][0]["gpu"] = {name: gpu[name] for name in known}
+        run.evaluations_file.write_text(json.dumps(record) + "\n")
+        (read,) = run.evaluations()
+        assert read.cause is None
+        assert read.probes[0].gpu == GpuReading(utilisation=0.5, memory=1 << 30, power=None)
 
     def test_no_records_are_none(self, run: Run) -> None:
         assert run.evaluations() == []

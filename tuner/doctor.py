@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tuner import __version__
 from tuner.resources import bundled
 from tuner.servers import embedded
 from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
+from tuner.servers.gpu import Gpus
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def _findings(image: str) -> Iterator[Finding]:
     )
     has_image = answers and image_present(image)
     yield Finding("Triton image", has_image, image, f"docker pull {image}")
-    gpu = _gpu()
-    yield Finding("NVIDIA GPU", gpu is not None, gpu or "none seen", "models run on the processor")
-    if gpu and answers:
+    gpus = list(_gpus())
+    yield from gpus
+    if gpus[0].there and answers:
         yield Finding("GPUs in Docker", offers_gpus(), "", "install the NVIDIA Container Toolkit")
     samples = sorted(p.parent.name for p in bundled("model_repository").glob("*/config.pbtxt"))
     yield Finding("sample models", bool(samples), ", ".join(samples))
@@ -84,18 +84,20 @@ def _embedded() -> Iterator[Finding]:
     )
 
 
-def _gpu() -> str | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    try:
-        result = subprocess.run(
-            [program, "--query-gpu=name,driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return "; ".join(result.stdout.strip().splitlines()) or None
+def _gpus() -> Iterator[Finding]:
+    """The GPUs first; then what limits what can be read of them, and what they are worth."""
+    with Gpus("all") as gpus:
+        about, notes = gpus.describe(), gpus.notes()
+    if not about:
+        what, remedy = "none seen", "models run on the processor"
+        if notes:
+            what, remedy = notes[0].what, notes[0].remedy
+        yield Finding("NVIDIA GPU", False, what, remedy)
+        return
+    memory = f" with {about['gpu_memory']}" if "gpu_memory" in about else ""
+    yield Finding(
+        "NVIDIA GPU",
+        True,
+        f"{about['gpu_count']} x {about['gpu']}{memory}, driver {about['gpu_driver']}",
+    )
+    yield from (Finding("GPU fit to measure on", False, n.what, n.remedy) for n in notes)

@@ -16,6 +16,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
+from tuner.servers.causes import cause_of
 from tuner.sla import Outcome, Sla
 from tuner.space import INSTANCE_COUNT, QUEUE_DELAY, Candidate
 
@@ -131,10 +132,7 @@ class Evaluator:
         self._progress.probed(record)
         self._progress.probing("warm-up", None)
         concurrency = _saturating(self._deployment.config_of(subject.changes))
-        saturation = prober.warm_up(concurrency)
-        if saturation <= 0:
-            raise CandidateError("no request was answered in good order; see the server's log")
-        return saturation, record
+        return prober.warm_up(concurrency), record
 
     def _finding(
         self, prober: Prober, how: Thoroughness, purpose: Literal["capacity", "confirm", "measure"]
@@ -198,13 +196,15 @@ class _Draft:
 
     def measured(self, capacity: Capacity) -> Evaluation:
         return self._evaluation(
-            State.OK if capacity.rate is not None else State.INFEASIBLE, None, capacity
+            State.OK if capacity.rate is not None else State.INFEASIBLE, capacity
         )
 
     def failed(self, reason: str) -> Evaluation:
-        return self._evaluation(State.FAILED, reason, Capacity(None, None, None, False))
+        return self._evaluation(State.FAILED, Capacity(None, None, None, False), reason)
 
-    def _evaluation(self, state: State, failure: str | None, capacity: Capacity) -> Evaluation:
+    def _evaluation(
+        self, state: State, capacity: Capacity, failure: str | None = None
+    ) -> Evaluation:
         return Evaluation(
             trial=self.subject.trial,
             phase=self.phase,
@@ -213,6 +213,7 @@ class _Draft:
             config=self.config,
             state=state,
             failure=failure,
+            cause=None if failure is None else cause_of(failure),
             capacity=capacity.rate,
             ceiling=capacity.ceiling,
             margin=capacity.margin,

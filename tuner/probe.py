@@ -8,10 +8,11 @@ import numpy as np
 
 from tuner.arrivals import Arrivals, schedule
 from tuner.deployments.triton import Running
-from tuner.errors import StorageError
+from tuner.errors import CandidateError, StorageError
 from tuner.load.generator import LoadGenerator, LoadResult
 from tuner.results import PERCENTILES, ProbeRecord
 from tuner.samples import Samples
+from tuner.servers.gpu_watch import GpuWatch
 from tuner.sla import Outcome, Sla, Verdict, judge, margin
 from tuner.stats import quantile, requests_needed, violations_allowed
 
@@ -75,7 +76,8 @@ class Prober:
         watch = _Watch(self._sla, how, seconds, len(times))
         horizon = max(bound.limit for bound in self._sla.bounds)
         before = self._running.statistics()
-        result = self._generator.open_loop(times, _DRAIN_SECONDS, horizon, watch)
+        with self._running.watch_gpus() as gpus:
+            result = self._generator.open_loop(times, _DRAIN_SECONDS, horizon, watch)
         verdict = watch.verdict or watch.judge(result.samples)
         record = self._record(
             result,
@@ -86,6 +88,7 @@ class Prober:
             seed=seed,
             verdict=verdict,
             before=before,
+            gpus=gpus,
         )
         return record, verdict
 
@@ -94,7 +97,8 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Keep so many requests outstanding; latency counts from the actual send."""
         before = self._running.statistics()
-        result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
+        with self._running.watch_gpus() as gpus:
+            result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
         verdict = judge(result.samples, self._sla, confidence)
         record = self._record(
             result,
@@ -105,20 +109,30 @@ class Prober:
             seed=0,
             verdict=verdict,
             before=before,
+            gpus=gpus,
         )
         return record, verdict
 
     def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
-        """Saturate until a round gains less than 5 % twice; the best throughput (requests/s)."""
+        """Saturate until a round gains less than 5 % twice; the best throughput (requests/s).
+
+        CandidateError where no request is ever answered in good order.
+        """
         best, calm = 0.0, 0
+        said: tuple[str, ...] = ()
         for _ in range(rounds):
-            samples = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS).samples
-            throughput = samples.throughput or 0.0
+            result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
+            self._running.raise_if_full(result.said)
+            said = said or result.said
+            throughput = result.samples.throughput or 0.0
             calm = calm + 1 if throughput <= best * 1.05 else 0
             best = max(best, throughput)
             if calm == 2:
                 break
             self._running.raise_if_gone()
+        if best <= 0:
+            reason = said[0] if said else "see the server's log"
+            raise CandidateError(f"no request was answered in good order: {reason}")
         return best
 
     def _record(
@@ -132,6 +146,7 @@ class Prober:
         seed: int,
         verdict: Verdict,
         before: dict[str, Any],
+        gpus: GpuWatch,
     ) -> ProbeRecord:
         samples = result.samples
         if samples.errors:
@@ -158,10 +173,11 @@ class Prober:
             client_limited=is_client_limited(samples, self._sla),
             client_cpu=result.cpu,
             server=self._running.times_since(before),
-            gpu=self._running.gpu(),
+            gpu=self._running.gpu(gpus),
             samples=self._save(samples),
         )
         self.records.append(record)
+        self._running.raise_if_full(result.said)
         return record
 
     def _save(self, samples: Samples) -> str:

@@ -42,11 +42,23 @@ class ServerTimes(Record):
 
 
 class GpuReading(Record):
-    """Means over the GPUs: utilisation 0..1, memory in bytes, power in watts; None if unknown."""
+    """The GPUs that the server uses, over one probe; None where a value is unknown.
+
+    Means over time and GPUs: utilisation 0..1, power in watts, clock (of the SMs) in MHz.
+    ``memory`` is the peak in bytes, a mean over the GPUs; ``temperature`` is that of the hottest
+    in °C. ``throttled`` says why clocks were lowered at any moment, ``others`` which processes were
+    on the GPUs before the server. ``devices`` is the number of GPUs; None means that Triton's own
+    metrics were the source, which know neither peaks nor what follows ``power``.
+    """
 
     utilisation: float | None
     memory: int | None
     power: float | None
+    devices: int | None = None
+    clock: float | None = None
+    temperature: float | None = None
+    throttled: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 class ProbeRecord(Record):
@@ -81,13 +93,19 @@ class ProbeRecord(Record):
     samples: str | None = None
 
 
+Cause = Literal["out of memory", "refused", "timed out", "died"]
+"""What kind of failure it was: no memory left, be it the GPU's or the machine's; the server refused
+the model or its configuration; it took too long to start or load; it ended or stopped answering.
+"""
+
+
 class State(StrEnum):
     OK = "ok"
     """The Sla is met at some rate: there is a capacity."""
     INFEASIBLE = "infeasible"
     """The Sla is not met at any rate that was tried, down to one request at a time."""
     FAILED = "failed"
-    """The candidate could not be measured; ``failure`` says why."""
+    """The candidate could not be measured; ``failure`` says why, ``cause`` what kind it is."""
 
 
 class Evaluation(Record):
@@ -106,6 +124,7 @@ class Evaluation(Record):
     config: str
     state: State
     failure: str | None = None
+    cause: Cause | None = None
     capacity: float | None = None
     ceiling: float | None = None
     margin: float | None = None

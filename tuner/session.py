@@ -28,15 +28,16 @@ from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
 from tuner.servers.base import Launcher
 from tuner.servers.choose import choose, make_launcher
+from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
 from tuner.study import Budget, Study, hide_password, is_finished
 
 
 class Audience(Progress, Protocol):
-    """Who is told what happens."""
+    """Who is told what happens; ``notes`` say what limits the worth of all that follows."""
 
-    def begins(self, run: Run, about: str, resumed: int) -> None: ...
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
@@ -80,18 +81,21 @@ def search(
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
     experiment = plan.experiment
-    with _machinery(plan) as (launcher, generator, kind):
+    with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
+        notes = [str(note) for note in gpus.notes()]
         if not resumed:
-            _create(run, {**identity, **_circumstances(command, launcher, experiment)})
+            about = _circumstances(command, launcher, gpus, notes, experiment)
+            _create(run, {**identity, **about})
             run.lock()
         audience.begins(
             run,
             f"{kind}: {launcher.describe().get('server') or experiment.image}",
             len(run.evaluations()),
+            notes,
         )
-        evaluator = _evaluator(plan, launcher, generator, run, audience)
+        evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:
             reason = study.search(
@@ -121,11 +125,13 @@ def measure(
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
-    with _machinery(plan) as (launcher, generator, kind):
+    with _machinery(plan) as (launcher, generator, gpus, kind):
         run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
-        _create(run, {**plan.identity("measure"), **_circumstances(command, launcher, experiment)})
-        audience.begins(run, kind, 0)
-        evaluator = _evaluator(plan, launcher, generator, run, audience)
+        notes = [str(note) for note in gpus.notes()]
+        about = _circumstances(command, launcher, gpus, notes, experiment)
+        _create(run, {**plan.identity("measure"), **about})
+        audience.begins(run, kind, 0, notes)
+        evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         evaluation = evaluator.measure(Subject(0, candidate, baseline=not changes), rate)
         run.append(evaluation)
         audience.evaluated(evaluation)
@@ -146,7 +152,7 @@ def conclude(run: Run, model: Path) -> None:
 
 
 @contextmanager
-def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, str]]:
+def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]]:
     experiment = plan.experiment
     kind = choose(experiment.launcher, experiment.image, experiment.url)
     environment = dict(entry.split("=", 1) for entry in experiment.env)
@@ -162,12 +168,18 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, str]]:
             grpc_url=experiment.grpc_url,
         ) as launcher,
         LoadGenerator(experiment.workers) as generator,
+        Gpus(launcher.gpus()) as gpus,
     ):
-        yield launcher, generator, kind
+        yield launcher, generator, gpus, kind
 
 
 def _evaluator(
-    plan: Plan, launcher: Launcher, generator: LoadGenerator, run: Run, audience: Audience
+    plan: Plan,
+    launcher: Launcher,
+    generator: LoadGenerator,
+    gpus: Gpus,
+    run: Run,
+    audience: Audience,
 ) -> Evaluator:
     experiment = plan.experiment
     inputs = Inputs(
@@ -180,6 +192,7 @@ def _evaluator(
         target.Protocol(experiment.protocol),
         inputs,
         experiment.startup_timeout,
+        gpus,
     )
     load: Arrivals | Literal["closed"] = (
         "closed" if experiment.load == "closed" else Arrivals(experiment.load)
@@ -244,7 +257,9 @@ def _create(run: Run, experiment: dict[str, Any]) -> None:
     Run.create(run.folder, experiment)
 
 
-def _circumstances(command: str, launcher: Launcher, experiment: Experiment) -> dict[str, Any]:
+def _circumstances(
+    command: str, launcher: Launcher, gpus: Gpus, notes: list[str], experiment: Experiment
+) -> dict[str, Any]:
     """What else a record needs: budget, command, versions and hardware."""
     packages = ("optuna", "tritonclient", "numpy")
     return {
@@ -261,6 +276,8 @@ def _circumstances(command: str, launcher: Launcher, experiment: Experiment) -> 
             "processor": _processor(),
             "cores": str(len(os.sched_getaffinity(0))),
             "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+            **gpus.describe(),
+            **({"notes": notes} if notes else {}),
         },
     }
 

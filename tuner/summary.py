@@ -69,6 +69,9 @@ def _show_winner(
                 highlight=False,
                 soft_wrap=True,
             )
+    full = {e.candidate for e in evaluations if e.cause == "out of memory"}
+    if full:
+        console.print(f"{len(full)} of the candidates ran out of memory; the report names them.")
     if winner.client_limited:
         console.print(
             "Above this rate the load generator itself fell behind, so the server may hold more: "
@@ -172,4 +175,5 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "margin": json.loads(evaluation.model_dump_json())["margin"],
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
         "failure": evaluation.failure,
+        "cause": evaluation.cause,
     }

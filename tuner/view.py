@@ -34,12 +34,14 @@ class PlainView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def begins(self, run: Run, about: str, resumed: int) -> None:
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
         if resumed:
             self._say(f"resuming {run.folder} with {resumed} evaluations on record")
         else:
             self._say(f"run {run.folder}")
         self._say(f"server {about}")
+        for note in notes:
+            self._say(f"note: {note}")
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         what = "baseline: " if baseline else ""
@@ -78,6 +80,7 @@ class LiveView:
         self._now = Text("starting")
         self._probe = Text("")
         self._about = ""
+        self._notes: list[Text] = []
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=4, transient=True
         )
@@ -89,8 +92,9 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begins(self, run: Run, about: str, resumed: int) -> None:
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
         self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
+        self._notes = [Text(f"note: {note}", style="yellow") for note in notes]
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         verb = "confirming" if phase == "confirm" else "trial"
@@ -130,7 +134,8 @@ class LiveView:
             table.add_column(heading, justify="left" if heading == "candidate" else "right")
         for row in self._rows:
             table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
-        return Group(head, Text(self._about, style="dim"), table, self._now, self._probe)
+        about = Text(self._about, style="dim")
+        return Group(head, about, *self._notes, table, self._now, self._probe)
 
     @property
     def _p(self) -> str:
@@ -162,6 +167,8 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     text += f", {record.outcome} ({record.violations} of {record.n} late)"
     if record.client_limited:
         text += ", client behind schedule"
+    if record.gpu is not None and record.gpu.throttled:
+        text += f", GPU throttled ({', '.join(record.gpu.throttled)})"
     return text
 
 
@@ -174,4 +181,5 @@ def describe_result(evaluation: Evaluation) -> str:
             over = evaluation.margin
             return "meets the promise at no rate" + (f": {over:.2g} x the bound" if over else "")
         case State.FAILED:
-            return f"failed: {evaluation.failure}"
+            cause = f", {evaluation.cause}" if evaluation.cause else ""
+            return f"failed{cause}: {evaluation.failure}"

@@ -20,7 +20,7 @@ from tuner.report.figures_search import (
 from tuner.report.figures_server import batch_sizes, gpu_utilisation, time_breakdown
 from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
 from tuner.report.story import subjects
-from tuner.results import Evaluation
+from tuner.results import Evaluation, GpuReading
 from tuner.samples import Samples
 from tuner.sla import Sla
 
@@ -188,7 +188,41 @@ def test_no_gpu_readings_no_gpu_figure() -> None:
     one = evaluate(0, {BATCH: 8}, baseline=True)
     bare = tuple(p.model_copy(update={"gpu": None}) for p in one.probes)
     assert gpu_utilisation([one]) is not None
-    assert gpu_utilisation([one.model_copy(update={"probes": bare})]) is None
+    without = one.model_copy(update={"probes": bare})
+    assert gpu_utilisation([without]) is None
+    assert "gpu" not in [d.name for d in drawings([without], SLA, {})]
+
+
+def test_a_gpu_that_hides_its_utilisation_is_told() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    hidden = GpuReading(utilisation=None, memory=10**9, power=None, devices=1)
+    probes = tuple(p.model_copy(update={"gpu": hidden}) for p in one.probes)
+    (drawn,) = [
+        d for d in drawings([one.model_copy(update={"probes": probes})], SLA, {}) if d.name == "gpu"
+    ]
+    assert drawn.figure is None
+    assert "MIG" in drawn.missing
+
+
+def test_throttled_probes_are_crosses_that_say_why() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    hot = GpuReading(
+        utilisation=0.9,
+        memory=2**30,
+        power=72.0,
+        devices=1,
+        clock=1290.0,
+        temperature=88.0,
+        throttled=("thermal",),
+    )
+    probes = (one.probes[0].model_copy(update={"gpu": hot}), *one.probes[1:])
+    figure = gpu_utilisation([one.model_copy(update={"probes": probes})])
+    assert figure is not None
+    (line,) = figure.data
+    assert line.marker.symbol[0] == "x"
+    assert set(line.marker.symbol[1:]) == {"circle"}
+    assert line.customdata[0] == ", 1 GiB, 72 W, 1290 MHz, 88 °C, throttled (thermal)"
+    assert line.customdata[1] == ", 858 MiB, 61 W"
 
 
 def test_importance_finds_the_setting_that_matters() -> None:

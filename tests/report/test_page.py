@@ -13,7 +13,7 @@ from tuner.errors import RunError
 from tuner.report.html import diff, script_json, tag, text
 from tuner.report.page import write_report
 from tuner.report.story import Story, percent, times
-from tuner.results import Evaluation, Run
+from tuner.results import Evaluation, GpuReading, Run
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 MakeRun = Callable[..., Run]
@@ -247,6 +247,56 @@ def test_an_open_end_and_a_limited_client_are_doubts() -> None:
     limited = story([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
     assert any("no rate was found at which" in w for w in open_end.warnings())
     assert any("client gave out" in w for w in limited.warnings())
+
+
+def on_gpu(evaluation: Evaluation, *readings: GpuReading | None) -> Evaluation:
+    """The same with these readings in its first probes, and none in the others."""
+    given = (*readings, *[None] * len(evaluation.probes))
+    pairs = zip(evaluation.probes, given, strict=False)
+    probes = tuple(p.model_copy(update={"gpu": gpu}) for p, gpu in pairs)
+    return evaluation.model_copy(update={"probes": probes})
+
+
+QUIET = GpuReading(utilisation=0.7, memory=2**30, power=60.0, devices=1, clock=1740.0)
+
+
+def test_a_gpu_that_throttled_or_was_shared_is_a_doubt() -> None:
+    hot = QUIET.model_copy(update={"throttled": ("power cap", "thermal")})
+    shared = QUIET.model_copy(update={"others": ("python3 (pid 7)",)})
+    told = story([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), hot, shared, QUIET)])
+    (throttled,) = [w for w in told.warnings() if w.startswith("GPU throttled")]
+    assert "in 1 probe of 3 the GPU lowered its clock (power cap, thermal)" in throttled
+    (in_use,) = [w for w in told.warnings() if w.startswith("GPU in use by others")]
+    assert "in 1 probe of 3 the server shared its GPU with python3 (pid 7)" in in_use
+
+
+def test_a_gpu_to_oneself_that_runs_freely_is_no_doubt() -> None:
+    told = story([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), QUIET)])
+    assert not any("GPU" in w for w in told.warnings())
+
+
+def test_the_gpu_at_capacity_is_told_as_far_as_it_is_known(make_run: MakeRun) -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    at = one.at_capacity()
+    assert at is not None
+    known = QUIET.model_copy(update={"devices": 2, "temperature": 71.0, "throttled": ("thermal",)})
+    probes = tuple(p.model_copy(update={"gpu": known if p == at else None}) for p in one.probes)
+    page = report(make_run([one.model_copy(update={"probes": probes})]))
+    words = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for fact in ("70 %", "1 GiB", "60 W", "1,740 MHz", "71 °C", "GPU throttledthermal"):
+        assert fact in words
+    assert "GPU shared with" not in words
+
+
+def test_without_a_gpu_the_page_does_not_speak_of_one(make_run: MakeRun) -> None:
+    run = make_run([on_gpu(evaluate(0, {BATCH: 8}, baseline=True))], environment={"cores": "2"})
+    words = report(run).text.replace("KIND_GPU", "").replace("emulated_gpu", "")
+    assert "GPU" not in words
+
+
+def test_a_failure_names_its_cause(make_run: MakeRun) -> None:
+    page = report(make_run([failed(0, "CUDA said no", cause="out of memory", baseline=True)]))
+    assert "trial 0: batch 16, instances 4 (out of memory)" in page.text
 
 
 def test_numbers_in_words() -> None:

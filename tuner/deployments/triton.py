@@ -15,7 +15,10 @@ from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
 from tuner.model_config import from_json, get_path, render, to_json
 from tuner.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec
+from tuner.servers.causes import out_of_memory
 from tuner.servers.control import Control
+from tuner.servers.gpu import Gpus
+from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
@@ -37,22 +40,43 @@ class Inputs:
 
 
 class Running:
-    """A deployment that answers: where to send, and what it says of itself."""
+    """A deployment that answers: where to send, and what it says of itself.
+
+    ``others`` were on its GPUs before it was started.
+    """
 
     def __init__(
-        self, server: Server, control: Control, model: str, target: Target, launch_seconds: float
+        self,
+        server: Server,
+        control: Control,
+        model: str,
+        target: Target,
+        launch_seconds: float,
+        gpus: Gpus,
+        others: frozenset[str],
     ) -> None:
         self.target = target
         self.launch_seconds = launch_seconds
         self._server = server
         self._control = control
         self._model = model
+        self._gpus = gpus
+        self._others = others
 
     def raise_if_gone(self) -> None:
         """ServerFailed, with the log's last lines, where the server has ended."""
         reason = self._server.exit_reason()
         if reason is not None:
             raise ServerFailed("\n".join(filter(None, (reason, self._server.log_tail()))))
+
+    def raise_if_full(self, said: tuple[str, ...]) -> None:
+        """ServerFailed where a failed request's text, one of ``said``, is that memory ran out.
+
+        A batch that does not fit is not slow but wrong: the candidate would fail in production,
+        too, at whatever rate fills such a batch.
+        """
+        for line in filter(None, map(out_of_memory, said)):
+            raise ServerFailed(f"requests fail under load: {line}")
 
     def statistics(self) -> dict[str, Any]:
         """A snapshot, to be subtracted from a later one by ``times_since``."""
@@ -61,7 +85,15 @@ class Running:
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return server_times(before, self.statistics())
 
-    def gpu(self) -> GpuReading | None:
+    def watch_gpus(self) -> GpuWatch:
+        """Reads its GPUs while the context is open."""
+        return GpuWatch(self._gpus, self._others)
+
+    def gpu(self, watch: GpuWatch) -> GpuReading | None:
+        """What was read or, where NVML tells nothing, what Triton's metrics say at this moment."""
+        reading = watch.reading()
+        if reading is not None:
+            return reading
         text = self._control.metrics()
         return gpu_reading(text) if text else None
 
@@ -77,6 +109,7 @@ class TritonDeployment:
         protocol: Protocol,
         inputs: Inputs,
         startup_timeout: float = 120.0,
+        gpus: Gpus | None = None,
     ) -> None:
         self._launcher = launcher
         self._model = model
@@ -84,6 +117,7 @@ class TritonDeployment:
         self._protocol = protocol
         self._inputs = inputs
         self._timeout = startup_timeout
+        self._gpus = gpus or Gpus("none")
 
     def config_of(self, candidate: Candidate) -> Any:
         """The candidate's ModelConfig."""
@@ -99,6 +133,7 @@ class TritonDeployment:
         began = time.monotonic()
         name = self._model.name
         spec = ServerSpec(self._model.parent, name, log, self._timeout)
+        others = self._gpus.users()
         with self._launcher.launch(spec) as server, Control(server) as control:
             address = getattr(server.endpoints, self._protocol)
             if address is None:
@@ -115,7 +150,8 @@ class TritonDeployment:
             body, header_length = http_body(pool[0])
             control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
             target = make_target(self._protocol, address, name, pool)
-            yield Running(server, control, name, target, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            yield Running(server, control, name, target, seconds, self._gpus, others)
 
 
 def _check_in_force(candidate: Candidate, in_force: Any) -> None:

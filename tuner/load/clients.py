@@ -5,6 +5,7 @@ Both need an event loop that runs. A client never limits the requests outstandin
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Interface
@@ -13,7 +14,9 @@ import httptools
 
 from tuner.load.target import Protocol, Target
 
-Done = Callable[[int, bool], None]
+Done = Callable[[int, bool, str], None]
+_LONGEST = 4000
+"""Characters kept of what a server says: a traceback's last line is the one that tells."""
 
 
 class Client(Interface):
@@ -25,7 +28,10 @@ class Client(Interface):
 
 
 def make_client(target: Target, done: Done) -> Client:
-    """The client for a target's protocol; ``done(index, ok)`` is called once per request."""
+    """The client for a target's protocol; ``done(index, ok, said)`` is called once per request.
+
+    ``said`` is what the server says of a failure, shortened; empty where it says nothing.
+    """
     match target.protocol:
         case Protocol.HTTP:
             return HttpClient(target, done)
@@ -69,25 +75,26 @@ class HttpClient:
             _, connection = await self._loop.create_connection(
                 lambda: _HttpConnection(self), self._host, self._port
             )
-        except OSError:
-            self._done(index, False)
+        except OSError as error:
+            self._done(index, False, str(error))
             return
         connection.send(index, request)
 
     def opened(self, connection: "_HttpConnection") -> None:
         self._all.add(connection)
 
-    def finished(self, connection: "_HttpConnection", index: int, ok: bool, reuse: bool) -> None:
-        if reuse and not self._closed:
+    def finished(self, connection: "_HttpConnection", index: int, said: str | None) -> None:
+        """A request is done; ``said`` is None where it succeeded."""
+        if connection.may_go_on and not self._closed:
             self._idle.append(connection)
-        self._done(index, ok)
+        self._done(index, said is None, said or "")
 
     def lost(self, connection: "_HttpConnection", index: int) -> None:
         self._all.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         if index >= 0 and not self._closed:
-            self._done(index, False)
+            self._done(index, False, "")
 
 
 class _HttpConnection(asyncio.Protocol):
@@ -98,6 +105,8 @@ class _HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._index = -1
         self._transport: Any = None
+        self._received = b""
+        self.may_go_on = True
 
     def send(self, index: int, request: bytes) -> None:
         self._index = index
@@ -112,6 +121,7 @@ class _HttpConnection(asyncio.Protocol):
         self._client.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        self._received = data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -119,10 +129,20 @@ class _HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         index, self._index = self._index, -1
-        reuse = self._parser.should_keep_alive()
-        if not reuse:
+        self.may_go_on = self._parser.should_keep_alive()
+        if not self.may_go_on:
             self._transport.close()
-        self._client.finished(self, index, self._parser.get_status_code() == 200, reuse)
+        failed = self._parser.get_status_code() != 200
+        self._client.finished(self, index, self._words() if failed else None)
+
+    def _words(self) -> str:
+        """The body of an error reply, or its end: taken from what came last, since successful
+        replies, which may be large, are never copied.
+        """
+        body = self._received.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            body = str(json.loads(body)["error"])
+        return body.strip()[-_LONGEST:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         index, self._index = self._index, -1
@@ -159,7 +179,7 @@ class GrpcClient:
     async def _infer(self, index: int) -> None:
         try:
             await self._call(self._requests[index % len(self._requests)])
-        except self._error:
-            self._done(index, False)
+        except self._error as error:
+            self._done(index, False, (error.details() or "")[-_LONGEST:])
         else:
-            self._done(index, True)
+            self._done(index, True, "")

@@ -27,11 +27,15 @@ Watch = Callable[[Samples], bool]
 
 @dataclass(frozen=True)
 class LoadResult:
-    """``samples`` count from the start of the run; ``cpu`` is the seconds that the client spent."""
+    """``samples`` count from the start of the run; ``cpu`` is the seconds that the client spent.
+
+    ``said`` is what the server said of the first failed requests, a few different texts.
+    """
 
     samples: Samples
     cpu: float
     stopped: bool
+    said: tuple[str, ...] = ()
 
 
 class LoadGenerator:
@@ -143,7 +147,8 @@ class LoadGenerator:
                     self._collect(reports, deadline)
             raise
         cpu = sum(report.cpu for report in reports.values())
-        return LoadResult(_merge(boards, start, np.inf), cpu, stopped)
+        said = dict.fromkeys(text for report in reports.values() for text in report.said)
+        return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(said))
 
     def _collect(self, reports: dict[int, Report], deadline: float) -> None:
         """Wait a moment for reports; LoadFailed where a worker died, hung, or raised."""

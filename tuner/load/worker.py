@@ -24,6 +24,7 @@ from tuner.load.target import Target
 from tuner.load.timer import Timer
 
 _PRIORITY = -10
+_MOST_SAID = 4
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,14 @@ Command = Target | OpenLoop | ClosedLoop | Stop
 
 @dataclass(frozen=True)
 class Report:
-    """The end of a run: seconds of CPU that this process spent on it."""
+    """The end of a run: seconds of CPU that this process spent on it.
+
+    ``error`` is the process's own, ``said`` what the server said of the first failed requests.
+    """
 
     cpu: float
     error: str | None = None
+    said: tuple[str, ...] = ()
 
 
 class _Run:
@@ -72,6 +77,7 @@ class _Run:
         self.sent = 0
         self.outstanding = 0
         self.over = asyncio.Event()
+        self.said: dict[str, None] = {}
         self._drain = drain
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
@@ -86,9 +92,11 @@ class _Run:
         self.outstanding += 1
         self.client.send(index)
 
-    def done(self, index: int, ok: bool) -> None:
+    def done(self, index: int, ok: bool, said: str) -> None:
         if self.over.is_set():
             return
+        if said and len(self.said) < _MOST_SAID:
+            self.said[said] = None
         self.board.done[index] = time.monotonic()
         self.board.status[index] = OK if ok else FAILED
         self.outstanding -= 1
@@ -226,16 +234,16 @@ class _Worker:
             await run.over.wait()
             if run.outstanding:  # replies that may still come must not reach the next run
                 await self._drop_client()
-            self._pipe.send(Report(_cpu() - before))
+            self._pipe.send(Report(_cpu() - before, said=tuple(run.said)))
         except Exception as error:  # noqa: BLE001  a worker ends here, and says why
             self._pipe.send(Report(0.0, f"{type(error).__name__}: {error}"))
         finally:
             run.close()
             self._run = None
 
-    def _done(self, index: int, ok: bool) -> None:
+    def _done(self, index: int, ok: bool, said: str) -> None:
         if self._run is not None:
-            self._run.done(index, ok)
+            self._run.done(index, ok, said)
 
     async def _drop_client(self) -> None:
         if self._client is not None:

@@ -105,7 +105,7 @@ def _importance(evaluations: list[Evaluation]) -> Drawing:
 
 def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> list[Drawing]:
     unreported = "No probe at capacity has statistics of the server."
-    return [
+    found = [
         Drawing(
             "batch-sizes",
             "Batches that formed at capacity",
@@ -122,12 +122,19 @@ def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> li
             time_breakdown(evaluations, samples),
             unreported,
         ),
-        Drawing(
-            "gpu",
-            "GPU utilisation",
-            "Mean over each probe. A candidate that serves more at the same utilisation uses the "
-            "GPU better; one that stays low has its limit elsewhere.",
-            gpu_utilisation(evaluations),
-            "No GPU readings were taken.",
-        ),
     ]
+    if any(p.gpu is not None for e in evaluations for p in e.probes):
+        found.append(_gpu(evaluations))
+    return found
+
+
+def _gpu(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "gpu",
+        "GPU utilisation",
+        "Mean over each probe. A candidate that serves more at the same utilisation uses the "
+        "GPU better; one that stays low has its limit elsewhere. A cross marks a probe in which "
+        "the GPU throttled.",
+        gpu_utilisation(evaluations),
+        "The GPU does not tell how busy it is, as a slice of one (MIG) does not.",
+    )

@@ -8,9 +8,9 @@ from plotly.subplots import make_subplots
 
 from tuner.report import style
 from tuner.report.story import Subject, probes_of, raw_at_capacity, same, subjects
-from tuner.results import Evaluation, ProbeRecord
+from tuner.results import Evaluation, GpuReading, ProbeRecord
 from tuner.samples import Samples
-from tuner.units import format_rate
+from tuner.units import format_rate, format_size
 
 _MS = 1000.0
 
@@ -111,7 +111,7 @@ def gpu_utilisation(evaluations: list[Evaluation]) -> go.Figure | None:
     groups += [(s.name, s.colour, probes_of(evaluations, s.evaluation)) for s in chosen]
     figure = go.Figure()
     for name, colour, probes in groups:
-        points = sorted(_utilisations(probes))
+        points = sorted(_utilisations(probes), key=lambda point: point[:2])
         if points:
             figure.add_trace(_utilisation_line(points, name, colour))
     if not figure.data:
@@ -122,26 +122,46 @@ def gpu_utilisation(evaluations: list[Evaluation]) -> go.Figure | None:
     return figure
 
 
-def _utilisations(probes: Iterable[ProbeRecord]) -> list[tuple[float, float]]:
+def _utilisations(probes: Iterable[ProbeRecord]) -> list[tuple[float, float, GpuReading]]:
     return [
-        (p.throughput, 100 * p.gpu.utilisation)
+        (p.throughput, 100 * p.gpu.utilisation, p.gpu)
         for p in probes
         if p.gpu is not None and p.gpu.utilisation is not None and p.throughput is not None
     ]
 
 
-def _utilisation_line(points: list[tuple[float, float]], name: str, colour: str) -> go.Scatter:
+def _utilisation_line(
+    points: list[tuple[float, float, GpuReading]], name: str, colour: str
+) -> go.Scatter:
+    """Crosses where the GPU throttled, dots elsewhere."""
     many = name == "other candidates"
     return go.Scatter(
-        x=[rate for rate, _ in points],
-        y=[share for _, share in points],
+        x=[rate for rate, _, _ in points],
+        y=[share for _, share, _ in points],
+        customdata=[_rest(gpu) for _, _, gpu in points],
         mode="markers" if many else "lines+markers",
         name=name,
         opacity=0.55 if many else 1.0,
         line={"color": colour, "width": 1.2, "dash": "dot"},
-        marker={"color": colour, "size": 6 if many else 9},
-        hovertemplate="%{y:.0f} % at %{x:.4g}/s",
+        marker={
+            "color": colour,
+            "size": 6 if many else 9,
+            "symbol": ["x" if gpu.throttled else "circle" for _, _, gpu in points],
+        },
+        hovertemplate="%{y:.0f} % at %{x:.4g}/s%{customdata}",
     )
+
+
+def _rest(gpu: GpuReading) -> str:
+    """What else is known, to be read where the pointer is."""
+    words = (
+        None if gpu.memory is None else format_size(gpu.memory),
+        None if gpu.power is None else f"{gpu.power:.0f} W",
+        None if gpu.clock is None else f"{gpu.clock:.0f} MHz",
+        None if gpu.temperature is None else f"{gpu.temperature:.0f} °C",
+        f"throttled ({', '.join(gpu.throttled)})" if gpu.throttled else None,
+    )
+    return "".join(f", {word}" for word in words if word)
 
 
 def _at_capacity(evaluations: list[Evaluation]) -> list[tuple[Subject, ProbeRecord]]:

@@ -5,8 +5,8 @@ from math import isfinite
 
 from tuner.report.html import Html, facts, items, join, tag, text
 from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
-from tuner.results import Evaluation, ProbeRecord, State
-from tuner.units import format_clock, format_duration, format_rate
+from tuner.results import Evaluation, GpuReading, ProbeRecord, State
+from tuner.units import format_clock, format_duration, format_rate, format_size
 
 _STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
 
@@ -124,7 +124,7 @@ def failures(story: Story) -> Html | None:
     failed = [e for e in story.evaluations if e.state is State.FAILED or e.failure]
     rows = [
         (
-            tag("dt", text(f"trial {e.trial}: {e.label}")),
+            tag("dt", text(f"trial {e.trial}: {e.label}" + (f" ({e.cause})" if e.cause else ""))),
             tag("dd", text(_reason(e)), class_="reason"),
         )
         for e in failed
@@ -181,4 +181,25 @@ def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, 
         ("served", format_rate(probe.throughput)),
         ("client sent late by (p99)", format_duration(probe.lateness_p99)),
         ("client CPU", "-" if probe.client_cpu is None else percent(probe.client_cpu)),
+        *(_gpu_facts(probe.gpu) if probe.gpu is not None else ()),
     ]
+
+
+def _gpu_facts(gpu: GpuReading) -> Iterator[tuple[str, str]]:
+    """What is known of the GPU; what is not, is left out."""
+    if gpu.devices is not None and gpu.devices > 1:
+        yield "GPUs", f"{gpu.devices}; means over them"
+    if gpu.utilisation is not None:
+        yield "GPU busy", percent(gpu.utilisation)
+    if gpu.memory is not None:
+        yield "GPU memory", format_size(gpu.memory)
+    if gpu.power is not None:
+        yield "GPU power", f"{gpu.power:.0f}{NBSP}W"
+    if gpu.clock is not None:
+        yield "GPU clock", f"{gpu.clock:,.0f}{NBSP}MHz"
+    if gpu.temperature is not None:
+        yield "GPU temperature", f"{gpu.temperature:.0f}{NBSP}°C"
+    if gpu.throttled:
+        yield "GPU throttled", ", ".join(gpu.throttled)
+    if gpu.others:
+        yield "GPU shared with", ", ".join(gpu.others)

@@ -200,6 +200,27 @@ class Story:
                 "was met all the same is met; one that was not may be the client's fault, so "
                 "the server may hold more than the figures say."
             )
+        return found + self._gpu_doubts()
+
+    def _gpu_doubts(self) -> list[str]:
+        """What the GPU went through while it was measured."""
+        read = [p.gpu for e in self.evaluations for p in e.probes if p.gpu is not None]
+        slowed = [gpu for gpu in read if gpu.throttled]
+        shared = [gpu for gpu in read if gpu.others]
+        found = []
+        if slowed:
+            reasons = ", ".join(dict.fromkeys(r for gpu in slowed for r in gpu.throttled))
+            found.append(
+                f"GPU throttled: in {count(len(slowed), 'probe')} of {len(read)} the GPU lowered "
+                f"its clock ({reasons}). A power cap holds wherever that card serves; heat and "
+                "hardware slowdowns belong to this machine and this hour, and cost capacity."
+            )
+        if shared:
+            others = ", ".join(dict.fromkeys(o for gpu in shared for o in gpu.others))
+            found.append(
+                f"GPU in use by others: in {count(len(shared), 'probe')} of {len(read)} the server "
+                f"shared its GPU with {others}. With the GPU to itself it may serve more."
+            )
         return found
 
     def _doubts(self, subject: Subject) -> list[str]:

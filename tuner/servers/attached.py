@@ -36,6 +36,9 @@ class AttachedLauncher(Launcher):
         self._endpoints = endpoints
         self._version = ""
 
+    def gpus(self) -> str:
+        return "none"  # it may run on another machine
+
     def describe(self) -> Mapping[str, str]:
         return {
             "launcher": self.name,

@@ -69,6 +69,12 @@ class Launcher(ABC):
         """Start a server and wait until it is live; leaving the context stops and removes it."""
 
     @abstractmethod
+    def gpus(self) -> str:
+        """The GPUs of this machine that servers see: ``all``, ``none``, or ids in the form of
+        CUDA_VISIBLE_DEVICES (``0,1``, ``GPU-…``, ``MIG-…``); ``none``, too, where it is unknown.
+        """
+
+    @abstractmethod
     def describe(self) -> Mapping[str, str]:
         """What a record needs to repeat the launch: image and digest, or binary and version."""
 

@@ -128,6 +128,7 @@ class DockerLauncher(Launcher):
         transfer: Transfer = "auto",
     ) -> None:
         self._image = image
+        self._gpus = gpus
         self._server_args = server_args
         self._volumes: dict[Path, str] = {}
         self._limits = {
@@ -154,6 +155,11 @@ class DockerLauncher(Launcher):
         except BaseException:
             self._client.close()
             raise
+
+    def gpus(self) -> str:
+        if self._own is not None and self._gpus != "all" and "-" not in self._gpus:
+            return "none"  # in a container GPUs may be numbered anew
+        return self._gpus
 
     def describe(self) -> Mapping[str, str]:
         with engine_errors("cannot describe the image"):

@@ -82,6 +82,10 @@ class LocalLauncher(Launcher):
             self._binary = embedded.assemble(Path(folder))
             self._version = f"nvidia-pytriton {metadata.version('nvidia-pytriton')}"
 
+    def gpus(self) -> str:
+        chosen = {**os.environ, **self._extra}.get("CUDA_VISIBLE_DEVICES", "all")
+        return chosen.strip() or "none"
+
     def describe(self) -> Mapping[str, str]:
         return {"launcher": self.name, "server": self._version}
 

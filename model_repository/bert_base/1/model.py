@@ -6,11 +6,10 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import network
 import torch
 import triton_python_backend_utils as pb_utils
 from execution import Runner, Slot, read_weights
-
-import network
 
 
 class TritonPythonModel:
@@ -32,11 +31,11 @@ class TritonPythonModel:
                 options["execution"],
                 options["precision"],
             )
-            depth = int(options["pipeline"])
+            depth = _depth(options["pipeline"])
         except (KeyError, ValueError, OSError) as error:
             raise pb_utils.TritonModelException(f"{self._name}: {error!r}") from error
         self._free = queue.SimpleQueue()
-        for _ in range(max(1, depth)):
+        for _ in range(depth):
             self._free.put(self._runner.slot())
         self._full = queue.SimpleQueue()
         self._worker = None
@@ -112,6 +111,12 @@ def _example(dims, rows, generator):
 def _weights(options):
     folder = options.get("checkpoint")
     return read_weights(Path(folder)) if folder else None
+
+
+def _depth(text):
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"pipeline is {text!r}; it is a whole number of at least 1")
+    return int(text)
 
 
 def _device(args) -> torch.device:

@@ -48,11 +48,11 @@ class Layer(nn.Module):
         self.down = nn.Linear(of.intermediate, of.hidden)
         self.last_norm = nn.LayerNorm(of.hidden, of.epsilon)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, hidden_places: Tensor) -> Tensor:
         batch, length, hidden = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, hidden // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=hidden_places)
         attended = attended.transpose(1, 2).reshape(batch, length, hidden)
         x = self.norm(x + self.out(attended))
         return self.last_norm(x + self.down(functional.gelu(self.up(x))))
@@ -69,9 +69,11 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits [batch, labels] of ids and mask [batch, length]; mask is 0 where there is none."""
         x = self.embeddings(ids)
-        seen = (mask != 0)[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+        # Added to the scores, not a mask of bool: a row that hides all of its ids stays a number.
+        hidden = (mask == 0).to(x.dtype) * torch.finfo(x.dtype).min
+        hidden = hidden[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         for layer in self.layers:
-            x = layer(x, seen)
+            x = layer(x, hidden)
         return self.classifier(torch.tanh(self.pooler(x[:, 0])))
 
     def regions(self) -> list[nn.Module]:
@@ -94,7 +96,7 @@ def build(options: dict[str, str], outputs: int, weights: dict[str, Tensor] | No
 
 
 def example(batch: int, dims: list[list[int]], generator: torch.Generator) -> list[Tensor]:
-    """Random inputs that are legal for every vocabulary; the mask hides some of each end."""
+    """Random inputs, ids below 100; the mask hides some of each end."""
     length = dims[0][-1]
     ids = torch.randint(0, 100, (batch, length), generator=generator)
     lengths = torch.randint(1, length + 1, (batch, 1), generator=generator)

@@ -34,9 +34,10 @@ class Slot:
 class Runner:
     """A network on a device, ready for batches of 1 to ``most`` rows.
 
-    ``example(rows, generator)`` makes inputs; ``network.regions()`` are the parts that
-    torch.compile gets, each on its own, since compiling one of many equal layers is enough. Other executions than eager are checked against it
-    here, on random inputs at every batch size that is captured; ValueError where they differ.
+    ``example(rows, generator)`` makes inputs. ``network.regions()`` are the parts that
+    torch.compile gets, each on its own: compiling one of many equal layers is enough. Every
+    execution but eager is held against eager here, on random inputs, at each batch size that is
+    captured; ValueError where they differ.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Runner:
         self._most = most
         self._device = device
         self._dtype = _dtype(precision, device)
-        self._network = network.eval().requires_grad_(False).to(device, self._dtype)
+        self.network = network.eval().requires_grad_(False).to(device, self._dtype)
         self._generator = torch.Generator().manual_seed(0)
         self._example = example
         like = example(1, self._generator)
@@ -68,7 +69,7 @@ class Runner:
         self.sizes = batch_sizes(most)
         if execution != "eager":
             with torch.inference_mode():
-                self._prepare(self._network.regions() if execution == "compiled" else [])
+                self._prepare(self.network.regions() if execution == "compiled" else [])
         if self._stream is not None:
             torch.cuda.synchronize(device)  # weights and inputs were made on another stream
 
@@ -79,7 +80,7 @@ class Runner:
         """The output [rows, ...] as float32, in the slot's own memory; returns when it is there."""
         with torch.inference_mode():
             if self._stream is None:
-                return self._network(*(x[:rows] for x in slot.tensors)).float().numpy()
+                return self.network(*(x[:rows] for x in slot.tensors)).float().numpy()
             with torch.cuda.stream(self._stream):
                 for host, there in zip(slot.tensors, self._inputs, strict=True):
                     there[:rows].copy_(host[:rows], non_blocking=True)
@@ -93,7 +94,7 @@ class Runner:
 
     def _forward(self, rows: int) -> Tensor:
         if not self._graphs:
-            return self._network(*(x[:rows] for x in self._inputs)).float()
+            return self.network(*(x[:rows] for x in self._inputs)).float()
         size = next(size for size in self.sizes if size >= rows)
         graph, output = self._graphs[size]
         graph.replay()
@@ -103,7 +104,7 @@ class Runner:
         """Compile and capture what serves each batch size, and hold it against eager."""
         sizes = self.sizes if self._stream is not None else sorted({1, self._most})
         cases = [(rows, self._example(rows, self._generator)) for rows in sizes]
-        eager = [self._network(*(x.to(self._device) for x in x_s)).float() for _, x_s in cases]
+        eager = [self.network(*(x.to(self._device) for x in x_s)).float() for _, x_s in cases]
         for region in regions:
             region.compile(dynamic=True, fullgraph=True)
         if self._stream is not None:
@@ -126,16 +127,16 @@ class Runner:
         for size in sorted(sizes, reverse=True):  # the largest makes the pool that all share
             inputs = [x[:size] for x in self._inputs]
             for _ in range(2):
-                self._network(*inputs)
+                self.network(*inputs)
             torch.cuda.synchronize(self._device)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool, stream=self._stream):
-                output = self._network(*inputs).float()
+                output = self.network(*inputs).float()
             self._graphs[size] = (graph, output)
 
 
 def batch_sizes(most: int) -> list[int]:
-    """Sizes to capture, the last being ``most``: at least three quarters of each above 4 is used."""
+    """Sizes to capture, up to ``most``: at least three quarters of each above 4 get used."""
     sizes = {1, 2, 4, most}
     size, step = 4, 4
     while size < most:

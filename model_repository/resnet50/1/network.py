@@ -89,4 +89,3 @@ def example(batch: int, dims: list[list[int]], generator: torch.Generator) -> li
     """Random images."""
     size = (batch, *dims[0])
     return [torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)]
-

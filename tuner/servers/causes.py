@@ -1,0 +1,42 @@
+"""What kind of failure it was, from the words of servers, frameworks and drivers."""
+
+import re
+
+from tuner.results import Cause
+
+_NO_MEMORY = re.compile(
+    r"out[ _]of[ _]memory|OutOfMemory|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|std::bad_alloc|failed to allocate|memory .*could not be allocated",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(r"pinned|falling back", re.IGNORECASE)
+"""Triton warns of memory that it can do without: the pool of pinned memory, for one."""
+_KINDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
+    (
+        "died",
+        re.compile(r"the server (was ended|ended with|stopped answering)|container was remov"),
+    ),
+    ("died", re.compile(r"no longer answers")),
+    ("timed out", re.compile(r"within [\d.e+]+ s")),
+    ("refused", re.compile(r"the server (refused|changed)")),
+)
+
+
+def cause_of(failure: str) -> Cause | None:
+    """The cause that a failure's text tells; None where it is of no kind known here.
+
+    Memory may be named on any line, as in the log of a server that died of it. Everything else is
+    told by the first line, which is tuner's own.
+    """
+    if out_of_memory(failure) is not None:
+        return "out of memory"
+    first = failure.partition("\n")[0]
+    return next((cause for cause, pattern in _KINDS if pattern.search(first)), None)
+
+
+def out_of_memory(text: str) -> str | None:
+    """The line that says that memory, of the GPU or of the machine, was used up; None if none."""
+    for line in text.splitlines():
+        if _NO_MEMORY.search(line) and not _HARMLESS.search(line):
+            return line.strip()
+    return None

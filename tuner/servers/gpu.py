@@ -1,0 +1,310 @@
+"""NVIDIA GPUs as NVML sees them: which ones a server has, who is on them, what they say now.
+
+Nothing here raises: a machine without a GPU has none, what NVML does not say is None, and what
+the user should know of it is a Note. NVML's own exceptions end in this file.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pynvml
+
+from tuner.units import format_size
+
+_HIDDEN = 2**30
+"""Bytes in use on a GPU without a process in sight from which on someone must be hidden."""
+
+_THROTTLES = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware thermal",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+}
+"""NVML's reasons for a lowered clock. Idling, chosen clocks and displays are no throttling."""
+
+# Newer name first, older after it: drivers and nvidia-ml-py rename functions over the years.
+_UTILISATION = ("nvmlDeviceGetUtilizationRates",)
+_POWER = ("nvmlDeviceGetPowerUsage",)
+_CLOCK = ("nvmlDeviceGetClockInfo",)
+_TEMPERATURE = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+_REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+_PROCESSES = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know, and what to do about it."""
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+_START_FAILURES = {
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: Note(
+        "the NVIDIA driver is installed, but not loaded", "load it (modprobe nvidia), or reboot"
+    ),
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: Note(
+        "the NVIDIA driver was updated, but the old one is still loaded", "reboot"
+    ),
+    pynvml.NVML_ERROR_NO_PERMISSION: Note(
+        "this user may not talk to the NVIDIA driver",
+        "allow it to read and write /dev/nvidiactl and /dev/nvidia0",
+    ),
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: Note(
+        "the NVIDIA driver is too old for GPU readings", "update the driver"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or one MIG slice of it. ``index`` is ``0``, or ``0:1`` for slice 1; memory in bytes.
+
+    ``handle`` answers for the slice and ``card`` for the whole GPU; without MIG they are the same.
+    """
+
+    index: str
+    name: str
+    uuid: str
+    memory: int | None
+    handle: Any
+    card: Any
+
+    @property
+    def is_slice(self) -> bool:
+        return ":" in self.index
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One GPU at one moment, in the units of GpuReading; None for what is unknown."""
+
+    utilisation: float | None
+    memory: int | None
+    power: float | None
+    clock: float | None
+    temperature: float | None
+    throttled: tuple[str, ...]
+
+
+SILENCE = Sample(None, None, None, None, None, ())
+"""A GPU that says nothing, as one that is lost."""
+
+
+class Gpus:
+    """The GPUs of this machine that a server sees, ``visible`` as ``Launcher.gpus`` has it.
+
+    NVML is in use from making it until close.
+    """
+
+    def __init__(self, visible: str) -> None:
+        self.devices: tuple[Gpu, ...] = ()
+        self.driver: str | None = None
+        self._problem: Note | None = None
+        self._unread: dict[str, str] = {}
+        self._open = False
+        if visible in ("none", "", "-1"):
+            return
+        try:
+            pynvml.nvmlInit()
+            self._open = True
+            self.driver = pynvml.nvmlSystemGetDriverVersion()
+            self.devices, unknown = _choose(visible, list(_cards()))
+        except pynvml.NVMLError as error:
+            self._problem = _start_failure(error)
+            return
+        if unknown is not None:
+            self._problem = Note(
+                f"GPU {unknown} was asked for, but NVML knows none of that name",
+                "see 'nvidia-smi -L' for those that are here",
+            )
+        for gpu in self.devices:
+            self.sample(gpu)  # finds out what cannot be read
+
+    def describe(self) -> dict[str, str]:
+        """What a record needs: names, number, memory of each, driver; empty without a GPU."""
+        if not self.devices:
+            return {}
+        memory = dict.fromkeys(format_size(g.memory) for g in self.devices if g.memory)
+        return {
+            "gpu": ", ".join(dict.fromkeys(g.name for g in self.devices)),
+            "gpu_count": str(len(self.devices)),
+            **({"gpu_memory": ", ".join(memory)} if memory else {}),
+            "gpu_driver": str(self.driver),
+        }
+
+    def notes(self) -> list[Note]:
+        """What limits readings or results: asked before a server is started."""
+        in_use = [self._in_use(g) for g in self.devices if self._users(g) or self._hidden(g)]
+        found = [] if self._problem is None else [self._problem]
+        if any(g.is_slice for g in self.devices):
+            found.append(
+                Note(
+                    "the GPU is split (MIG): a slice's utilisation and power cannot be read, and "
+                    "other slices heat and slow the same card",
+                    "for full readings, tune on a GPU without MIG",
+                )
+            )
+        for reason, remedy in (
+            ("too old", "update the driver"),
+            ("not permitted", "let this user read them, see NVIDIA's docs of NVML"),
+        ):
+            things = [thing for thing, why in self._unread.items() if why == reason]
+            if things:
+                said = f"driver {self.driver} is too old to tell" if reason == "too old" else reason
+                found.append(Note(f"GPU readings: {said}: {', '.join(things)}", remedy))
+        return found + in_use
+
+    def _in_use(self, gpu: Gpu) -> Note:
+        hidden = f"processes that cannot be seen ({format_size(self._hidden(gpu))} of its memory)"
+        who = ", ".join(self._users(gpu)) or hidden
+        return Note(
+            f"GPU {gpu.index} is in use by {who}: what is measured here is not the server's alone",
+            "end them, or choose other GPUs",
+        )
+
+    def users(self) -> frozenset[str]:
+        """The processes that compute on the GPUs right now, as in ``python3 (pid 4711)``.
+
+        In a container, those of other containers are often not seen.
+        """
+        return frozenset(user for gpu in self.devices for user in self._users(gpu))
+
+    def _users(self, gpu: Gpu) -> list[str]:
+        found = self._ask("processes", _PROCESSES, gpu.handle) or []
+        return sorted(_name(process.pid) for process in found)
+
+    def _hidden(self, gpu: Gpu) -> int:
+        """Bytes in use where no process is seen; 0 where they are too few to mean anything."""
+        used = None if self._users(gpu) else self._memory(gpu)
+        return used if used is not None and used >= _HIDDEN else 0
+
+    def sample(self, gpu: Gpu) -> Sample:
+        """What can be read of the GPU now. Of a slice, utilisation and power are not known."""
+        rates = None if gpu.is_slice else self._ask("utilisation", _UTILISATION, gpu.handle)
+        milliwatts = None if gpu.is_slice else self._ask("power", _POWER, gpu.handle)
+        reasons = self._ask("throttling", _REASONS, gpu.card) or 0
+        return Sample(
+            utilisation=None if rates is None else rates.gpu / 100,
+            memory=self._memory(gpu),
+            power=None if milliwatts is None else milliwatts / 1000,
+            clock=self._ask("clock", _CLOCK, gpu.card, pynvml.NVML_CLOCK_SM),
+            temperature=self._ask(
+                "temperature", _TEMPERATURE, gpu.card, pynvml.NVML_TEMPERATURE_GPU
+            ),
+            throttled=tuple(word for bit, word in _THROTTLES.items() if reasons & bit),
+        )
+
+    def _memory(self, gpu: Gpu) -> int | None:
+        """Bytes in use, without those that the driver keeps for itself where it tells them."""
+        name = ("nvmlDeviceGetMemoryInfo",)
+        info = self._ask("", name, gpu.handle, pynvml.nvmlMemory_v2)
+        info = info or self._ask("memory", name, gpu.handle)
+        return None if info is None else int(info.used)
+
+    def _ask(self, thing: str, names: tuple[str, ...], handle: Any, *args: Any) -> Any:
+        """What the first of these functions that exists says; None where it says nothing.
+
+        Where none exists, or it may not be asked, ``thing`` is noted as unread.
+        """
+        reason = "too old"
+        for name in names:
+            try:
+                return getattr(pynvml, name)(handle, *args)
+            except (AttributeError, pynvml.NVMLError_FunctionNotFound):
+                continue
+            except pynvml.NVMLError_NoPermission:
+                reason = "not permitted"
+                break
+            except pynvml.NVMLError:
+                return None
+        if thing:
+            self._unread[thing] = reason
+        return None
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            with suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()
+
+    def __enter__(self) -> "Gpus":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _start_failure(error: pynvml.NVMLError) -> Note | None:
+    """Why there are no readings; None without a driver, since then there is no GPU to read."""
+    if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+        return None
+    words = Note(f"NVML does not work here: {error}", "see whether nvidia-smi does, and reboot")
+    return _START_FAILURES.get(error.value, words)
+
+
+def _cards() -> Iterator[tuple[Gpu, list[Gpu]]]:
+    """Each GPU in the order of its bus address, with its MIG slices."""
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        with suppress(pynvml.NVMLError):  # one that is lost or not ours to use
+            handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+            yield _gpu(str(number), handle, handle), list(_slices(number, handle))
+
+
+def _slices(number: int, card: Any) -> Iterator[Gpu]:
+    try:
+        if pynvml.nvmlDeviceGetMigMode(card)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+            return
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(card)
+    except pynvml.NVMLError:
+        return
+    for place in range(most):
+        with suppress(pynvml.NVMLError):  # a place that no slice takes
+            handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, place)
+            yield _gpu(f"{number}:{place}", handle, card)
+
+
+def _gpu(index: str, handle: Any, card: Any) -> Gpu:
+    memory = None
+    with suppress(pynvml.NVMLError):
+        memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+    return Gpu(index, name, uuid, memory, handle, card)
+
+
+def _choose(visible: str, cards: list[tuple[Gpu, list[Gpu]]]) -> tuple[tuple[Gpu, ...], str | None]:
+    """The chosen GPUs, and the first id that names none, at which CUDA stops reading, too.
+
+    Of a GPU that is split and not named by its slice, CUDA takes the first slice.
+    """
+    whole = {card.index: slices[0] if slices else card for card, slices in cards}
+    if visible == "all":
+        return tuple(whole.values()), None
+    known = whole | {card.uuid: whole[card.index] for card, _ in cards}
+    for _, slices in cards:
+        known |= {key: each for each in slices for key in (each.index, each.uuid)}
+    chosen: dict[str, Gpu] = {}
+    for wanted in map(str.strip, visible.split(",")):
+        if wanted == "-1":
+            break
+        uuids = [key for key in known if "-" in wanted and key.startswith(wanted)]  # may be cut
+        found = known.get(wanted) or (known[uuids[0]] if uuids else None)
+        if found is None:
+            return tuple(chosen.values()), wanted
+        chosen[found.index] = found
+    return tuple(chosen.values()), None
+
+
+def _name(pid: int) -> str:
+    """The process as far as it can be seen from here: a container does not see its host's."""
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"

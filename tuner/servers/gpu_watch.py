@@ -1,0 +1,77 @@
+"""Reads the GPUs of a server while a probe runs."""
+
+import threading
+from statistics import fmean
+from typing import TypeVar
+
+from tuner.results import GpuReading
+from tuner.servers.gpu import SILENCE, Gpus, Sample
+
+_PERIOD = 0.1
+_PATIENCE = 1.0
+_USERS_EVERY = 10
+Number = TypeVar("Number", int, float)
+
+
+class GpuWatch:
+    """Reads GPUs ten times a second while the context is open.
+
+    ``before`` are the users that were on the GPUs before the server was: those are others. A GPU
+    that is lost on the way, or a driver that hangs, costs readings and nothing else.
+    """
+
+    def __init__(self, gpus: Gpus, before: frozenset[str]) -> None:
+        self._gpus = gpus
+        self._before = before
+        self._samples: dict[str, list[Sample]] = {gpu.index: [] for gpu in gpus.devices}
+        self._others: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="tuner-gpu", daemon=True)
+
+    def _sample(self) -> None:
+        rounds = 0
+        while not self._over.wait(_PERIOD):
+            if self._before and rounds % _USERS_EVERY == 0:
+                self._others |= self._gpus.users() & self._before
+            for gpu in self._gpus.devices:
+                self._samples[gpu.index].append(self._gpus.sample(gpu))
+            rounds += 1
+
+    def reading(self) -> GpuReading | None:
+        """What came of it; None where NVML said nothing."""
+        each = [samples[:] for samples in self._samples.values()]
+        known = [s for samples in each for s in samples if s != SILENCE]
+        if not known:
+            return None
+        peaks = [max(m) for samples in each if (m := _known([s.memory for s in samples]))]
+        temperatures = _known([s.temperature for s in known])
+        reasons = {word for s in known for word in s.throttled}
+        return GpuReading(
+            utilisation=_mean([s.utilisation for s in known]),
+            memory=round(fmean(peaks)) if peaks else None,
+            power=_mean([s.power for s in known]),
+            devices=len(self._gpus.devices),
+            clock=_mean([s.clock for s in known]),
+            temperature=max(temperatures, default=None),
+            throttled=tuple(sorted(reasons)),
+            others=tuple(sorted(self._others)),
+        )
+
+    def __enter__(self) -> "GpuWatch":
+        if self._gpus.devices:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._gpus.devices:
+            self._thread.join(_PATIENCE)
+
+
+def _known(values: list[Number | None]) -> list[Number]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = _known(values)
+    return fmean(known) if known else None
