@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Get ready what the tests need besides Python packages: a browser, a Docker engine, and an image of
-# Triton made on this machine. On a Debian machine with root, what is missing is installed; elsewhere
-# it is left, and the tests that need it are skipped (or fail, where CI=true).
+# Get ready what the tests need besides Python packages: a C compiler, a browser, a Docker engine,
+# and an image of Triton made on this machine. On a Debian machine with root, what is missing is
+# installed, all at once; elsewhere it is left, and the tests that need it are skipped (or fail,
+# where CI=true).
 # Usage: tests/setup.sh /path/to/python
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+has() { command -v "$1" >/dev/null; }
+
+missing=()
+has cc || missing+=(gcc libc6-dev)
+has chromium && has chromedriver || missing+=(chromium chromium-driver)
+has docker || missing+=(docker.io iptables)
+has mmdebstrap || missing+=(mmdebstrap debian-archive-keyring)
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && has apt-get; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
-    apt-get install -q -y --no-install-recommends chromium chromium-driver
+    apt-get install -q -y --no-install-recommends "${missing[@]}"
   else
-    echo "no chromium and chromedriver: browser tests will be skipped"
+    echo "not here: ${missing[*]}; the tests that need them will be skipped"
   fi
 fi
 

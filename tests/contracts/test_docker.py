@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from docker.types import Mount
 
 from tuner.errors import LauncherUnavailable, RepositoryError, ServerFailed, UsageError
-from tuner.servers.base import ServerSpec
+from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.docker import DockerLauncher, engine_answers, image_present
 from tuner.servers.docker_engine import OWNER_LABEL, Owner
@@ -63,12 +64,33 @@ def mine(client: Any, pid: int | None = None) -> list[Any]:
     return [each for each in started if each.name.startswith(f"tuner-{pid or os.getpid()}-")]
 
 
-def test_container_is_hardened(client: Any, test_image: str, spec: ServerSpec) -> None:
-    with (
-        DockerLauncher(image=test_image, memory_limit=2**30, pids_limit=512) as launcher,
-        launcher.launch(spec),
-    ):
-        (container,) = mine(client)
+@dataclass(frozen=True)
+class Running:
+    server: Server
+    container: Any
+
+
+@pytest.fixture(scope="class")
+def running(
+    engine: None, test_image: str, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """One container for the tests that look at it and leave it as it is."""
+    spec = ServerSpec(repository, MODEL, tmp_path_factory.mktemp("running") / "log", SECONDS)
+    client = docker.from_env()
+    try:
+        with (
+            DockerLauncher(image=test_image, memory_limit=2**30, pids_limit=512) as launcher,
+            launcher.launch(spec) as server,
+        ):
+            (container,) = mine(client)
+            yield Running(server, container)
+    finally:
+        client.close()
+
+
+class TestOneContainer:
+    def test_container_is_hardened(self, running: Running) -> None:
+        container = running.container
         host = container.attrs["HostConfig"]
         assert host["CapDrop"] == ["ALL"]
         assert not host["CapAdd"]
@@ -86,25 +108,19 @@ def test_container_is_hardened(client: Any, test_image: str, spec: ServerSpec) -
         assert code != 0
         assert container.exec_run(["touch", "/tmp/written", "/dev/shm/written"]).exit_code == 0
 
-
-def test_ports_are_published_on_loopback_alone(
-    client: Any, test_image: str, spec: ServerSpec
-) -> None:
-    with DockerLauncher(image=test_image) as launcher, launcher.launch(spec):
-        (container,) = mine(client)
-        published = container.attrs["NetworkSettings"]["Ports"]
+    def test_ports_are_published_on_loopback_alone(self, running: Running) -> None:
+        published = running.container.attrs["NetworkSettings"]["Ports"]
         bindings = [binding for port in published.values() for binding in port or []]
         assert len(bindings) == 3
         assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
         assert all(int(binding["HostPort"]) > 1023 for binding in bindings)
 
-
-def test_server_is_reached_through_its_published_ports(test_image: str, spec: ServerSpec) -> None:
-    with DockerLauncher(image=test_image) as launcher, launcher.launch(spec) as server:
-        for address in (server.endpoints.http, server.endpoints.grpc, server.endpoints.metrics):
+    def test_server_is_reached_through_its_published_ports(self, running: Running) -> None:
+        endpoints = running.server.endpoints
+        for address in (endpoints.http, endpoints.grpc, endpoints.metrics):
             assert address is not None
             assert address.startswith("127.0.0.1:")
-        with Control(server) as control:
+        with Control(running.server) as control:
             assert control.server()["name"] == "triton"
             assert "nv_" in (control.metrics() or "")
 
@@ -178,14 +194,16 @@ def test_copied_repository_is_served_and_its_volume_removed(
     (linked / MODEL).symlink_to(spec.repository / MODEL)
     linked_spec = ServerSpec(linked, MODEL, spec.log, SECONDS)
     with DockerLauncher(image=test_image, transfer="copy") as launcher:
-        for _ in range(2):
-            with launcher.launch(linked_spec) as server, Control(server) as control:
-                control.load(MODEL, None, SECONDS)
-                assert control.is_ready(MODEL)
-                (container,) = mine(client)
-                (mount,) = container.attrs["Mounts"]
-                assert mount["Type"] == "volume"
-                assert not mount["RW"]
+        with launcher.launch(linked_spec) as server, Control(server) as control:
+            control.load(MODEL, None, SECONDS)
+            assert control.is_ready(MODEL)
+            (container,) = mine(client)
+            (mount,) = container.attrs["Mounts"]
+            assert mount["Type"] == "volume"
+            assert not mount["RW"]
+        with launcher.launch(linked_spec):
+            (container,) = mine(client)
+            assert container.attrs["Mounts"][0]["Name"] == mount["Name"]
         volumes = [each.name for each in labelled(client.volumes)]
         assert len([name for name in volumes if name.startswith(f"tuner-{os.getpid()}-")]) == 1
     volumes = [each.name for each in labelled(client.volumes)]

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,24 +38,41 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "COLUMNS": "120", **(extra or {})}
 
 
+def run_in(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
+    """What came of ``tuner`` with these words, run in the folder."""
+    done = subprocess.run(
+        command(*words),
+        cwd=folder,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def tuner(tmp_path: Path) -> Callable[..., Outcome]:
     """Runs ``tuner`` with these words in an empty folder."""
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> Outcome:
-        done = subprocess.run(
-            command(*words),
-            cwd=tmp_path,
-            env=environment(env),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return run_in(tmp_path, *words, env=env)
 
     return run
+
+
+def sleepy_model(repository: Path, folder: Path, max_batch_size: int, base_ms: int) -> Path:
+    """A copy of the emulated model that takes so long for a batch and is idle meanwhile; instances
+    do not wait for each other.
+    """
+    model = Path(shutil.copytree(repository / "emulated_gpu", folder / "models/emulated_gpu"))
+    config = model / "config.pbtxt"
+    text = config.read_text().replace("max_batch_size: 8", f"max_batch_size: {max_batch_size}")
+    text = text.replace('"4000"', f'"{1000 * base_ms}"').replace('"0.7"', '"0"')
+    config.write_text(text)
+    return model
 
 
 def servers_under(folder: Path) -> list[int]:
@@ -63,3 +83,13 @@ def servers_under(folder: Path) -> list[int]:
         if "tritonserver" in words and str(folder) in words:
             found.append(process.info["pid"])
     return found
+
+
+@contextmanager
+def no_server_left(folder: Path) -> Iterator[None]:
+    """Whatever ran inside, ten seconds later no server of the folder runs any more."""
+    yield
+    deadline = time.monotonic() + 10
+    while servers_under(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert servers_under(folder) == []

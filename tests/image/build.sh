@@ -5,7 +5,7 @@
 #
 #   tests/image/build.sh PYTHON    PYTHON: an interpreter whose environment has the extra `local`
 #
-# Needs root, debootstrap and an engine (tests/image/engine.sh). Prints the image's name at the end;
+# Needs root, mmdebstrap and an engine (tests/image/engine.sh). Prints the image's name at the end;
 # does nothing more where that image is there already and was built from the same parts.
 set -euo pipefail
 umask 022
@@ -47,25 +47,22 @@ if [[ "$found" == "$parts" ]]; then
     echo "$image"
     exit
 fi
-[[ $EUID -eq 0 ]] || fail "debootstrap needs root"
+[[ $EUID -eq 0 ]] || fail "mmdebstrap needs root"
+command -v mmdebstrap >/dev/null || fail "apt-get install mmdebstrap debian-archive-keyring"
 
-root="$(mktemp -d "${TMPDIR:-/tmp}/tuner-test-image.XXXXXX")"
-cleanup() {
-    umount "$root/proc" 2>/dev/null || true
-    rm -rf --one-file-system "$root"
-}
-trap cleanup EXIT
+scratch="$(mktemp -d "${TMPDIR:-/tmp}/tuner-test-image.XXXXXX")"
+root="$scratch/root"
+trap 'rm -rf --one-file-system "$scratch"' EXIT
 
 debian() {
-    local debs="$here/.build/debs" mirror
-    mkdir -p "$debs"
-    # The mirror that this machine's apt uses for the suite; debootstrap's default where it has none.
+    local log="$scratch/mmdebstrap.log" mirror
+    # The mirror that this machine's apt uses for the suite; Debian's own where it has none.
     mirror="$(apt-get indextargets --format '$(CODENAME) $(LABEL) $(REPO_URI)' "Created-By: Packages" \
         2>/dev/null | awk -v suite="$suite" '$1 == suite && $2 == "Debian" { print $3; exit }')" || true
-    debootstrap --variant=minbase --cache-dir="$debs" \
-        --include=python3,libpython3.11,libexpat1,zlib1g \
-        "$suite" "$root" ${mirror:+"$mirror"} >"$here/.build/debootstrap.log" 2>&1 \
-        || { tail -n 20 "$here/.build/debootstrap.log" >&2; fail "debootstrap failed"; }
+    mmdebstrap --variant=minbase --include=python3,libpython3.11,libexpat1,zlib1g \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --dpkgopt=force-unsafe-io \
+        "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" >"$log" 2>&1 \
+        || { tail -n 20 "$log" >&2; fail "mmdebstrap failed"; }
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}/*
 }
 
@@ -89,13 +86,15 @@ WRAPPER
 runtime() {
     "$python" -m pip install --quiet --no-compile --only-binary=:all: \
         --python-version "$suite_python" --implementation cp \
-        --target "$root/usr/local/lib/python$suite_python/dist-packages" \
+        --target "$scratch/runtime" \
         "onnxruntime==$onnxruntime" "numpy<2"
 }
 
+runtime &
 debian
 server
-runtime
+wait $! || fail "pip cannot install onnxruntime for Python $suite_python"
+mv "$scratch/runtime"/* "$root/usr/local/lib/python$suite_python/dist-packages/"
 superseded="$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null)" || true
 tar -C "$root" --numeric-owner --exclude=./proc --exclude=./sys -c . | docker import \
     --change 'WORKDIR /opt/tritonserver' \

@@ -43,7 +43,6 @@ install_missing() {
     local missing=()
     command -v dockerd >/dev/null || missing+=(docker.io)
     command -v iptables >/dev/null || missing+=(iptables)
-    command -v debootstrap >/dev/null || missing+=(debootstrap)
     (( ${#missing[@]} )) || return 0
     command -v apt-get >/dev/null || fail "install ${missing[*]} with this machine's package manager"
     export DEBIAN_FRONTEND=noninteractive
