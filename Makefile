@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 
-.PHONY: search test check setup-tests format clean
+.PHONY: search test check setup-tests gpu-kit format clean
 
 search: $(VENV)/.local ## Tune the sample model under a promise of 20 ms at p99
 	$(BIN)/tuner search --sla-p99 20ms $(ARGS)
 
-test: $(VENV)/.dev setup-tests check ## All checks and tests, on real servers
+test: $(VENV)/.dev ## All checks and tests, on real servers
+	$(MAKE) -j2 --output-sync=target setup-tests check
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev
@@ -20,6 +21,9 @@ check: $(VENV)/.dev
 
 setup-tests: $(VENV)/.dev ## A browser, a Docker engine and the test image, where they are missing
 	tests/setup.sh $(abspath $(BIN)/python)
+
+gpu-kit: $(VENV)/.dev ## What a GPU machine without a network lacks: build/gpu-kit.tar.xz
+	$(BIN)/python benchmarks/kit.py $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .

@@ -273,7 +273,7 @@ def _circumstances(
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in packages},
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": str(len(os.sched_getaffinity(0))),
             "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
             **gpus.describe(),
@@ -282,7 +282,8 @@ def _circumstances(
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

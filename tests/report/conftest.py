@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,15 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     return make
 
 
+@pytest.fixture(scope="session")
+def copy_whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Run]:
+    """Copies a whole run to a new folder; its records are computed once, each copy may change."""
+    original = Run.create(tmp_path_factory.mktemp("original") / "whole", EXPERIMENT)
+    for evaluation in realistic(original.folder):
+        original.append(evaluation)
+    return lambda folder: Run.open(Path(shutil.copytree(original.folder, folder)))
+
+
 @pytest.fixture
-def whole_run(tmp_path: Path) -> Run:
-    run = Run.create(tmp_path / "whole", EXPERIMENT)
-    for evaluation in realistic(run.folder):
-        run.append(evaluation)
-    return run
+def whole_run(tmp_path: Path, copy_whole_run: Callable[[Path], Run]) -> Run:
+    return copy_whole_run(tmp_path / "whole")

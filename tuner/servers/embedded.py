@@ -6,8 +6,10 @@ and a Python-based ``onnxruntime`` backend.
 """
 
 import importlib.util
+import os
 import shutil
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +60,13 @@ def assemble(folder: Path) -> Binary:
             f"--cache-directory={server / 'caches'}",
         ),
         {
-            "LD_LIBRARY_PATH": str(site_packages / "nvidia_pytriton.libs"),
+            "LD_LIBRARY_PATH": os.pathsep.join(
+                # The stub needs the libpython of this interpreter, which may lie off the paths.
+                (
+                    str(site_packages / "nvidia_pytriton.libs"),
+                    str(sysconfig.get_config_var("LIBDIR")),
+                )
+            ),
             "PYTHONPATH": str(site_packages),
             "PYTHONDONTWRITEBYTECODE": "1",
         },

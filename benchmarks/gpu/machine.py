@@ -1,0 +1,40 @@
+"""What the figures were measured on."""
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import psutil
+import torch
+
+from tuner import __version__
+from tuner.servers.gpu import Gpus
+from tuner.session import processor
+
+PACKAGES = ("torch", "nvidia-pytriton", "tritonclient", "optuna", "numpy", "uvloop")
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch can compute on a GPU here."""
+    return torch.cuda.is_available()
+
+
+def describe() -> dict[str, Any]:
+    """Hardware and versions; ``gpu`` is there only where PyTorch can use one."""
+    about: dict[str, Any] = {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "tuner": __version__,
+        **{name: metadata.version(name) for name in PACKAGES},
+    }
+    if has_gpu():
+        with Gpus("all") as gpus:
+            about["gpu"] = torch.cuda.get_device_name(0)
+            about["cuda"] = torch.version.cuda
+            about |= gpus.describe()
+            about["notes"] = [str(note) for note in gpus.notes()]
+    return about

@@ -1,0 +1,159 @@
+"""Runs tuner's own commands, as a user would, and reads the figures out of the run's records."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from benchmarks.gpu.models import Workbench
+from tuner.results import Evaluation, ProbeRecord, Run
+
+STARTUP = "240s"
+WORKERS = max(1, min(6, (os.cpu_count() or 2) // 2 - 1))
+
+
+class CommandFailed(Exception):
+    """tuner ended without a usable result."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A configuration in words that ``--set`` takes; empty: the model as found."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> list[str]:
+        return [word for path, v in self.fields.items() for word in ("--set", f"{path}={v}")]
+
+
+def measure(
+    bench: Workbench, model: str, promise: str, setting: Setting, extra: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The capacity of one configuration under a promise such as ``p99<20ms``."""
+    rate = ("--rate", "20") if bench.dry else ()
+    run = _tuner(bench, "measure", model, promise, [*setting.options(), *extra, *rate])
+    return figures(run.evaluations()[-1])
+
+
+def search(
+    bench: Workbench, model: str, promise: str, space: str, seconds: float, more: tuple[str, ...]
+) -> Run:
+    words = ["--space", space, "--timeout", f"{seconds:g}s", *more]
+    return _tuner(bench, "search", model, promise, words)
+
+
+def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list[str]) -> Run:
+    output = bench.folder / "runs" / uuid4().hex[:8]
+    line = [
+        sys.executable, "-m", "tuner", command, str(bench.repository / model),
+        "--sla", promise, "--launcher", "local", "--workers", str(WORKERS),
+        "--startup-timeout", STARTUP, "--output", str(output), *bench.inputs(model), *words,
+    ]  # fmt: skip
+    last: deque[str] = deque(maxlen=10)
+    with subprocess.Popen(
+        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            print("   ", text, end="", flush=True)
+            last.append(text)
+    folders = sorted(output.glob("*/evaluations.jsonl"))
+    if process.returncode not in (0, 1) or not folders:
+        raise CommandFailed(f"exit code {process.returncode}: {''.join(last).strip()}")
+    return Run(folders[-1].parent)
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """What a table needs of an evaluation; rates in requests/s, times in milliseconds."""
+    found: dict[str, Any] = {
+        "configuration": evaluation.label,
+        "outcome": evaluation.state.value,
+        "capacity": _round(evaluation.capacity),
+        "refuted_at": _round(evaluation.ceiling),
+        "client_limited": evaluation.client_limited,
+        "launch_seconds": _round(evaluation.launch_seconds),
+    }
+    if evaluation.failure is not None:
+        found["failure"] = evaluation.failure[:400]
+        found["cause"] = evaluation.cause
+    alone, there = evaluation.unloaded(), evaluation.at_capacity()
+    if alone is not None:
+        found["p50_alone_ms"] = _ms(alone.latency.get("p50"))
+    if there is not None:
+        found |= _of_probe(there)
+    return found
+
+
+def _of_probe(probe: ProbeRecord) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "requests": probe.n,
+        "p50_ms": _ms(probe.latency.get("p50")),
+        "p99_ms": _ms(probe.latency.get("p99")),
+    }
+    if probe.server is not None:
+        server = probe.server
+        parts = ("queue", "compute_input", "compute_infer", "compute_output")
+        found["mean_batch"] = _round(server.requests / server.executions)
+        found["server_ms"] = {part: _ms(getattr(server, part)) for part in parts}
+    if probe.client_cpu is not None and probe.n:
+        found["client_cpu_us_per_request"] = round(1e6 * probe.client_cpu / probe.n, 1)
+    if probe.gpu is not None:
+        found["gpu"] = probe.gpu.model_dump(mode="json")
+    return found
+
+
+def keep_report(run: Run, file: Path) -> None:
+    if run.report.is_file():
+        shutil.copy2(run.report, file)
+
+
+@contextlib.contextmanager
+def mps(folder: Path) -> Iterator[tuple[str, ...]]:
+    """NVIDIA's Multi-Process Service for as long as the context is open: options for the server.
+
+    It changes no setting of the card. Raises CommandFailed where there is none, or it won't start.
+    """
+    program = shutil.which("nvidia-cuda-mps-control")
+    if program is None:
+        raise CommandFailed("there is no nvidia-cuda-mps-control here")
+    pipes, logs = folder / "mps", folder / "mps-logs"
+    pipes.mkdir(exist_ok=True)
+    logs.mkdir(exist_ok=True)
+    names = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(logs)}
+    environment = {**os.environ, **names}
+    with subprocess.Popen(
+        [program, "-f"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as daemon:
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                daemon.wait(1.0)
+            if daemon.poll() is not None:
+                raise CommandFailed(f"nvidia-cuda-mps-control ended with {daemon.returncode}")
+            yield tuple(w for name, path in names.items() for w in ("--env", f"{name}={path}"))
+        finally:
+            if daemon.poll() is None:
+                _quit_mps(program, environment, daemon)
+
+
+def _quit_mps(program: str, environment: dict[str, str], daemon: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run([program], input=b"quit\n", env=environment, timeout=10)
+        daemon.wait(10)
+    if daemon.poll() is None:
+        os.killpg(daemon.pid, signal.SIGKILL)
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1e3 * seconds, 3)

@@ -1,0 +1,201 @@
+"""Packs what a GPU machine without a network lacks to run tuner: one file to carry there.
+
+The machine has Python, PyTorch with CUDA, numpy, pandas, grpcio and typer; the kit holds the other
+packages of tuner and the embedded Triton, unpacked as Python finds them, less what is never read.
+``choices.txt`` inside says which versions.
+"""
+
+import argparse
+import fnmatch
+import json
+import lzma
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+CONSTRAINTS = ROOT / "constraints.txt"
+PRESENT = ("torch", "numpy", "pandas", "grpcio", "typer")
+SERVER = "nvidia-pytriton"
+MOST_BYTES = 60_000_000
+GLIBC = ("2_35", "2_34", "2_31", "2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
+# tuner uses the messages of tritonclient alone, none of its clients, and of SciPy the binomial law.
+EXTRAS = {"tritonclient": {"grpc"}}
+KEPT_OF_SCIPY = ("special", "_lib")
+UNREAD = (
+    "*/tests/*",
+    "*.pyi",
+    "bin/*",
+    "share/*",
+    "etc/*",
+    "plotly/package_data/datasets/*",
+    "nvidia_pytriton.libs/libpython3*",
+)
+
+
+def main() -> None:
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder) / "site"
+        choices = choose(arguments.python)
+        install(choices, arguments.python, site)
+        trim(site, arguments.python)
+        (site / "choices.txt").write_text("\n".join(choices) + "\n", encoding="utf-8")
+        if arguments.libpython is not None:
+            (site / "libpython").mkdir()
+            shutil.copy2(arguments.libpython.resolve(), site / "libpython")
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        pack(site, arguments.out, arguments.level)
+    size = arguments.out.stat().st_size
+    print(f"{arguments.out}: {size / 1e6:.1f} MB, {len(choices)} packages")
+    if size > MOST_BYTES:
+        sys.exit(f"that is more than {MOST_BYTES / 1e6:.0f} MB")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", default="3.12", help="Python of the GPU machine: %(default)s")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu-kit.tar.xz")
+    parser.add_argument("--level", type=int, default=6, help="xz's level: %(default)s")
+    parser.add_argument(
+        "--libpython",
+        type=Path,
+        help="libpython3.X.so.1.0 to pack, for a machine whose Python comes without one",
+    )
+    return parser.parse_args()
+
+
+def choose(python: str) -> list[str]:
+    """The packages to carry, as ``name==version``, sorted."""
+    found = {canonicalize_name(p["metadata"]["name"]): p["metadata"] for p in _resolve(python)}
+    lines = [f"{name}=={found[name]['version']}" for name in _needed(found)]
+    return sorted([*lines, f"{SERVER}=={_pinned(SERVER)}"])
+
+
+def _resolve(python: str) -> list[dict[str, Any]]:
+    """What pip would install there for tuner, without downloading it."""
+    report = _pip(
+        "install", "--dry-run", "--ignore-installed", "--report", "-",
+        "-c", str(CONSTRAINTS), *_platform(python), *_requirements(),
+    )  # fmt: skip
+    installed: list[dict[str, Any]] = json.loads(report)["install"]
+    return installed
+
+
+def _requirements() -> Iterator[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["dependencies"]:
+        requirement = Requirement(line)
+        if requirement.name in EXTRAS:
+            requirement.extras = EXTRAS[requirement.name]
+        yield str(requirement)
+
+
+def _needed(found: dict[str, dict[str, Any]]) -> set[str]:
+    """What tuner asks for, and what that asks for in turn, as far as it is not there."""
+    needed: set[str] = set()
+    waiting = [Requirement(line) for line in _requirements()]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found or name in {*needed, *PRESENT}:
+            continue
+        needed.add(name)
+        for line in found[name].get("requires_dist", []):
+            wanted = Requirement(line)
+            if wanted.marker is None or any(
+                wanted.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
+            ):
+                waiting.append(wanted)
+    return needed
+
+
+def _pinned(name: str) -> str:
+    pattern = re.compile(rf"^{re.escape(name)}==(\S+)$", re.MULTILINE | re.IGNORECASE)
+    match = pattern.search(CONSTRAINTS.read_text(encoding="utf-8"))
+    if match is None:
+        raise LookupError(f"{CONSTRAINTS.name} does not pin {name}")
+    return match[1]
+
+
+def install(choices: list[str], python: str, site: Path) -> None:
+    _pip(
+        "install", "--no-deps", "--no-compile", "--target", str(site),
+        *_platform(python), *choices,
+    )  # fmt: skip
+
+
+def _platform(python: str) -> list[str]:
+    names = [f"manylinux_{version}_x86_64" for version in GLIBC]
+    names += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    return [
+        "--only-binary=:all:", "--implementation=cp", f"--python-version={python}",
+        *(f"--platform={name}" for name in names), "--target", tempfile.gettempdir(),
+    ]  # fmt: skip
+
+
+def _pip(*arguments: str) -> str:
+    # The last --target counts, so that a dry run needs none of its own.
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    targets = [i for i, word in enumerate(command) if word == "--target"]
+    for i in reversed(targets[1:]):
+        del command[i : i + 2]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def trim(site: Path, python: str) -> None:
+    """Remove files that nothing reads there."""
+    for path in sorted(site.rglob("*"), reverse=True):
+        name = path.relative_to(site).as_posix()
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif _is_unread(name, python):
+            path.unlink()
+
+
+def _is_unread(name: str, python: str) -> bool:
+    if any(fnmatch.fnmatch(name, pattern) for pattern in UNREAD):
+        return True
+    parts = name.split("/")
+    if parts[0] == "scipy" and len(parts) > 2:
+        return parts[1] not in KEPT_OF_SCIPY
+    return "python_backend_stubs" in parts and python not in parts
+
+
+def pack(site: Path, file: Path, level: int) -> None:
+    """A tar.xz of the folder's content, all cores at work where there is an xz program."""
+    program = shutil.which("xz")
+    with file.open("wb") as out:
+        if program is None:
+            with lzma.open(out, "wb", preset=level) as packed:
+                _tar(site, packed)
+            return
+        command = [program, f"-{level}", "-T0", "--memlimit-compress=2GiB", "-c"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as xz:
+            assert xz.stdin is not None
+            _tar(site, xz.stdin)
+            xz.stdin.close()
+        if xz.returncode != 0:
+            raise OSError(f"xz ended with {xz.returncode}")
+
+
+def _tar(site: Path, out: Any) -> None:
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+        for path in sorted(site.rglob("*")):
+            if path.is_file():
+                archive.add(path, path.relative_to(site).as_posix())
+
+
+if __name__ == "__main__":
+    main()
