@@ -92,7 +92,7 @@ def _run_other_promises(bench: Workbench, result: Result, out: Path) -> None:
 
 
 def _run_sweep(bench: Workbench, result: Result, out: Path) -> None:
-    """Every point of a small space around what usually wins, to hold the search's winner against."""
+    """Every point of a small space around what usually wins: the search's winner against it."""
     values: dict[str, Any] = {
         "max_batch_size": [2, 4] if bench.dry else [16, 32, 64, 128],
         "instance_group.count": [1] if bench.dry else [1, 2, 3],

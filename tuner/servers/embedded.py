@@ -53,6 +53,9 @@ def assemble(folder: Path) -> Binary:
     if importlib.util.find_spec("onnxruntime") is not None:
         shutil.copytree(_BACKENDS / "onnxruntime", backends / "onnxruntime", ignore=pythonless)
     site_packages = package.parent
+    libraries = str(site_packages / "nvidia_pytriton.libs")
+    # The stub needs this interpreter's libpython, which may lie where no loader looks.
+    libdir = str(sysconfig.get_config_var("LIBDIR"))
     return Binary(
         server / "bin" / "tritonserver",
         (
@@ -60,13 +63,7 @@ def assemble(folder: Path) -> Binary:
             f"--cache-directory={server / 'caches'}",
         ),
         {
-            "LD_LIBRARY_PATH": os.pathsep.join(
-                # The stub needs the libpython of this interpreter, which may lie off the paths.
-                (
-                    str(site_packages / "nvidia_pytriton.libs"),
-                    str(sysconfig.get_config_var("LIBDIR")),
-                )
-            ),
+            "LD_LIBRARY_PATH": os.pathsep.join((libraries, libdir)),
             "PYTHONPATH": str(site_packages),
             "PYTHONDONTWRITEBYTECODE": "1",
         },

@@ -55,8 +55,8 @@ class Runner:
             raise ValueError("execution cuda_graphs needs a GPU; this instance is on a processor")
         self._most = most
         self._device = device
-        self._dtype = _dtype(precision, device)
-        self.network = network.eval().requires_grad_(False).to(device, self._dtype)
+        self.dtype = _dtype(precision, device)
+        self.network = network.eval().requires_grad_(False).to(device, self.dtype)
         self._generator = torch.Generator().manual_seed(0)
         self._example = example
         like = example(1, self._generator)
@@ -116,10 +116,10 @@ class Runner:
                 room[:rows] = x.numpy()
             got = torch.from_numpy(self.run(slot, rows)).to(self._device)
             error = float((got - expected).norm() / expected.norm())
-            if not error <= TOLERANCE[self._dtype]:
+            if not error <= TOLERANCE[self.dtype]:
                 raise ValueError(
                     f"a batch of {rows} differs from eager by {error:.2g} of its norm; "
-                    f"the tolerance is {TOLERANCE[self._dtype]:g}"
+                    f"the tolerance is {TOLERANCE[self.dtype]:g}"
                 )
 
     def _capture(self, sizes: list[int]) -> None:
