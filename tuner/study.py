@@ -272,7 +272,7 @@ def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:
     """The baseline, and what an expert would try first: greedy batching, one or two instances of
-    one thread each.
+    one thread each, kernels launched as CUDA graphs.
     """
     ideas = [dict(own)]
     for count in (1, 2):
@@ -283,6 +283,7 @@ def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Va
             "dynamic_batching.max_queue_delay_microseconds": 0,
             "instance_group.count": count,
             "parameters[intra_op_thread_count]": 1,
+            "parameters[execution]": "cuda_graphs",
         }
         for path, value in wanted.items():
             if path in space.parameters and _allows(space.parameters[path], value):

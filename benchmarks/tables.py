@@ -1,0 +1,116 @@
+"""Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
+
+A table stands between ``<!-- gpu:STAGE -->`` and ``<!-- end -->``; all else in the page is left.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.result import MEASURED, read
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+_PLACE = re.compile(r"(<!-- gpu:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Row = dict[str, Any]
+Cell = Callable[[Row], str]
+
+
+def main() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    written = fill(text, RESULTS)
+    PAGE.write_text(written, encoding="utf-8")
+    print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
+
+
+def fill(text: str, results: Path) -> str:
+    """The page with every table as the result files have it."""
+
+    def table(place: re.Match[str]) -> str:
+        found = read(results / f"{place[2]}.json")
+        body = "Not measured yet.\n" if found is None else render(found)
+        return place[1] + body + place[3]
+
+    return _PLACE.sub(table, text)
+
+
+def render(result: dict[str, Any]) -> str:
+    """One stage as a Markdown table, with the machine above it and what is missing named."""
+    columns = _BARE if result["stage"] == "bare" else _SERVED
+    lines = [_machine(result), "", _line(["", *columns]), _line(["---", *["---:"] * len(columns)])]
+    for name, row in result["rows"].items():
+        if row["state"] == MEASURED:
+            cells = [cell(row) for cell in columns.values()]
+        else:
+            cells = [row["state"].splitlines()[0], *[""] * (len(columns) - 1)]
+        lines.append(_line([name, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    about = result["machine"]
+    where = about.get("gpu", "no GPU")
+    dry = " **A dry run: these figures mean nothing.**" if result["dry_run"] else ""
+    notes = "".join(f" {note}." for note in about.get("notes", []))
+    return (
+        f"{where}, {about['processor']} with {about['cores']} cores, {result['started'][:10]}; "
+        f"{result['state']}.{notes}{dry}"
+    )
+
+
+def _number(*path: str, factor: float = 1.0, digits: int = 0, unit: str = "") -> Cell:
+    def cell(row: Row) -> str:
+        value: Any = row
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return "" if value is None else f"{value * factor:,.{digits}f}{unit}"
+
+    return cell
+
+
+def _capacity(row: Row) -> str:
+    if row.get("capacity") is None:
+        return str(row.get("cause") or "not at any rate")
+    limited = " (client-limited)" if row.get("client_limited") else ""
+    return f"{row['capacity']:,.0f}/s{limited}"
+
+
+def _throttled(row: Row) -> str:
+    return ", ".join((row.get("gpu") or {}).get("throttled", ()))
+
+
+_GPU: dict[str, Cell] = {
+    "GPU": _number("gpu", "utilisation", factor=100, unit=" %"),
+    "memory": _number("gpu", "memory", factor=2**-30, digits=1, unit=" GiB"),
+    "power": _number("gpu", "power", unit=" W"),
+    "throttled": _throttled,
+}
+_BARE: dict[str, Cell] = {
+    "items/s": _number("items_per_second"),
+    "batch": _number("batch"),
+    "TFLOP/s": _number("tflops", digits=1),
+    "ready in": _number("seconds_to_prepare", digits=1, unit=" s"),
+    **_GPU,
+}
+_SERVED: dict[str, Cell] = {
+    "capacity": _capacity,
+    "p50": _number("p50_ms", digits=2, unit=" ms"),
+    "p99": _number("p99_ms", digits=2, unit=" ms"),
+    "mean batch": _number("mean_batch", digits=1),
+    "queue": _number("server_ms", "queue", digits=2, unit=" ms"),
+    "infer": _number("server_ms", "compute_infer", digits=2, unit=" ms"),
+    "of bare": _number("of_bare", factor=100, unit=" %"),
+    **_GPU,
+    "configuration": lambda row: str(row.get("configuration", "")),
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The tables of docs/benchmarks.md, out of result files."""
+
+from pathlib import Path
+
+from benchmarks.gpu.result import AWAITS, Result
+from benchmarks.gpu.stages import STAGES
+from benchmarks.tables import PAGE, RESULTS, fill
+
+MACHINE = {"processor": "some processor", "cores": 16, "gpu": "some card", "notes": ["in use"]}
+
+
+def make(results: Path, stage: str, dry: bool = False) -> Result:
+    return Result(results / f"{stage}.json", stage, "", MACHINE, dry)
+
+
+def place(stage: str) -> str:
+    return f"before\n<!-- gpu:{stage} -->\nold\n<!-- end -->\nafter\n"
+
+
+def test_measured_failed_and_missing_rows_are_told_apart(tmp_path):
+    result = make(tmp_path, "search")
+    result.plan(["first", "second", "third"], AWAITS)
+    with result.row("first") as row:
+        row |= {"capacity": 1234.5, "p99_ms": 19.5, "of_bare": 0.81, "configuration": "batch 64"}
+        row["gpu"] = {"utilisation": 0.875, "memory": 3 * 2**30, "power": 610.0, "throttled": []}
+    with result.row("second") as row:
+        raise ValueError("no server\nand more")
+    text = fill(place("search"), tmp_path)
+    lines = text.splitlines()
+    first = next(line for line in lines if line.startswith("| first"))
+    for cell in ("1,234/s", "19.50 ms", "81 %", "88 %", "3.0 GiB", "610 W", "batch 64"):
+        assert f" {cell} " in first
+    assert any(line.startswith("| second | failed: no server |") for line in lines)
+    assert any(line.startswith("| third | awaits a GPU |") for line in lines)
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "some card, some processor with 16 cores" in text
+    assert "in use" in text
+    widths = {line.count("|") for line in lines if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_a_row_without_a_capacity_says_why(tmp_path):
+    result = make(tmp_path, "backend", dry=True)
+    result.record("full", capacity=None, cause="out of memory")
+    result.record("slow", capacity=None)
+    text = fill(place("backend"), tmp_path)
+    assert "| full | out of memory |" in text
+    assert "| slow | not at any rate |" in text
+    assert "figures mean nothing" in text
+
+
+def test_the_page_has_every_stage_and_is_as_the_result_files_have_it():
+    page = PAGE.read_text(encoding="utf-8")
+    for stage in STAGES:
+        assert f"<!-- gpu:{stage} -->" in page
+    assert fill(page, RESULTS) == page, "run: python -m benchmarks.tables"
