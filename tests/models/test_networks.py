@@ -1,12 +1,16 @@
 """The networks of the PyTorch models, and how they are run, without a server and without a GPU."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.models.conftest import DIMS, PYTORCH_MODELS, ROOT, SMALL, imported
+
+TINY_BERT = Path(__file__).parent / "tiny_bert"
 
 
 def test_what_is_not_particular_to_a_network_is_one_code():
@@ -17,29 +21,18 @@ def test_what_is_not_particular_to_a_network_is_one_code():
 
 @pytest.mark.parametrize("saved_as", ["safetensors", "bin"])
 def test_a_checkpoint_gives_the_logits_of_the_reference(tmp_path: Path, saved_as: str):
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(1)
-    reference = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=99,
-            hidden_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            intermediate_size=48,
-            max_position_embeddings=40,
-        )
-    ).eval()
-    reference.save_pretrained(tmp_path)
+    """The reference is Hugging Face's, see make_tiny_bert.py."""
+    expected = np.load(TINY_BERT / "expected.npz")
+    checkpoint = TINY_BERT
     if saved_as == "bin":
-        (tmp_path / "model.safetensors").unlink()
-        torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
+        checkpoint = tmp_path
+        shutil.copy2(TINY_BERT / "config.json", checkpoint)
+        torch.save(load_file(TINY_BERT / "model.safetensors"), checkpoint / "pytorch_model.bin")
     with imported("bert_base") as (network, execution), torch.inference_mode():
-        ids, mask = network.example(5, [[24], [24]], torch.Generator().manual_seed(2))
-        ids %= 99
-        ours = network.build({"checkpoint": str(tmp_path)}, 2, execution.read_weights(tmp_path))
-        expected = reference(input_ids=ids, attention_mask=mask).logits
-        torch.testing.assert_close(ours.eval()(ids, mask), expected, atol=1e-5, rtol=1e-4)
+        weights = execution.read_weights(checkpoint)
+        ours = network.build({"checkpoint": str(checkpoint)}, 2, weights).eval()
+        logits = ours(torch.from_numpy(expected["ids"]), torch.from_numpy(expected["mask"]))
+    np.testing.assert_allclose(logits.numpy(), expected["logits"], atol=1e-4, rtol=1e-4)
 
 
 def test_bert_base_has_the_size_of_bert_base():

@@ -24,7 +24,7 @@ def measure(repository: Path, tmp_path: Path) -> Callable[..., Measured]:
 
     def run(environment: dict[str, str]) -> Measured:
         model = shutil.copytree(repository / "emulated_gpu", tmp_path / "models/emulated_gpu")
-        words = (str(model), "--sla-p99", "2s", "--rate", "30", "--launcher", "local")
+        words = (str(model), "--sla-p99", "2s", "--rate", "150", "--launcher", "local")
         done = subprocess.run(
             [sys.executable, "-m", "tuner", "measure", *words],
             cwd=tmp_path,
