@@ -56,12 +56,12 @@ trap 'rm -rf --one-file-system "$scratch"' EXIT
 
 debian() {
     local log="$scratch/mmdebstrap.log" mirror
-    # The mirror that this machine's apt uses for the suite; Debian's own where it has none.
+    # The mirror that this machine's apt uses for the suite; without one, mmdebstrap knows Debian's.
     mirror="$(apt-get indextargets --format '$(CODENAME) $(LABEL) $(REPO_URI)' "Created-By: Packages" \
         2>/dev/null | awk -v suite="$suite" '$1 == suite && $2 == "Debian" { print $3; exit }')" || true
     mmdebstrap --variant=minbase --include=python3,libpython3.11,libexpat1,zlib1g \
         --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --dpkgopt=force-unsafe-io \
-        "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" >"$log" 2>&1 \
+        "$suite" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 \
         || { tail -n 20 "$log" >&2; fail "mmdebstrap failed"; }
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}/*
 }
