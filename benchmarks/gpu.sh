@@ -13,7 +13,7 @@ if [ -n "$KIT" ]; then
   [ -f "$KIT" ] || { echo "there is no $KIT; make one with: make gpu-kit" >&2; exit 3; }
   site=$(mktemp -d "${TMPDIR:-/tmp}/tuner-kit.XXXXXX")
   trap 'rm -rf "$site"' EXIT
-  "$PYTHON" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$KIT" "$site"
+  "$PYTHON" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="data")' "$KIT" "$site"
   export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
   if [ -d "$site/libpython" ]; then
     export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$site/libpython"

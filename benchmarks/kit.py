@@ -25,7 +25,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-PRESENT = ("torch", "numpy", "pandas", "grpcio", "typer")
+# It has grpcio, too, but tritonclient refuses to be imported with one that is not recent.
+PRESENT = ("torch", "numpy", "pandas", "typer")
 SERVER = "nvidia-pytriton"
 MOST_BYTES = 60_000_000
 GLIBC = ("2_35", "2_34", "2_31", "2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
@@ -53,6 +54,7 @@ def main() -> None:
         (site / "choices.txt").write_text("\n".join(choices) + "\n", encoding="utf-8")
         if arguments.libpython is not None:
             add_libpython(arguments.libpython, site)
+        strip(site)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         pack(site, arguments.out, arguments.level)
     size = arguments.out.stat().st_size
@@ -77,7 +79,7 @@ def _arguments() -> argparse.Namespace:
 def choose(python: str) -> list[str]:
     """The packages to carry, as ``name==version``, sorted."""
     found = {canonicalize_name(p["metadata"]["name"]): p["metadata"] for p in _resolve(python)}
-    lines = [f"{name}=={found[name]['version']}" for name in _needed(found)]
+    lines = [f"{name}=={found[name]['version']}" for name in _needed(found, python)]
     return sorted([*lines, f"{SERVER}=={_pinned(SERVER)}"])
 
 
@@ -100,7 +102,7 @@ def _requirements() -> Iterator[str]:
         yield str(requirement)
 
 
-def _needed(found: dict[str, dict[str, Any]]) -> set[str]:
+def _needed(found: dict[str, dict[str, Any]], python: str) -> set[str]:
     """What tuner asks for, and what that asks for in turn, as far as it is not there."""
     needed: set[str] = set()
     waiting = [Requirement(line) for line in _requirements()]
@@ -113,7 +115,8 @@ def _needed(found: dict[str, dict[str, Any]]) -> set[str]:
         for line in found[name].get("requires_dist", []):
             wanted = Requirement(line)
             if wanted.marker is None or any(
-                wanted.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
+                wanted.marker.evaluate({"extra": extra, "python_version": python})
+                for extra in {"", *requirement.extras}
             ):
                 waiting.append(wanted)
     return needed
@@ -173,11 +176,17 @@ def _is_unread(name: str, python: str) -> bool:
 
 
 def add_libpython(library: Path, site: Path) -> None:
-    """Carry an interpreter's shared library under its soname, without what debuggers read."""
+    """Carry an interpreter's shared library under its soname."""
     (site / "libpython").mkdir()
-    copy = shutil.copy2(library.resolve(), site / "libpython" / library.name)
-    if program := shutil.which("strip"):
-        subprocess.run([program, "--strip-debug", str(copy)], check=True)
+    shutil.copy2(library.resolve(), site / "libpython" / library.name)
+
+
+def strip(site: Path) -> None:
+    """Leave out what only debuggers read. Libraries beside a package were patched: not those."""
+    program = shutil.which("strip")
+    modules = [path for path in site.rglob("*.so*") if ".libs" not in path.parts[len(site.parts)]]
+    if program is not None:
+        subprocess.run([program, "--strip-debug", *map(str, modules)], check=True)
 
 
 def pack(site: Path, file: Path, level: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.result import MEASURED, read
+from benchmarks.gpu.result import CUT_SHORT, MEASURED, read
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -44,6 +44,9 @@ def render(result: dict[str, Any]) -> str:
     for name, row in result["rows"].items():
         if row["state"] == MEASURED:
             cells = [cell(row) for cell in columns.values()]
+        elif row["state"] == CUT_SHORT and "capacity" in row:
+            name = f"{name} (cut short)"
+            cells = [cell(row) for cell in columns.values()]
         else:
             cells = [row["state"].splitlines()[0], *[""] * (len(columns) - 1)]
         lines.append(_line([name, *cells]))
@@ -77,7 +80,8 @@ def _number(*path: str, factor: float = 1.0, digits: int = 0, unit: str = "") ->
 
 def _capacity(row: Row) -> str:
     if row.get("capacity") is None:
-        return str(row.get("cause") or "not at any rate")
+        failed = row.get("outcome") == "failed" and f"failed: {row.get('failure', '')}"
+        return str(row.get("cause") or failed or "not at any rate").splitlines()[0]
     limited = " (client-limited)" if row.get("client_limited") else ""
     return f"{row['capacity']:,.0f}/s{limited}"
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,16 +11,21 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.gpu.models import Workbench
-from benchmarks.gpu.result import AWAITS, Result, read, set_state
+from benchmarks.gpu.result import AWAITS, MEASURED, Result, read, set_state
 from benchmarks.gpu.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+DRY = ROOT / "build" / "gpu-dry"
 GRACE_SECONDS = 15.0
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.default_int_handler)
     arguments = _arguments()
-    out: Path = arguments.out.resolve()
+    out: Path = (arguments.out or (DRY if arguments.dry_run else RESULTS)).resolve()
     if arguments.inside:
         _measure(arguments.stages[0], out, arguments.dry_run)
         return
@@ -37,7 +43,9 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="run these alone")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
+    parser.add_argument(
+        "--out", type=Path, help="benchmarks/results/gpu, or build/gpu-dry of a dry run"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="small models on a processor; figures mean nothing"
     )
@@ -91,10 +99,15 @@ def _signal(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> None:
 def _measure(name: str, out: Path, dry: bool) -> None:
     from benchmarks.gpu import machine  # PyTorch: seconds that --help can do without
 
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)  # no stage outlives the command
     stage = STAGES[name]
-    result = Result(out / f"{name}.json", name, stage.what, machine.describe(), dry)
+    file = out / f"{name}.json"
+    result = Result(file, name, stage.what, machine.describe(), dry)
     rows = stage.rows(dry)
     if not dry and not machine.has_gpu():
+        if any(row["state"] == MEASURED for row in (read(file) or {"rows": {}})["rows"].values()):
+            print(f"   no GPU here; {file} keeps what was measured elsewhere")
+            return
         result.plan(rows, AWAITS)
         result.end(AWAITS)
         return

@@ -1,4 +1,4 @@
-"""The bare model in a tight loop, without a server: what no server can exceed."""
+"""The bare model in a tight loop, one batch at a time, without a server."""
 
 import importlib
 import statistics
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.models import Workbench
+from tuner.results import GpuReading
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 
@@ -44,10 +45,12 @@ def measure(bench: Workbench, model: str, how: str, sizes: list[int]) -> dict[st
     for room, x in zip(slot.inputs, inputs, strict=True):
         room[:] = x.numpy()
     table: dict[int, float] = {}
-    with Gpus("all") as gpus, GpuWatch(gpus, frozenset()) as watch:
+    readings: dict[int, GpuReading | None] = {}
+    with Gpus("all") as gpus:
         for size in sizes:
-            table[size] = _throughput(runner, slot, size, bench.loop_seconds)
-        reading = watch.reading()
+            with GpuWatch(gpus, frozenset()) as watch:
+                table[size] = _throughput(runner, slot, size, bench.loop_seconds)
+                readings[size] = watch.reading()
     best = max(table, key=lambda size: table[size])
     figures: dict[str, Any] = {
         "items_per_second": round(table[best], 1),
@@ -60,7 +63,7 @@ def measure(bench: Workbench, model: str, how: str, sizes: list[int]) -> dict[st
     flops = flops_per_item(model, options, dims[0][-1])
     if flops is not None:
         figures["tflops"] = round(table[best] * flops / 1e12, 2)
-    if reading is not None:
+    if (reading := readings[best]) is not None:
         figures["gpu"] = reading.model_dump(mode="json")
     return figures
 

@@ -15,6 +15,7 @@ from tuner.results import write_text
 AWAITS = "awaits a GPU"
 UNREACHED = "not reached in the stage's time"
 MEASURED = "measured"
+CUT_SHORT = "cut short"
 
 
 class Result:
@@ -34,6 +35,11 @@ class Result:
             "rows": {},
         }
 
+    @property
+    def setting(self) -> tuple[Any, bool]:
+        """The GPU and whether this is a dry run: what two results must share to be compared."""
+        return _setting(self._content)
+
     def plan(self, names: list[str], state: str = UNREACHED) -> None:
         self._content["rows"] = {name: {"state": state} for name in names}
         self._write()
@@ -48,6 +54,10 @@ class Result:
         figures: dict[str, Any] = {}
         try:
             yield figures
+        except KeyboardInterrupt:
+            self._content["rows"][name] = {"state": CUT_SHORT, **figures}
+            self._write()
+            raise
         except Exception as error:  # noqa: BLE001  one row ends, and its record says why
             self._content["rows"][name] = {"state": f"failed: {error}"[:600], **figures}
             self._write()
@@ -75,6 +85,19 @@ def read(file: Path) -> dict[str, Any] | None:
         return None
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
+
+
+def comparable(file: Path, to: Result) -> dict[str, Any]:
+    """The rows of a stage that was measured on the same GPU; empty where there are none."""
+    content = read(file)
+    if content is None or _setting(content) != to.setting:
+        return {}
+    rows: dict[str, Any] = content["rows"]
+    return rows
+
+
+def _setting(content: dict[str, Any]) -> tuple[Any, bool]:
+    return content["machine"].get("gpu"), content["dry_run"]
 
 
 def set_state(file: Path, state: str) -> None:

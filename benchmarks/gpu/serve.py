@@ -17,11 +17,19 @@ from benchmarks.gpu.models import Workbench
 from tuner.results import Evaluation, ProbeRecord, Run
 
 STARTUP = "240s"
-WORKERS = max(1, min(6, (os.cpu_count() or 2) // 2 - 1))
+WORKERS = max(1, min(6, len(os.sched_getaffinity(0)) // 2 - 1))
 
 
 class CommandFailed(Exception):
     """tuner ended without a usable result."""
+
+
+class CutShort(KeyboardInterrupt):
+    """The stage's time is over; ``run`` holds what tuner had measured until then."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,15 @@ def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list
         line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        for text in process.stderr:
-            print("   ", text, end="", flush=True)
-            last.append(text)
+        try:
+            for text in process.stderr:
+                print("   ", text, end="", flush=True)
+                last.append(text)
+        except KeyboardInterrupt:  # tuner was told, too: it ends with what it has
+            process.wait()
+            for records in output.glob("*/evaluations.jsonl"):
+                raise CutShort(Run(records.parent)) from None
+            raise
     folders = sorted(output.glob("*/evaluations.jsonl"))
     if process.returncode not in (0, 1) or not folders:
         raise CommandFailed(f"exit code {process.returncode}: {''.join(last).strip()}")
@@ -145,8 +159,8 @@ def mps(folder: Path) -> Iterator[tuple[str, ...]]:
 
 def _quit_mps(program: str, environment: dict[str, str], daemon: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run([program], input=b"quit\n", env=environment, timeout=10)
-        daemon.wait(10)
+        subprocess.run([program], input=b"quit\n", env=environment, timeout=4)
+        daemon.wait(4)
     if daemon.poll() is None:
         os.killpg(daemon.pid, signal.SIGKILL)
 

@@ -136,7 +136,7 @@ def test_without_a_gpu_every_row_says_that_it_awaits_one(tmp_path):
     result = stage(tmp_path, "backend")
     assert result["state"] == "awaits a GPU"
     assert "gpu" not in result["machine"]
-    assert len(result["rows"]) == 7
+    assert len(result["rows"]) == 6
     assert {row["state"] for row in result["rows"].values()} == {"awaits a GPU"}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as supervisor
 from benchmarks.gpu.models import Workbench
-from benchmarks.gpu.result import Result, read, set_state
+from benchmarks.gpu.result import Result, comparable, read, set_state
 from benchmarks.gpu.stages import BACKEND, BASELINES, STAGES, _of_limit, _of_search
 from tuner.model_config import check_config, read_config, render
 from tuner.options import settings
@@ -22,7 +22,8 @@ MINUTES = 20
 
 
 def test_all_stages_together_fit_in_the_stated_time():
-    assert sum(stage.seconds for stage in STAGES.values()) <= MINUTES * 60
+    most = sum(stage.seconds + supervisor.GRACE_SECONDS for stage in STAGES.values())
+    assert most <= MINUTES * 60
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -59,14 +60,25 @@ def test_a_search_is_told_by_its_records():
     assert row["outcome"] == "ok"
 
 
-def test_the_share_of_the_bare_model_is_that_of_its_best_batch(tmp_path):
-    assert _of_limit({"capacity": 80.0}, tmp_path) == {}
-    bare = Result(tmp_path / "bare.json", "bare", "", {}, dry=False)
-    bare.record("bert_base, eager", items_per_second=90.0, batch=8)
-    bare.record("bert_base, compiled", items_per_second=100.0, batch=64)
-    bare.record("resnet50, eager", items_per_second=900.0, batch=64)
-    assert _of_limit({"capacity": None}, tmp_path) == {}
-    assert _of_limit({"capacity": 80.0}, tmp_path)["of_bare"] == 0.8
+def test_the_share_of_the_bare_model_is_that_of_its_best_batch():
+    bare = {
+        "bert_base, eager": {"items_per_second": 90.0, "batch": 8},
+        "bert_base, compiled": {"items_per_second": 100.0, "batch": 64},
+        "bert_base, cuda_graphs": {"state": "failed"},
+        "resnet50, eager": {"items_per_second": 900.0, "batch": 64},
+    }
+    assert _of_limit({"capacity": 80.0}, {}) == {}
+    assert _of_limit({"capacity": None}, bare) == {}
+    assert _of_limit({"capacity": 80.0}, bare)["of_bare"] == 0.8
+
+
+def test_results_of_other_cards_and_of_dry_runs_are_not_compared(tmp_path):
+    here = Result(tmp_path / "here.json", "search", "", {"gpu": "card"}, dry=False)
+    for name, gpu, dry in (("same", "card", False), ("dry", "card", True), ("other", "x", False)):
+        Result(tmp_path / f"{name}.json", "bare", "", {"gpu": gpu}, dry).record("row", rate=1)
+    assert comparable(tmp_path / "same.json", here) == {"row": {"state": "measured", "rate": 1}}
+    for name in ("dry", "other", "missing"):
+        assert comparable(tmp_path / f"{name}.json", here) == {}
 
 
 def test_a_result_is_whole_after_every_row(tmp_path):
@@ -88,11 +100,20 @@ def test_a_result_is_whole_after_every_row(tmp_path):
     assert json.loads(file.read_text())["state"] == "ended after its 3 s"
 
 
+def interrupted(result):
+    with result.row("first") as row:
+        row["capacity"] = 5.0
+        raise KeyboardInterrupt
+
+
 def test_an_interrupt_ends_the_stage_and_not_the_row_alone(tmp_path):
     result = Result(tmp_path / "stage.json", "stage", "", {}, dry=False)
     result.plan(["first"])
-    with pytest.raises(KeyboardInterrupt), result.row("first"):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(result)
+    found = read(tmp_path / "stage.json")
+    assert found is not None
+    assert found["rows"]["first"] == {"state": "cut short", "capacity": 5.0}
 
 
 def test_a_stage_that_does_not_heed_ctrl_c_is_ended(monkeypatch):

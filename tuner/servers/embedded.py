@@ -55,7 +55,7 @@ def assemble(folder: Path) -> Binary:
     site_packages = package.parent
     libraries = str(site_packages / "nvidia_pytriton.libs")
     # The stub needs this interpreter's libpython, which may lie where no loader looks.
-    libdir = str(sysconfig.get_config_var("LIBDIR"))
+    libdir = sysconfig.get_config_var("LIBDIR") or ""
     return Binary(
         server / "bin" / "tritonserver",
         (
@@ -63,7 +63,7 @@ def assemble(folder: Path) -> Binary:
             f"--cache-directory={server / 'caches'}",
         ),
         {
-            "LD_LIBRARY_PATH": os.pathsep.join((libraries, libdir)),
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (libraries, libdir))),
             "PYTHONPATH": str(site_packages),
             "PYTHONDONTWRITEBYTECODE": "1",
         },

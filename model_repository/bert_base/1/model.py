@@ -1,5 +1,6 @@
 """Serves network.py through Triton's Python backend: rows in, one batch on the device, rows out."""
 
+import contextlib
 import json
 import queue
 import threading
@@ -93,13 +94,15 @@ class TritonPythonModel:
         last = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         while (batch := self._full.get()) is not None:
             slot, ends, senders = batch
+            waiting = list(senders)
             try:
-                for sender, answer in zip(senders, self._answers(slot, ends), strict=True):
-                    sender.send(answer, flags=last)
+                for answer in self._answers(slot, ends):
+                    waiting.pop(0).send(answer, flags=last)
             except Exception as error:  # noqa: BLE001  as in execute: Triton answers with it
                 failure = pb_utils.TritonError(f"{type(error).__name__}: {error}")
-                for sender in senders:
-                    sender.send(pb_utils.InferenceResponse(error=failure), flags=last)
+                for sender in waiting:
+                    with contextlib.suppress(Exception):  # the batches to come need this thread
+                        sender.send(pb_utils.InferenceResponse(error=failure), flags=last)
             finally:
                 self._free.put(slot)
 

@@ -57,6 +57,9 @@ class Runner:
         self._device = device
         self.dtype = _dtype(precision, device)
         self.network = network.eval().requires_grad_(False).to(device, self.dtype)
+        if device.type == "cuda":
+            # cuDNN's attention plans anew for every batch size that it meets: stalls under load.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self._generator = torch.Generator().manual_seed(0)
         self._example = example
         like = example(1, self._generator)
@@ -72,6 +75,9 @@ class Runner:
                 self._prepare(self.network.regions() if execution == "compiled" else [])
         if self._stream is not None:
             torch.cuda.synchronize(device)  # weights and inputs were made on another stream
+            slot = self.slot()
+            for size in self.sizes:  # kernels are loaded when they are first met
+                self.run(slot, size)
 
     def slot(self) -> Slot:
         return Slot(self._like, self._most, pinned=self._device.type == "cuda")
