@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    for sign in (signal.SIGTERM, signal.SIGHUP):
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT: ignored below "&"
         signal.signal(sign, signal.default_int_handler)
     arguments = _arguments()
     out: Path = (arguments.out or (DRY if arguments.dry_run else RESULTS)).resolve()
