@@ -1,6 +1,6 @@
 """Packs what a GPU machine without a network lacks to run tuner: one file to carry there.
 
-The machine has Python, PyTorch with CUDA, numpy, pandas, grpcio and typer; the kit holds the other
+The machine has Python, PyTorch with CUDA, numpy, pandas and typer; the kit holds the other
 packages of tuner and the embedded Triton, unpacked as Python finds them, less what is never read.
 ``choices.txt`` inside says which versions.
 """
@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-# It has grpcio, too, but tritonclient refuses to be imported with one that is not recent.
+# Where it has grpcio, too: tritonclient refuses to be imported with one that is not recent.
 PRESENT = ("torch", "numpy", "pandas", "typer")
 SERVER = "nvidia-pytriton"
 MOST_BYTES = 60_000_000
@@ -87,7 +87,7 @@ def _resolve(python: str) -> list[dict[str, Any]]:
     """What pip would install there for tuner, without downloading it."""
     report = _pip(
         "install", "--dry-run", "--ignore-installed", "--report", "-",
-        "-c", str(CONSTRAINTS), *_platform(python), *_requirements(),
+        "-c", str(CONSTRAINTS), *_platform(python, Path(tempfile.gettempdir())), *_requirements(),
     )  # fmt: skip
     installed: list[dict[str, Any]] = json.loads(report)["install"]
     return installed
@@ -131,27 +131,21 @@ def _pinned(name: str) -> str:
 
 
 def install(choices: list[str], python: str, site: Path) -> None:
-    _pip(
-        "install", "--no-deps", "--no-compile", "--target", str(site),
-        *_platform(python), *choices,
-    )  # fmt: skip
+    _pip("install", "--no-deps", "--no-compile", *_platform(python, site), *choices)
 
 
-def _platform(python: str) -> list[str]:
+def _platform(python: str, target: Path) -> list[str]:
+    """Options for another machine; pip takes them only with a folder to install into."""
     names = [f"manylinux_{version}_x86_64" for version in GLIBC]
     names += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     return [
         "--only-binary=:all:", "--implementation=cp", f"--python-version={python}",
-        *(f"--platform={name}" for name in names), "--target", tempfile.gettempdir(),
+        *(f"--platform={name}" for name in names), "--target", str(target),
     ]  # fmt: skip
 
 
 def _pip(*arguments: str) -> str:
-    # The last --target counts, so that a dry run needs none of its own.
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    targets = [i for i, word in enumerate(command) if word == "--target"]
-    for i in reversed(targets[1:]):
-        del command[i : i + 2]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -111,6 +111,7 @@ _SERVED: dict[str, Cell] = {
     "queue": _number("server_ms", "queue", digits=2, unit=" ms"),
     "infer": _number("server_ms", "compute_infer", digits=2, unit=" ms"),
     "of bare": _number("of_bare", factor=100, unit=" %"),
+    "search / this": _number("search_against_this", digits=2),
     **_GPU,
     "configuration": lambda row: str(row.get("configuration", "")),
 }
