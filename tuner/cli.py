@@ -93,6 +93,7 @@ def search(
     workers: options.Workers = None,
     input_data: options.InputData = None,
     shape: options.Shapes = None,
+    confirm: options.Confirm = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -155,6 +156,7 @@ def measure(
     workers: options.Workers = None,
     input_data: options.InputData = None,
     shape: options.Shapes = None,
+    confirm: options.Confirm = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -42,6 +42,7 @@ class Experiment(BaseModel):
     protocol: Literal["http", "grpc"] = "http"
     load: Literal["poisson", "constant", "closed"] = "poisson"
     workers: int = Field(default=1, ge=1, le=64)
+    confirm: Literal["sequential", "mlperf"] = "sequential"
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)

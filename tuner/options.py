@@ -131,6 +131,15 @@ Shapes = Annotated[
         rich_help_panel=_LOAD,
     ),
 ]
+Confirm = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm",
+        help="The final test of a rate: sequential, or mlperf for LoadGen's rule in 60 s.",
+        metavar="TEST",
+        rich_help_panel=_LOAD,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all that is random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def search(
             len(run.evaluations()),
             notes,
         )
+        began = time.monotonic()
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:
@@ -102,7 +104,7 @@ def search(
                 Budget(experiment.trials, experiment.timeout), audience.evaluated
             ).value
             audience.confirming(reason)
-            study.confirm(audience.evaluated)
+            study.confirm(audience.evaluated, began + experiment.timeout)
             study.finish(reason)
         finally:
             conclude(run, experiment.model)
@@ -198,7 +200,14 @@ def _evaluator(
         "closed" if experiment.load == "closed" else Arrivals(experiment.load)
     )
     return Evaluator(
-        deployment, generator, Sla.parse(experiment.sla), load, run, experiment.seed, audience
+        deployment,
+        generator,
+        Sla.parse(experiment.sla),
+        load,
+        run,
+        experiment.seed,
+        audience,
+        experiment.confirm,
     )
 
 

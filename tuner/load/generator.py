@@ -84,8 +84,17 @@ class LoadGenerator:
         patience = start + (float(times[-1]) if len(times) else 0.0) + drain
         return self._run(commands, boards, start, patience, horizon, watch)
 
-    def closed_loop(self, concurrency: int, seconds: float, drain: float) -> LoadResult:
-        """Keep so many requests outstanding for so long, spread over the workers."""
+    def closed_loop(
+        self,
+        concurrency: int,
+        seconds: float,
+        drain: float,
+        horizon: float = 0.0,
+        watch: Watch | None = None,
+    ) -> LoadResult:
+        """Keep so many requests outstanding for so long, spread over the workers; ``watch`` as in
+        ``open_loop``.
+        """
         shares = [len(range(number, concurrency, self.workers)) for number in range(self.workers)]
         rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
         boards = [self._board(number, rows) for number in range(self.workers)]
@@ -95,7 +104,7 @@ class LoadGenerator:
             ClosedLoop(b.path, b.rows, share, start, end, drain)
             for b, share in zip(boards, shares, strict=True)
         ]
-        return self._run(commands, boards, start, end + drain, 0.0, None)
+        return self._run(commands, boards, start, end + drain, horizon, watch)
 
     def close(self) -> None:
         for pipe in self._pipes:
