@@ -7,6 +7,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tuner.arrivals import CLOSED, Arrivals
+from tuner.batches import BatchMix
 from tuner.errors import RepositoryError, UsageError
 from tuner.resources import bundled
 from tuner.sla import Sla
@@ -40,7 +42,9 @@ class Experiment(BaseModel):
     grpc_url: str | None = None
     startup_timeout: float = Field(default=120.0, gt=0)
     protocol: Literal["http", "grpc"] = "http"
-    load: Literal["poisson", "constant", "closed"] = "poisson"
+    load: str = "poisson"
+    batch: str = "1"
+    shared_memory: Literal["none", "system"] = "none"
     workers: int = Field(default=1, ge=1, le=64)
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
@@ -64,6 +68,21 @@ class Experiment(BaseModel):
     def _sla(cls, raw: str) -> str:
         Sla.parse(raw)
         return raw
+
+    @field_validator("load")
+    @classmethod
+    def _load(cls, raw: str) -> str:
+        if raw != CLOSED:
+            Arrivals.parse(raw)
+        return raw
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _batch(cls, raw: Any) -> Any:
+        text = str(raw) if isinstance(raw, int) else raw
+        if isinstance(text, str):
+            BatchMix.parse(text)
+        return text
 
     @field_validator("shapes")
     @classmethod
@@ -174,6 +193,9 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         beside = path.parent / str(value)
         if value is not None and beside.exists():
             content[key] = beside
+    kind, _, trace = str(content.get("load", "")).partition(":")
+    if kind == "trace" and trace and (path.parent / trace).exists():
+        content["load"] = f"trace:{path.parent / trace}"
     return content
 
 

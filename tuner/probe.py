@@ -71,7 +71,9 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Offer ``rate`` requests/s; ends early when the verdict is sure."""
         seed = int(self._seeds.integers(2**31))
-        seconds = how.length(rate, self._sla)
+        whole = min(arrivals.least_seconds(rate), how.most_seconds)
+        how = replace(how, least_seconds=max(how.least_seconds, whole))
+        seconds = max(how.length(rate, self._sla), whole)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
         watch = _Watch(self._sla, how, seconds, len(times))
         horizon = max(bound.limit for bound in self._sla.bounds)
@@ -82,7 +84,7 @@ class Prober:
         record = self._record(
             result,
             purpose=purpose,
-            load=arrivals.value,
+            load=str(arrivals),
             rate=rate,
             concurrency=None,
             seed=seed,
@@ -140,7 +142,7 @@ class Prober:
         result: LoadResult,
         *,
         purpose: Purpose,
-        load: Literal["poisson", "constant", "closed"],
+        load: str,
         rate: float | None,
         concurrency: int | None,
         seed: int,
@@ -175,6 +177,7 @@ class Prober:
             server=self._running.times_since(before),
             gpu=self._running.gpu(gpus),
             samples=self._save(samples),
+            items=self._running.items,
         )
         self.records.append(record)
         self._running.raise_if_full(result.said)

@@ -67,11 +67,12 @@ class ProbeRecord(Record):
     ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
     where there is no data and inf where failed requests reach that percentile. ``violations`` of
     ``n`` requests were late or failed. ``client_limited`` marks a probe that the client could not
-    keep up with: a rate it missed may have been the client's fault.
+    keep up with: a rate it missed may have been the client's fault. ``load`` is "closed" or the
+    text of an Arrivals; requests held ``items`` in the mean.
     """
 
     purpose: Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
-    load: Literal["poisson", "constant", "closed"]
+    load: str
     rate: float | None
     concurrency: int | None
     seed: int
@@ -91,6 +92,7 @@ class ProbeRecord(Record):
     server: ServerTimes | None = None
     gpu: GpuReading | None = None
     samples: str | None = None
+    items: float = 1.0
 
 
 Cause = Literal["out of memory", "refused", "timed out", "died"]
@@ -141,6 +143,11 @@ class Evaluation(Record):
     @property
     def label(self) -> str:
         return str(self.candidate)
+
+    @property
+    def items(self) -> float:
+        """Mean items per request of the load."""
+        return self.probes[0].items if self.probes else 1.0
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows the capacity: the Sla met at that rate."""

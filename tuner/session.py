@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 import psutil
 
 from tuner import __version__
-from tuner.arrivals import Arrivals
+from tuner.arrivals import CLOSED, Arrivals
+from tuner.batches import BatchMix
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
@@ -65,6 +66,9 @@ class Plan:
         fields["model"] = str(_tidy(self.experiment.model))
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
+        if self.experiment.load != CLOSED:
+            trace = Arrivals.parse(self.experiment.load).sha256
+            fields.update({"trace_sha256": trace} if trace else {})
         config = self.config.SerializeToString(deterministic=True)
         return {
             **fields,
@@ -121,7 +125,7 @@ def measure(
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
     if rate is not None and experiment.load == "closed":
-        raise UsageError("--rate goes with --load poisson or constant, not with a closed loop")
+        raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
@@ -183,7 +187,10 @@ def _evaluator(
 ) -> Evaluator:
     experiment = plan.experiment
     inputs = Inputs(
-        experiment.seed, dict(map(parse_shape, experiment.shapes)), experiment.input_data
+        experiment.seed,
+        dict(map(parse_shape, experiment.shapes)),
+        experiment.input_data,
+        BatchMix.parse(experiment.batch),
     )
     deployment = TritonDeployment(
         launcher,
@@ -193,9 +200,10 @@ def _evaluator(
         inputs,
         experiment.startup_timeout,
         gpus,
+        experiment.shared_memory == "system",
     )
     load: Arrivals | Literal["closed"] = (
-        "closed" if experiment.load == "closed" else Arrivals(experiment.load)
+        "closed" if experiment.load == CLOSED else Arrivals.parse(experiment.load)
     )
     return Evaluator(
         deployment, generator, Sla.parse(experiment.sla), load, run, experiment.seed, audience

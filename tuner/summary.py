@@ -107,6 +107,10 @@ def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
     ]
     at = [e.at_capacity() for e in columns]
     rows.append((f"capacity, {sla}", [format_rate(e.capacity) for e in columns]))
+    if any(e.items != 1 for e in columns):
+        items = [None if e.capacity is None else e.capacity * e.items for e in columns]
+        mean = f"items there, {columns[-1].items:.3g} a request"
+        rows.append((mean, [format_rate(each) for each in items]))
     for name in ("p50", sla.primary.name):
         values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
         rows.append((f"{name} there", values))
@@ -170,6 +174,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "trial": evaluation.trial,
         "settings": evaluation.settings,
         "capacity_per_second": evaluation.capacity,
+        "items_per_request": evaluation.items,
         "ceiling_per_second": evaluation.ceiling,
         "confirmed": evaluation.phase == "confirm",
         "margin": json.loads(evaluation.model_dump_json())["margin"],

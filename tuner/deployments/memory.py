@@ -1,0 +1,72 @@
+"""Shared memory between the load processes and a server, for as long as a deployment lasts."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.shared import SharedTensors
+from tuner.load.target import Placement, Tensor
+from tuner.servers.base import Server
+from tuner.servers.control import Control
+
+_ROOM = 2
+"""Times the bytes seen, for outputs whose dimensions the model leaves open."""
+
+
+@contextmanager
+def shared_tensors(
+    control: Control,
+    server: Server,
+    pool: list[list[Tensor]],
+    outputs: list[Mapping[str, int | None]],
+) -> Iterator[list[Placement]]:
+    """Put the pool into shared memory and register it with the server; undone at the end.
+
+    LauncherUnavailable where a server that runs well cannot open it.
+    """
+    with SharedTensors(pool, outputs) as shared, ExitStack() as registered:
+        for region in shared.regions:
+            try:
+                control.register_memory(region.name, region.key, region.size)
+            except ServerFailed as error:
+                if server.exit_reason() is not None:
+                    raise
+                raise LauncherUnavailable(
+                    f"the server cannot use shared memory of this machine: {error}. Does it run in "
+                    "a container, or as another user? Then use --shared-memory none"
+                ) from error
+            registered.callback(_unregister, control, region.name)
+        yield shared.placements
+
+
+def _unregister(control: Control, name: str) -> None:
+    with contextlib.suppress(ServerFailed):  # the server may be gone, and its mappings with it
+        control.unregister_memory(name)
+
+
+def output_bytes(
+    specs: list[dict[str, Any]], batched: bool, answers: Mapping[int, list[dict[str, Any]]]
+) -> dict[int, dict[str, int | None]]:
+    """Bytes to reserve for each output, by client batch size, from one answer of each.
+
+    Outputs with open dimensions get room; None, to be sent inline, where the size of an element
+    depends on its content (BYTES) or was not told.
+    """
+    room = {
+        spec["name"]: _ROOM
+        for spec in specs
+        if any(int(size) < 0 for size in spec["shape"][1 if batched else 0 :])
+    }
+    return {
+        batch: {output["name"]: _reserved(output, room) for output in outputs}
+        for batch, outputs in answers.items()
+    }
+
+
+def _reserved(output: dict[str, Any], room: dict[str, int]) -> int | None:
+    size = output.get("parameters", {}).get("binary_data_size")
+    if output["datatype"] == "BYTES" or not size:
+        return None
+    return int(size) * room.get(output["name"], 1)
