@@ -52,10 +52,11 @@ class SharedTensors:
         ]
         self.placements = [Placement(*both) for both in zip(places, slots, strict=True)]
         try:
-            memory = self._create(inputs)
+            buffer = self._create(inputs).buf
+            assert buffer is not None
             for raws, where in zip(contents, places, strict=True):
                 for raw, slot in zip(raws, where, strict=True):
-                    memory.buf[slot.offset : slot.offset + slot.size] = raw
+                    buffer[slot.offset : slot.offset + slot.size] = raw
             if results.size:
                 self._create(results)
         except BaseException:
