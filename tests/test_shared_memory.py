@@ -101,7 +101,6 @@ class TestOnAServer:
             assert result.samples.errors == 0, result.said
             sent, got = ((SHM / mine[what]).read_bytes() for what in ("inputs", "outputs"))
             assert running.items == 2
-            assert len(set(map(len, running.target.requests))) <= 4, "tensors go inline"
         assert sent == got
         assert np.frombuffer(sent, np.float32).any()
         assert registered(server) == []
