@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,8 @@ class TestModel:
         (here / "project" / "my.yaml").write_text("sla: p99<20ms\nload: trace:mine.csv\n")
         found = resolve({}, here / "project" / "my.yaml")
         assert found.load == f"trace:{here / 'project/mine.csv'}"
+        assert found.identity()["trace_sha256"] == hashlib.sha256(b"1\n2\n").hexdigest()
+        assert "trace_sha256" not in resolve(SLA, None).identity()
 
     def test_client_batches_may_be_a_number(self, here: Path) -> None:
         (here / "tuner.yaml").write_text("sla: p99<20ms\nbatch: 8\n")

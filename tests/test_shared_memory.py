@@ -184,6 +184,16 @@ class TestOnAServer:
             pytest.fail("it started")
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.1", "[::1]"])
+def test_a_loopback_address_is_this_machine(host: str) -> None:
+    assert AttachedLauncher(Endpoints(f"{host}:8000")).shares_memory()
+
+
+@pytest.mark.parametrize("host", ["example.org", "192.0.2.1"])
+def test_another_address_is_not(host: str) -> None:
+    assert not AttachedLauncher(Endpoints(f"{host}:8000")).shares_memory()
+
+
 def test_a_server_elsewhere_is_refused(repository: Path) -> None:
     with pytest.raises(UsageError, match="does not go with the launcher attached"):
         deployment(repository, AttachedLauncher(Endpoints("192.0.2.1:8000")))

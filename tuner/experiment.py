@@ -100,8 +100,12 @@ class Experiment(BaseModel):
         return raw
 
     def identity(self) -> dict[str, Any]:
-        """What two invocations must share to be the same run: all but the budget."""
-        return self.model_dump(mode="json", exclude={"trials", "timeout"})
+        """What two invocations must share to be the same run: all but the budget; and a trace's
+        digest.
+        """
+        fields = self.model_dump(mode="json", exclude={"trials", "timeout"})
+        trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
+        return {**fields, "trace_sha256": trace} if trace else fields
 
 
 def resolve(options: dict[str, Any], file: Path | None) -> Experiment:

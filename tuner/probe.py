@@ -75,7 +75,7 @@ class Prober:
         how = replace(how, least_seconds=max(how.least_seconds, whole))
         seconds = max(how.length(rate, self._sla), whole)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = _Watch(self._sla, how, seconds, len(times))
+        watch = _Watch(self._sla, how, seconds, len(times), whole)
         horizon = max(bound.limit for bound in self._sla.bounds)
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus:
@@ -212,12 +212,16 @@ class _Watch:
     each at a quarter of the error probability, so that all looks together keep the stated
     confidence (Bonferroni). "Violated" is looked for all the time, at one in ten thousand. Where
     neither can be said, but more requests were late than the whole probe may have, going on is
-    pointless: it ends as inconclusive.
+    pointless: it ends as inconclusive. Before ``period`` seconds, what was seen may be the worst of
+    the arrivals' pattern, and is not called violated.
     """
 
-    def __init__(self, sla: Sla, how: Thoroughness, seconds: float, planned: int) -> None:
+    def __init__(
+        self, sla: Sla, how: Thoroughness, seconds: float, planned: int, period: float = 0.0
+    ) -> None:
         self.verdict: Verdict | None = None
         self.confidence = 1 - (1 - how.confidence) / (len(_LOOKS) + 1)
+        self._period = period
         self._sla = sla
         self._cautious = how.cautious
         self._allowed = {
@@ -242,7 +246,7 @@ class _Watch:
         if elapsed < _ABORT_AFTER_SECONDS:
             return False
         hopeless = judge(samples, self._sla, _ABORT_CONFIDENCE)
-        if hopeless.outcome is Outcome.VIOLATED:
+        if hopeless.outcome is Outcome.VIOLATED and elapsed >= self._period:
             self.verdict = hopeless
             return True
         if self._cannot_be_met(samples):

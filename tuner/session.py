@@ -17,6 +17,7 @@ import psutil
 from tuner import __version__
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
+from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
@@ -66,9 +67,6 @@ class Plan:
         fields["model"] = str(_tidy(self.experiment.model))
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
-        if self.experiment.load != CLOSED:
-            trace = Arrivals.parse(self.experiment.load).sha256
-            fields.update({"trace_sha256": trace} if trace else {})
         config = self.config.SerializeToString(deterministic=True)
         return {
             **fields,
@@ -174,6 +172,8 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
         LoadGenerator(experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
+        if experiment.shared_memory == "system":
+            check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
 
 

@@ -5,14 +5,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.errors import LauncherUnavailable, ServerFailed, UsageError
 from tuner.load.shared import SharedTensors
 from tuner.load.target import Placement, Tensor
-from tuner.servers.base import Server
+from tuner.servers.base import Launcher, Server
 from tuner.servers.control import Control
 
 _ROOM = 2
 """Times the bytes seen, for outputs whose dimensions the model leaves open."""
+
+
+def check_shares_memory(launcher: Launcher) -> None:
+    """UsageError where the launcher's servers do not see this machine's /dev/shm."""
+    if not launcher.shares_memory():
+        raise UsageError(
+            f"--shared-memory system does not go with the launcher {launcher.name} here: its "
+            "servers do not see /dev/shm of this machine. Use --launcher local, or attached with "
+            "a loopback address, or --shared-memory none"
+        )
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tuner.batches import BatchMix
-from tuner.deployments.memory import output_bytes, shared_tensors
-from tuner.errors import LauncherUnavailable, ServerFailed, UsageError
+from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
+from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
 from tuner.model_config import from_json, get_path, render, to_json
@@ -118,12 +118,8 @@ class TritonDeployment:
         gpus: Gpus | None = None,
         shared_memory: bool = False,
     ) -> None:
-        if shared_memory and not launcher.shares_memory():
-            raise UsageError(
-                f"--shared-memory system does not go with the launcher {launcher.name} here: its "
-                "servers do not see /dev/shm of this machine. Use --launcher local, or attached "
-                "with a server on this machine, or --shared-memory none"
-            )
+        if shared_memory:
+            check_shares_memory(launcher)
         self._shared_memory = shared_memory
         self._launcher = launcher
         self._model = model
