@@ -60,7 +60,7 @@ class TestEveryProcess:
         self, arrivals: Arrivals, seconds: float
     ) -> None:
         rng = np.random.default_rng(4)
-        counts = [len(schedule(arrivals, 50.0, seconds, rng)) for _ in range(1500)]
+        counts = [len(schedule(arrivals, 50.0, seconds, rng)) for _ in range(600)]
         error = np.std(counts) / np.sqrt(len(counts))
         assert np.mean(counts) == pytest.approx(50 * seconds, abs=4 * error + 1e-9)
 

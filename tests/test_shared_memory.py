@@ -131,6 +131,16 @@ class TestOnAServer:
         assert len(during) == 2
         assert registered(server) == []
 
+    def test_requests_given_up_do_not_keep_the_memory(
+        self, repository: Path, server: Server, generator: LoadGenerator, tmp_path: Path
+    ) -> None:
+        deployed = deployment(repository, AttachedLauncher(server.endpoints))
+        with deployed.start(None, tmp_path / "log") as running:
+            generator.aim(running.target)
+            given_up = generator.closed_loop(300, 0.05, drain=0.01)
+            assert given_up.samples.errors > 0
+        assert registered(server) == []
+
     def test_a_dead_server_leaves_nothing(self, repository: Path, tmp_path: Path) -> None:
         with LocalLauncher() as launcher:
             deployed = deployment(repository, launcher)

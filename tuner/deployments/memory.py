@@ -1,6 +1,6 @@
 """Shared memory between the load processes and a server, for as long as a deployment lasts."""
 
-import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +13,7 @@ from tuner.servers.control import Control
 
 _ROOM = 2
 """Times the bytes seen, for outputs whose dimensions the model leaves open."""
+_IN_USE_SECONDS = 10.0
 
 
 def check_shares_memory(launcher: Launcher) -> None:
@@ -47,13 +48,25 @@ def shared_tensors(
                     f"the server cannot use shared memory of this machine: {error}. Does it run in "
                     "a container, or as another user? Then use --shared-memory none"
                 ) from error
-            registered.callback(_unregister, control, region.name)
+            registered.callback(_unregister, control, server, region.name)
         yield shared.placements
 
 
-def _unregister(control: Control, name: str) -> None:
-    with contextlib.suppress(ServerFailed):  # the server may be gone, and its mappings with it
-        control.unregister_memory(name)
+def _unregister(control: Control, server: Server, name: str) -> None:
+    """Triton refuses while a request uses the region, such as one that the client gave up.
+
+    A server of our own (its processes are known) is about to end, and its mappings with it.
+    """
+    deadline = time.monotonic() + (0.0 if server.pids() else _IN_USE_SECONDS)
+    while server.exit_reason() is None:
+        try:
+            control.unregister_memory(name)
+        except ServerFailed:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.1)
+        else:
+            return
 
 
 def output_bytes(
