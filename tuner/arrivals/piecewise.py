@@ -77,7 +77,7 @@ class Profile:
         """Send times in [0, duration) where a period lasts ``period`` seconds, from a random phase.
 
         The points of a Poisson process of rate 1 go through the inverse of the cumulative rate
-        (Çinlar, Introduction to Stochastic Processes, 1975, section 4.7); those of an interval
+        (Çinlar, Introduction to Stochastic Processes, 1975, chapter 4); those of an interval
         are as many as a Poisson number says, and uniform in it.
         """
         stretched = self.seconds / period

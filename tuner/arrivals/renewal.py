@@ -43,7 +43,7 @@ class Gamma(_Stationary):
 
     The start is stationary: a moment chosen at random falls into a gap with a probability that
     grows with its length, at a point uniform in it. The length-biased gamma is a gamma of a
-    shape greater by one (Cox, Renewal Theory, 1962, section 5.4).
+    shape greater by one (Cox, Renewal Theory, 1962).
     """
 
     variation: float
