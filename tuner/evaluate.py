@@ -38,7 +38,7 @@ _CLOSED = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
 _PROOF = Thoroughness(
-    seconds=30.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
+    seconds=45.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
 )
 _LOADGEN = Thoroughness(
     seconds=60.0,
@@ -49,7 +49,7 @@ _LOADGEN = Thoroughness(
     judge=judge_as_loadgen,
 )
 _PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
-_PROOF_ATTEMPTS = 3
+_PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
 _EASIER = 0.94
 _START = 0.7
 _UNLOADED_SECONDS = 0.5
@@ -202,12 +202,12 @@ class Evaluator:
     def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
         """Put the rate to the full test, a lower one where it fails; all are told to the fit.
 
-        The attempts share the probability of error.
+        The attempts share the probability of error, the first gets half of it.
         """
-        how = replace(self._proof, confidence=1 - (1 - self._proof.confidence) / _PROOF_ATTEMPTS)
-        probe = self._finding(prober, how, "proof")
-        for attempt in range(_PROOF_ATTEMPTS):
-            finding = probe(rate * _EASIER**attempt)
+        for attempt, share in enumerate(_PROOF_ATTEMPTS):
+            error = share * (1 - self._proof.confidence)
+            how = replace(self._proof, confidence=1 - error)
+            finding = self._finding(prober, how, "proof")(rate * _EASIER**attempt)
             draft.findings.append(finding)
             if finding.outcome is Outcome.MET:
                 break

@@ -13,7 +13,9 @@ import numpy as np
 from tuner.samples import Floats
 
 _BELOW = np.array([0.02, 0.15, 0.4, 0.7])
+_BELOW_WEIGHTS = np.array([0.55, 0.2, 0.15, 0.1])
 _ABOVE = np.array([1.4, 2.5, 6.0, 20.0])
+_ABOVE_WEIGHTS = np.array([0.25, 0.25, 0.25, 0.25])
 
 
 def log_evidence_below(late: float, n: float, share: float) -> float:
@@ -21,12 +23,13 @@ def log_evidence_below(late: float, n: float, share: float) -> float:
 
     ``late`` of ``n`` requests, 0 <= late <= n, counted in effective (independent) requests.
     """
-    return _log_mixture(late, n, share, share * _BELOW)
+    return _log_mixture(late, n, share, share * _BELOW, _BELOW_WEIGHTS)
 
 
 def log_evidence_above(late: float, n: float, share: float) -> float:
     """Log of the e-value against "the true share of late requests is ``share`` or less"."""
-    return _log_mixture(late, n, share, np.minimum(share * _ABOVE, (1 + share) / 2))
+    above = np.minimum(share * _ABOVE, (1 + share) / 2)
+    return _log_mixture(late, n, share, above, _ABOVE_WEIGHTS)
 
 
 def enough(confidence: float) -> float:
@@ -34,8 +37,10 @@ def enough(confidence: float) -> float:
     return -math.log(1 - confidence)
 
 
-def _log_mixture(late: float, n: float, share: float, alternatives: Floats) -> float:
+def _log_mixture(
+    late: float, n: float, share: float, alternatives: Floats, weights: Floats
+) -> float:
     ratios = late * np.log(alternatives / share) + (n - late) * np.log(
         (1 - alternatives) / (1 - share)
     )
-    return float(np.logaddexp.reduce(ratios) - math.log(len(alternatives)))
+    return float(np.logaddexp.reduce(ratios + np.log(weights)))

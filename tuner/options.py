@@ -104,7 +104,26 @@ Load = Annotated[
     str | None,
     typer.Option(
         "--load",
-        help="Arrivals: poisson, constant, or closed (so many at a time).",
+        help="Arrivals: poisson, constant, gamma:CV (bursts), piecewise:1x5s,3x1s, trace:FILE; or "
+        "closed (so many at a time).",
+        metavar="KIND",
+        rich_help_panel=_LOAD,
+    ),
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        help="Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.",
+        metavar="SIZES",
+        rich_help_panel=_LOAD,
+    ),
+]
+SharedMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--shared-memory",
+        help="system: inputs and outputs in shared memory of this machine; or none.",
         metavar="KIND",
         rich_help_panel=_LOAD,
     ),

@@ -24,6 +24,8 @@ _FIRST_LOOK_SECONDS = 0.4
 _LOOK_GROWTH = 1.07
 _CLEARLY_BROKEN = 10.0
 _WANTED = 300
+_PATIENCE_SECONDS = 10.0
+_TOO_NEAR = 0.7
 _INTERVAL = 0.95
 
 
@@ -45,7 +47,7 @@ class Thoroughness:
     judge: Judge | None = None
     """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
 
-    def length(self, rate: float, arrivals: Arrivals, sla: Sla) -> float:
+    def length(self, rate: float, sla: Sla) -> float:
         """Seconds to plan at ``rate`` requests/s."""
         least = max(_WANTED * math.sqrt(0.01 / bound.budget) / rate for bound in sla.bounds)
         return min(max(self.seconds, least), self.most_seconds)
@@ -79,16 +81,18 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
         seed = int(self._seeds.integers(2**31))
-        seconds = how.length(rate, arrivals, self._sla)
+        whole = min(arrivals.least_seconds(rate), how.most_seconds)
+        how = replace(how, least_seconds=max(how.least_seconds, whole))
+        seconds = max(how.length(rate, self._sla), whole)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = _Watch(self._sla, how)
+        watch = _Watch(self._sla, how, whole)
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus:
             result = self._generator.open_loop(times, _DRAIN_SECONDS, self._sla.longest, watch)
         return self._record(
             result,
             purpose=purpose,
-            load=arrivals.value,
+            load=str(arrivals),
             rate=rate,
             concurrency=None,
             seed=seed,
@@ -146,7 +150,7 @@ class Prober:
         result: LoadResult,
         *,
         purpose: Purpose,
-        load: Literal["poisson", "constant", "closed"],
+        load: str,
         rate: float | None,
         concurrency: int | None,
         seed: int,
@@ -191,6 +195,7 @@ class Prober:
             server=self._running.times_since(before),
             gpu=self._running.gpu(gpus),
             samples=self._save(samples),
+            items=self._running.items,
         )
         self.records.append(record)
         self._running.raise_if_full(result.said)
@@ -245,10 +250,12 @@ class _Watch:
 
     A probe that is to settle its question ends with the first verdict. One of several for a
     capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
-    request tells more about where the bound breaks.
+    request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
+    the worst of the arrivals' pattern, and is not called violated.
     """
 
-    def __init__(self, sla: Sla, how: Thoroughness) -> None:
+    def __init__(self, sla: Sla, how: Thoroughness, period: float = 0.0) -> None:
+        self._period = period
         self._sla = sla
         self._how = how
         self._verdict: Verdict | None = None
@@ -274,13 +281,18 @@ class _Watch:
 
     def _ends(self, verdict: Verdict, elapsed: float) -> bool:
         count = verdict.decided
+        share = count.late / max(1, count.n)
         match verdict.outcome:
             case Outcome.VIOLATED:
-                share = count.late / max(1, count.n)
+                if elapsed < self._period:
+                    return False
                 far = min(_CLEARLY_BROKEN * count.bound.budget, (1 + count.bound.budget) / 2)
                 return self._how.settle or share > far
             case Outcome.MET:
                 if self._how.judge is not None or elapsed < self._how.least_seconds:
                     return False
                 return self._how.settle or not any(c.late for c in verdict.counts)
-        return False
+            case _:  # so near the bound, the answer would take too long
+                near = any(c.late > _TOO_NEAR * c.bound.budget * c.n for c in verdict.counts)
+                patience = max(_PATIENCE_SECONDS, self._how.least_seconds)
+                return self._how.settle and near and elapsed > patience

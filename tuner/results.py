@@ -85,11 +85,12 @@ class ProbeRecord(Record):
     where there is no data and inf where failed requests reach that percentile. ``violations`` of
     ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
     ``client_limited`` marks a probe that broke a bound only because the client was late: it says
-    nothing of the server. ``launch`` counts the servers of one evaluation from 0.
+    nothing of the server. ``launch`` counts the servers of one evaluation from 0. ``load`` is
+    "closed" or the text of an Arrivals; requests held ``items`` in the mean.
     """
 
     purpose: Literal["unloaded", "capacity", "proof", "measure"]
-    load: Literal["poisson", "constant", "closed"]
+    load: str
     rate: float | None
     concurrency: int | None
     seed: int
@@ -113,6 +114,7 @@ class ProbeRecord(Record):
     server: ServerTimes | None = None
     gpu: GpuReading | None = None
     samples: str | None = None
+    items: float = 1.0
 
 
 Cause = Literal["out of memory", "refused", "timed out", "died"]
@@ -175,6 +177,11 @@ class Evaluation(Record):
         """The probe with the highest rate that was shown, by itself, to keep the Sla."""
         met = [p for p in self.probes if p.outcome == "met" and p.purpose in ("proof", "measure")]
         return max(met, key=lambda p: p.rate or p.throughput or 0.0, default=None)
+
+    @property
+    def items(self) -> float:
+        """Mean items per request of the load."""
+        return self.probes[0].items if self.probes else 1.0
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows how it is to operate near capacity: the proof or, where there is

@@ -16,7 +16,9 @@ from typing import Any, Literal, Protocol
 import psutil
 
 from tuner import __version__
-from tuner.arrivals import Arrivals
+from tuner.arrivals import CLOSED, Arrivals
+from tuner.batches import BatchMix
+from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
@@ -123,7 +125,7 @@ def measure(
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
     if rate is not None and experiment.load == "closed":
-        raise UsageError("--rate goes with --load poisson or constant, not with a closed loop")
+        raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
@@ -172,6 +174,8 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
         LoadGenerator(experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
+        if experiment.shared_memory == "system":
+            check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
 
 
@@ -185,7 +189,10 @@ def _evaluator(
 ) -> Evaluator:
     experiment = plan.experiment
     inputs = Inputs(
-        experiment.seed, dict(map(parse_shape, experiment.shapes)), experiment.input_data
+        experiment.seed,
+        dict(map(parse_shape, experiment.shapes)),
+        experiment.input_data,
+        BatchMix.parse(experiment.batch),
     )
     deployment = TritonDeployment(
         launcher,
@@ -195,9 +202,10 @@ def _evaluator(
         inputs,
         experiment.startup_timeout,
         gpus,
+        experiment.shared_memory == "system",
     )
     load: Arrivals | Literal["closed"] = (
-        "closed" if experiment.load == "closed" else Arrivals(experiment.load)
+        "closed" if experiment.load == CLOSED else Arrivals.parse(experiment.load)
     )
     return Evaluator(
         deployment,

@@ -12,7 +12,7 @@ _BLOCKS = 256
 _FEWEST_BLOCKS = 16
 _BATCHES = 20
 _FEWEST_REPLIES = 30
-_LOWER = (0.5, 0.8, 0.95)
+_LEVEL = 0.97
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -55,8 +55,8 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     makes tests for independent requests apply.
 
     Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
-    also taken at lower thresholds, the median, p80 and p95 of the latencies themselves: an
-    excursion of a queue above a level lasts about as long whatever the level (exactly so in M/M/1).
+    also taken at a lower threshold, the p97 of the latencies themselves: an excursion of a queue
+    above a level lasts about as long whatever the level (exactly so in M/M/1).
     ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
     be +inf, and so may ``limit``, which then tells failed from answered.
     """
@@ -65,11 +65,9 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     where = (intended - intended[0]) * (_BLOCKS / (intended[-1] - intended[0]))
     block = np.minimum(where.astype(np.int64), _BLOCKS - 1)
     sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
-    ranks = [int(q * len(latency)) for q in _LOWER]
-    lower = np.partition(latency, ranks)[ranks]
-    thresholds = {min(limit, float(level)) for level in lower} | {limit}
+    level = quantile(latency, _LEVEL) or 0.0
     effects = [1.0]
-    for threshold in thresholds:
+    for threshold in {limit, min(limit, level)}:
         late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
         counts = np.bincount(block, weights=late, minlength=_BLOCKS).astype(np.float64)
         effects.append(_inflation(sizes, counts))

@@ -121,6 +121,10 @@ def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
     proofs = [e.proof() for e in columns]
     if any(proofs):
         rows.append(("proven", [format_rate(p.rate) if p else "no" for p in proofs]))
+    if any(e.items != 1 for e in columns):
+        items = [None if e.capacity is None else e.capacity * e.items for e in columns]
+        mean = f"items there, {columns[-1].items:.3g} a request"
+        rows.append((mean, [format_rate(each) for each in items]))
     for name in ("p50", sla.primary.name):
         values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
         rows.append((f"{name} there", values))
@@ -204,6 +208,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "proof": proof_in_words(proof) if proof else None,
         "steepness": evaluation.steepness,
         "client_limited": evaluation.client_limited,
+        "items_per_request": evaluation.items,
         "confirmed": evaluation.phase == "confirm",
         "margin": json.loads(evaluation.model_dump_json())["margin"],
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,

@@ -1,10 +1,11 @@
 """Load from processes of their own: fan out one schedule, merge what came of it."""
 
 import contextlib
+import math
 import multiprocessing
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -62,8 +63,25 @@ class LoadGenerator:
         return len(self._pipes)
 
     def aim(self, target: Target) -> None:
-        """Where the following runs go."""
-        self._tell([target] * self.workers)
+        """Where the following runs go.
+
+        Each process gets the part of the pool that its share of a schedule comes to, so that all
+        of them together send the requests of the pool in turn, as one process would.
+        """
+        count = len(target.requests)
+        rounds = count // math.gcd(count, self.workers)
+        self._tell(
+            [
+                replace(
+                    target,
+                    requests=tuple(
+                        target.requests[(number + turn * self.workers) % count]
+                        for turn in range(rounds)
+                    ),
+                )
+                for number in range(self.workers)
+            ]
+        )
 
     def open_loop(
         self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
@@ -182,7 +200,7 @@ class LoadGenerator:
         process.join(1.0)
         return f"load process {number} died (exit code {process.exitcode})"
 
-    def _tell(self, commands: list[Command]) -> None:
+    def _tell(self, commands: Sequence[Command]) -> None:
         for number, (pipe, command) in enumerate(zip(self._pipes, commands, strict=True)):
             try:
                 pipe.send(command)

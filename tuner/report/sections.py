@@ -185,6 +185,7 @@ def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, 
     return [
         ("phase", evaluation.phase),
         ("load", f"{probe.load}, {format_rate(probe.rate)} for {format_duration(probe.seconds)}"),
+        *((("items per request", f"{probe.items:.3g}"),) if probe.items != 1 else ()),
         ("seed of the schedule", str(probe.seed)),
         ("late or failed", late),
         ("failed", count(probe.errors, "request")),
