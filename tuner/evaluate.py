@@ -12,7 +12,7 @@ from tuner.arrivals import Arrivals
 from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency, try_rate
 from tuner.deployments.triton import TritonDeployment
 from tuner.errors import CandidateError
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
@@ -65,7 +65,7 @@ class Evaluator:
     def __init__(
         self,
         deployment: TritonDeployment,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         sla: Sla,
         load: Arrivals | Literal["closed"],
         run: Run,

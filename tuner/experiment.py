@@ -41,6 +41,7 @@ class Experiment(BaseModel):
     startup_timeout: float = Field(default=120.0, gt=0)
     protocol: Literal["http", "grpc"] = "http"
     load: Literal["poisson", "constant", "closed"] = "poisson"
+    load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()

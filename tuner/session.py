@@ -22,7 +22,8 @@ from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
@@ -152,9 +153,13 @@ def conclude(run: Run, model: Path) -> None:
 
 
 @contextmanager
-def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]]:
+def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
     experiment = plan.experiment
     kind = choose(experiment.launcher, experiment.image, experiment.url)
+    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
+        "tuner": LoadGenerator,
+        "perf_analyzer": PerfAnalyzer,
+    }
     environment = dict(entry.split("=", 1) for entry in experiment.env)
     with (
         make_launcher(
@@ -167,7 +172,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
             url=experiment.url,
             grpc_url=experiment.grpc_url,
         ) as launcher,
-        LoadGenerator(experiment.workers) as generator,
+        engines[experiment.load_engine](experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         yield launcher, generator, gpus, kind
@@ -176,7 +181,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
 def _evaluator(
     plan: Plan,
     launcher: Launcher,
-    generator: LoadGenerator,
+    generator: LoadEngine,
     gpus: Gpus,
     run: Run,
     audience: Audience,

@@ -146,10 +146,11 @@ class TritonDeployment:
             in_force = from_json(control.config(name))
             if candidate is not None:
                 _check_in_force(candidate, in_force)
-            pool = self._inputs.pool(control.metadata(name), in_force.max_batch_size > 0)
+            batched = in_force.max_batch_size > 0
+            pool = self._inputs.pool(control.metadata(name), batched)
             body, header_length = http_body(pool[0])
             control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
-            target = make_target(self._protocol, address, name, pool)
+            target = make_target(self._protocol, address, name, pool, batched)
             seconds = time.monotonic() - began
             yield Running(server, control, name, target, seconds, self._gpus, others)
 

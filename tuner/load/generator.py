@@ -4,9 +4,10 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,18 @@ class LoadResult:
     said: tuple[str, ...] = ()
 
 
+class LoadEngine(Protocol):
+    """What probes need of a load generator."""
+
+    def aim(self, target: Target) -> None: ...
+
+    def open_loop(
+        self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
+    ) -> LoadResult: ...
+
+    def closed_loop(self, concurrency: int, seconds: float, drain: float) -> LoadResult: ...
+
+
 class LoadGenerator:
     """A few load processes, spawned once and used for one run after another."""
 
@@ -63,7 +76,7 @@ class LoadGenerator:
 
     def aim(self, target: Target) -> None:
         """Where the following runs go."""
-        self._tell([target] * self.workers)
+        self._tell([replace(target, source=None)] * self.workers)
 
     def open_loop(
         self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None

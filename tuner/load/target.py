@@ -37,6 +37,15 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What the requests were made from, for engines that make their own."""
+
+    model: str
+    pool: tuple[tuple[Tensor, ...], ...]
+    batched: bool
+
+
+@dataclass(frozen=True)
 class Target:
     """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
 
@@ -46,15 +55,28 @@ class Target:
     protocol: Protocol
     address: str
     requests: tuple[bytes, ...]
+    source: Source | None = None
 
 
-def make_target(protocol: Protocol, address: str, model: str, pool: list[list[Tensor]]) -> Target:
-    """The target for a pool of inputs, at least one."""
+def make_target(
+    protocol: Protocol,
+    address: str,
+    model: str,
+    pool: list[list[Tensor]],
+    batched: bool | None = None,
+) -> Target:
+    """The target for a pool of inputs, at least one.
+
+    ``batched`` says whether the first dimension is the batch; the target then knows its source.
+    """
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")
+    source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
     if protocol is Protocol.GRPC:
-        return Target(protocol, address, tuple(_grpc_request(model, inputs) for inputs in pool))
-    return Target(protocol, address, tuple(_http_request(address, model, each) for each in pool))
+        requests = tuple(_grpc_request(model, inputs) for inputs in pool)
+    else:
+        requests = tuple(_http_request(address, model, inputs) for inputs in pool)
+    return Target(protocol, address, requests, source)
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
