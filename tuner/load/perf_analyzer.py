@@ -72,7 +72,7 @@ class PerfAnalyzer:
 
     def aim(self, target: Target) -> None:
         """Where the following runs go. InputDataError where its inputs cannot be written down."""
-        (self._folder / "inputs.json").write_text(json.dumps(_input_data(target)), encoding="utf-8")
+        (self._folder / "inputs.json").write_text(json.dumps(input_data(target)), encoding="utf-8")
         self._target = target
 
     def open_loop(
