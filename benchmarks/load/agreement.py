@@ -8,11 +8,11 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.load.target import Protocol
 from tuner.stats import quantile
 
-ROUNDS, SECONDS, CONCURRENCY = 6, 3.0, 8
+SECONDS, CONCURRENCY = 3.0, 8
 MODELS = ("emulated_gpu", "text_classifier")
 
 
-def measure() -> tuple[dict[str, Row], list[str]]:
+def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     version = use_perf_analyzer()
     rows: dict[str, Row] = {}
     for model in MODELS:
@@ -26,7 +26,7 @@ def measure() -> tuple[dict[str, Row], list[str]]:
             for engine in engines.values():
                 engine.aim(running.target)
                 engine.closed_loop(CONCURRENCY, 0.6, 5.0)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 turn = list(engines) if number % 2 else list(reversed(engines))
                 for name in turn:
                     found[name].append(_once(engines[name]))
@@ -42,9 +42,9 @@ def measure() -> tuple[dict[str, Row], list[str]]:
             key: {"median": round(ours[key]["median"] / theirs[key]["median"], 3)} for key in ours
         }
     return rows, [
-        f"perf_analyzer {version}, --async, HTTP, {CONCURRENCY} requests at a time, {ROUNDS} rounds "
-        f"of {SECONDS:g} s in turn, the same pool of inputs; both read from raw records in the same "
-        "way, throughput after the first 0.3 s"
+        f"perf_analyzer {version}, --async, HTTP, {CONCURRENCY} requests at a time, {rounds} "
+        f"rounds of {SECONDS:g} s in turn, the same pool of inputs; both read from raw records "
+        "in the same way, throughput after the first 0.3 s"
     ]
 
 

@@ -35,9 +35,7 @@ class ProgramMissing(Exception):
 
 
 @contextmanager
-def server(
-    model: str, protocols: tuple[Protocol, ...], cheap: bool
-) -> Iterator[dict[str, Running]]:
+def server(model: str, cheap: bool) -> Iterator[dict[Protocol, Running]]:
     """One embedded Triton with a sample model, addressed by each protocol.
 
     ``cheap`` makes emulated_gpu take no time, so that the client matters.
@@ -74,11 +72,13 @@ def summary(values: list[float], digits: int = 1) -> dict[str, float]:
     }
 
 
-def write(file: Path, name: str, began: float, rows: dict[str, Row], notes: list[str]) -> None:
+def write(
+    file: Path, name: str, rounds: int, began: float, rows: dict[str, Row], notes: list[str]
+) -> None:
     packages = ("tritonclient", "grpcio", "numpy", "uvloop", "nvidia-pytriton")
     content = {
         "benchmark": name,
-        "command": f"python -m benchmarks.load {name}",
+        "command": f"python -m benchmarks.load {name} --rounds {rounds}",
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began, 1),
         "machine": {

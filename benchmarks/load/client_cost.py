@@ -15,11 +15,11 @@ from tuner.deployments.triton import Running
 from tuner.load import perf_analyzer
 from tuner.load.generator import LoadGenerator
 
-ROUNDS, SECONDS, SHORT, CONCURRENCY = 5, 2.4, 0.6, 8
+SECONDS, SHORT, CONCURRENCY = 2.4, 0.6, 8
 Cost = tuple[int, float]  # requests, CPU seconds
 
 
-def measure() -> tuple[dict[str, Row], list[str]]:
+def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     version = use_perf_analyzer()
     with ExitStack() as stack:
         targets = stack.enter_context(server("emulated_gpu", cheap=True))
@@ -31,7 +31,7 @@ def measure() -> tuple[dict[str, Row], list[str]]:
             contenders[f"perf_analyzer, {protocol}"] = partial(_program, running, folder)
             contenders[f"tritonclient.{protocol}.aio"] = partial(_plain, running)
         costs: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, contender in contenders.items():
                 requests, cpu = contender()
                 costs[name].append(1e6 * cpu / requests)
@@ -46,9 +46,9 @@ def measure() -> tuple[dict[str, Row], list[str]]:
         other = rows[f"perf_analyzer, {'grpc' if 'grpc' in name else 'http'}"]
         row["against"] = round(row["per_core"]["median"] / other["per_core"]["median"], 2)
     return rows, [
-        f"perf_analyzer {version}, --async --max-threads 1, without a profile export; the difference "
-        f"of runs of {3 * SECONDS:g} and {3 * SHORT:g} s, so that its start is not counted",
-        f"{CONCURRENCY} requests at a time, {ROUNDS} rounds, contenders in turn",
+        f"perf_analyzer {version}, --async --max-threads 1, without a profile export; the "
+        f"difference of runs of {3 * SECONDS:g} and {3 * SHORT:g} s, so that its start is not counted",
+        f"{CONCURRENCY} requests at a time, {rounds} rounds, contenders in turn",
     ]
 
 

@@ -9,11 +9,11 @@ from tuner.load.generator import LoadGenerator
 from tuner.samples import Samples
 from tuner.stats import quantile
 
-ROUNDS, SECONDS, PUNCTUAL = 3, 3.0, 1e-3
+SECONDS, PUNCTUAL = 3.0, 1e-3
 START, GROWTH, MOST = 250.0, 1.4, 30_000.0
 
 
-def measure() -> tuple[dict[str, Row], list[str]]:
+def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     rows: dict[str, Row] = {}
     with server("emulated_gpu", cheap=True) as targets:
         for protocol, running in targets.items():
@@ -22,7 +22,7 @@ def measure() -> tuple[dict[str, Row], list[str]]:
                     generator.aim(running.target)
                     generator.closed_loop(8, 0.3, 5.0)
                     limit = _limit(generator)
-                    parts = [_send(generator, limit / 2, SECONDS, n) for n in range(ROUNDS)]
+                    parts = [_send(generator, limit / 2, SECONDS, n) for n in range(rounds)]
                 rows[f"{protocol}, {workers} worker{'s'[: workers - 1]}"] = {
                     "limit": round(limit),
                     "rate": round(limit / 2),
@@ -31,9 +31,9 @@ def measure() -> tuple[dict[str, Row], list[str]]:
                     "ks_p": summary([_exponential(p, limit / 2) for p in parts], 3),
                 }
     return rows, [
-        f"Poisson arrivals, {ROUNDS} rounds of {SECONDS:g} s at half of the limit: the highest rate, "
-        f"in steps of {GROWTH:g}, with p99 of lateness below {1e3 * PUNCTUAL:g} ms; the server shares "
-        "the cores. ks_p is the p-value of a Kolmogorov-Smirnov test of the times between sends"
+        f"Poisson arrivals, {rounds} rounds of {SECONDS:g} s at half of the limit: the highest "
+        f"rate, in steps of {GROWTH:g}, with p99 of lateness below {1e3 * PUNCTUAL:g} ms; the "
+        "server shares the cores. ks_p is the p-value of a Kolmogorov-Smirnov test of the times between sends"
     ]
 
 

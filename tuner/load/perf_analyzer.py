@@ -203,7 +203,8 @@ def match(sent: Floats, done: Floats, planned: Floats) -> Samples:
     return Samples(planned, rows["sent"], rows["done"], ~np.isnan(rows["done"]))
 
 
-def _input_data(target: Target) -> dict[str, Any]:
+def input_data(target: Target) -> dict[str, Any]:
+    """The target's pool in perf_analyzer's JSON format."""
     source = target.source
     if source is None:
         raise InputDataError("perf_analyzer needs a target that knows its model and inputs")
