@@ -47,7 +47,8 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         row["against"] = round(row["per_core"]["median"] / other["per_core"]["median"], 2)
     return rows, [
         f"perf_analyzer {version}, --async --max-threads 1, without a profile export; the "
-        f"difference of runs of {3 * SECONDS:g} and {3 * SHORT:g} s, so that its start is not counted",
+        f"difference of runs of {3 * SECONDS:g} and {3 * SHORT:g} s, so that its start is not "
+        "counted",
         f"{CONCURRENCY} requests at a time, {rounds} rounds, contenders in turn",
     ]
 

@@ -10,7 +10,7 @@ from tuner.samples import Samples
 from tuner.stats import quantile
 
 SECONDS, PUNCTUAL = 3.0, 1e-3
-START, GROWTH, MOST = 250.0, 1.4, 30_000.0
+START, GROWTH, MOST = 500.0, 1.5, 30_000.0
 
 
 def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
@@ -33,7 +33,8 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     return rows, [
         f"Poisson arrivals, {rounds} rounds of {SECONDS:g} s at half of the limit: the highest "
         f"rate, in steps of {GROWTH:g}, with p99 of lateness below {1e3 * PUNCTUAL:g} ms; the "
-        "server shares the cores. ks_p is the p-value of a Kolmogorov-Smirnov test of the times between sends"
+        "server shares the cores. ks_p is the p-value of a Kolmogorov-Smirnov test of the times "
+        "between sends"
     ]
 
 

@@ -23,7 +23,8 @@ def render(result: dict[str, Any]) -> str:
     columns = [key for key in _COLUMNS if any(key in row for row in rows.values())]
     about = result["machine"]
     lines = [
-        f"{about['processor']} with {about['cores']} cores, {result['date']}; `{result['command']}`.",
+        f"{about['processor']} with {about['cores']} cores, {result['date']}; "
+        f"`{result['command']}`.",
         "",
         _line(["", *(_COLUMNS[key] for key in columns)]),
         _line(["---", *["---:"] * len(columns)]),
