@@ -1,7 +1,7 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
-A table stands between ``<!-- gpu:STAGE -->`` or ``<!-- load:NAME -->`` and ``<!-- end -->``; all else in
-the page is left.
+A table stands between ``<!-- gpu:STAGE -->`` or ``<!-- load:NAME -->`` and ``<!-- end -->``;
+all else in the page is left.
 """
 
 import re
