@@ -1,4 +1,4 @@
-"""perf_analyzer out of the package index, for tests and benchmarks: ``python -m benchmarks.load.program``.
+"""perf_analyzer out of the package index: ``python -m benchmarks.load.program`` prepares it.
 
 The wheel tritonclient 2.48.0 carries it. It needs a CUDA runtime, which comes as a wheel, too, and
 Debian's libb64-0d.
