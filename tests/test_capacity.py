@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -5,183 +6,143 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency, try_rate
-from tuner.sla import Outcome
+from benchmarks.queues import Queue, batches, md1, md1_share, rate_at
+from tuner.capacity import Capacity, Effort, Finding, conclude, find_capacity, find_concurrency
+from tuner.sla import Bound, Count, Outcome, Sla, judge, margin
 
-relaxed = settings(deadline=None, max_examples=200)
-CAPACITIES = st.floats(0.5, 1e5)
-STARTS = st.floats(0.5, 1.6)
+relaxed = settings(deadline=None, max_examples=20)
+P99 = Sla((Bound(0.99, 0.04),))
 
 
 class Server:
-    """A queue whose latency reaches the bound at ``capacity`` requests/s; remembers its probes.
+    """A queue, probed as a server is; remembers the rates. Above ``most`` the client gives out."""
 
-    Within ``noise`` of the capacity a verdict is drawn by lot.
-    """
-
-    def __init__(self, capacity: float, noise: float = 0.0, seed: int = 0) -> None:
-        self.capacity = capacity
+    def __init__(
+        self,
+        queue: Queue,
+        sla: Sla = P99,
+        seconds: float = 3.0,
+        most: float = math.inf,
+        seed: int = 0,
+    ) -> None:
         self.probed: list[float] = []
-        self._noise = noise
+        self._queue, self._sla, self._seconds, self._most = queue, sla, 3.0, most
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, rate: float) -> Finding:
         self.probed.append(rate)
-        load = 0.8 * rate / self.capacity
-        margin = 0.2 / (1 - load) if load < 1 else 10.0
-        if abs(rate / self.capacity - 1) < self._noise:
-            outcome = self._rng.choice(list(Outcome))
-        else:
-            outcome = Outcome.MET if rate <= self.capacity else Outcome.VIOLATED
-        return Finding(rate, Outcome(outcome), margin)
+        samples = self._queue(rate, max(20, int(rate * self._seconds)), self._rng)
+        verdict = judge(samples, self._sla, 0.95)
+        limited = rate > self._most
+        return Finding(
+            rate,
+            verdict.outcome,
+            10.0 if limited else margin(samples, self._sla),
+            verdict.counts,
+            verdict.repeat,
+            limited,
+            self._seconds,
+        )
 
 
-def scripted(*findings: Outcome, repeat: bool = False) -> Callable[[float], Finding]:
-    """Verdicts in the order given; the last one for good."""
-    rest = list(findings)
-
-    def probe(rate: float) -> Finding:
-        outcome = rest.pop(0) if len(rest) > 1 else rest[0]
-        return Finding(rate, outcome, 1.0, repeat and outcome is Outcome.INCONCLUSIVE)
-
-    return probe
+BATCHER = batches(0.004, 0.00035, 64)
+CAPACITY = 2080.0
+"""Of BATCHER within 40 ms at p99, from long runs."""
 
 
-@given(CAPACITIES, STARTS)
-@relaxed
-def test_the_bracket_holds_the_capacity_within_the_resolution(
-    capacity: float, start: float
-) -> None:
-    server = Server(capacity)
-    effort = Effort(resolution=0.04)
-    found = find_capacity(server, start * capacity, effort)
-    assert found.rate is not None
-    assert found.ceiling is not None
-    assert found.rate <= capacity < found.ceiling
-    assert found.ceiling <= found.rate * 1.08 * (1 + 1e-9)
-    assert len(server.probed) <= effort.most_probes
-
-
-@given(CAPACITIES, st.floats(0.01, 100))
-@relaxed
-def test_from_any_start_the_bracket_is_never_wrong(capacity: float, start: float) -> None:
-    server = Server(capacity)
-    found = find_capacity(server, start * capacity, Effort())
-    assert found.rate is None or found.rate <= capacity
-    assert found.ceiling is None or found.ceiling > capacity
+@pytest.mark.parametrize("seed", range(4))
+def test_the_capacity_of_a_batcher_is_found(seed: int) -> None:
+    server = Server(BATCHER, seed=seed)
+    found = find_capacity(server, 1500.0, Effort())
+    assert found.rate == pytest.approx(CAPACITY, rel=0.08)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.rate <= found.high
+    assert found.recommended is not None
+    assert found.recommended <= min(found.low, 0.95 * found.rate)
     assert len(server.probed) <= Effort().most_probes
 
 
-@given(CAPACITIES, STARTS, st.integers(0, 2**32 - 1))
-@relaxed
-def test_noise_near_the_capacity_moves_the_bracket_by_no_more_than_itself(
-    capacity: float, start: float, seed: int
-) -> None:
-    found = find_capacity(Server(capacity, noise=0.05, seed=seed), start * capacity, Effort())
-    assert found.rate is not None
-    assert found.rate <= capacity * 1.05
-    assert found.ceiling is None or found.rate < found.ceiling
-    assert found.ceiling is None or found.ceiling >= capacity * 0.95
+@pytest.mark.parametrize("start", [0.1, 0.5, 4.0])
+def test_from_any_start_it_gets_there(start: float) -> None:
+    server = Server(BATCHER)
+    found = find_capacity(server, start * CAPACITY, Effort(seconds=24.0))
+    assert found.rate == pytest.approx(CAPACITY, rel=0.15)
+    assert len(server.probed) <= Effort().most_probes
 
 
-def test_a_candidate_that_cannot_win_is_placed_coarsely() -> None:
-    fine, coarse = Server(100.0), Server(100.0)
-    find_capacity(fine, 130.0, Effort())
-    found = find_capacity(coarse, 130.0, Effort(to_beat=200.0))
-    assert len(coarse.probed) < len(fine.probed)
-    assert found.rate is not None
-    assert found.ceiling is not None
-    assert found.rate <= 100.0 < found.ceiling <= found.rate * 1.3
+def test_a_queue_with_a_closed_form_is_found_where_the_formula_says() -> None:
+    service, limit = 0.004, 0.04
+    truth = rate_at(lambda rate: md1_share(rate, service, limit), 0.01, 1 / service)
+    effort = Effort(seconds=40.0, width=0.0)
+    rates = [find_capacity(Server(md1(service), seed=s), 150.0, effort).rate for s in range(3)]
+    assert float(np.median([rate or 0.0 for rate in rates])) == pytest.approx(truth, rel=0.08)
 
 
-def test_a_candidate_that_may_still_win_is_placed_finely() -> None:
-    found = find_capacity(Server(100.0), 130.0, Effort(to_beat=90.0))
-    assert found.rate is not None
-    assert found.ceiling is not None
-    assert found.ceiling <= found.rate * 1.08
+def test_what_cannot_win_is_left_early() -> None:
+    patient, hasty = Server(BATCHER), Server(BATCHER)
+    find_capacity(patient, 1500.0, Effort(width=0.01, seconds=30.0))
+    lost = find_capacity(hasty, 1.05 * 4000.0, Effort(width=0.01, seconds=30.0, to_beat=4000.0))
+    assert lost.rate is not None
+    assert lost.high is not None
+    assert lost.high < 4000.0
+    assert len(hasty.probed) < len(patient.probed)
 
 
-def test_where_nothing_is_met_there_is_no_rate_but_the_nearest_margin() -> None:
-    margins = [9.0, 5.0, 7.0, 6.0]
-    rest = iter(margins)
-
-    def probe(rate: float) -> Finding:
-        return Finding(rate, Outcome.VIOLATED, next(rest))
-
-    found = find_capacity(probe, 100.0, Effort(most_probes=4))
+def test_a_promise_that_nothing_keeps_has_no_capacity() -> None:
+    server = Server(BATCHER, Sla((Bound(0.99, 0.001),)))
+    found = find_capacity(server, 1000.0, Effort())
     assert found.rate is None
-    assert found.margin == min(margins)
-    assert found.ceiling == pytest.approx(100 * 0.5**3)
+    assert found.margin is not None
+    assert found.margin > 1
 
 
-def test_it_gives_up_where_not_even_a_small_share_of_the_start_is_met() -> None:
-    probed: list[float] = []
-
-    def probe(rate: float) -> Finding:
-        probed.append(rate)
-        return Finding(rate, Outcome.VIOLATED, 9.0)
-
-    assert find_capacity(probe, 100.0, Effort(most_probes=50)).rate is None
-    assert 1 < min(probed) < 10
+def test_the_tightest_of_several_bounds_decides() -> None:
+    both = Sla((Bound(0.5, 0.012), Bound(0.99, 0.04)))
+    alone = find_capacity(Server(BATCHER), 1000.0, Effort(seconds=20.0)).rate
+    found = find_capacity(Server(BATCHER, both), 1000.0, Effort(seconds=20.0)).rate
+    assert alone is not None
+    assert found is not None
+    assert found < 0.95 * alone
 
 
-def test_without_any_data_there_is_no_margin() -> None:
-    found = find_capacity(
-        lambda rate: Finding(rate, Outcome.INCONCLUSIVE, None), 100.0, Effort(most_probes=4)
-    )
-    assert found == Capacity(None, pytest.approx(100 * 0.5**3), None, False)
-
-
-def test_inconclusive_counts_as_not_met() -> None:
-    found = find_capacity(scripted(Outcome.INCONCLUSIVE), 100.0, Effort())
-    assert found.rate is None
-
-
-def test_a_probe_that_asks_for_it_is_repeated_once_at_the_same_rate() -> None:
-    rates: list[float] = []
-    verdicts = scripted(Outcome.INCONCLUSIVE, Outcome.MET, Outcome.VIOLATED, repeat=True)
-
-    def probe(rate: float) -> Finding:
-        rates.append(rate)
-        return verdicts(rate)
-
-    found = find_capacity(probe, 100.0, Effort(most_probes=4))
-    assert rates[0] == rates[1] == 100.0
-    assert found.rate == 100.0
-    assert found.ceiling == rates[2] == rates[3] > 100.0
-
-
-def test_a_probe_that_could_not_win_is_not_repeated() -> None:
-    rates: list[float] = []
-
-    def probe(rate: float) -> Finding:
-        rates.append(rate)
-        return Finding(rate, Outcome.INCONCLUSIVE, 1.0, repeat=True)
-
-    find_capacity(probe, 100.0, Effort(to_beat=100.0, most_probes=3))
-    assert len(rates) == len(set(rates)) == 3
-
-
-def test_a_probe_that_stays_undecided_is_not_repeated_for_ever() -> None:
-    rates: list[float] = []
-
-    def probe(rate: float) -> Finding:
-        rates.append(rate)
-        return Finding(rate, Outcome.INCONCLUSIVE, 1.0, repeat=True)
-
-    assert find_capacity(probe, 100.0, Effort(most_probes=6)).rate is None
-    assert [rates.count(rate) for rate in dict.fromkeys(rates)] == [2, 2, 2]
-
-
-def test_a_ceiling_of_the_client_is_told() -> None:
-    def probe(rate: float) -> Finding:
-        outcome = Outcome.MET if rate <= 100 else Outcome.INCONCLUSIVE
-        return Finding(rate, outcome, 0.3, client_limited=rate > 100)
-
-    found = find_capacity(probe, 80.0, Effort())
+def test_what_the_client_could_not_send_is_not_the_servers_limit() -> None:
+    found = find_capacity(Server(BATCHER, most=1000.0), 700.0, Effort())
     assert found.client_limited
     assert found.rate is not None
-    assert found.rate <= 100
+    assert 700.0 <= found.rate <= 1000.0
+
+
+def test_a_client_that_gives_out_at_once_leaves_nothing_to_say() -> None:
+    found = find_capacity(Server(BATCHER, most=1.0), 700.0, Effort())
+    assert found.client_limited
+    assert found.rate is None
+
+
+def test_one_stall_weighs_as_one_event() -> None:
+    def finding(rate: float, late: int, repeat: bool = False) -> Finding:
+        count = Count(P99.bounds[0], late, 4000, 4.0)
+        worst = 3.0 if late > 40 else 0.8
+        return Finding(rate, Outcome.INCONCLUSIVE, worst, (count,), repeat, False, 3.0)
+
+    calm = [finding(900.0, 0), finding(1000.0, 12), finding(1100.0, 400)]
+    stalled = conclude([*calm, finding(950.0, 400, repeat=True)], 1000.0).rate
+    broken = conclude([*calm, finding(950.0, 400)], 1000.0).rate
+    undisturbed = conclude(calm, 1000.0).rate
+    assert undisturbed is not None
+    assert stalled is not None
+    assert broken is not None
+    assert broken < 0.97 * stalled
+    assert stalled == pytest.approx(undisturbed, rel=0.05)
+
+
+def test_every_earlier_probe_is_used() -> None:
+    known: list[Finding] = []
+    first = find_capacity(Server(BATCHER, seed=1), 1500.0, Effort(seconds=6.0), known)
+    second = find_capacity(Server(BATCHER, seed=2), 2000.0, Effort(seconds=12.0, width=0.0), known)
+    widths = [(found.high or 9.0) / (found.low or 1.0) for found in (first, second)]
+    assert widths[1] < widths[0]
+    assert len(known) > 4
 
 
 class TestConcurrency:
@@ -202,15 +163,14 @@ class TestConcurrency:
         found = find_concurrency(self.closed_loop(most, slots=1000), Effort(most_probes=20))
         assert found.rate is not None
         assert most * 100 / 1.13 - 100 <= found.rate <= most * 100
-        assert found.ceiling is not None
-        assert found.rate < found.ceiling
+        assert found.high is not None
+        assert found.rate < found.high
 
     def test_a_promise_that_one_at_a_time_breaks_has_no_rate(self) -> None:
         found = find_concurrency(
             lambda c: Finding(10.0 * c, Outcome.VIOLATED, 2.0 * c), Effort(most_probes=6)
         )
-        assert found.rate is None
-        assert found.margin == 2.0
+        assert found == Capacity(None, margin=2.0)
 
     def test_it_stops_where_throughput_falls(self) -> None:
         probed: list[int] = []
@@ -221,10 +181,3 @@ class TestConcurrency:
 
         assert find_concurrency(probe, Effort()).rate == 99.0
         assert probed == [1, 2, 4]
-
-
-def test_one_rate_gets_its_chances_and_no_more() -> None:
-    missed = scripted(Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE, Outcome.MET, repeat=True)
-    assert try_rate(missed, 50.0, Effort(chances=3)).outcome is Outcome.MET
-    never = scripted(Outcome.INCONCLUSIVE, repeat=True)
-    assert try_rate(never, 50.0, Effort(chances=3)).outcome is Outcome.INCONCLUSIVE

@@ -216,7 +216,7 @@ class TestCutRecords:
         lines = run.evaluations_file.read_text().splitlines()
         lines[1] = lines[1][:40]
         run.evaluations_file.write_text("\n".join(lines) + "\n")
-        with pytest.raises(RunError, match=r"evaluations\.jsonl:2: not a record of format 1"):
+        with pytest.raises(RunError, match=r"evaluations\.jsonl:2: not a record of format 2"):
             run.evaluations()
 
     def test_a_whole_last_line_of_something_else_is_an_error(self, run: Run) -> None:
@@ -254,17 +254,29 @@ class TestChoice:
         assert closest(some) == some[1]
         assert closest([some[2]]) is None
 
-    def test_the_probe_at_capacity_is_the_last_that_met_that_rate(self) -> None:
+    def test_the_probe_at_capacity_is_the_highest_that_kept_the_promise(self) -> None:
         probes = (
-            probe(rate=100.0, seed=1),
-            probe(rate=120.0, seed=2),
-            probe(rate=120.0, seed=3, outcome="inconclusive"),
-            probe(rate=140.0, seed=4, outcome="violated"),
+            probe(rate=100.0, seed=1, margin=0.5),
+            probe(rate=120.0, seed=2, margin=0.9),
+            probe(rate=121.0, seed=3, margin=1.1, outcome="inconclusive"),
+            probe(rate=150.0, seed=4, margin=0.8),
         )
-        at = evaluation(capacity=120.0, probes=probes).at_capacity()
+        at = evaluation(capacity=120.0, high=130.0, probes=probes).at_capacity()
         assert at is not None
         assert at.seed == 2
         assert evaluation(probes=probes).at_capacity() is None
+
+    def test_a_proof_goes_before_it(self) -> None:
+        probes = (
+            probe(rate=100.0, seed=1, margin=0.5, purpose="proof", outcome="met"),
+            probe(rate=110.0, seed=2, margin=0.9, purpose="proof", outcome="inconclusive"),
+            probe(rate=120.0, seed=3, margin=0.9, outcome="met"),
+        )
+        found = evaluation(capacity=120.0, high=130.0, probes=probes)
+        proof = found.proof()
+        assert proof is not None
+        assert proof.seed == 1
+        assert found.at_capacity() == proof
 
     def test_in_a_closed_loop_the_capacity_is_a_throughput(self) -> None:
         probes = (probe(rate=None, concurrency=4, throughput=77.0, load="closed"),)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from tuner.space import (
 )
 from tuner.study import Budget, Stop, Study, hide_password, is_finished
 
+NEVER = math.inf
 AT_ONCE = Budget(trials=6, seconds=1e6)
 SPACE = "parameters: {max_batch_size: [1, 2, 4, 8, 16], instance_count: {range: [1, 4]}}"
 SMALL = "parameters: {max_batch_size: [1, 2], instance_count: {range: [1, 2]}}"
@@ -48,17 +50,21 @@ class Bench:
         self.confirmed_capacity: Formula = formula
         self.searched: list[Subject] = []
         self.confirmed: list[Subject] = []
+        self.again: list[Subject] = []
         self.to_beat: list[float] = []
         self._seconds = seconds
 
-    def search(self, subject: Subject, to_beat: float) -> Evaluation:
-        self.searched.append(subject)
-        self.to_beat.append(to_beat)
-        return self._evaluation(subject, "search", self.formula)
+    def search(self, subject: Subject, to_beat: float, phase: str = "search") -> Evaluation:
+        if phase == "again":
+            self.again.append(subject)
+        else:
+            self.searched.append(subject)
+            self.to_beat.append(to_beat)
+        return self._evaluation(subject, phase, self.formula)
 
-    def confirm(self, subject: Subject, expected: float) -> Evaluation:
-        self.confirmed.append(subject)
-        return self._evaluation(subject, "confirm", self.confirmed_capacity)
+    def confirm(self, finalists: list[tuple[Subject, float]], until: float) -> list[Evaluation]:
+        self.confirmed += [subject for subject, _ in finalists]
+        return [self._evaluation(s, "confirm", self.confirmed_capacity) for s, _ in finalists]
 
     def _evaluation(self, subject: Subject, phase: str, formula: Formula) -> Evaluation:
         values: dict[str, Any] = {"state": State.FAILED, "failure": "no such luck"}
@@ -338,7 +344,7 @@ class TestConfirm:
     def test_the_finalist_and_the_baseline_are_measured_again(self, run: Run) -> None:
         study, bench = self.search(run)
         heard: list[Evaluation] = []
-        study.confirm(heard.append)
+        study.confirm(heard.append, NEVER)
         top = max(bench.searched, key=lambda subject: product(subject.candidate))
         assert bench.confirmed == [top, bench.searched[0]]
         assert [each.phase for each in heard] == ["confirm", "confirm"]
@@ -348,41 +354,45 @@ class TestConfirm:
         assert winner.phase == "confirm"
         assert winner.candidate == top.candidate
 
-    def test_a_runner_up_is_confirmed_where_the_finalist_disappoints(self, run: Run) -> None:
-        top: list[Candidate] = []
+    def test_a_runner_up_that_came_near_is_confirmed_too(self, run: Run) -> None:
+        def flat(candidate: Candidate) -> float:
+            return 100 + product(candidate) / 100
 
-        def disappointing(candidate: Candidate) -> float:
-            return 1.0 if candidate == top[0] else product(candidate)
-
-        study, bench = self.search(run, disappointing)
-        ranked = sorted(bench.searched, key=lambda s: product(s.candidate), reverse=True)
-        top.append(ranked[0].candidate)
-        study.confirm(ignore)
+        bench = Bench(flat)
+        study = make(run, bench, storage=in_memory())
+        study.search(Budget(5, 1e6), ignore)
+        ranked = sorted(bench.searched, key=lambda s: flat(s.candidate), reverse=True)
+        bench.confirmed_capacity = lambda c: 1.0 if c == ranked[0].candidate else flat(c)
+        study.confirm(ignore, NEVER)
         assert bench.confirmed[:2] == ranked[:2]
+        assert len(bench.confirmed) <= 3
+        assert any(subject.baseline for subject in bench.confirmed)
         winner = best(study.evaluations)
         assert winner is not None
-        assert winner.candidate == ranked[1].candidate
+        assert winner.candidate != ranked[0].candidate
 
-    def test_no_more_than_two_finalists_are_confirmed_twice_at_most(self, run: Run) -> None:
-        study, bench = self.search(run, nothing, most=6)
-        study.confirm(ignore)
-        finalists = [s.candidate for s in bench.confirmed if not s.baseline]
-        assert len(set(finalists)) <= 2
-        assert max(map(finalists.count, finalists)) <= 2
+    def test_in_a_long_search_the_baseline_is_measured_again(self, run: Run) -> None:
+        bench = Bench(product, seconds=100.0)
+        heard: list[Evaluation] = []
+        make(run, bench, storage=in_memory()).search(Budget(8, 1e6), heard.append)
+        assert len(bench.searched) == 8
+        assert 1 <= len(bench.again) <= 3
+        assert all(subject.baseline for subject in bench.again)
+        assert [e.phase for e in heard].count("again") == len(bench.again)
 
     def test_what_was_confirmed_before_a_kill_is_not_confirmed_again(self, run: Run) -> None:
         study = make(run, Bench(product))
         study.search(Budget(4, 1e6), ignore)
-        study.confirm(ignore)
+        study.confirm(ignore, NEVER)
         bench = Bench(product)
-        make(run, bench).confirm(ignore)
+        make(run, bench).confirm(ignore, NEVER)
         assert bench.confirmed == []
 
     def test_without_a_capacity_there_is_nothing_to_confirm(self, run: Run) -> None:
         bench = Bench(nothing)
         study = make(run, bench, storage=in_memory())
         study.search(AT_ONCE, ignore)
-        study.confirm(ignore)
+        study.confirm(ignore, NEVER)
         assert bench.confirmed == []
 
 

@@ -8,6 +8,7 @@ from tuner.fit import Fit, Point, fit_rate, lowest
 from tuner.sla import Bound, Count, Outcome
 
 _GIVE_UP = 0.03
+_FAR = 8.0
 _GUESS = 0.9
 _OFFSETS = (0.5, 0.0, 1.0, -0.5)
 _STEP_DOWN, _STEP_UP = 0.1, 0.15
@@ -145,13 +146,20 @@ def fit_findings(findings: list[Finding], guess: float) -> Fit:
 
 
 def _points(findings: list[Finding], bound: Bound) -> list[Point]:
+    """Counts in effective requests.
+
+    Probes near the bound share one design effect, their mean: each alone, it is larger where more
+    happened to be late, and the capacity would come out too high.
+    """
+    pairs = [(f, c) for f in findings for c in f.counts if c.bound == bound and c.n]
+    near = [c for _, c in pairs if c.late <= _FAR * bound.budget * c.n]
+    shared = sum(c.effect * c.n for c in near) / sum(c.n for c in near) if near else 1.0
     points = []
-    for finding in findings:
-        for count in finding.counts:
-            if count.bound == bound and count.n:
-                late = count.late / count.effect
-                late = min(late, 1.0) if finding.repeat else late  # one stall is one event
-                points.append(Point(finding.rate, late, count.n / count.effect))
+    for finding, count in pairs:
+        effect = shared if count in near else max(shared, count.effect)
+        late = count.late / effect
+        late = min(late, 1.0) if finding.repeat else late  # one stall is one event
+        points.append(Point(finding.rate, late, count.n / effect))
     return points
 
 

@@ -9,6 +9,7 @@ from tuner.samples import Floats
 
 _RATES = 120
 _STEEPNESS = np.geomspace(4.0, 500.0, 14)
+_STEEPNESS_PRIOR = 1 / np.sqrt(_STEEPNESS)
 _DRIFT = np.array([0.004, 0.012, 0.035, 0.1])
 _DRIFT_PRIOR = np.array([0.3, 0.3, 0.3, 0.1])
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # type: ignore[no-untyped-call]
@@ -100,6 +101,7 @@ def _posterior(
     prior = -0.5 * ((logs - guess) / _SPREAD) ** 2
     flat = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT)))
     belief = flat + prior[:, None, None] + np.log(_DRIFT_PRIOR)
+    belief += np.log(_STEEPNESS_PRIOR)[:, None]
     for point in points:
         belief = belief + _likelihood(point, budget, logs)
     belief = np.exp(belief - belief.max())

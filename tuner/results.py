@@ -187,6 +187,8 @@ class Evaluation(Record):
         """The probe that shows how it is to operate near capacity: the proof or, where there is
         none, the highest rate below ``high`` whose samples kept the Sla.
         """
+        if self.capacity is None:
+            return None
         kept = [
             p
             for p in self.probes

@@ -92,5 +92,5 @@ class Samples:
 
     @classmethod
     def load(cls, path: Path) -> "Samples":
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             return cls(data["intended"], data["sent"], data["done"], data["ok"])

@@ -17,6 +17,7 @@ from tuner.units import format_duration, parse_duration
 _LATENCY = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
 _ERRORS = re.compile(r"\s*errors\s*<=?\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
 _STALL_SECONDS = 1.0
+_STALL_LIMITS = 5.0
 _OUTAGE_SECONDS = 2.0
 _OUTAGE_SHARE = 0.1
 _BRIDGED = 5
@@ -206,7 +207,8 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
     lasted = float(samples.intended[end - 1] - samples.intended[start])
     if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
         return Outcome.VIOLATED, count, None, False
-    if lasted <= _STALL_SECONDS and end - start <= n / 2:
+    shortest = _STALL_LIMITS * (bound.limit if math.isfinite(bound.limit) else 0.0)
+    if shortest <= lasted <= _STALL_SECONDS and end - start <= n / 2:
         rest = np.ones(n, dtype=bool)
         rest[start:end] = False
         if _evidence_above(_count(samples.take(rest), bound)) >= enough_is:
@@ -214,8 +216,8 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
         return Outcome.INCONCLUSIVE, count, "one stall decided: repeat", True
     if _evidence_above(count) >= enough_is:
         return Outcome.VIOLATED, count, None, False
-    remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
-    return Outcome.INCONCLUSIVE, count, remedy, True
+    remedy = "late requests came in a few bursts: probe longer, on a quieter machine if you can"
+    return Outcome.INCONCLUSIVE, count, remedy, False
 
 
 def _count(samples: Samples, bound: Bound) -> Count:

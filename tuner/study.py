@@ -123,8 +123,6 @@ class Study:
         The runner-up is one of them where it came near enough to be the better one. The baseline
         is, even if the search found no rate for it: all is reported against it.
         """
-        if any(e.phase == "confirm" for e in self._evaluations):
-            return
         searched = sorted(
             (e for e in self._known.values() if e.capacity is not None),
             key=lambda e: e.capacity or 0.0,
@@ -141,7 +139,8 @@ class Study:
         subjects = [
             (Subject(e.trial, e.candidate, e.baseline), expected) for e, expected in finalists
         ]
-        if subjects:
+        confirmed = {e.candidate for e in self._evaluations if e.phase == "confirm"}
+        if not confirmed.issuperset(subject.candidate for subject, _ in subjects):
             for evaluation in self._evaluator.confirm(subjects, until):
                 self._keep(evaluation)
                 heard(evaluation)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.load.bench import ROOT, write
 
-NAMES = ("client_cost", "agreement", "fidelity")
+NAMES = ("client_cost", "agreement", "fidelity", "verdicts", "repeatability")
 
 
 def main() -> None:

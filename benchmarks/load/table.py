@@ -14,6 +14,17 @@ _COLUMNS = {
     "late_p50_us": "late p50, µs",
     "late_p99_us": "late p99, µs",
     "ks_p": "KS p-value",
+    "met": "met, %",
+    "violated": "violated, %",
+    "open": "open, %",
+    "naive_met": "LoadGen's rule: met, %",
+    "requests": "requests",
+    "of_fixed": "of a fixed-size test's",
+    "capacity": "capacity, /s",
+    "cv": "coefficient of variation, %",
+    "interval": "stated interval, %",
+    "seconds": "seconds",
+    "sent": "requests sent",
 }
 
 

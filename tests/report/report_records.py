@@ -145,7 +145,8 @@ def evaluate(
         "config": config_text(settings),
         "state": State.OK if met else State.INFEASIBLE,
         "capacity": max(met, default=None),
-        "ceiling": min(missed, default=None),
+        "low": 0.97 * max(met) if met else None,
+        "high": min(missed, default=None) if met else None,
         "margin": min(p.margin or 9.0 for p in probes),
         "started": f"2026-03-01T10:{trial:02d}:00+00:00",
         "seconds": 41.5 + trial,
@@ -157,14 +158,20 @@ def evaluate(
 
 def failed(trial: int, failure: str, **changes: Any) -> Evaluation:
     settings: dict[str, Value] = {BATCH: 16, COUNT: 4}
-    nothing = {"state": State.FAILED, "capacity": None, "ceiling": None, "margin": None}
+    nothing = {"state": State.FAILED, "capacity": None, "low": None, "high": None, "margin": None}
     return evaluate(trial, settings, probes=(), failure=failure, **(nothing | changes))
 
 
 def infeasible(trial: int, settings: dict[str, Value], margin: float, **changes: Any) -> Evaluation:
     """Challenged at one rate only, and found too slow there."""
     record, _ = probe(settings, 620.0, 77 + trial, outcome="violated", margin=margin)
-    nothing = {"state": State.INFEASIBLE, "capacity": None, "ceiling": 620.0, "margin": margin}
+    nothing = {
+        "state": State.INFEASIBLE,
+        "capacity": None,
+        "low": None,
+        "high": None,
+        "margin": margin,
+    }
     return evaluate(trial, settings, probes=(record,), **(nothing | changes))
 
 

@@ -58,14 +58,15 @@ def test_without_an_sla_the_other_figures_remain(run: Any) -> None:
     assert not names & {"latency-by-rate", "latency-distribution"}
 
 
-def test_capacity_has_its_ceiling_as_upward_error_bar() -> None:
+def test_capacity_has_its_interval_as_error_bars() -> None:
     one = evaluate(0, {BATCH: 8}, baseline=True)
     mark = trace(capacity_by_candidate([one]), "baseline")
     assert one.capacity is not None
-    assert one.ceiling is not None
+    assert one.low is not None
+    assert one.high is not None
     assert list(mark.y) == [one.capacity]
-    assert mark.error_y.array[0] == pytest.approx(one.ceiling - one.capacity)
-    assert list(mark.error_y.arrayminus) == [0.0]
+    assert mark.error_y.array[0] == pytest.approx(one.high - one.capacity)
+    assert mark.error_y.arrayminus[0] == pytest.approx(one.capacity - one.low)
 
 
 def test_candidates_without_capacity_are_never_drawn_at_zero() -> None:

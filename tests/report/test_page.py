@@ -235,15 +235,39 @@ def test_a_baseline_that_fails_the_sla_is_said_so() -> None:
     assert "does not keep the promise" in told.answer()
 
 
-def test_the_range_of_the_gain_comes_from_the_brackets() -> None:
-    first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0, ceiling=110.0)
-    told = story([first, evaluate(1, {BATCH: 16}, capacity=220.0, ceiling=250.0)])
+def test_the_gain_and_its_interval_come_from_rounds_by_turns() -> None:
+    by_turns = ((100.0, 0.01), (50.0, 0.01), (100.0, 0.01))
+    first = evaluate(
+        0, {BATCH: 8}, phase="confirm", baseline=True, capacity=90.0, by_launch=by_turns
+    )
+    twice = tuple((2.2 * rate, error) for rate, error in by_turns)
+    last = evaluate(1, {BATCH: 16}, phase="confirm", capacity=220.0, by_launch=twice)
+    told = story([first, last])
     assert told.gain == pytest.approx(2.2)
-    assert told.gain_range == pytest.approx((2.0, 2.5))
+    assert told.gain_range is not None
+    assert told.gain_range == pytest.approx((2.165, 2.236), abs=0.002)
+
+
+def test_without_rounds_by_turns_the_gain_has_no_interval() -> None:
+    first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0)
+    told = story([first, evaluate(1, {BATCH: 16}, capacity=220.0)])
+    assert told.gain == pytest.approx(2.2)
+    assert told.gain_range is None
+
+
+def test_a_machine_that_changed_is_told() -> None:
+    def look(phase: str, low: float, high: float) -> Evaluation:
+        middle = (low + high) / 2
+        values = {"capacity": middle, "low": low, "high": high}
+        return evaluate(0, {BATCH: 8}, phase=phase, baseline=True, **values)
+
+    first, same, slow = look("search", 95, 105), look("again", 92, 104), look("again", 65, 75)
+    assert not any("machine changed" in w for w in story([first, same]).warnings())
+    assert any("machine changed" in w for w in story([first, same, slow]).warnings())
 
 
 def test_an_open_end_and_a_limited_client_are_doubts() -> None:
-    open_end = story([evaluate(0, {BATCH: 8}, baseline=True, ceiling=None)])
+    open_end = story([evaluate(0, {BATCH: 8}, baseline=True, high=None)])
     limited = story([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
     assert any("no rate was found at which" in w for w in open_end.warnings())
     assert any("client gave out" in w for w in limited.warnings())

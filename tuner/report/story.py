@@ -251,7 +251,7 @@ class Story:
                 f"{name}: the client gave out before the server did, so the true capacity may be "
                 "higher."
             )
-        elif evaluation.capacity is not None and evaluation.high is None and not evaluation.low:
+        elif evaluation.capacity is not None and evaluation.high is None:
             found.append(
                 f"{name}: no rate was found at which the promise breaks, so the true capacity may "
                 "be higher."
