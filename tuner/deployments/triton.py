@@ -21,6 +21,7 @@ from tuner.servers.causes import out_of_memory
 from tuner.servers.control import Control
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
+from tuner.servers.host_watch import HostWatch
 from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
@@ -94,6 +95,10 @@ class Running:
     def watch_gpus(self) -> GpuWatch:
         """Reads its GPUs while the context is open."""
         return GpuWatch(self._gpus, self._others)
+
+    def watch_host(self) -> HostWatch:
+        """Reads what the server uses of its machine while the context is open."""
+        return HostWatch(self._server)
 
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
         """What was read or, where NVML tells nothing, what Triton's metrics say at this moment."""
