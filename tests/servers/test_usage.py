@@ -104,7 +104,8 @@ def test_a_zombie_is_no_server(process: "subprocess.Popen[bytes]", tmp_path: Pat
 
 def test_memory_shared_after_a_fork_counts_once(tmp_path: Path) -> None:
     code = (
-        "import os\nblock = bytearray(b'1' * (96 * 2**20))\nos.fork()\nos.write(1, b'.')\ninput()"
+        "import os\nblock = bytearray(b'1' * (96 * 2**20))\nos.fork()\n"
+        "os.write(1, b'.')\nos.read(0, 1)"
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -113,7 +114,7 @@ def test_memory_shared_after_a_fork_counts_once(tmp_path: Path) -> None:
         usage = server_of(process, tmp_path).usage()
         each = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
         resident = sum(one.memory_info().rss for one in each)
-        process.communicate(b"\n\n")
+        process.communicate()
     assert usage is not None
     assert usage.processes == 2
     assert usage.memory is not None

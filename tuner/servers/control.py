@@ -53,7 +53,7 @@ class Control:
         return self._call("GET", f"models/{quote(model)}/config", 10.0)
 
     def statistics(self, model: str) -> dict[str, Any]:
-        """Cumulative statistics of the model's first version that reports any; empty if none does."""
+        """Cumulative statistics of the model's first version; empty where none are told."""
         versions = self._call("GET", f"models/{quote(model)}/stats", 10.0).get("model_stats")
         first = versions[0] if isinstance(versions, list) and versions else {}
         return first if isinstance(first, dict) else {}
