@@ -9,7 +9,7 @@ from tuner.errors import ModelConfigError
 from tuner.model_config import parse_config
 from tuner.results import Evaluation, HostReading, ProbeRecord, best
 from tuner.samples import Samples
-from tuner.units import format_number, format_rate, format_size
+from tuner.units import format_cores, format_number, format_rate, format_size
 
 _OTHERS = 0.05
 HIDDEN = (
@@ -135,7 +135,7 @@ def _used(host: HostReading | None) -> str | None:
     if host is None:
         return None
     words = (
-        None if host.cpu is None else f"{format_number(host.cpu)} cores",
+        None if host.cpu is None else format_cores(host.cpu),
         None if host.memory is None else format_size(host.memory),
     )
     known = ", ".join(filter(None, words))

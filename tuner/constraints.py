@@ -149,4 +149,4 @@ def _shown(name: str, value: float) -> str:
         case "gpu_temperature":
             return f"{value:.0f} °C"
         case _:
-            return f"{units.format_number(value)} cores"
+            return units.format_cores(value)

@@ -130,6 +130,12 @@ def format_number(value: float) -> str:
     return _three_digits(value)
 
 
+def format_cores(cores: float) -> str:
+    """``1.4 cores``, three significant digits."""
+    number = _three_digits(cores)
+    return f"{number} core" if number == "1" else f"{number} cores"
+
+
 def exact_size(size: float) -> str:
     """``20GiB``: the largest unit that says it in whole numbers; ``parse_size`` gives it back."""
     for unit in ("GiB", "MiB", "KiB"):

@@ -10,7 +10,7 @@ from tuner.report import style
 from tuner.report.story import probes_of, same, subjects
 from tuner.results import Evaluation, HostReading, ProbeRecord
 from tuner.samples import Samples
-from tuner.units import format_number, format_rate, format_size
+from tuner.units import format_cores, format_number, format_rate, format_size
 
 _MS = 1000.0
 _BARS = 7
@@ -33,7 +33,7 @@ def time_breakdown(
     drawn = [(subject, bars) for subject, bars in found if bars]
     if not drawn:
         return None
-    titles = [subject.name for subject, _ in drawn]
+    titles = [style.label(subject.label) for subject, _ in drawn]
     figure = make_subplots(1, len(drawn), shared_yaxes=True, subplot_titles=titles)
     named: set[str] = set()
     for column, (_, bars) in enumerate(drawn, 1):
@@ -42,7 +42,9 @@ def time_breakdown(
             named.add(trace.name)
             figure.add_trace(trace, 1, column)
     style.layout(figure, height=460, barmode="stack", bargap=0.35)
-    figure.update_layout(margin={"b": 96})
+    figure.update_layout(margin={"t": 56, "b": 96})
+    for title, (subject, _) in zip(figure.layout.annotations, drawn, strict=True):
+        title.update(font={"size": 14, "color": subject.colour}, yshift=6)
     figure.update_xaxes(type="category", showgrid=False, title_text="rate")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title_text="mean latency (ms)", col=1)
@@ -175,8 +177,8 @@ def _line(
 def _host_hover(name: str, rate: float, host: HostReading) -> str:
     words = (
         f"<b>{name}</b>, {format_rate(rate)} served",
-        None if host.cpu is None else f"server {format_number(host.cpu)} cores",
+        None if host.cpu is None else f"server {format_cores(host.cpu)}",
         None if host.memory is None else format_size(host.memory),
-        None if host.client_cores is None else f"client {format_number(host.client_cores)} cores",
+        None if host.client_cores is None else f"client {format_cores(host.client_cores)}",
     )
     return "<br>".join(word for word in words if word)

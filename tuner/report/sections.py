@@ -6,7 +6,14 @@ from math import isfinite
 from tuner.report.html import Html, facts, items, join, tag, text
 from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
 from tuner.results import Evaluation, GpuReading, ProbeRecord, State
-from tuner.units import format_clock, format_duration, format_number, format_rate, format_size
+from tuner.units import (
+    format_clock,
+    format_cores,
+    format_duration,
+    format_number,
+    format_rate,
+    format_size,
+)
 
 _STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
 
@@ -207,7 +214,7 @@ def _client_cores(probe: ProbeRecord) -> str:
 
 
 def _cores(cores: float) -> str:
-    return f"{format_number(cores)}{NBSP}cores"
+    return format_cores(cores).replace(" ", NBSP)
 
 
 def _host_facts(probe: ProbeRecord) -> Iterator[tuple[str, str]]:
