@@ -10,7 +10,9 @@ def usage_of(stats: Any) -> Usage | None:
     """From one answer of the engine's ``containers/ID/stats``; None where that does not tell.
 
     Memory is what the container's control group holds, less the page cache. Groups of version 2
-    call that ``file``, those of version 1 ``cache``; both count shared memory in it, which is none.
+    call that ``file``, those of version 1 ``cache``; both count shared memory in it, which is none,
+    and which groups of version 1 do not always tell apart: then it is left out, too. The engine
+    counts threads as processes.
     """
     cpu = _number(stats, "cpu_stats", "cpu_usage", "total_usage")
     held = _number(stats, "memory_stats", "usage")
