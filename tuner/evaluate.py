@@ -23,7 +23,7 @@ from tuner.capacity import (
 )
 from tuner.deployments.triton import TritonDeployment
 from tuner.errors import CandidateError
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Purpose, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
@@ -97,7 +97,7 @@ class Evaluator:
     def __init__(
         self,
         deployment: TritonDeployment,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         sla: Sla,
         load: Arrivals | Literal["closed"],
         run: Run,

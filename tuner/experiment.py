@@ -47,6 +47,7 @@ class Experiment(BaseModel):
     load: str = "poisson"
     batch: str = "1"
     shared_memory: Literal["none", "system"] = "none"
+    load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
     confirm: Literal["sequential", "mlperf"] = "sequential"
     input_data: Path | None = None

@@ -136,6 +136,15 @@ SharedMemory = Annotated[
         rich_help_panel=_LOAD,
     ),
 ]
+LoadEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--load-engine",
+        help="Who sends: tuner, or perf_analyzer if you have it.",
+        metavar="NAME",
+        rich_help_panel=_LOAD,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Load processes.", rich_help_panel=_LOAD),

@@ -10,7 +10,7 @@ import numpy as np
 from tuner.arrivals import Arrivals, schedule
 from tuner.deployments.triton import Running
 from tuner.errors import CandidateError, StorageError
-from tuner.load.generator import LoadGenerator, LoadResult
+from tuner.load.generator import LoadEngine, LoadResult
 from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
 from tuner.servers.gpu_watch import GpuWatch
@@ -60,7 +60,7 @@ class Prober:
     def __init__(
         self,
         running: Running,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         sla: Sla,
         folder: Path,
         name: str,

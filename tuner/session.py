@@ -25,7 +25,8 @@ from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
@@ -58,6 +59,8 @@ class Plan:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Plan":
+        if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
+            raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
         config = read_config(experiment.model)
         space = fit_space(load_space(experiment.space), config)
         return cls(experiment, config, space, own_settings(space, config))
@@ -156,9 +159,13 @@ def conclude(run: Run, model: Path) -> None:
 
 
 @contextmanager
-def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]]:
+def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
     experiment = plan.experiment
     kind = choose(experiment.launcher, experiment.image, experiment.url)
+    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
+        "tuner": LoadGenerator,
+        "perf_analyzer": PerfAnalyzer,
+    }
     environment = dict(entry.split("=", 1) for entry in experiment.env)
     with (
         make_launcher(
@@ -171,7 +178,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
             url=experiment.url,
             grpc_url=experiment.grpc_url,
         ) as launcher,
-        LoadGenerator(experiment.workers) as generator,
+        engines[experiment.load_engine](experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":
@@ -182,7 +189,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
 def _evaluator(
     plan: Plan,
     launcher: Launcher,
-    generator: LoadGenerator,
+    generator: LoadEngine,
     gpus: Gpus,
     run: Run,
     audience: Audience,

@@ -10,13 +10,16 @@ import numpy as np
 
 from tuner.errors import UnitError
 from tuner.evidence import enough, log_evidence_above, log_evidence_below
-from tuner.samples import Bools, Floats, Samples
+from tuner.samples import Bools, Samples
 from tuner.stats import design_effect, quantile, requests_needed, surely_above, surely_below
 from tuner.units import format_duration, parse_duration
 
 _LATENCY = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
 _ERRORS = re.compile(r"\s*errors\s*<=?\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
 _STALL_SECONDS = 1.0
+_OUTAGE_SECONDS = 2.0
+_OUTAGE_SHARE = 0.1
+_BRIDGED = 5
 _SETTLED = 250.0
 _UNSETTLED_AT_MOST = 16.0
 _KNOWN = 100.0
@@ -192,20 +195,33 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
     if bound.on_errors and not final:
         samples = samples.take(~np.isnan(samples.done))
     late = bound.late(samples)
-    n, violations = len(late), int(np.count_nonzero(late))
-    effect = design_effect(samples.latency, samples.intended, bound.limit)
-    count = Count(bound, violations, n, effect)
+    count = _count(samples, bound)
+    n, violations = count.n, count.late
     enough_is = enough(confidence)
     if _evidence_below(count) >= enough_is:
         return Outcome.MET, count, None, False
-    if _evidence_above(count) >= enough_is:
-        if _is_one_stall(samples.intended, late, bound.budget, confidence):
-            return Outcome.INCONCLUSIVE, count, "one stall decided: repeat", True
+    if not surely_above(violations, n, bound.budget, confidence):
+        return Outcome.INCONCLUSIVE, count, _remedy(count, enough_is), False
+    start, end = _longest_burst(late)
+    lasted = float(samples.intended[end - 1] - samples.intended[start])
+    if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
         return Outcome.VIOLATED, count, None, False
-    if surely_above(violations, n, bound.budget, confidence):
-        remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
-        return Outcome.INCONCLUSIVE, count, remedy, True
-    return Outcome.INCONCLUSIVE, count, _remedy(count, enough_is), False
+    if lasted <= _STALL_SECONDS and end - start <= n / 2:
+        rest = np.ones(n, dtype=bool)
+        rest[start:end] = False
+        if _evidence_above(_count(samples.take(rest), bound)) >= enough_is:
+            return Outcome.VIOLATED, count, None, False
+        return Outcome.INCONCLUSIVE, count, "one stall decided: repeat", True
+    if _evidence_above(count) >= enough_is:
+        return Outcome.VIOLATED, count, None, False
+    remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
+    return Outcome.INCONCLUSIVE, count, remedy, True
+
+
+def _count(samples: Samples, bound: Bound) -> Count:
+    late = bound.late(samples)
+    effect = design_effect(samples.latency, samples.intended, bound.limit)
+    return Count(bound, int(np.count_nonzero(late)), len(late), effect)
 
 
 def _evidence_below(count: Count) -> float:
@@ -238,23 +254,16 @@ def _remedy(count: Count, enough_is: float) -> str:
     return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"
 
 
-def _is_one_stall(intended: Floats, late: Bools, budget: float, confidence: float) -> bool:
-    """Whether the excess of late requests comes from one short burst of them.
-
-    The burst is the longest consecutive run of late requests, bridging gaps of a few good ones.
+def _longest_burst(late: Bools) -> tuple[int, int]:
+    """First index, and the one after the last, of the longest run of late requests, which may be
+    bridged by a few good ones. ``late`` holds at least one True.
     """
     where = np.flatnonzero(late)
-    breaks = np.flatnonzero(np.diff(where) > 5)
+    breaks = np.flatnonzero(np.diff(where) > _BRIDGED)
     starts = where[np.concatenate(([0], breaks + 1))]
     ends = where[np.concatenate((breaks, [len(where) - 1]))]
     worst = int(np.argmax(ends - starts))
-    start, end = int(starts[worst]), int(ends[worst])
-    if intended[end] - intended[start] > _STALL_SECONDS:
-        return False
-    rest = np.concatenate((late[:start], late[end + 1 :]))
-    if len(rest) < len(late) / 2:
-        return False
-    return not surely_above(int(np.count_nonzero(rest)), len(rest), budget, confidence)
+    return int(starts[worst]), int(ends[worst]) + 1
 
 
 def margin(samples: Samples, sla: Sla) -> float | None:

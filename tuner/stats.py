@@ -12,7 +12,7 @@ _BLOCKS = 256
 _FEWEST_BLOCKS = 16
 _BATCHES = 20
 _FEWEST_REPLIES = 30
-_LEVEL = 0.97
+_LEVEL = 0.9
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -55,7 +55,7 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     makes tests for independent requests apply.
 
     Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
-    also taken at a lower threshold, the p97 of the latencies themselves: an excursion of a queue
+    also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
     above a level lasts about as long whatever the level (exactly so in M/M/1).
     ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
     be +inf, and so may ``limit``, which then tells failed from answered.
@@ -139,17 +139,3 @@ def requests_needed(violations: int, share: float, confidence: float) -> int:
         else:
             low = middle
     return high
-
-
-def violations_allowed(n: int, share: float, confidence: float) -> int | None:
-    """The most violations with which n requests still pass; None if n is too small for any."""
-    if requests_needed(0, share, confidence) > n:
-        return None
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if requests_needed(middle, share, confidence) <= n:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ class Running:
         self._model = model
         self._gpus = gpus
         self._others = others
+
+    def towards(self, protocol: Protocol) -> "Running":
+        """The same server, addressed by this protocol. It must offer it."""
+        address, source = getattr(self._server.endpoints, protocol), self.target.source
+        assert address is not None
+        assert source is not None
+        pool = [list(inputs) for inputs in source.pool]
+        other = copy(self)
+        other.target = make_target(protocol, address, source.model, pool, source.batched)
+        return other
 
     def raise_if_gone(self) -> None:
         """ServerFailed, with the log's last lines, where the server has ended."""
@@ -182,7 +193,7 @@ class TritonDeployment:
                     placements = stack.enter_context(
                         shared_tensors(control, server, pool, [outputs[size] for size in sizes])
                     )
-                target = make_target(self._protocol, address, name, pool, placements)
+                target = make_target(self._protocol, address, name, pool, largest > 0, placements)
                 seconds = time.monotonic() - began
                 items = float(np.mean(sizes))
                 yield Running(

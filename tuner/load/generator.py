@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +38,25 @@ class LoadResult:
     cpu: float
     stopped: bool
     said: tuple[str, ...] = ()
+
+
+class LoadEngine(Protocol):
+    """What probes need of a load generator."""
+
+    def aim(self, target: Target) -> None: ...
+
+    def open_loop(
+        self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
+    ) -> LoadResult: ...
+
+    def closed_loop(
+        self,
+        concurrency: int,
+        seconds: float,
+        drain: float,
+        horizon: float = 0.0,
+        watch: Watch | None = None,
+    ) -> LoadResult: ...
 
 
 class LoadGenerator:
@@ -74,6 +94,7 @@ class LoadGenerator:
             [
                 replace(
                     target,
+                    source=None,
                     requests=tuple(
                         target.requests[(number + turn * self.workers) % count]
                         for turn in range(rounds)

@@ -37,6 +37,15 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What the requests were made from, for engines that make their own."""
+
+    model: str
+    pool: tuple[tuple[Tensor, ...], ...]
+    batched: bool
+
+
+@dataclass(frozen=True)
 class Target:
     """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
 
@@ -46,6 +55,7 @@ class Target:
     protocol: Protocol
     address: str
     requests: tuple[bytes, ...]
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +80,17 @@ def make_target(
     address: str,
     model: str,
     pool: list[list[Tensor]],
+    batched: bool | None = None,
     placements: list[Placement] | None = None,
 ) -> Target:
     """The target for a pool of inputs, at least one; with ``placements`` their content, and that of
     replies, is in shared memory.
+
+    ``batched`` says whether the first dimension is the batch; the target then knows its source.
     """
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")
+    source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
     if placements is not None:
         pairs = list(zip(pool, placements, strict=True))
         if protocol is Protocol.GRPC:
@@ -87,8 +101,10 @@ def make_target(
             tuple(_http_message(address, model, *_placed_body(*pair)) for pair in pairs),
         )
     if protocol is Protocol.GRPC:
-        return Target(protocol, address, tuple(_grpc_request(model, inputs) for inputs in pool))
-    return Target(protocol, address, tuple(_http_request(address, model, each) for each in pool))
+        requests = tuple(_grpc_request(model, inputs) for inputs in pool)
+    else:
+        requests = tuple(_http_request(address, model, inputs) for inputs in pool)
+    return Target(protocol, address, requests, source)
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
