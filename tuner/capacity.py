@@ -13,6 +13,8 @@ _GUESS = 0.9
 _OFFSETS = (0.5, 0.0, 1.0, -0.5)
 _STEP_DOWN, _STEP_UP = 0.1, 0.15
 _LEAST, _MOST = 0.4, 1.35
+_EASY, _MOST_EASY = 0.6, 2.0
+_NO_BREAK = 2.0
 _CLIENT_ROOM = 0.97
 _FEWEST_PROBES = 3
 _LOST_PROBES = 2
@@ -168,6 +170,8 @@ def _is_enough(findings: list[Finding], fit: Fit, spent: float, effort: Effort) 
         return any(f.kept for f in findings)
     if len(findings) < effort.fewest:
         return False
+    if all(f.kept for f in findings):  # only a lower bound is known yet
+        return spent >= _NO_BREAK * effort.seconds
     return fit.width <= effort.width or spent >= effort.seconds
 
 
@@ -178,7 +182,8 @@ def _next_rate(findings: list[Finding], fit: Fit, offset: float) -> float:
     """
     aside = max(-_STEP_DOWN, min(offset / fit.steepness, _STEP_UP))
     rates = [finding.rate for finding in findings]
-    return max(_LEAST * min(rates), min(fit.rate * (1 + aside), _MOST * max(rates)))
+    at_most = _MOST_EASY if all((f.margin or 9.0) < _EASY for f in findings) else _MOST
+    return max(_LEAST * min(rates), min(fit.rate * (1 + aside), at_most * max(rates)))
 
 
 def _cut(fit: Fit, at: float) -> Fit:

@@ -55,6 +55,7 @@ def search(
     model: options.Model = None,
     sla_p99: options.SlaP99 = None,
     sla: options.SlaText = None,
+    constraint: options.Constraints = None,
     space: options.Space = None,
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="At most so many candidates.")
@@ -125,6 +126,7 @@ def measure(
     model: options.Model = None,
     sla_p99: options.SlaP99 = None,
     sla: options.SlaText = None,
+    constraint: options.Constraints = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -234,7 +236,7 @@ def doctor(
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     """Options as fields of the experiment."""
-    renamed = {"server_arg": "server_args", "shape": "shapes"}
+    renamed = {"server_arg": "server_args", "constraint": "constraints", "shape": "shapes"}
     return {renamed.get(name, name): value for name, value in values.items()}
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
+from tuner.constraints import parse_constraints
 from tuner.errors import RepositoryError, UsageError
 from tuner.resources import bundled
 from tuner.sla import Sla
@@ -31,6 +32,7 @@ class Experiment(BaseModel):
 
     model: Path
     sla: str
+    constraints: tuple[str, ...] = ()
     space: str = "default"
     launcher: Literal["auto", "docker", "local", "attached"] = "auto"
     image: str = DEFAULT_IMAGE
@@ -70,6 +72,14 @@ class Experiment(BaseModel):
     def _sla(cls, raw: str) -> str:
         Sla.parse(raw)
         return raw
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _constraints(cls, raw: Any) -> Any:
+        texts = (raw,) if isinstance(raw, str) else raw
+        if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+            return raw
+        return tuple(str(each) for text in texts for each in parse_constraints(text))
 
     @field_validator("load")
     @classmethod

@@ -14,7 +14,7 @@ _DRIFT = np.array([0.004, 0.012, 0.035, 0.1])
 _DRIFT_PRIOR = np.array([0.3, 0.3, 0.3, 0.1])
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # type: ignore[no-untyped-call]
 _FAR = 8.0
-_REACH = 2.5
+_REACH = 3.0
 _SPREAD = 0.5
 _SURE = 1e-4
 _CLIFF = 60.0
@@ -98,7 +98,7 @@ def _posterior(
     points: list[Point], budget: float, logs: Floats, guess: float
 ) -> tuple[Floats, float]:
     """The belief over log rates, and the median steepness."""
-    prior = -0.5 * ((logs - guess) / _SPREAD) ** 2
+    prior = -2 * np.log1p(((logs - guess) / _SPREAD) ** 2)
     flat = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT)))
     belief = flat + prior[:, None, None] + np.log(_DRIFT_PRIOR)
     belief += np.log(_STEEPNESS_PRIOR)[:, None]

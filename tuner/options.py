@@ -29,6 +29,14 @@ SlaText = Annotated[
     str | None,
     typer.Option("--sla", help="Any bounds that hold at once: 'p50<5ms,p99<20ms'.", metavar="TEXT"),
 ]
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        help="A limit besides the promise: 'gpu_memory<20GiB,cpu<=4'; may be repeated.",
+        metavar="TEXT",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="Experiment file; ./tuner.yaml if there is one.", metavar="FILE"),

@@ -14,6 +14,7 @@ from tuner.load.generator import LoadEngine, LoadResult
 from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
 from tuner.servers.gpu_watch import GpuWatch
+from tuner.servers.host_watch import HostWatch
 from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin
 from tuner.stats import design_effect, quantile, quantile_interval, throughput_interval
 
@@ -87,7 +88,7 @@ class Prober:
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
         watch = _Watch(self._sla, how, whole)
         before = self._running.statistics()
-        with self._running.watch_gpus() as gpus:
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = self._generator.open_loop(times, _DRAIN_SECONDS, self._sla.longest, watch)
         return self._record(
             result,
@@ -99,6 +100,7 @@ class Prober:
             watch=watch,
             before=before,
             gpus=gpus,
+            host=host,
         )
 
     def closed_loop(
@@ -107,7 +109,7 @@ class Prober:
         """Keep so many requests outstanding; latency counts from the actual send."""
         watch = _Watch(self._sla, how)
         before = self._running.statistics()
-        with self._running.watch_gpus() as gpus:
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = self._generator.closed_loop(
                 concurrency, how.seconds, _DRAIN_SECONDS, self._sla.longest, watch
             )
@@ -121,6 +123,7 @@ class Prober:
             watch=watch,
             before=before,
             gpus=gpus,
+            host=host,
         )
 
     def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
@@ -157,6 +160,7 @@ class Prober:
         watch: "_Watch",
         before: dict[str, Any],
         gpus: GpuWatch,
+        host: HostWatch,
     ) -> tuple[ProbeRecord, Verdict]:
         samples = result.samples
         if samples.errors:
@@ -178,6 +182,8 @@ class Prober:
             violations=verdict.decided.late,
             latency={name: quantile(samples.latency, q) for name, q in percentiles.items()},
             latency_interval=_latency_intervals(samples, percentiles),
+            mean=samples.mean,
+            client_wait=samples.client_wait,
             throughput=samples.throughput,
             throughput_interval=throughput_interval(samples),
             bounds=tuple(
@@ -194,6 +200,7 @@ class Prober:
             client_cpu=result.cpu,
             server=self._running.times_since(before),
             gpu=self._running.gpu(gpus),
+            host=host.reading(result.cpu),
             samples=self._save(samples),
             items=self._running.items,
         )

@@ -41,6 +41,13 @@ class ServerTimes(Record):
     compute_output: float
     batches: dict[int, int] = Field(default_factory=dict)
 
+    @property
+    def mean_batch(self) -> float | None:
+        """Mean items per execution; None where the server does not tell the batches' sizes."""
+        executions = sum(self.batches.values())
+        items = sum(size * number for size, number in self.batches.items())
+        return items / executions if executions else None
+
 
 class GpuReading(Record):
     """The GPUs that the server uses, over one probe; None where a value is unknown.
@@ -60,6 +67,18 @@ class GpuReading(Record):
     temperature: float | None = None
     throttled: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+
+
+class HostReading(Record):
+    """What a probe took of the machine; None where the server's processes cannot be seen.
+
+    ``cpu`` is the mean number of cores that the server used, ``memory`` the most bytes that it held
+    at one of the looks, ``client_cores`` the mean number of cores that the load processes used.
+    """
+
+    cpu: float | None
+    memory: int | None
+    client_cores: float | None
 
 
 class BoundCount(Record):
@@ -86,7 +105,8 @@ class ProbeRecord(Record):
     ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
     ``client_limited`` marks a probe that broke a bound only because the client was late: it says
     nothing of the server. ``launch`` counts the servers of one evaluation from 0. ``load`` is
-    "closed" or the text of an Arrivals; requests held ``items`` in the mean.
+    "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
+    latency of the good replies, ``client_wait`` the part of it before their requests were sent.
     """
 
     purpose: Literal["unloaded", "capacity", "proof", "measure"]
@@ -100,6 +120,8 @@ class ProbeRecord(Record):
     violations: int
     latency: dict[str, float | None]
     latency_interval: dict[str, Interval] = Field(default_factory=dict)
+    mean: float | None = None
+    client_wait: float | None = None
     throughput: float | None
     throughput_interval: Interval | None = None
     bounds: tuple[BoundCount, ...] = ()
@@ -113,6 +135,7 @@ class ProbeRecord(Record):
     client_cpu: float | None = None
     server: ServerTimes | None = None
     gpu: GpuReading | None = None
+    host: HostReading | None = None
     samples: str | None = None
     items: float = 1.0
 

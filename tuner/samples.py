@@ -60,6 +60,16 @@ class Samples:
         return np.asarray(late[~np.isnan(late)])
 
     @property
+    def mean(self) -> float | None:
+        """Mean latency of the good replies, in seconds; None if there are none."""
+        return float(np.mean(self.latency[self.ok])) if self.ok.any() else None
+
+    @property
+    def client_wait(self) -> float | None:
+        """The part of ``mean`` that passed before the requests were sent."""
+        return float(np.mean((self.sent - self.intended)[self.ok])) if self.ok.any() else None
+
+    @property
     def errors(self) -> int:
         return int(len(self) - np.count_nonzero(self.ok))
 

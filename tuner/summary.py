@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tuner import breakdown
 from tuner.comparison import gain
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
@@ -34,6 +35,8 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     else:
         _show_winner(run, evaluations, winner, sla, console)
     if not as_json:
+        for line in breakdown.lines(evaluations, run.experiment().get("constraints") or ()):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         for name, path in (("report", run.report), ("winner", run.winner)):
             if path.exists():
                 console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@
 
 import math
 import re
+from decimal import Decimal
 
 from tuner.errors import UnitError
 
@@ -23,7 +24,7 @@ _BYTES = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ]*)\s*")
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ°%]*)\s*")
 
 
 def parse_duration(text: str) -> float:
@@ -44,6 +45,41 @@ def parse_size(text: str) -> int:
     if unit not in _BYTES:
         raise UnitError(f"size {text!r} needs a unit out of {', '.join(_BYTES)}")
     return int(value * _BYTES[unit])
+
+
+def parse_share(text: str) -> float:
+    """A share 0..1 from ``80%`` or ``0.8``."""
+    value, unit = _split(text, "share", "80%")
+    if unit not in ("", "%"):
+        raise UnitError(f"share {text!r} has an unknown unit {unit!r}; write it like 80% or 0.8")
+    share = value / 100 if unit else value
+    if share > 1:
+        hint = f"; did you mean {text.strip()}%?" if not unit and value <= 100 else ""
+        raise UnitError(f"share {text!r} is more than the whole{hint}")
+    return share
+
+
+def parse_power(text: str) -> float:
+    """Watts from ``250W``; the unit must be written."""
+    return _plain(text, "power", "250W", ("W",))
+
+
+def parse_temperature(text: str) -> float:
+    """Degrees Celsius from ``80C`` or ``80°C``; the unit must be written."""
+    return _plain(text, "temperature", "80C", ("C", "°C"))
+
+
+def parse_cores(text: str) -> float:
+    """A number of cores from ``4`` or ``1.5cores``."""
+    return _plain(text, "number of cores", "4", ("", "core", "cores"))
+
+
+def _plain(text: str, what: str, example: str, known: tuple[str, ...]) -> float:
+    value, unit = _split(text, what, example)
+    if unit not in known:
+        wrong = f"unknown unit {unit!r}" if unit else "it needs a unit"
+        raise UnitError(f"{what} {text!r}: {wrong}; write it like {example}")
+    return value
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
@@ -87,6 +123,55 @@ def format_size(size: int) -> str:
         if size >= _BYTES[unit]:
             return f"{_three_digits(size / _BYTES[unit])} {unit}"
     return f"{size} B"
+
+
+def format_number(value: float) -> str:
+    """Three significant digits."""
+    return _three_digits(value)
+
+
+def format_cores(cores: float) -> str:
+    """``1.4 cores``, three significant digits."""
+    number = _three_digits(cores)
+    return f"{number} core" if number == "1" else f"{number} cores"
+
+
+def exact_size(size: float) -> str:
+    """``20GiB``: the largest unit that says it in whole numbers; ``parse_size`` gives it back."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{_digits(size // _BYTES[unit])}{unit}"
+    return f"{_digits(size)}B"
+
+
+def exact_duration(seconds: float) -> str:
+    """The shortest text that ``parse_duration`` turns into the very same number."""
+    texts = [f"{_digits(float(f'{seconds / _SECONDS[u]:.12g}'))}{u}" for u in ("us", "ms", "s")]
+    same = [text for text in texts if parse_duration(text) == seconds]
+    return min(same, key=len, default=f"{_digits(seconds)}s")
+
+
+def exact_share(share: float) -> str:
+    percent = f"{_digits(float(f'{100 * share:.12g}'))}%"
+    return percent if parse_share(percent) == share else _digits(share)
+
+
+def exact_power(watts: float) -> str:
+    return f"{_digits(watts)}W"
+
+
+def exact_temperature(celsius: float) -> str:
+    return f"{_digits(celsius)}C"
+
+
+def exact_cores(cores: float) -> str:
+    return _digits(cores)
+
+
+def _digits(value: float) -> str:
+    """All digits of the number, with no exponent and no zeros behind the point."""
+    text = f"{Decimal(repr(value)):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _three_digits(value: float) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tuner.deployments.triton import Inputs
 from tuner.errors import ServerFailed
+from tuner.load.target import http_body
 from tuner.model_config import read_config, render, to_json
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Launcher, Server, ServerSpec
@@ -135,6 +137,38 @@ def test_launcher_is_described(launcher: Launcher) -> None:
     described = launcher.describe()
     assert described["launcher"] == launcher.name
     assert all(isinstance(value, str) and value for value in described.values())
+
+
+def test_an_own_server_tells_what_it_uses(owning: Launcher, spec: ServerSpec) -> None:
+    with owning.launch(spec) as server, Control(server) as control:
+        empty = server.usage()
+        control.load(MODEL, None, SECONDS)
+        loaded = server.usage()
+        assert empty is not None
+        assert loaded is not None
+        assert loaded.processes > empty.processes, "the model has a process of its own"
+        assert empty.memory is not None
+        assert loaded.memory is not None
+        assert 2**20 < empty.memory < loaded.memory < 2**32
+        assert 0 < empty.cpu < loaded.cpu
+        pool = Inputs().pool(control.metadata(MODEL), batched=True)
+        body, header_length = http_body(pool[0])
+        worked = loaded
+        for _ in range(2000):
+            control.infer(MODEL, body, header_length, SECONDS)
+            worked = server.usage()
+            assert worked is not None
+            assert worked.cpu >= loaded.cpu
+            if worked.cpu > loaded.cpu + 0.05:
+                break
+        assert worked.cpu > loaded.cpu + 0.05
+    assert server.usage() is None
+
+
+@pytest.mark.triton
+def test_of_an_attached_server_nothing_can_be_seen(attached: Launcher, spec: ServerSpec) -> None:
+    with attached.launch(spec) as server:
+        assert server.usage() is None
 
 
 def test_own_server_is_gone_after_the_context(owning: Launcher, spec: ServerSpec) -> None:

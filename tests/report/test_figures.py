@@ -17,9 +17,8 @@ from tuner.report.figures_search import (
     parallel_coordinates,
     parameter_importance,
 )
-from tuner.report.figures_server import batch_sizes, gpu_utilisation, time_breakdown
+from tuner.report.figures_server import batch_sizes, gpu_utilisation
 from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
-from tuner.report.story import subjects
 from tuner.results import Evaluation, GpuReading
 from tuner.samples import Samples
 from tuner.sla import Sla
@@ -162,27 +161,6 @@ def test_shares_of_batches_sum_to_one(run: Any) -> None:
     assert figure is not None
     assert len(figure.data) == 4
     assert [sum(t.y) for t in figure.data] == pytest.approx([100.0] * 4)
-
-
-def test_breakdown_adds_up_to_the_mean_latency(run: Any) -> None:
-    evaluations, samples = run
-    figure = time_breakdown(evaluations, samples)
-    probe = subjects(evaluations)[0].evaluation.at_capacity()
-    assert figure is not None
-    assert probe is not None
-    mean = float(np.mean(samples[probe.samples].latency))
-    assert sum(t.x[0] for t in figure.data) == pytest.approx(1000 * mean)
-
-
-def test_breakdown_leaves_the_client_out_where_it_cannot_know(run: Any) -> None:
-    evaluations, samples = run
-    figure = time_breakdown(evaluations, {})
-    assert figure is not None
-    assert "network and client" not in [t.name for t in figure.data]
-    halved = {name: s.between(0, s.span / 2) for name, s in samples.items()}
-    figure = time_breakdown(evaluations, halved)
-    assert figure is not None
-    assert "network and client" not in [t.name for t in figure.data]
 
 
 def test_no_gpu_readings_no_gpu_figure() -> None:

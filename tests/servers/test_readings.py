@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -106,3 +107,75 @@ def test_without_a_gpu_there_is_no_reading(text: str) -> None:
 def test_a_metric_that_is_not_a_number_is_unknown(nothing: str) -> None:
     text = f'nv_gpu_utilization{{gpu="1"}} 0.5\nnv_gpu_memory_used_bytes{{gpu="1"}} {nothing}\n'
     assert gpu_reading(text) == GpuReading(utilisation=0.5, memory=None, power=None)
+
+
+def changed(snapshot: Any, *place: str, to: Any) -> Any:
+    """A copy with another value at that place; ``...`` takes the key away."""
+    copy = json.loads(json.dumps(snapshot))
+    owner = copy
+    for key in place[:-1]:
+        owner = owner[key]
+    if to is ...:
+        del owner[place[-1]]
+    else:
+        owner[place[-1]] = to
+    return copy
+
+
+GARBAGE = [None, "many", "", "-5", "nan", "1e9", float("nan"), float("inf"), 1.5, -5, True, [], {}]
+PLACES = [
+    ("execution_count",),
+    ("inference_stats",),
+    ("inference_stats", "queue"),
+    ("inference_stats", "queue", "count"),
+    ("inference_stats", "compute_infer", "ns"),
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+@pytest.mark.parametrize("garbage", [*GARBAGE, ...], ids=repr)
+def test_statistics_that_are_no_numbers_are_none(place: tuple[str, ...], garbage: Any) -> None:
+    before, after = snapshot(10, 5, 0.001, {2: 5}), snapshot(30, 15, 0.001, {2: 15})
+    assert server_times(before, after) is not None
+    assert server_times(before, changed(after, *place, to=garbage)) is None
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
+def test_garbage_in_place_of_a_whole_snapshot_is_none(garbage: Any) -> None:
+    assert server_times({}, garbage) is None
+    if garbage != {}:
+        assert server_times(garbage, snapshot(30, 15, 0.001, {2: 15})) is None
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        "none",
+        [None],
+        [{"batch_size": "x", "compute_infer": {"count": 3}}],
+        [{"batch_size": 2, "compute_infer": {"count": -3}}],
+        [{"batch_size": 2, "compute_infer": "3"}],
+        [{"batch_size": 2, "compute_infer": {"count": 4}}],
+        [{"batch_size": 4, "compute_infer": {"count": 15}}],
+    ],
+    ids=str,
+)
+def test_batches_that_are_garbage_or_went_back_are_none(batches: Any) -> None:
+    before, after = snapshot(10, 5, 0.001, {2: 5}), snapshot(30, 15, 0.001, {2: 15})
+    assert server_times(before, changed(after, "batch_stats", to=batches)) is None
+
+
+def test_the_mean_batch_is_items_per_execution() -> None:
+    times = server_times({}, snapshot(10, 5, 0.003, {1: 3, 4: 1, 8: 1}))
+    assert times is not None
+    assert times.mean_batch == pytest.approx((3 + 4 + 8) / 5)
+    without = server_times({}, changed(snapshot(10, 5, 0.003, {}), "batch_stats", to=...))
+    assert without is not None
+    assert without.mean_batch is None
+
+
+@pytest.mark.parametrize("text", ["-1", "+Inf", "-Inf", "lots", "0x10", "1.5"])
+def test_a_gauge_that_cannot_be_is_unknown(text: str) -> None:
+    reading = gpu_reading(f'nv_gpu_utilization{{gpu="1"}} {text}\nnv_gpu_power_usage{{gpu="1"}} 9')
+    assert reading == GpuReading(utilisation=None, memory=None, power=9.0)
+    assert gpu_reading(f'nv_gpu_utilization{{gpu="1"}} {text}\n') is None

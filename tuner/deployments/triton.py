@@ -22,6 +22,7 @@ from tuner.servers.causes import out_of_memory
 from tuner.servers.control import Control
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
+from tuner.servers.host_watch import HostWatch
 from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
@@ -47,7 +48,8 @@ class Inputs:
 class Running:
     """A deployment that answers: where to send, and what it says of itself.
 
-    ``others`` were on its GPUs before it was started; requests hold ``items`` in the mean.
+    ``others`` were on its GPUs before it was started; requests hold ``items`` in the mean. Where
+    its statistics are not ``counted``, they say nothing.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Running:
         gpus: Gpus,
         others: frozenset[str],
         items: float = 1.0,
+        counted: bool = True,
     ) -> None:
+        self._counted = counted
         self.target = target
         self.items = items
         self.launch_seconds = launch_seconds
@@ -97,7 +101,7 @@ class Running:
 
     def statistics(self) -> dict[str, Any]:
         """A snapshot, to be subtracted from a later one by ``times_since``."""
-        return self._control.statistics(self._model)
+        return self._control.statistics(self._model) if self._counted else {}
 
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return server_times(before, self.statistics())
@@ -105,6 +109,10 @@ class Running:
     def watch_gpus(self) -> GpuWatch:
         """Reads its GPUs while the context is open."""
         return GpuWatch(self._gpus, self._others)
+
+    def watch_host(self) -> HostWatch:
+        """Reads what the server uses of its machine while the context is open."""
+        return HostWatch(self._server)
 
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
         """What was read or, where NVML tells nothing, what Triton's metrics say at this moment."""
@@ -188,7 +196,17 @@ class TritonDeployment:
                 target = make_target(self._protocol, address, name, pool, largest > 0, placements)
                 seconds = time.monotonic() - began
                 items = float(np.mean(sizes))
-                yield Running(server, control, name, target, seconds, self._gpus, others, items)
+                yield Running(
+                    server,
+                    control,
+                    name,
+                    target,
+                    seconds,
+                    self._gpus,
+                    others,
+                    items,
+                    counted=_is_counted(in_force),
+                )
 
     def _check_batches(self, largest: int | None) -> None:
         """ServerFailed where requests would hold more items than the model takes at once."""
@@ -198,6 +216,16 @@ class TritonDeployment:
                 f"max_batch_size {largest} is below the client's largest batch, {asked} items: "
                 "the server would refuse such requests"
             )
+
+
+def _is_counted(config: Any) -> bool:
+    """Whether the model's statistics are the parts of a request's latency, and its batches.
+
+    An ensemble adds up the computation of its models, also of those that run side by side, and
+    leaves out their queues; a decoupled model answers a request as often as it likes.
+    """
+    ensemble = config.HasField("ensemble_scheduling")
+    return not ensemble and not config.model_transaction_policy.decoupled
 
 
 def _size(inputs: list[Tensor]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from tuner.breakdown import HIDDEN, hides_compute
 from tuner.report import importance
 from tuner.report.figures_latency import latency_by_rate, latency_distribution
 from tuner.report.figures_search import (
@@ -16,7 +17,9 @@ from tuner.report.figures_search import (
     parallel_coordinates,
     parameter_importance,
 )
-from tuner.report.figures_server import batch_sizes, gpu_utilisation, time_breakdown
+from tuner.report.figures_server import batch_sizes, gpu_utilisation
+from tuner.report.figures_time import host_use, time_breakdown
+from tuner.report.story import subjects
 from tuner.results import Evaluation
 from tuner.samples import Samples
 from tuner.sla import Sla
@@ -116,16 +119,37 @@ def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> li
         ),
         Drawing(
             "time-breakdown",
-            "Where the time goes at capacity",
-            "Mean time of a request by stage, as the server counts it, each candidate at its own "
-            "capacity. The rest of the mean latency that the client saw is network and client.",
+            "Where the time goes, by rate",
+            "The mean latency of the requests that were answered, and its parts: the wait of the "
+            "client before it sent, the server's own count of queue, input, infer and output, and "
+            "what is left for network, serialisation and client. Rates far above capacity are "
+            f"left out.{_pipeline_note(evaluations)}",
             time_breakdown(evaluations, samples),
-            unreported,
+            "No probe under load has both the mean latency and statistics of the server.",
         ),
     ]
+    if any(p.host is not None for e in evaluations for p in e.probes):
+        found.append(_host(evaluations))
     if any(p.gpu is not None for e in evaluations for p in e.probes):
         found.append(_gpu(evaluations))
     return found
+
+
+def _pipeline_note(evaluations: list[Evaluation]) -> str:
+    hidden = [s.name for s in subjects(evaluations) if hides_compute(s.evaluation.config)]
+    return f" In {' and '.join(hidden)}, {HIDDEN}" if hidden else ""
+
+
+def _host(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "host",
+        "Processor and memory of the server",
+        "Cores are the mean over each probe, memory is the most that was seen in it. A line that "
+        "bends towards all cores of the machine has found the limit; memory that climbs with every "
+        "probe may be a leak.",
+        host_use(evaluations),
+        "The processes of a server that was not started by tuner cannot be seen.",
+    )
 
 
 def _gpu(evaluations: list[Evaluation]) -> Drawing:

@@ -1,18 +1,14 @@
-"""Figures of what happens inside the server: batches, stages, GPU."""
+"""Figures of what happens inside the server: batches, GPU."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tuner.report import style
-from tuner.report.story import Subject, probes_of, raw_at_capacity, same, subjects
+from tuner.report.story import Subject, probes_of, same, subjects
 from tuner.results import Evaluation, GpuReading, ProbeRecord
-from tuner.samples import Samples
-from tuner.units import format_rate, format_size
-
-_MS = 1000.0
+from tuner.units import format_size
 
 
 def batch_sizes(evaluations: list[Evaluation]) -> go.Figure | None:
@@ -47,60 +43,6 @@ def _shares(sizes: list[int], counts: list[int], subject: Subject, legend: bool)
         marker={"color": subject.colour},
         hovertemplate="batches of %{x}: %{y:.1f} %<extra></extra>",
     )
-
-
-def time_breakdown(
-    evaluations: list[Evaluation], samples: Mapping[str, Samples]
-) -> go.Figure | None:
-    """Where a request's mean latency goes at capacity.
-
-    "Network and client" is what the mean of the raw samples leaves over; without them, or where
-    the server counted other requests than the client, it is not drawn.
-    """
-    stages: dict[str, list[float | None]] = {name: [] for name in style.STAGES}
-    rows = []
-    for subject, probe in _at_capacity(evaluations):
-        if probe.server is None or not probe.server.requests:
-            continue
-        rows.append(f"{subject.name}<br>{format_rate(probe.rate)}")
-        for name, seconds in _stages(probe, raw_at_capacity(subject.evaluation, samples)).items():
-            stages[name].append(seconds)
-    if not rows:
-        return None
-    figure = go.Figure()
-    for name, seconds_of in stages.items():
-        if any(seconds for seconds in seconds_of):
-            figure.add_trace(
-                go.Bar(
-                    y=rows,
-                    x=[None if s is None else s * _MS for s in seconds_of],
-                    name=name,
-                    orientation="h",
-                    marker={"color": style.STAGES[name]},
-                    hovertemplate=f"{name}: %{{x:.3g}} ms<extra></extra>",
-                )
-            )
-    style.layout(figure, height=160 + 60 * len(rows), barmode="stack", bargap=0.4)
-    figure.update_xaxes(title_text="mean time per request (ms)", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure
-
-
-def _stages(probe: ProbeRecord, raw: Samples | None) -> dict[str, float | None]:
-    server = probe.server
-    assert server is not None
-    stages: dict[str, float | None] = {
-        "queue": server.queue,
-        "input": server.compute_input,
-        "infer": server.compute_infer,
-        "output": server.compute_output,
-        "network and client": None,
-    }
-    answered = int(np.count_nonzero(raw.ok)) if raw is not None else 0
-    if raw is not None and answered and abs(server.requests - answered) <= 0.05 * answered:
-        rest = float(np.mean(raw.latency[raw.ok])) - sum(s for s in stages.values() if s)
-        stages["network and client"] = rest if rest >= 0 else None
-    return stages
 
 
 def gpu_utilisation(evaluations: list[Evaluation]) -> go.Figure | None:

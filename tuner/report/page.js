@@ -21,7 +21,7 @@
     const { data, layout } = figures[plot.id.slice("figure-".length)];
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: "#8a94a0", activecolor: colour("--winner") };
     layout.dragmode = mouse && "zoom";
-    if (!mouse) layout.margin.t = 12;
+    if (!mouse) layout.margin.t -= 22;
     return Plotly.newPlot(plot, data, layout, config);
   });
   Promise.all(drawn).then(recolour).then(() => { document.body.dataset.drawn = plots.length; });

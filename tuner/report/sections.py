@@ -6,7 +6,14 @@ from math import isfinite
 from tuner.report.html import Html, facts, items, join, tag, text
 from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
 from tuner.results import Evaluation, GpuReading, ProbeRecord, State
-from tuner.units import format_clock, format_duration, format_rate, format_size
+from tuner.units import (
+    format_clock,
+    format_cores,
+    format_duration,
+    format_number,
+    format_rate,
+    format_size,
+)
 
 _STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
 
@@ -192,9 +199,32 @@ def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, 
         ("latency", latencies),
         ("served", format_rate(probe.throughput)),
         ("client sent late by (p99)", format_duration(probe.lateness_p99)),
-        ("client CPU", "-" if probe.client_cpu is None else percent(probe.client_cpu)),
+        ("client CPU", _client_cores(probe)),
+        *_host_facts(probe),
         *(_gpu_facts(probe.gpu) if probe.gpu is not None else ()),
     ]
+
+
+def _client_cores(probe: ProbeRecord) -> str:
+    if probe.host is not None and probe.host.client_cores is not None:
+        return _cores(probe.host.client_cores)
+    if probe.client_cpu is None or probe.seconds <= 0:
+        return "-"
+    return _cores(probe.client_cpu / probe.seconds)
+
+
+def _cores(cores: float) -> str:
+    return format_cores(cores).replace(" ", NBSP)
+
+
+def _host_facts(probe: ProbeRecord) -> Iterator[tuple[str, str]]:
+    """What is known of the server's processes and batches; what is not, is left out."""
+    if probe.host is not None and probe.host.cpu is not None:
+        yield "server CPU", _cores(probe.host.cpu)
+    if probe.host is not None and probe.host.memory is not None:
+        yield "server memory", format_size(probe.host.memory).replace(" ", NBSP)
+    if probe.server is not None and probe.server.mean_batch is not None:
+        yield "mean batch", format_number(probe.server.mean_batch)
 
 
 def _gpu_facts(gpu: GpuReading) -> Iterator[tuple[str, str]]:

@@ -14,11 +14,12 @@ WINNER = "#1a86d0"
 SLA = "#d8344f"
 OTHERS = "#98a1ad"
 STAGES = {
+    "client": "#c97a6a",
     "queue": "#a978c9",
     "input": "#c9b458",
     "infer": "#3f9c6b",
     "output": "#7bb8a4",
-    "network and client": "#98a1ad",
+    "rest": "#98a1ad",
 }
 CAPACITY_SCALE = ["#b3b9c2", "#7aafd8", WINNER]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"

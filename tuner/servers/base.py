@@ -37,6 +37,19 @@ class ServerSpec:
     server_args: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a server's processes use: ``cpu`` seconds in all since they were started, which never
+    get fewer; ``memory`` bytes resident now, None where unknown.
+
+    Memory that processes share counts once where the system tells how much that is.
+    """
+
+    cpu: float
+    memory: int | None
+    processes: int
+
+
 class Server(ABC):
     """A server that answers ``v2/health/live``."""
 
@@ -53,6 +66,13 @@ class Server(ABC):
     @abstractmethod
     def pids(self) -> tuple[int, ...]:
         """Processes of this machine that belong to the server; empty where they cannot be seen."""
+
+    def usage(self) -> Usage | None:
+        """What the server uses at this moment; None where it cannot be seen, or has ended.
+
+        Never raises, so that a probe says by itself why a server is gone.
+        """
+        return None
 
 
 class Launcher(ABC):

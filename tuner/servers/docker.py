@@ -30,7 +30,7 @@ from tuner.errors import (
     StorageError,
     UsageError,
 )
-from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, tail
+from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, Usage, tail
 from tuner.servers.control import is_live
 from tuner.servers.docker_engine import (
     ENGINE_ERRORS,
@@ -47,6 +47,7 @@ from tuner.servers.docker_engine import (
     own_network,
     remove_leftovers,
 )
+from tuner.servers.docker_usage import usage_of
 from tuner.units import format_size
 
 __all__ = ["DEFAULT_IMAGE", "DockerLauncher", "DockerServer", "engine_answers", "image_present"]
@@ -102,6 +103,12 @@ class DockerServer(Server):
 
     def pids(self) -> tuple[int, ...]:
         return _processes(self._container) if self._shares_processes else ()
+
+    def usage(self) -> Usage | None:
+        try:
+            return usage_of(self._container.stats(stream=False, one_shot=True))
+        except (*ENGINE_ERRORS, ValueError):  # ValueError: an answer cut short is not JSON
+            return None
 
 
 class DockerLauncher(Launcher):

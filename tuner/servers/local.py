@@ -20,8 +20,9 @@ import psutil
 from tuner.errors import LauncherUnavailable, ServerFailed, StorageError
 from tuner.scratch import scratch_folder
 from tuner.servers import embedded
-from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, tail
+from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, Usage, tail
 from tuner.servers.control import is_live
+from tuner.servers.processes import ProcessTree
 
 _HOST = "127.0.0.1"
 _STOP_SECONDS = 10.0
@@ -39,6 +40,7 @@ class LocalServer(Server):
         self.endpoints = endpoints
         self._process = process
         self._log = log
+        self._tree = ProcessTree(process.pid)
 
     def exit_reason(self) -> str | None:
         code = self._process.poll()
@@ -57,6 +59,9 @@ class LocalServer(Server):
         if self._process.poll() is not None:
             return ()
         return (self._process.pid, *(child.pid for child in _children(self._process.pid)))
+
+    def usage(self) -> Usage | None:
+        return None if self._process.poll() is not None else self._tree.usage()
 
 
 class LocalLauncher(Launcher):

@@ -1,0 +1,152 @@
+"""Limits on what a candidate may use besides time: memory, cores, the GPU, the queue.
+
+>>> str(Constraint.parse("gpu_memory < 20GiB"))
+'gpu_memory<20GiB'
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import ge, gt, le, lt
+
+from tuner import units
+from tuner.errors import UnitError, UsageError
+from tuner.results import ProbeRecord
+from tuner.space import did_you_mean
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, ">=": ge, "<": lt, ">": gt}
+_SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
+_EXAMPLE = "gpu_memory<20GiB"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a probe's readings tell, with the way to write it.
+
+    ``static`` says that it hardly depends on the rate, so that a breach in any probe settles the
+    candidate; of the others, a lower rate may keep the constraint. ``source`` names the readings.
+    """
+
+    static: bool
+    source: str
+    parse: Callable[[str], float]
+    print: Callable[[float], str]
+    read: Callable[[ProbeRecord], float | None]
+
+
+def _gpu(field: str) -> Callable[[ProbeRecord], float | None]:
+    return lambda probe: getattr(probe.gpu, field, None)
+
+
+def _host(field: str) -> Callable[[ProbeRecord], float | None]:
+    return lambda probe: getattr(probe.host, field, None)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "gpu_memory": Quantity(True, "GPU", units.parse_size, units.exact_size, _gpu("memory")),
+    "gpu_utilisation": Quantity(
+        False, "GPU", units.parse_share, units.exact_share, _gpu("utilisation")
+    ),
+    "gpu_power": Quantity(False, "GPU", units.parse_power, units.exact_power, _gpu("power")),
+    "gpu_temperature": Quantity(
+        False, "GPU", units.parse_temperature, units.exact_temperature, _gpu("temperature")
+    ),
+    "memory": Quantity(True, "host", units.parse_size, units.exact_size, _host("memory")),
+    "cpu": Quantity(False, "host", units.parse_cores, units.exact_cores, _host("cpu")),
+    "queue": Quantity(
+        False,
+        "server",
+        units.parse_duration,
+        units.exact_duration,
+        lambda probe: getattr(probe.server, "queue", None),
+    ),
+}
+_ALIASES = {"gpu_utilization": "gpu_utilisation"}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One limit, in the base unit of its quantity: bytes, a share 0..1, W, °C, cores, seconds."""
+
+    name: str
+    operator: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Constraint":
+        """From ``gpu_memory<20GiB``; UnitError says what is wrong, and how to write it."""
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise UnitError(f"constraint {text!r} does not parse; write it like {_EXAMPLE}")
+        name = _ALIASES.get(match[1], match[1])
+        if name not in QUANTITIES:
+            hint = did_you_mean(match[1], [*QUANTITIES, *_ALIASES])
+            raise UnitError(f"constraint {text!r}: nothing is called {match[1]!r}{hint}")
+        try:
+            limit = QUANTITIES[name].parse(match[3])
+        except UnitError as error:
+            raise UnitError(f"constraint {text!r}: {error}") from error
+        return cls(name, match[2], limit)
+
+    @property
+    def static(self) -> bool:
+        """Whether it hardly depends on the rate: a breach in any probe settles the candidate."""
+        return QUANTITIES[self.name].static
+
+    def value(self, record: ProbeRecord) -> float | None:
+        """What the probe read, in the unit of ``limit``; None where it read nothing."""
+        found = QUANTITIES[self.name].read(record)
+        return None if found is None or not math.isfinite(found) else float(found)
+
+    def broken(self, record: ProbeRecord) -> bool | None:
+        """Whether the probe broke it; None where it read nothing, which is never "kept"."""
+        found = self.value(record)
+        return None if found is None else not _OPERATORS[self.operator](found, self.limit)
+
+    def unknown(self, record: ProbeRecord) -> str | None:
+        """Why the probe cannot tell, fit for a user to read; None where it can."""
+        if self.value(record) is not None:
+            return None
+        source = QUANTITIES[self.name].source
+        return f"no {source} readings here: {self.name} cannot be held"
+
+    def describe(self, record: ProbeRecord) -> str:
+        """``gpu_memory<20GiB: kept (12.3 GiB)``, for people."""
+        found = self.value(record)
+        if found is None:
+            return f"{self}: unknown, {self.unknown(record)}"
+        state = "broken" if self.broken(record) else "kept"
+        return f"{self}: {state} ({_shown(self.name, found)})"
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{QUANTITIES[self.name].print(self.limit)}"
+
+
+def parse_constraints(text: str) -> tuple[Constraint, ...]:
+    """From ``gpu_memory<20GiB,cpu<=4``, one or several."""
+    return tuple(map(Constraint.parse, text.split(",")))
+
+
+def require_readings(constraints: Iterable[Constraint], record: ProbeRecord) -> None:
+    """UsageError where a constraint cannot be told from this probe."""
+    missing = [why for constraint in constraints if (why := constraint.unknown(record))]
+    if missing:
+        raise UsageError("\n".join(dict.fromkeys(missing)) + "; leave --constraint out, or measure "
+                         "where this can be read (see 'tuner doctor')")  # fmt: skip
+
+
+def _shown(name: str, value: float) -> str:
+    match name:
+        case "gpu_memory" | "memory":
+            return units.format_size(round(value))
+        case "gpu_utilisation":
+            return f"{100 * value:.3g} %"
+        case "queue":
+            return units.format_duration(value)
+        case "gpu_power":
+            return f"{value:.0f} W"
+        case "gpu_temperature":
+            return f"{value:.0f} °C"
+        case _:
+            return units.format_cores(value)
