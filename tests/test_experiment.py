@@ -222,3 +222,35 @@ def test_a_shape_that_is_none_is_refused_by_its_own_words(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_shape(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "gpu_memory < 20GiB, cpu<=4",
+        ["gpu_memory<20GiB", "cpu<=4"],
+        ("gpu_memory<20480MiB,cpu<=4cores",),
+    ],
+    ids=str,
+)
+def test_constraints_are_one_text_each_however_they_are_written(given: object) -> None:
+    experiment = Experiment.model_validate({"model": "m", "sla": "p99<20ms", "constraints": given})
+    assert experiment.constraints == ("gpu_memory<20GiB", "cpu<=4")
+    again = Experiment.model_validate(
+        {"model": "m", "sla": "p99<20ms", "constraints": experiment.constraints}
+    )
+    assert again.identity() == experiment.identity()
+
+
+def test_a_constraint_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="nothing is called 'disk'"):
+        Experiment.model_validate({"model": "m", "sla": "p99<20ms", "constraints": ["disk<1GiB"]})
+
+
+def test_constraints_from_the_environment_are_split_at_spaces(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(here / "model_repository" / "m")
+    monkeypatch.setenv("TUNER_CONSTRAINTS", "cpu<=4 memory<1GiB")
+    experiment = resolve({"sla": "p99<20ms"}, None)
+    assert experiment.constraints == ("cpu<=4", "memory<1GiB")

@@ -58,6 +58,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         ((*SEARCH, "--load", "trace:nowhere.csv"), "cannot read the trace nowhere.csv"),
         ((*SEARCH, "--batch", "1:x"), "--batch '1:x' does not parse"),
         ((*SEARCH, "--shared-memory", "cuda"), "shared-memory: "),
+        ((*SEARCH, "--constraint", "gpu_memroy<1GiB"), "did you mean 'gpu_memory'?"),
+        ((*SEARCH, "--constraint", "cpu<=4,memory<1"), "size '1' needs a unit"),
         (("search", "--no-such-option"), "No such option"),
     ],
 )

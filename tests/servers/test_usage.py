@@ -22,7 +22,7 @@ if "unwaited" in sys.argv:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 block = bytearray(64 * 2**20)
 child = subprocess.Popen([sys.executable, "-c", {BURN.format(0.3) + "input()"!r}],
-                         stdin=subprocess.PIPE)
+                         stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
 print("ready", flush=True)
 input()
 child.communicate(b"\\n")
