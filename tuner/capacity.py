@@ -15,6 +15,7 @@ _STEP_DOWN, _STEP_UP = 0.1, 0.15
 _LEAST, _MOST = 0.4, 1.35
 _EASY, _MOST_EASY = 0.6, 2.0
 _NO_BREAK = 2.0
+_EVEN, _CERTAIN = 0.5, 20.0
 _CLIENT_ROOM = 0.97
 _FEWEST_PROBES = 3
 _LOST_PROBES = 2
@@ -37,11 +38,14 @@ class Finding:
     repeat: bool = False
     client_limited: bool = False
     seconds: float = 0.0
+    constraints: tuple[tuple[str, bool], ...] = ()
+    """Each constraint, and whether the probe broke it."""
 
     @property
     def kept(self) -> bool:
-        """Whether the samples, taken at face value, keep the Sla."""
-        return self.margin is not None and self.margin <= 1
+        """Whether the samples, taken at face value, keep the Sla, and the readings the rest."""
+        broken = any(broken for _, broken in self.constraints)
+        return self.margin is not None and self.margin <= 1 and not broken
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,21 @@ def fit_findings(findings: list[Finding], guess: float) -> Fit:
     used = [f for f in findings if not f.client_limited]
     bounds = dict.fromkeys(count.bound for f in used for count in f.counts)
     if not bounds:
-        return fit_rate([], 0.5, _GUESS * guess)
-    return lowest([fit_rate(_points(used, b), b.budget, _GUESS * guess) for b in bounds])
+        return fit_rate([], _EVEN, _GUESS * guess)
+    fits = [fit_rate(_points(used, b), b.budget, _GUESS * guess) for b in bounds]
+    names = dict.fromkeys(name for f in used for name, broken in f.constraints if broken)
+    fits += [fit_rate(_sides(used, name), _EVEN, _GUESS * guess) for name in names]
+    return lowest(fits)
+
+
+def _sides(findings: list[Finding], constraint: str) -> list[Point]:
+    """A reading has no counts: it tells only on which side of the constraint its rate lies."""
+    return [
+        Point(finding.rate, _CERTAIN if broken else 0.0, _CERTAIN)
+        for finding in findings
+        for name, broken in finding.constraints
+        if name == constraint
+    ]
 
 
 def _points(findings: list[Finding], bound: Bound) -> list[Point]:

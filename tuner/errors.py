@@ -72,6 +72,10 @@ class CandidateError(TunerError):
     pass
 
 
+class ConstraintBroken(CandidateError):
+    """A candidate that would be measurable, but uses more than it may, at whatever rate."""
+
+
 class ServerFailed(CandidateError):
     pass
 

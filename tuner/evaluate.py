@@ -21,8 +21,9 @@ from tuner.capacity import (
     find_concurrency,
     fit_findings,
 )
+from tuner.constraints import Constraint
 from tuner.deployments.triton import TritonDeployment
-from tuner.errors import CandidateError
+from tuner.errors import CandidateError, ConstraintBroken
 from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Purpose, Thoroughness
@@ -92,6 +93,7 @@ class Evaluator:
     """Evaluates candidates of one deployment under one Sla and one kind of load.
 
     ``proof`` names the final test of a rate: ``sequential``, or ``mlperf`` for LoadGen's rule.
+    ``constraints`` have to be kept besides the Sla.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Evaluator:
         seed: int,
         progress: Progress,
         proof: str = "sequential",
+        constraints: tuple[Constraint, ...] = (),
     ) -> None:
         self._deployment = deployment
         self._generator = generator
@@ -113,6 +116,7 @@ class Evaluator:
         self._seed = seed
         self._progress = progress
         self._proof = _PROOFS[proof]
+        self._constraints = constraints
 
     def search(self, subject: Subject, to_beat: float, phase: Phase = "search") -> Evaluation:
         """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s."""
@@ -172,6 +176,7 @@ class Evaluator:
                 name,
                 draft.seeds,
                 draft.launches,
+                self._constraints,
             )
             draft.launches += 1
             try:
@@ -256,6 +261,7 @@ class Evaluator:
                 verdict.repeat,
                 record.client_limited,
                 record.seconds,
+                tuple((str(c), bool(c.broken(record))) for c in self._constraints),
             )
 
         return probe
@@ -285,6 +291,7 @@ class _Draft:
     by_launch: list[tuple[float, float]] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     failure: str | None = None
+    infeasible: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
 
@@ -294,6 +301,9 @@ class _Draft:
         if self.failure is None:
             try:
                 part()
+            except ConstraintBroken as error:
+                self.failure, self.infeasible = str(error), True
+                self.capacity = Capacity(None)
             except CandidateError as error:
                 self.failure = str(error)
                 self.capacity = Capacity(None)
@@ -321,9 +331,9 @@ class _Draft:
             baseline=self.subject.baseline,
             settings=dict(self.subject.candidate.settings),
             config=self.config,
-            state=state if failure is None else State.FAILED,
+            state=state if failure is None or self.infeasible else State.FAILED,
             failure=failure,
-            cause=None if failure is None else cause_of(failure),
+            cause=None if failure is None or self.infeasible else cause_of(failure),
             capacity=found.rate,
             low=found.low,
             high=found.high,

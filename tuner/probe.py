@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tuner.arrivals import Arrivals, schedule
+from tuner.constraints import Constraint, require_readings
 from tuner.deployments.triton import Running
-from tuner.errors import CandidateError, StorageError
+from tuner.errors import CandidateError, ConstraintBroken, StorageError
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
@@ -66,7 +67,9 @@ class Prober:
         name: str,
         seeds: np.random.Generator,
         launch: int = 0,
+        constraints: tuple[Constraint, ...] = (),
     ) -> None:
+        self._constraints = constraints
         self.records: list[ProbeRecord] = []
         self._launch = launch
         self._running = running
@@ -204,8 +207,16 @@ class Prober:
             samples=self._save(samples),
             items=self._running.items,
         )
-        self.records.append(record)
         self._running.raise_if_full(result.said)
+        require_readings(self._constraints, record)
+        broken = [c for c in self._constraints if c.broken(record)]
+        if broken:
+            words = "; ".join(c.describe(record) for c in broken)
+            verdict = replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
+            record = record.model_copy(update={"outcome": "violated", "remedy": words})
+        self.records.append(record)
+        if any(c.static for c in broken):
+            raise ConstraintBroken(f"breaks a constraint at every rate: {words}")
         return record, verdict
 
     def _save(self, samples: Samples) -> str:

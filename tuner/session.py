@@ -18,6 +18,7 @@ import psutil
 from tuner import __version__
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
+from tuner.constraints import parse_constraints
 from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, StorageError, UsageError
@@ -223,6 +224,7 @@ def _evaluator(
         experiment.seed,
         audience,
         experiment.confirm,
+        tuple(each for text in experiment.constraints for each in parse_constraints(text)),
     )
 
 

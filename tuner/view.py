@@ -177,6 +177,8 @@ def describe_result(evaluation: Evaluation) -> str:
         case State.OK:
             return f"capacity {format_rate(evaluation.capacity)}{between(evaluation)}"
         case State.INFEASIBLE:
+            if evaluation.failure:
+                return evaluation.failure
             over = evaluation.margin
             return "meets the promise at no rate" + (f": {over:.2g} x the bound" if over else "")
         case State.FAILED:
