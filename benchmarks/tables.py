@@ -1,6 +1,7 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
-A table stands between ``<!-- gpu:STAGE -->`` and ``<!-- end -->``; all else in the page is left.
+A table stands between ``<!-- gpu:STAGE -->`` or ``<!-- load:NAME -->`` and ``<!-- end -->``;
+all else in the page is left.
 """
 
 import re
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.result import CUT_SHORT, MEASURED, read
+from benchmarks.load.table import render as render_load
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+LOAD_RESULTS = ROOT / "benchmarks" / "results" / "load"
+_LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- gpu:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
@@ -21,7 +25,7 @@ Cell = Callable[[Row], str]
 
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    written = fill(text, RESULTS)
+    written = fill_load(fill(text, RESULTS), LOAD_RESULTS)
     PAGE.write_text(written, encoding="utf-8")
     print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
 
@@ -35,6 +39,18 @@ def fill(text: str, results: Path) -> str:
         return place[1] + body + place[3]
 
     return _PLACE.sub(table, text)
+
+
+def fill_load(text: str, results: Path) -> str:
+    """The page with every table of the load generator's benchmarks."""
+
+    def table(place: re.Match[str]) -> str:
+        found = read(results / f"{place[2]}.json")
+        return (
+            place[1] + ("Not measured yet.\n" if found is None else render_load(found)) + place[3]
+        )
+
+    return _LOAD_PLACE.sub(table, text)
 
 
 def render(result: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ missing=()
 has cc || missing+=(gcc libc6-dev)
 has chromium && has chromedriver || missing+=(chromium chromium-driver)
 has docker || missing+=(docker.io iptables)
+ldconfig -p | grep -q libb64 || missing+=(libb64-0d)
 has mmdebstrap || missing+=(mmdebstrap debian-archive-keyring)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && has apt-get; then
@@ -24,6 +25,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+(cd "$here/.." && "$1" -m benchmarks.load.program) ||
+  echo "no perf_analyzer: its tests will be skipped"
 if "$here/image/engine.sh"; then
   "$here/image/build.sh" "$1" || echo "no test image: its tests will be skipped"
 else

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,20 @@ class TestModel:
         (here / "project" / "data.json").write_text("{}")
         (here / "project" / "my.yaml").write_text("sla: p99<20ms\ninput_data: data.json\n")
         assert resolve({}, here / "project" / "my.yaml").input_data == here / "project/data.json"
+
+    def test_a_trace_lies_beside_the_file_that_names_it(self, here: Path) -> None:
+        (here / "project").mkdir()
+        (here / "project" / "mine.csv").write_text("1\n2\n")
+        (here / "project" / "my.yaml").write_text("sla: p99<20ms\nload: trace:mine.csv\n")
+        found = resolve({}, here / "project" / "my.yaml")
+        assert found.load == f"trace:{here / 'project/mine.csv'}"
+        assert found.identity()["trace_sha256"] == hashlib.sha256(b"1\n2\n").hexdigest()
+        assert "trace_sha256" not in resolve(SLA, None).identity()
+
+    def test_client_batches_may_be_a_number(self, here: Path) -> None:
+        (here / "tuner.yaml").write_text("sla: p99<20ms\nbatch: 8\n")
+        assert resolve({}, None).batch == "8"
+        assert resolve({"batch": "1:0.5,4:0.5"}, None).batch == "1:0.5,4:0.5"
 
     def test_several_models_must_be_told_apart(self, here: Path) -> None:
         make_model(here / "model_repository" / "one")

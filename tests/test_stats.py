@@ -5,13 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.queues import mm1, mm1_share
+from tuner.samples import Samples
 from tuner.stats import (
     design_effect,
     quantile,
+    quantile_interval,
     requests_needed,
     surely_above,
     surely_below,
-    violations_allowed,
+    throughput_interval,
 )
 
 relaxed = settings(deadline=None, max_examples=100)
@@ -78,19 +81,6 @@ def test_requests_needed_is_the_smallest_number_that_passes(
     assert not surely_below(over, needed - 1, share, confidence)
 
 
-@given(st.integers(0, 5000), SHARES, CONFIDENCES)
-@relaxed
-def test_violations_allowed_is_the_inverse_of_requests_needed(
-    n: int, share: float, confidence: float
-) -> None:
-    allowed = violations_allowed(n, share, confidence)
-    if allowed is None:
-        assert requests_needed(0, share, confidence) > n
-    else:
-        assert requests_needed(allowed, share, confidence) <= n
-        assert requests_needed(allowed + 1, share, confidence) > n
-
-
 @given(st.integers(1, 5000), st.data(), SHARES, CONFIDENCES)
 @relaxed
 def test_more_violations_never_speak_for_a_smaller_share(
@@ -119,31 +109,92 @@ def test_nothing_is_sure_without_requests() -> None:
     assert not surely_above(0, 0, 0.01, 0.99)
 
 
-def test_independent_violations_have_a_design_effect_near_one() -> None:
-    rng = np.random.default_rng(1)
+RNG = np.random.default_rng
+
+
+def test_independent_latencies_have_a_design_effect_near_one() -> None:
+    rng = RNG(1)
     times = np.sort(rng.uniform(0, 60, 30_000))
-    effects = [design_effect(rng.random(30_000) < 0.01, times, 0.1) for _ in range(20)]
+    effects = [design_effect(rng.exponential(1.0, 30_000), times, 4.6) for _ in range(20)]
     assert min(effects) >= 1.0
-    assert np.mean(effects) < 1.15
+    assert np.mean(effects) < 1.8  # the largest of several estimates
+
+
+@pytest.mark.parametrize(("load", "limit"), [(0.5, 8.0), (0.8, 20.0)])
+def test_the_design_effect_of_a_queue_is_the_variance_of_its_share_of_late(
+    load: float, limit: float
+) -> None:
+    """Against the scatter of the share over many runs of an M/M/1 queue."""
+    rng, n = RNG(2), 40_000
+    runs = [mm1(1.0)(load, n, rng) for _ in range(60)]
+    share = mm1_share(load, 1.0, limit)
+    shares = [float(np.mean(run.latency > limit)) for run in runs]
+    truth = float(np.mean([(s - share) ** 2 for s in shares])) * n / (share * (1 - share))
+    found = float(np.median([design_effect(r.latency, r.intended, limit) for r in runs]))
+    assert truth / 2 < found < 4 * truth
 
 
 def test_the_same_number_in_clusters_has_a_large_design_effect() -> None:
     times = np.linspace(0, 60, 30_000)
     in_bursts = np.arange(30_000) % 5_000 < 50  # 0.1 s late in every 10 s
-    assert design_effect(in_bursts, times, 0.1) > 20
+    assert design_effect(np.where(in_bursts, 1.0, 0.1), times, 0.5) > 20
+
+
+def test_clusters_show_below_the_limit_before_anything_is_late() -> None:
+    run = mm1(1.0)(0.8, 20_000, RNG(3))
+    assert design_effect(run.latency, run.intended, 1e3) > 10
 
 
 def test_a_design_effect_is_one_where_nothing_can_be_said() -> None:
     times = np.linspace(0, 10, 100)
-    assert design_effect(np.zeros(100, dtype=bool), times, 0.1) == 1.0
-    assert design_effect(np.ones(100, dtype=bool), times, 0.1) == 1.0
-    assert design_effect(np.arange(100) < 5, times, 100.0) == 1.0
-    assert design_effect(np.empty(0, dtype=bool), np.empty(0), 0.1) == 1.0
+    assert design_effect(np.full(100, 0.1), times, 1.0) == 1.0
+    assert design_effect(np.full(100, 9.0), times, 1.0) == 1.0
+    assert design_effect(np.empty(0), np.empty(0), 0.1) == 1.0
+    assert design_effect(np.array([1.0, 2.0]), np.array([3.0, 3.0]), 0.1) == 1.0
 
 
 @given(st.integers(2, 500), st.integers(0, 2**32 - 1), st.floats(0.01, 10))
 @relaxed
-def test_a_design_effect_never_makes_requests_say_more(n: int, seed: int, block: float) -> None:
-    rng = np.random.default_rng(seed)
-    late = rng.random(n) < rng.random()
-    assert design_effect(late, np.sort(rng.uniform(0, 20, n)), block) >= 1.0
+def test_a_design_effect_never_makes_requests_say_more(n: int, seed: int, limit: float) -> None:
+    rng = RNG(seed)
+    latency = np.where(rng.random(n) < 0.1, np.inf, rng.exponential(1.0, n))
+    times = np.sort(rng.uniform(0, 20, n))
+    assert 1.0 <= design_effect(latency, times, limit) <= n
+    assert 1.0 <= design_effect(latency, times, math.inf) <= n
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+def test_intervals_of_quantiles_hold_the_truth_as_often_as_they_say(q: float) -> None:
+    rng = RNG(4)
+    truth = -math.log(1 - q)
+    held = 0
+    for _ in range(400):
+        low, high = quantile_interval(rng.exponential(1.0, 2000), q, 1.0, 0.95)
+        held += low <= truth <= high
+    assert 0.93 <= held / 400 <= 1.0
+
+
+def test_an_interval_is_open_above_where_the_run_is_too_short() -> None:
+    latency = RNG(5).exponential(1.0, 200)
+    assert quantile_interval(latency, 0.99, 1.0, 0.95)[1] == math.inf
+    assert quantile_interval(latency, 0.9, 1.0, 0.95)[1] < math.inf
+    wide = quantile_interval(latency, 0.5, 20.0, 0.95)
+    narrow = quantile_interval(latency, 0.5, 1.0, 0.95)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_the_interval_of_the_throughput_holds_the_rate() -> None:
+    rng = RNG(6)
+    held = 0
+    for _ in range(200):
+        times = np.cumsum(rng.exponential(1 / 500, 2000))
+        found = throughput_interval(Samples(times, times, times, np.ones(2000, dtype=bool)))
+        assert found is not None
+        held += found[0] <= 500 <= found[1]
+    assert held / 200 > 0.9
+
+
+def test_too_few_replies_have_no_throughput_interval() -> None:
+    times = np.arange(10.0)
+    assert throughput_interval(Samples(times, times, times, np.ones(10, dtype=bool))) is None
+    assert throughput_interval(Samples.empty()) is None

@@ -1,96 +1,187 @@
-"""From probes to capacity: which rate next, and when to stop."""
+"""From probes to capacity: which rate next, when to stop, and what all probes together say."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.sla import Outcome
+from tuner.fit import Fit, Point, fit_rate, lowest
+from tuner.sla import Bound, Count, Outcome
 
 _GIVE_UP = 0.03
-_NARROW = 2.5
+_GUESS = 0.9
+_OFFSETS = (0.5, 0.0, 1.0, -0.5)
+_STEP_DOWN, _STEP_UP = 0.1, 0.15
+_LEAST, _MOST = 0.4, 1.35
+_CLIENT_ROOM = 0.97
+_FEWEST_PROBES = 3
+_LOST_PROBES = 2
+_MARGIN, _CLIFF_MARGIN = 0.05, 0.1
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one probe says about its rate (requests/s).
 
-    ``margin`` is the ratio of percentile to bound, None without data. ``repeat`` asks for the same
-    rate again, since one stall or a few bursts decided; ``client_limited`` says that the client,
-    not the server, was at its end.
+    ``margin`` is the ratio of percentile to bound, None without data. ``counts`` has one entry per
+    bound. ``repeat`` says that one stall or a few bursts decided; ``client_limited`` that the
+    client, not the server, was at its end; ``seconds`` how long it took.
     """
 
     rate: float
     outcome: Outcome
     margin: float | None
+    counts: tuple[Count, ...] = ()
     repeat: bool = False
     client_limited: bool = False
+    seconds: float = 0.0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the samples, taken at face value, keep the Sla."""
+        return self.margin is not None and self.margin <= 1
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest rate that met the Sla and the lowest that did not; None where there is none.
+    """The highest rate that meets the Sla, in requests/s; None where there is none.
 
-    ``client_limited`` says that the ceiling is the client's: the server may hold more.
+    It is the median of what the probes leave possible, ``low`` and ``high`` are the central 95 %.
+    ``recommended`` keeps a margin of it (see ``recommend``). ``steepness`` is that of the share of
+    late requests (see ``tuner.fit.Fit``). ``margin`` is that of the probe nearest below.
+    ``client_limited`` says that the client was at its end: the server may hold more.
     """
 
     rate: float | None
-    ceiling: float | None
-    margin: float | None
-    client_limited: bool
+    low: float | None = None
+    high: float | None = None
+    steepness: float | None = None
+    recommended: float | None = None
+    margin: float | None = None
+    client_limited: bool = False
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How finely to look. ``resolution`` is the ratio ceiling / rate - 1 that ends the search.
+    """How finely to look: until the interval is ``width`` wide (high / low - 1), or ``seconds`` are
+    spent on probes, of which there are at least ``fewest`` and at most ``most_probes``.
 
-    A candidate whose ceiling falls to ``to_beat`` requests/s, within the resolution, cannot win,
-    and is placed with ``coarse`` resolution only. A rate that misses narrowly is probed up to
-    ``chances`` times.
+    A candidate whose interval lies below ``to_beat`` requests/s cannot win, and is left at that.
     """
 
-    resolution: float = 0.08
-    coarse: float = 0.3
+    width: float = 0.06
+    seconds: float = 12.0
     to_beat: float = 0.0
-    chances: int = 2
+    fewest: int = _FEWEST_PROBES
     most_probes: int = 16
 
 
-def find_capacity(probe: Callable[[float], Finding], start: float, effort: Effort) -> Capacity:
-    """Bracket the capacity from ``start`` requests/s on, then halve the bracket geometrically.
+Probe = Callable[[float], Finding]
 
-    A rate whose probe stays inconclusive counts as not met. A rate that missed narrowly gets more
-    chances, with fresh arrivals: a noisy machine must not decide. Gives up, with no rate, when
-    ``most_probes`` find none, or not even a small share of ``start`` is met.
+
+def find_capacity(
+    probe: Probe, start: float, effort: Effort, known: "list[Finding] | None" = None
+) -> Capacity:
+    """Probe from ``start`` requests/s on, each time where it tells most, and fit all probes.
+
+    ``known`` are earlier findings of the same configuration; the new ones are appended to it. Gives
+    up, with no rate, when not even a small share of ``start`` is met.
     """
-    bracket = _Bracket(effort)
+    findings = known if known is not None else []
+    begin, spent = len(findings), 0.0
     rate = start
-    for _ in range(effort.most_probes):
+    for number in range(effort.most_probes):
         finding = probe(rate)
-        bracket.add(finding)
-        if bracket.deserves_another_chance(finding):
-            continue
-        if bracket.is_narrow:
+        findings.append(finding)
+        spent += finding.seconds
+        fit = fit_findings(findings, start)
+        if _is_enough(findings[begin:], fit, spent, effort) or fit.rate < _GIVE_UP * start:
             break
-        rate = bracket.next_rate()
-        if rate < _GIVE_UP * start:
+        rate = _next_rate(findings, fit, _OFFSETS[number % len(_OFFSETS)])
+        limits = [f.rate for f in findings if f.client_limited]
+        if limits and rate >= _CLIENT_ROOM * min(limits):
             break
-    return bracket.capacity()
+    return conclude(findings, start, _GIVE_UP * start)
 
 
-def try_rate(probe: Callable[[float], Finding], rate: float, effort: Effort) -> Finding:
-    """The finding at one rate, with the chances that a narrow miss deserves."""
-    bracket = _Bracket(effort)
-    while True:
-        finding = probe(rate)
-        bracket.add(finding)
-        if not bracket.deserves_another_chance(finding):
-            return finding
+def conclude(findings: list[Finding], guess: float, least: float = 0.0) -> Capacity:
+    """What findings of one configuration say together; no rate where none kept the Sla."""
+    fit = fit_findings(findings, guess)
+    kept = [f for f in findings if f.kept and not f.client_limited]
+    limited = [f.rate for f in findings if f.client_limited]
+    margins = [f.margin for f in findings if f.margin is not None]
+    if not kept or fit.rate < least:
+        return Capacity(None, margin=min(margins, default=None), client_limited=bool(limited))
+    highest = max(f.rate for f in kept)
+    if limited and fit.high > min(limited):  # all that is known is what the client could send
+        fit = _cut(fit, highest)
+    nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
+    return Capacity(
+        rate=fit.rate,
+        low=fit.low,
+        high=fit.high,
+        steepness=fit.steepness,
+        recommended=recommend(fit),
+        margin=nearest.margin,
+        client_limited=bool(limited) and fit.rate >= highest,
+    )
+
+
+def recommend(fit: Fit) -> float:
+    """The rate to operate at: 5 % below capacity, 10 % at a cliff, and never above ``low``."""
+    margin = _CLIFF_MARGIN if fit.is_cliff else _MARGIN
+    return min(fit.low, (1 - margin) * fit.rate)
+
+
+def fit_findings(findings: list[Finding], guess: float) -> Fit:
+    """The belief about the capacity: where the first of the bounds breaks.
+
+    Probes at which the client was at its end say nothing of the server, and are left out.
+    """
+    used = [f for f in findings if not f.client_limited]
+    bounds = dict.fromkeys(count.bound for f in used for count in f.counts)
+    if not bounds:
+        return fit_rate([], 0.5, _GUESS * guess)
+    return lowest([fit_rate(_points(used, b), b.budget, _GUESS * guess) for b in bounds])
+
+
+def _points(findings: list[Finding], bound: Bound) -> list[Point]:
+    points = []
+    for finding in findings:
+        for count in finding.counts:
+            if count.bound == bound and count.n:
+                late = count.late / count.effect
+                late = min(late, 1.0) if finding.repeat else late  # one stall is one event
+                points.append(Point(finding.rate, late, count.n / count.effect))
+    return points
+
+
+def _is_enough(findings: list[Finding], fit: Fit, spent: float, effort: Effort) -> bool:
+    if fit.high < effort.to_beat and len(findings) >= _LOST_PROBES:
+        return any(f.kept for f in findings)
+    if len(findings) < effort.fewest:
+        return False
+    return fit.width <= effort.width or spent >= effort.seconds
+
+
+def _next_rate(findings: list[Finding], fit: Fit, offset: float) -> float:
+    """Near the capacity, on either side by turns: ``offset`` more in log odds of being late.
+
+    Rates a little above tell more per request than those below, where almost nothing is late.
+    """
+    aside = max(-_STEP_DOWN, min(offset / fit.steepness, _STEP_UP))
+    rates = [finding.rate for finding in findings]
+    return max(_LEAST * min(rates), min(fit.rate * (1 + aside), _MOST * max(rates)))
+
+
+def _cut(fit: Fit, at: float) -> Fit:
+    return Fit(min(fit.rate, at), min(fit.low, at), fit.high, fit.steepness, fit.logs, fit.below)
 
 
 def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacity:
     """In a closed loop: the highest throughput at a concurrency that meets the Sla.
 
-    Concurrency doubles until the Sla breaks or throughput falls, then the gap is halved.
+    Concurrency doubles until the Sla breaks or throughput falls, then the gap is halved. The
+    interval reaches from the best throughput to the one at the next concurrency that broke it.
     """
     met: list[Finding] = []
     broken: list[Finding] = []
@@ -109,73 +200,13 @@ def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacit
             break
         concurrency = (low + high) // 2 if high else 2 * concurrency
     best = max(met, key=lambda f: f.rate, default=None)
-    worst = min(broken, key=lambda f: f.rate, default=None)
-    margins = [f.margin for f in broken if f.margin is not None]
+    if best is None:
+        margins = [f.margin for f in broken if f.margin is not None]
+        return Capacity(None, margin=min(margins, default=None))
+    ceiling = min((f.rate for f in broken if f.rate > best.rate), default=math.inf)
     return Capacity(
-        rate=best.rate if best else None,
-        ceiling=worst.rate if worst and best and worst.rate > best.rate else None,
-        margin=best.margin if best else min(margins, default=None),
-        client_limited=False,
+        rate=best.rate,
+        low=best.rate,
+        high=ceiling if math.isfinite(ceiling) else None,
+        margin=best.margin,
     )
-
-
-class _Bracket:
-    """What was met, and what was not: rates above the highest met one, each with its findings."""
-
-    def __init__(self, effort: Effort) -> None:
-        self._effort = effort
-        self._low: Finding | None = None
-        self._missed: dict[float, list[Finding]] = {}
-        self._margins: list[float] = []
-
-    def add(self, finding: Finding) -> None:
-        if finding.margin is not None:
-            self._margins.append(finding.margin)
-        if finding.outcome is not Outcome.MET:
-            self._missed.setdefault(finding.rate, []).append(finding)
-        elif self._low is None or finding.rate > self._low.rate:
-            self._low = finding
-            self._missed = {r: found for r, found in self._missed.items() if r > finding.rate}
-
-    @property
-    def ceiling(self) -> Finding:
-        """The latest finding of the lowest rate that was not met; there must be one."""
-        return self._missed[min(self._missed)][-1]
-
-    @property
-    def is_narrow(self) -> bool:
-        if self._low is None or not self._missed:
-            return False
-        resolution = self._effort.coarse if self._cannot_win else self._effort.resolution
-        return self.ceiling.rate <= self._low.rate * (1 + resolution)
-
-    def deserves_another_chance(self, finding: Finding) -> bool:
-        """Whether the rate just missed should be probed again before it counts as missed."""
-        if finding.outcome is Outcome.MET or finding.rate <= self._effort.to_beat:
-            return False
-        if len(self._missed[finding.rate]) >= self._effort.chances:
-            return False
-        return finding.repeat or (finding.margin is not None and finding.margin < _NARROW)
-
-    @property
-    def _cannot_win(self) -> bool:
-        return self.ceiling.rate <= self._effort.to_beat * (1 + self._effort.resolution)
-
-    def next_rate(self) -> float:
-        """The middle of the bracket; while one end is open, a step whose length fits the margin."""
-        if self._low is not None and self._missed:
-            return math.sqrt(self._low.rate * self.ceiling.rate)
-        if self._low is not None:
-            margin = self._low.margin or 1.0
-            return self._low.rate * (1.5 if margin < 0.4 else 1.2 if margin < 0.7 else 1.08)
-        margin = self.ceiling.margin if self.ceiling.margin is not None else math.inf
-        return self.ceiling.rate * (0.87 if margin < 1.4 else 0.72 if margin < 3 else 0.5)
-
-    def capacity(self) -> Capacity:
-        closest = min(self._margins, default=None)
-        return Capacity(
-            rate=self._low.rate if self._low else None,
-            ceiling=self.ceiling.rate if self._missed else None,
-            margin=self._low.margin if self._low else closest,
-            client_limited=bool(self._missed) and self.ceiling.client_limited,
-        )

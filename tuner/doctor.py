@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from tuner import __version__
+from tuner.errors import LauncherUnavailable
+from tuner.load import perf_analyzer
 from tuner.resources import bundled
 from tuner.servers import embedded
 from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
@@ -48,6 +50,7 @@ def _findings(image: str) -> Iterator[Finding]:
     path = shutil.which("tritonserver")
     yield Finding("tritonserver on the PATH", path is not None, path or "", "use one of the others")
     yield from _embedded()
+    yield _perf_analyzer()
     answers = engine_answers()
     yield Finding(
         "Docker engine",
@@ -82,6 +85,17 @@ def _embedded() -> Iterator[Finding]:
         metadata.version("onnxruntime") if runtime else "",
         "pip install 'triton-tuner[local]'",
     )
+
+
+def _perf_analyzer() -> Finding:
+    remedy = f"needed for --load-engine perf_analyzer only; name it in {perf_analyzer.VARIABLE}"
+    path = perf_analyzer.find()
+    if path is None:
+        return Finding("perf_analyzer", False, "", remedy)
+    try:
+        return Finding("perf_analyzer", True, f"{perf_analyzer.version(path)}, {path}")
+    except LauncherUnavailable as error:
+        return Finding("perf_analyzer", False, str(error), remedy)
 
 
 def _gpus() -> Iterator[Finding]:

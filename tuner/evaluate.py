@@ -1,35 +1,64 @@
 """One candidate: launch, warm up, probe, judge. A failure becomes part of the record."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tuner.arrivals import Arrivals
-from tuner.capacity import Capacity, Effort, Finding, find_capacity, find_concurrency, try_rate
+from tuner.capacity import (
+    Capacity,
+    Effort,
+    Finding,
+    Probe,
+    conclude,
+    find_capacity,
+    find_concurrency,
+    fit_findings,
+)
 from tuner.deployments.triton import TritonDeployment
 from tuner.errors import CandidateError
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
-from tuner.probe import Prober, Thoroughness
+from tuner.probe import Prober, Purpose, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
 from tuner.servers.causes import cause_of
-from tuner.sla import Outcome, Sla
+from tuner.sla import Outcome, Sla, judge_as_loadgen
 from tuner.space import INSTANCE_COUNT, QUEUE_DELAY, Candidate
 
-Phase = Literal["search", "confirm", "measure"]
-_PHASES = ("search", "confirm", "measure")
-_SEARCH = Thoroughness(seconds=4.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95)
-_CONFIRM = Thoroughness(
-    seconds=6.0, least_seconds=3.0, most_seconds=60.0, confidence=0.99, cautious=True
+Phase = Literal["search", "again", "confirm", "measure"]
+_PHASES = ("search", "confirm", "measure", "again")
+_SEARCH = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
+_CLOSED = Thoroughness(
+    seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
+_PROOF = Thoroughness(
+    seconds=45.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
+)
+_LOADGEN = Thoroughness(
+    seconds=60.0,
+    least_seconds=60.0,
+    most_seconds=120.0,
+    confidence=0.99,
+    settle=True,
+    judge=judge_as_loadgen,
+)
+_PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
+_PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
+_EASIER = 0.94
 _START = 0.7
-_MODESTY = 0.92
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
+_LAUNCHES = 3
+_FIRST_EFFORT = Effort(seconds=9.0)
+_NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
+_SEARCH_EFFORT = Effort(width=0.08, seconds=10.0)
+_MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 
 class Progress(Protocol):
@@ -60,17 +89,21 @@ class Subject:
 
 
 class Evaluator:
-    """Evaluates candidates of one deployment under one Sla and one kind of load."""
+    """Evaluates candidates of one deployment under one Sla and one kind of load.
+
+    ``proof`` names the final test of a rate: ``sequential``, or ``mlperf`` for LoadGen's rule.
+    """
 
     def __init__(
         self,
         deployment: TritonDeployment,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         sla: Sla,
         load: Arrivals | Literal["closed"],
         run: Run,
         seed: int,
         progress: Progress,
+        proof: str = "sequential",
     ) -> None:
         self._deployment = deployment
         self._generator = generator
@@ -79,64 +112,133 @@ class Evaluator:
         self._run = run
         self._seed = seed
         self._progress = progress
+        self._proof = _PROOFS[proof]
 
-    def search(self, subject: Subject, to_beat: float) -> Evaluation:
+    def search(self, subject: Subject, to_beat: float, phase: Phase = "search") -> Evaluation:
         """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s."""
-        return self._evaluate(subject, "search", lambda p: self._search(p, subject, to_beat))
-
-    def confirm(self, subject: Subject, expected: float) -> Evaluation:
-        """The capacity again, from a little below ``expected`` requests/s on: a fresh server, fresh
-        seeds, longer probes, judged at 99 %, so that luck in the search does not carry over.
-        """
-        return self._evaluate(subject, "confirm", lambda p: self._confirm(p, subject, expected))
+        draft = self._draft(subject, phase)
+        effort = replace(_SEARCH_EFFORT, to_beat=to_beat)
+        return draft.attempt(lambda: self._visit(draft, effort, 0.0))
 
     def measure(self, subject: Subject, rate: float | None) -> Evaluation:
-        """The verdict at one rate, or the capacity where no rate is given."""
-        if rate is None:
-            return self._evaluate(subject, "measure", lambda p: self._search(p, subject, 0.0))
-        return self._evaluate(subject, "measure", lambda p: self._at_rate(p, subject, rate))
+        """The verdict at one rate; or the capacity, and the proof of the recommended rate."""
+        draft = self._draft(subject, "measure")
+        if rate is not None:
+            return draft.attempt(lambda: self._judge_rate(draft, rate))
+        return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, prove=True))
 
-    def _search(self, prober: Prober, subject: Subject, to_beat: float) -> Capacity:
-        saturation, alone = self._prepare(prober, subject)
-        if _is_hopeless(subject, alone, self._sla):
-            return Capacity(None, None, alone.margin, False)
-        effort = Effort(to_beat=to_beat)
-        if self._load == "closed":
-            return find_concurrency(self._closed_finding(prober), effort)
-        start = _START * saturation
-        if saturation > to_beat > start:
-            start = 1.05 * to_beat
-        return find_capacity(self._finding(prober, _SEARCH, "capacity"), start, effort)
+    def confirm(self, finalists: list[tuple[Subject, float]], until: float) -> list[Evaluation]:
+        """The capacities of finalists again, each with about how many requests/s are expected.
 
-    def _confirm(self, prober: Prober, subject: Subject, expected: float) -> Capacity:
-        self._prepare(prober, subject)
-        effort = Effort(resolution=0.1, chances=3, most_probes=9)
-        if self._load == "closed":
-            return find_concurrency(self._closed_finding(prober), effort)
-        start = _MODESTY * expected
-        return find_capacity(self._finding(prober, _CONFIRM, "confirm"), start, effort)
+        Interleaved: by turns, on a fresh server each time, with fresh seeds, so that a slow change
+        of the machine meets all alike and luck in the search does not carry over. At the end the
+        rate that each is recommended for is put to the proof. After ``until`` (monotonic clock) no
+        more rounds begin, but two there are.
+        """
+        drafts = [(self._draft(subject, "confirm"), expected) for subject, expected in finalists]
+        rounds = _LAUNCHES if self._load != "closed" else 1
+        for number in range(rounds):
+            last = number == rounds - 1 or (number > 0 and time.monotonic() > until)
+            self._round(drafts, _NEXT_EFFORT if number else _FIRST_EFFORT, last)
+            if last:
+                break
+        return [draft.evaluation() for draft, _ in drafts]
 
-    def _at_rate(self, prober: Prober, subject: Subject, rate: float) -> Capacity:
-        self._prepare(prober, subject)
-        finding = try_rate(self._finding(prober, _CONFIRM, "measure"), rate, Effort(chances=3))
-        met = finding.outcome is Outcome.MET
-        return Capacity(
-            rate if met else None, None if met else rate, finding.margin, finding.client_limited
-        )
+    def _round(self, drafts: list[tuple["_Draft", float]], effort: Effort, last: bool) -> None:
+        for draft, expected in drafts:
+            draft.attempt(partial(self._visit, draft, effort, expected, last))
 
-    def _prepare(self, prober: Prober, subject: Subject) -> tuple[float, ProbeRecord]:
+    def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
+        config = to_text(self._deployment.config_of(subject.changes))
+        seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase)])
+        return _Draft(subject, phase, config, seeds)
+
+    @contextmanager
+    def _prober(self, draft: "_Draft") -> Iterator[Prober]:
+        """A fresh server of the candidate, and a prober of it whose records the draft gets."""
+        subject = draft.subject
+        self._progress.launching(subject.trial, subject.candidate, subject.baseline, draft.phase)
+        name = f"{subject.trial:04d}-{draft.phase}{'-baseline' if subject.baseline else ''}"
+        if draft.launches:
+            name += f"-{draft.launches + 1}"
+        as_found = None if subject.baseline else subject.candidate
+        with self._deployment.start(as_found, self._run.logs / f"{name}.log") as running:
+            draft.launch_seconds = draft.launch_seconds or running.launch_seconds
+            prober = Prober(
+                running,
+                self._generator,
+                self._sla,
+                self._run.probes,
+                name,
+                draft.seeds,
+                draft.launches,
+            )
+            draft.launches += 1
+            try:
+                yield prober
+            finally:
+                draft.probes.extend(prober.records)
+
+    def _visit(self, draft: "_Draft", effort: Effort, expected: float, prove: bool = False) -> None:
+        """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
+        with self._prober(draft) as prober:
+            saturation, alone = self._prepare(prober, draft)
+            if _is_hopeless(draft.subject, alone, self._sla):
+                draft.capacity = Capacity(None, margin=alone.margin)
+                return
+            if self._load == "closed":
+                draft.capacity = find_concurrency(self._closed_finding(prober), effort)
+                return
+            start = draft.capacity.rate or expected or _START * saturation
+            if saturation > effort.to_beat > start:
+                start = 1.05 * effort.to_beat
+            probe = self._finding(prober, _SEARCH, "capacity")
+            before = len(draft.findings)
+            capacity = find_capacity(probe, start, effort, draft.findings)
+            draft.note_launch(draft.findings[before:], capacity)
+            if prove and capacity.recommended is not None:
+                self._prove(prober, draft, capacity.recommended)
+
+    def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
+        """Put the rate to the full test, a lower one where it fails; all are told to the fit.
+
+        The attempts share the probability of error, the first gets half of it.
+        """
+        for attempt, share in enumerate(_PROOF_ATTEMPTS):
+            error = share * (1 - self._proof.confidence)
+            how = replace(self._proof, confidence=1 - error)
+            finding = self._finding(prober, how, "proof")(rate * _EASIER**attempt)
+            draft.findings.append(finding)
+            if finding.outcome is Outcome.MET:
+                break
+        draft.capacity = conclude(draft.findings, rate)
+
+    def _judge_rate(self, draft: "_Draft", rate: float) -> None:
+        with self._prober(draft) as prober:
+            self._prepare(prober, draft)
+            finding = self._finding(prober, self._proof, "measure")(rate)
+            met = finding.outcome is Outcome.MET
+            draft.capacity = Capacity(
+                rate if met else None,
+                low=rate if met else None,
+                recommended=rate if met else None,
+                margin=finding.margin,
+                client_limited=finding.client_limited,
+            )
+
+    def _prepare(self, prober: Prober, draft: "_Draft") -> tuple[float, ProbeRecord]:
         """One request at a time, then warm-up to saturation: its throughput (requests/s)."""
         self._progress.probing("unloaded", None)
         prober.warm_up(1, rounds=1)
-        record, _ = prober.closed_loop(1, _UNLOADED_SECONDS, _SEARCH.confidence, "unloaded")
+        record, _ = prober.closed_loop(
+            1, replace(_SEARCH, seconds=_UNLOADED_SECONDS, settle=False), "unloaded"
+        )
         self._progress.probed(record)
         self._progress.probing("warm-up", None)
-        concurrency = _saturating(self._deployment.config_of(subject.changes))
+        concurrency = _saturating(self._deployment.config_of(draft.subject.changes))
         return prober.warm_up(concurrency), record
 
-    def _finding(
-        self, prober: Prober, how: Thoroughness, purpose: Literal["capacity", "confirm", "measure"]
-    ) -> Callable[[float], Finding]:
+    def _finding(self, prober: Prober, how: Thoroughness, purpose: Purpose) -> Probe:
         assert self._load != "closed"
         arrivals = self._load
 
@@ -145,7 +247,13 @@ class Evaluator:
             record, verdict = prober.open_loop(arrivals, rate, how, purpose)
             self._progress.probed(record)
             return Finding(
-                rate, verdict.outcome, record.margin, verdict.repeat, record.client_limited
+                rate,
+                verdict.outcome,
+                record.margin,
+                verdict.counts,
+                verdict.repeat,
+                record.client_limited,
+                record.seconds,
             )
 
         return probe
@@ -153,73 +261,77 @@ class Evaluator:
     def _closed_finding(self, prober: Prober) -> Callable[[int], Finding]:
         def probe(concurrency: int) -> Finding:
             self._progress.probing(f"{concurrency} at a time", None)
-            record, verdict = prober.closed_loop(
-                concurrency, _SEARCH.seconds, _SEARCH.confidence, "capacity"
-            )
+            record, verdict = prober.closed_loop(concurrency, _CLOSED, "capacity")
             self._progress.probed(record)
             return Finding(record.throughput or 0.0, verdict.outcome, record.margin)
 
         return probe
 
-    def _evaluate(
-        self, subject: Subject, phase: Phase, method: Callable[[Prober], Capacity]
-    ) -> Evaluation:
-        self._progress.launching(subject.trial, subject.candidate, subject.baseline, phase)
-        config = self._deployment.config_of(subject.changes)
-        draft = _Draft(subject, phase, to_text(config))
-        name = f"{subject.trial:04d}-{phase}{'-baseline' if subject.baseline else ''}"
-        log = self._run.logs / f"{name}.log"
-        as_found = None if subject.baseline else subject.candidate
-        try:
-            with self._deployment.start(as_found, log) as running:
-                draft.launch_seconds = running.launch_seconds
-                seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase)])
-                prober = Prober(running, self._generator, self._sla, self._run.probes, name, seeds)
-                draft.probes = prober.records
-                capacity = method(prober)
-        except CandidateError as error:
-            return draft.failed(str(error))
-        return draft.measured(capacity)
-
 
 @dataclass
 class _Draft:
-    """An evaluation in the making."""
+    """An evaluation in the making: of one server, or of one after the other."""
 
     subject: Subject
     phase: Phase
     config: str
+    seeds: np.random.Generator
+    launches: int = 0
     launch_seconds: float | None = None
+    capacity: Capacity = field(default_factory=lambda: Capacity(None))
+    findings: list[Finding] = field(default_factory=list)
+    by_launch: list[tuple[float, float]] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
+    failure: str | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    clock: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
-    def measured(self, capacity: Capacity) -> Evaluation:
-        return self._evaluation(
-            State.OK if capacity.rate is not None else State.INFEASIBLE, capacity
-        )
+    def attempt(self, part: Callable[[], None]) -> Evaluation:
+        """Do a part of the work, unless an earlier one failed; what there is then."""
+        began = time.monotonic()
+        if self.failure is None:
+            try:
+                part()
+            except CandidateError as error:
+                self.failure = str(error)
+                self.capacity = Capacity(None)
+        self.seconds += time.monotonic() - began
+        return self.evaluation()
 
-    def failed(self, reason: str) -> Evaluation:
-        return self._evaluation(State.FAILED, Capacity(None, None, None, False), reason)
+    def note_launch(self, findings: list[Finding], capacity: Capacity) -> None:
+        """Keep what all findings say, and what those of the last server say alone."""
+        self.capacity = capacity
+        alone = fit_findings(findings, capacity.rate or findings[0].rate)
+        self.by_launch.append((alone.rate, alone.error))
 
-    def _evaluation(
-        self, state: State, capacity: Capacity, failure: str | None = None
-    ) -> Evaluation:
+    def evaluation(self) -> Evaluation:
+        found = self.capacity
+        failure = self.failure
+        if failure is None and found.rate is None and found.client_limited:
+            failure = (
+                "the load generator fell behind at every rate that was tried: raise --workers, "
+                "or give it cores of its own"
+            )
+        state = State.OK if found.rate is not None else State.INFEASIBLE
         return Evaluation(
             trial=self.subject.trial,
             phase=self.phase,
             baseline=self.subject.baseline,
             settings=dict(self.subject.candidate.settings),
             config=self.config,
-            state=state,
+            state=state if failure is None else State.FAILED,
             failure=failure,
             cause=None if failure is None else cause_of(failure),
-            capacity=capacity.rate,
-            ceiling=capacity.ceiling,
-            margin=capacity.margin,
-            client_limited=capacity.client_limited,
+            capacity=found.rate,
+            low=found.low,
+            high=found.high,
+            recommended=found.recommended,
+            steepness=found.steepness,
+            by_launch=tuple(self.by_launch) if self.phase == "confirm" else (),
+            margin=found.margin,
+            client_limited=found.client_limited,
             started=self.started.isoformat(timespec="seconds"),
-            seconds=time.monotonic() - self.clock,
+            seconds=self.seconds,
             launch_seconds=self.launch_seconds,
             probes=tuple(self.probes),
         )
@@ -233,7 +345,7 @@ def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
     delay = subject.candidate.get(QUEUE_DELAY)
     waited = delay * 1e-6 if isinstance(delay, int) else 0.0
     p50 = alone.latency["p50"]
-    return p50 is not None and p50 - waited > max(bound.limit for bound in sla.bounds)
+    return p50 is not None and p50 - waited > sla.longest
 
 
 def _saturating(config: Any) -> int:

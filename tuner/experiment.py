@@ -7,6 +7,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tuner.arrivals import CLOSED, Arrivals
+from tuner.batches import BatchMix
 from tuner.errors import RepositoryError, UsageError
 from tuner.resources import bundled
 from tuner.sla import Sla
@@ -40,8 +42,12 @@ class Experiment(BaseModel):
     grpc_url: str | None = None
     startup_timeout: float = Field(default=120.0, gt=0)
     protocol: Literal["http", "grpc"] = "http"
-    load: Literal["poisson", "constant", "closed"] = "poisson"
+    load: str = "poisson"
+    batch: str = "1"
+    shared_memory: Literal["none", "system"] = "none"
+    load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
+    confirm: Literal["sequential", "mlperf"] = "sequential"
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)
@@ -65,6 +71,21 @@ class Experiment(BaseModel):
         Sla.parse(raw)
         return raw
 
+    @field_validator("load")
+    @classmethod
+    def _load(cls, raw: str) -> str:
+        if raw != CLOSED:
+            Arrivals.parse(raw)
+        return raw
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _batch(cls, raw: Any) -> Any:
+        text = str(raw) if isinstance(raw, int) else raw
+        if isinstance(text, str):
+            BatchMix.parse(text)
+        return text
+
     @field_validator("shapes")
     @classmethod
     def _shapes(cls, raw: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,8 +102,12 @@ class Experiment(BaseModel):
         return raw
 
     def identity(self) -> dict[str, Any]:
-        """What two invocations must share to be the same run: all but the budget."""
-        return self.model_dump(mode="json", exclude={"trials", "timeout"})
+        """What two invocations must share to be the same run: all but the budget; and a trace's
+        digest.
+        """
+        fields = self.model_dump(mode="json", exclude={"trials", "timeout"})
+        trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
+        return {**fields, "trace_sha256": trace} if trace else fields
 
 
 def resolve(options: dict[str, Any], file: Path | None) -> Experiment:
@@ -174,6 +199,9 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         beside = path.parent / str(value)
         if value is not None and beside.exists():
             content[key] = beside
+    kind, _, trace = str(content.get("load", "")).partition(":")
+    if kind == "trace" and trace and (path.parent / trace).exists():
+        content["load"] = f"trace:{path.parent / trace}"
     return content
 
 

@@ -104,8 +104,36 @@ Load = Annotated[
     str | None,
     typer.Option(
         "--load",
-        help="Arrivals: poisson, constant, or closed (so many at a time).",
+        help="Arrivals: poisson, constant, gamma:CV (bursts), piecewise:1x5s,3x1s, trace:FILE; or "
+        "closed (so many at a time).",
         metavar="KIND",
+        rich_help_panel=_LOAD,
+    ),
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        help="Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.",
+        metavar="SIZES",
+        rich_help_panel=_LOAD,
+    ),
+]
+SharedMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--shared-memory",
+        help="system: inputs and outputs in shared memory of this machine; or none.",
+        metavar="KIND",
+        rich_help_panel=_LOAD,
+    ),
+]
+LoadEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--load-engine",
+        help="Who sends: tuner, or perf_analyzer if you have it.",
+        metavar="NAME",
         rich_help_panel=_LOAD,
     ),
 ]
@@ -128,6 +156,15 @@ Shapes = Annotated[
         "--shape",
         help="Dimensions that the model leaves open, as in image:3,224,224; may be repeated.",
         metavar="NAME:DIMS",
+        rich_help_panel=_LOAD,
+    ),
+]
+Confirm = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm",
+        help="The final test of a rate: sequential, or mlperf for LoadGen's rule in 60 s.",
+        metavar="TEST",
         rich_help_panel=_LOAD,
     ),
 ]

@@ -1,5 +1,6 @@
 """One probe: send a schedule at a running deployment, judge while it runs, write down what came."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,40 +10,47 @@ import numpy as np
 from tuner.arrivals import Arrivals, schedule
 from tuner.deployments.triton import Running
 from tuner.errors import CandidateError, StorageError
-from tuner.load.generator import LoadGenerator, LoadResult
-from tuner.results import PERCENTILES, ProbeRecord
+from tuner.load.generator import LoadEngine, LoadResult
+from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
 from tuner.servers.gpu_watch import GpuWatch
-from tuner.sla import Outcome, Sla, Verdict, judge, margin
-from tuner.stats import quantile, requests_needed, violations_allowed
+from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin
+from tuner.stats import design_effect, quantile, quantile_interval, throughput_interval
 
-Purpose = Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
-_LOOKS = (0.25, 0.5, 0.75)
-_ABORT_CONFIDENCE = 0.9999
-_ABORT_AFTER_SECONDS = 0.8
+Purpose = Literal["unloaded", "capacity", "proof", "measure"]
 _DRAIN_SECONDS = 5.0
 _CLIENT_LATENESS_SHARE = 0.1
+_FIRST_LOOK_SECONDS = 0.4
+_LOOK_GROWTH = 1.07
+_CLEARLY_BROKEN = 10.0
+_WANTED = 300
+_PATIENCE_SECONDS = 10.0
+_TOO_NEAR = 0.7
+_INTERVAL = 0.95
 
 
 @dataclass(frozen=True)
 class Thoroughness:
     """How long and how surely to probe.
 
-    ``seconds`` is the usual length; a slow rate gets up to ``most_seconds`` so that the verdict has
-    enough requests. "Met" is not said before ``least_seconds``, which a queue needs to show what it
-    grows to. ``confidence`` is that of the final verdict.
+    ``seconds`` is the usual length; a slow rate gets up to ``most_seconds`` so that there are
+    enough requests to say something. "Met" is not said before ``least_seconds``, which a queue
+    needs to show what it grows to. ``confidence`` is that of the verdict. ``settle`` ends the probe
+    with the verdict; else only once it has nothing more to tell about the capacity.
     """
 
     seconds: float
     least_seconds: float
     most_seconds: float
     confidence: float
-    cautious: bool = False
+    settle: bool = False
+    judge: Judge | None = None
+    """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
 
     def length(self, rate: float, sla: Sla) -> float:
-        """Seconds to plan: at least twice the requests that a flawless run needs."""
-        needed = max(requests_needed(0, bound.budget, self.confidence) for bound in sla.bounds)
-        return min(max(self.seconds, 2 * needed / rate), self.most_seconds)
+        """Seconds to plan at ``rate`` requests/s."""
+        least = max(_WANTED * math.sqrt(0.01 / bound.budget) / rate for bound in sla.bounds)
+        return min(max(self.seconds, least), self.most_seconds)
 
 
 class Prober:
@@ -51,13 +59,15 @@ class Prober:
     def __init__(
         self,
         running: Running,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         sla: Sla,
         folder: Path,
         name: str,
         seeds: np.random.Generator,
+        launch: int = 0,
     ) -> None:
         self.records: list[ProbeRecord] = []
+        self._launch = launch
         self._running = running
         self._generator = generator
         self._sla = sla
@@ -69,49 +79,49 @@ class Prober:
     def open_loop(
         self, arrivals: Arrivals, rate: float, how: Thoroughness, purpose: Purpose
     ) -> tuple[ProbeRecord, Verdict]:
-        """Offer ``rate`` requests/s; ends early when the verdict is sure."""
+        """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
         seed = int(self._seeds.integers(2**31))
-        seconds = how.length(rate, self._sla)
+        whole = min(arrivals.least_seconds(rate), how.most_seconds)
+        how = replace(how, least_seconds=max(how.least_seconds, whole))
+        seconds = max(how.length(rate, self._sla), whole)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = _Watch(self._sla, how, seconds, len(times))
-        horizon = max(bound.limit for bound in self._sla.bounds)
+        watch = _Watch(self._sla, how, whole)
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus:
-            result = self._generator.open_loop(times, _DRAIN_SECONDS, horizon, watch)
-        verdict = watch.verdict or watch.judge(result.samples)
-        record = self._record(
+            result = self._generator.open_loop(times, _DRAIN_SECONDS, self._sla.longest, watch)
+        return self._record(
             result,
             purpose=purpose,
-            load=arrivals.value,
+            load=str(arrivals),
             rate=rate,
             concurrency=None,
             seed=seed,
-            verdict=verdict,
+            watch=watch,
             before=before,
             gpus=gpus,
         )
-        return record, verdict
 
     def closed_loop(
-        self, concurrency: int, seconds: float, confidence: float, purpose: Purpose
+        self, concurrency: int, how: Thoroughness, purpose: Purpose
     ) -> tuple[ProbeRecord, Verdict]:
         """Keep so many requests outstanding; latency counts from the actual send."""
+        watch = _Watch(self._sla, how)
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus:
-            result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
-        verdict = judge(result.samples, self._sla, confidence)
-        record = self._record(
+            result = self._generator.closed_loop(
+                concurrency, how.seconds, _DRAIN_SECONDS, self._sla.longest, watch
+            )
+        return self._record(
             result,
             purpose=purpose,
             load="closed",
             rate=None,
             concurrency=concurrency,
             seed=0,
-            verdict=verdict,
+            watch=watch,
             before=before,
             gpus=gpus,
         )
-        return record, verdict
 
     def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
         """Saturate until a round gains less than 5 % twice; the best throughput (requests/s).
@@ -140,19 +150,22 @@ class Prober:
         result: LoadResult,
         *,
         purpose: Purpose,
-        load: Literal["poisson", "constant", "closed"],
+        load: str,
         rate: float | None,
         concurrency: int | None,
         seed: int,
-        verdict: Verdict,
+        watch: "_Watch",
         before: dict[str, Any],
         gpus: GpuWatch,
-    ) -> ProbeRecord:
+    ) -> tuple[ProbeRecord, Verdict]:
         samples = result.samples
         if samples.errors:
             self._running.raise_if_gone()
-        lateness = quantile(samples.lateness, 0.99)
-        percentiles = {**PERCENTILES, **{b.name: b.percentile for b in self._sla.bounds}}
+        verdict = watch.final(samples)
+        percentiles = {
+            **PERCENTILES,
+            **{b.name: b.percentile for b in self._sla.bounds if not b.on_errors},
+        }
         record = ProbeRecord(
             purpose=purpose,
             load=load,
@@ -162,23 +175,31 @@ class Prober:
             seconds=samples.span,
             n=len(samples),
             errors=samples.errors,
-            violations=int(np.count_nonzero(samples.latency > verdict.bound.limit)),
+            violations=verdict.decided.late,
             latency={name: quantile(samples.latency, q) for name, q in percentiles.items()},
+            latency_interval=_latency_intervals(samples, percentiles),
             throughput=samples.throughput,
+            throughput_interval=throughput_interval(samples),
+            bounds=tuple(
+                BoundCount(bound=str(c.bound), budget=c.bound.budget, late=c.late, effect=c.effect)
+                for c in verdict.counts
+            ),
+            launch=self._launch,
             outcome=verdict.outcome.value,
             remedy=verdict.remedy,
             confidence=verdict.confidence,
             margin=margin(samples, self._sla),
-            lateness_p99=lateness,
+            lateness_p99=quantile(samples.lateness, 0.99),
             client_limited=is_client_limited(samples, self._sla),
             client_cpu=result.cpu,
             server=self._running.times_since(before),
             gpu=self._running.gpu(gpus),
             samples=self._save(samples),
+            items=self._running.items,
         )
         self.records.append(record)
         self._running.raise_if_full(result.said)
-        return record
+        return record, verdict
 
     def _save(self, samples: Samples) -> str:
         file = self._folder / f"{self._name}-{len(self.records):02d}.npz"
@@ -190,66 +211,88 @@ class Prober:
 
 
 def is_client_limited(samples: Samples, sla: Sla) -> bool:
-    """Whether sends came so late that they, and not the server, may have broken the tightest bound.
+    """Whether a bound was broken only because the client sent late.
 
-    The yardstick is the lateness that only the bound's share of requests may exceed, against a
-    tenth of the limit.
+    That is: counted from the intended sends it is, from the actual ones it is not, and the lateness
+    that only the bound's share of requests may exceed is more than a tenth of the limit.
     """
+    if len(samples.lateness) < len(samples):
+        return False
     for bound in sla.bounds:
+        if bound.on_errors:
+            continue
         late = quantile(samples.lateness, bound.percentile)
-        if late is not None and late > _CLIENT_LATENESS_SHARE * bound.limit:
+        if late is None or late <= _CLIENT_LATENESS_SHARE * bound.limit:
+            continue
+        planned = quantile(samples.latency, bound.percentile) or 0.0
+        actual = np.where(samples.ok, samples.done - samples.sent, np.inf)
+        if planned > bound.limit >= (quantile(actual, bound.percentile) or 0.0):
             return True
     return False
 
 
-class _Watch:
-    """Judges the samples so far; True ends the probe, and ``verdict`` says with what.
+def _latency_intervals(
+    samples: Samples, percentiles: dict[str, float]
+) -> dict[str, tuple[float, float | None]]:
+    intervals = {}
+    for name, q in percentiles.items():
+        value = quantile(samples.latency, q)
+        if value is None:
+            continue
+        effect = design_effect(samples.latency, samples.intended, value)
+        low, high = quantile_interval(samples.latency, q, effect, _INTERVAL)
+        intervals[name] = (low, high if np.isfinite(high) else None)
+    return intervals
 
-    "Met" is looked for at a quarter, half and three quarters of the planned time and at the end,
-    each at a quarter of the error probability, so that all looks together keep the stated
-    confidence (Bonferroni). "Violated" is looked for all the time, at one in ten thousand. Where
-    neither can be said, but more requests were late than the whole probe may have, going on is
-    pointless: it ends as inconclusive.
+
+class _Watch:
+    """Judges the samples so far, again and again, which its verdicts allow; True ends the probe.
+
+    A probe that is to settle its question ends with the first verdict. One of several for a
+    capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
+    request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
+    the worst of the arrivals' pattern, and is not called violated.
     """
 
-    def __init__(self, sla: Sla, how: Thoroughness, seconds: float, planned: int) -> None:
-        self.verdict: Verdict | None = None
-        self.confidence = 1 - (1 - how.confidence) / (len(_LOOKS) + 1)
+    def __init__(self, sla: Sla, how: Thoroughness, period: float = 0.0) -> None:
+        self._period = period
         self._sla = sla
-        self._cautious = how.cautious
-        self._allowed = {
-            bound: violations_allowed(planned, bound.budget, self.confidence)
-            for bound in sla.bounds
-        }
-        self._looks = [s for share in _LOOKS if (s := share * seconds) >= how.least_seconds]
+        self._how = how
+        self._verdict: Verdict | None = None
+        self._next = _FIRST_LOOK_SECONDS
 
-    def _cannot_be_met(self, samples: Samples) -> bool:
-        """Whether more are late already than even the whole probe may have."""
-        return any(
-            allowed is not None and np.count_nonzero(samples.latency > bound.limit) > allowed
-            for bound, allowed in self._allowed.items()
-        )
-
-    def judge(self, samples: Samples) -> Verdict:
-        """The verdict at one of the planned looks."""
-        return judge(samples, self._sla, self.confidence, self._cautious)
+    def final(self, samples: Samples) -> Verdict:
+        """The verdict that ended the probe; on all its samples where none did."""
+        whole = (self._how.judge or judge)(samples, self._sla, self._how.confidence)
+        if self._verdict is None:
+            return whole
+        return replace(self._verdict, counts=whole.counts)
 
     def __call__(self, samples: Samples) -> bool:
         elapsed = float(samples.intended[-1]) if len(samples) else 0.0
-        if elapsed < _ABORT_AFTER_SECONDS:
+        if elapsed < self._next:
             return False
-        hopeless = judge(samples, self._sla, _ABORT_CONFIDENCE)
-        if hopeless.outcome is Outcome.VIOLATED:
-            self.verdict = hopeless
+        self._next = _LOOK_GROWTH * elapsed
+        verdict = judge(samples, self._sla, self._how.confidence, final=False)
+        if self._ends(verdict, elapsed):
+            self._verdict = verdict
             return True
-        if self._cannot_be_met(samples):
-            remedy = "more were late already than the whole probe may have: try a lower rate"
-            self.verdict = replace(hopeless, outcome=Outcome.INCONCLUSIVE, remedy=remedy)
-            return True
-        if self._looks and elapsed >= self._looks[0]:
-            self._looks = [look for look in self._looks if look > elapsed]
-            verdict = self.judge(samples)
-            if verdict.met:
-                self.verdict = verdict
-                return True
         return False
+
+    def _ends(self, verdict: Verdict, elapsed: float) -> bool:
+        count = verdict.decided
+        share = count.late / max(1, count.n)
+        match verdict.outcome:
+            case Outcome.VIOLATED:
+                if elapsed < self._period:
+                    return False
+                far = min(_CLEARLY_BROKEN * count.bound.budget, (1 + count.bound.budget) / 2)
+                return self._how.settle or share > far
+            case Outcome.MET:
+                if self._how.judge is not None or elapsed < self._how.least_seconds:
+                    return False
+                return self._how.settle or not any(c.late for c in verdict.counts)
+            case _:  # so near the bound, the answer would take too long
+                near = any(c.late > _TOO_NEAR * c.bound.budget * c.n for c in verdict.counts)
+                patience = max(_PATIENCE_SECONDS, self._how.least_seconds)
+                return self._how.settle and near and elapsed > patience

@@ -6,6 +6,7 @@ evaluation, appended and flushed), ``probes/`` (raw samples), ``logs/``, ``winne
 """
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator
 from enum import StrEnum
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuner.errors import RunError, StorageError
 from tuner.space import Candidate, ValueField
 
-FORMAT = 1
+FORMAT = 2
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -61,17 +62,35 @@ class GpuReading(Record):
     others: tuple[str, ...] = ()
 
 
+class BoundCount(Record):
+    """``late`` of a probe's requests broke one bound of the Sla, which allows a share ``budget``.
+
+    They say as much about the true share as n / ``effect`` independent requests.
+    """
+
+    bound: str
+    budget: float
+    late: int
+    effect: float
+
+
+Interval = tuple[float, float | None]
+"""The central 95 % of what may be true; None above where the data leave it open."""
+
+
 class ProbeRecord(Record):
     """One measurement of one candidate at one rate, or at one concurrency.
 
     ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
     where there is no data and inf where failed requests reach that percentile. ``violations`` of
-    ``n`` requests were late or failed. ``client_limited`` marks a probe that the client could not
-    keep up with: a rate it missed may have been the client's fault.
+    ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
+    ``client_limited`` marks a probe that broke a bound only because the client was late: it says
+    nothing of the server. ``launch`` counts the servers of one evaluation from 0. ``load`` is
+    "closed" or the text of an Arrivals; requests held ``items`` in the mean.
     """
 
-    purpose: Literal["unloaded", "saturation", "capacity", "confirm", "measure"]
-    load: Literal["poisson", "constant", "closed"]
+    purpose: Literal["unloaded", "capacity", "proof", "measure"]
+    load: str
     rate: float | None
     concurrency: int | None
     seed: int
@@ -80,7 +99,11 @@ class ProbeRecord(Record):
     errors: int
     violations: int
     latency: dict[str, float | None]
+    latency_interval: dict[str, Interval] = Field(default_factory=dict)
     throughput: float | None
+    throughput_interval: Interval | None = None
+    bounds: tuple[BoundCount, ...] = ()
+    launch: int = 0
     outcome: Literal["met", "violated", "inconclusive"]
     remedy: str | None
     confidence: float
@@ -91,6 +114,7 @@ class ProbeRecord(Record):
     server: ServerTimes | None = None
     gpu: GpuReading | None = None
     samples: str | None = None
+    items: float = 1.0
 
 
 Cause = Literal["out of memory", "refused", "timed out", "died"]
@@ -111,14 +135,17 @@ class State(StrEnum):
 class Evaluation(Record):
     """All that is known of one candidate.
 
-    ``capacity`` is the highest rate (requests/s) at which the Sla was met, ``ceiling`` the lowest
-    at which it was not; the truth lies between. ``margin`` is the largest ratio of percentile to
-    bound of the probe that came nearest to the Sla.
+    ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
+    tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
+    operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
+    / d ln rate). ``by_launch`` has the capacity and its standard error (of the logarithm) of each
+    server that a confirmation started. ``margin`` is the largest ratio of percentile to bound of
+    the probe that tells the capacity or, where there is none, came nearest to the Sla.
     """
 
     format: int = FORMAT
     trial: int
-    phase: Literal["search", "confirm", "measure"]
+    phase: Literal["search", "again", "confirm", "measure"]
     baseline: bool
     settings: dict[str, ValueField]
     config: str
@@ -126,7 +153,11 @@ class Evaluation(Record):
     failure: str | None = None
     cause: Cause | None = None
     capacity: float | None = None
-    ceiling: float | None = None
+    low: float | None = None
+    high: float | None = None
+    recommended: float | None = None
+    steepness: float | None = None
+    by_launch: tuple[tuple[float, float], ...] = ()
     margin: float | None = None
     client_limited: bool = False
     started: str
@@ -142,12 +173,29 @@ class Evaluation(Record):
     def label(self) -> str:
         return str(self.candidate)
 
+    def proof(self) -> ProbeRecord | None:
+        """The probe with the highest rate that was shown, by itself, to keep the Sla."""
+        met = [p for p in self.probes if p.outcome == "met" and p.purpose in ("proof", "measure")]
+        return max(met, key=lambda p: p.rate or p.throughput or 0.0, default=None)
+
+    @property
+    def items(self) -> float:
+        """Mean items per request of the load."""
+        return self.probes[0].items if self.probes else 1.0
+
     def at_capacity(self) -> ProbeRecord | None:
-        """The probe that shows the capacity: the Sla met at that rate."""
-        met = [
-            p for p in self.probes if p.outcome == "met" and self.capacity in (p.rate, p.throughput)
+        """The probe that shows how it is to operate near capacity: the proof or, where there is
+        none, the highest rate below ``high`` whose samples kept the Sla.
+        """
+        kept = [
+            p
+            for p in self.probes
+            if p.purpose != "unloaded" and p.margin is not None and p.margin <= 1
         ]
-        return met[-1] if met else None
+        high = self.high or math.inf
+        below = [p for p in kept if (p.rate or p.throughput or 0.0) <= high]
+        found = max(below or kept, key=lambda p: p.rate or p.throughput or 0.0, default=None)
+        return self.proof() or found
 
     def unloaded(self) -> ProbeRecord | None:
         """One request at a time."""
@@ -170,7 +218,7 @@ def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
     """The model as found: as confirmed, if it was."""
     own = [e for e in evaluations if e.baseline]
     confirmed = [e for e in own if e.phase == "confirm"]
-    return max(confirmed or own, key=lambda e: e.capacity or 0.0, default=None)
+    return next(iter(confirmed or own), None)
 
 
 def closest(evaluations: list[Evaluation]) -> Evaluation | None:

@@ -78,7 +78,10 @@ class Samples:
 
     def between(self, start: float, end: float) -> "Samples":
         """The requests that were planned in [start, end)."""
-        keep = (self.intended >= start) & (self.intended < end)
+        return self.take((self.intended >= start) & (self.intended < end))
+
+    def take(self, keep: Bools) -> "Samples":
+        """The requests where ``keep``, of shape (n,), is True."""
         return Samples(self.intended[keep], self.sent[keep], self.done[keep], self.ok[keep])
 
     def save(self, path: Path) -> None:

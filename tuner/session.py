@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from typing import Any, Literal, Protocol
 import psutil
 
 from tuner import __version__
-from tuner.arrivals import Arrivals
+from tuner.arrivals import CLOSED, Arrivals
+from tuner.batches import BatchMix
+from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
@@ -55,6 +59,8 @@ class Plan:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Plan":
+        if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
+            raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
         config = read_config(experiment.model)
         space = fit_space(load_space(experiment.space), config)
         return cls(experiment, config, space, own_settings(space, config))
@@ -95,6 +101,7 @@ def search(
             len(run.evaluations()),
             notes,
         )
+        began = time.monotonic()
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:
@@ -102,7 +109,7 @@ def search(
                 Budget(experiment.trials, experiment.timeout), audience.evaluated
             ).value
             audience.confirming(reason)
-            study.confirm(audience.evaluated)
+            study.confirm(audience.evaluated, began + experiment.timeout)
             study.finish(reason)
         finally:
             conclude(run, experiment.model)
@@ -121,7 +128,7 @@ def measure(
     """Measure one configuration: the model as found, or with some settings changed."""
     experiment = plan.experiment
     if rate is not None and experiment.load == "closed":
-        raise UsageError("--rate goes with --load poisson or constant, not with a closed loop")
+        raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
@@ -152,9 +159,13 @@ def conclude(run: Run, model: Path) -> None:
 
 
 @contextmanager
-def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]]:
+def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
     experiment = plan.experiment
     kind = choose(experiment.launcher, experiment.image, experiment.url)
+    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
+        "tuner": LoadGenerator,
+        "perf_analyzer": PerfAnalyzer,
+    }
     environment = dict(entry.split("=", 1) for entry in experiment.env)
     with (
         make_launcher(
@@ -167,23 +178,28 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadGenerator, Gpus, str]
             url=experiment.url,
             grpc_url=experiment.grpc_url,
         ) as launcher,
-        LoadGenerator(experiment.workers) as generator,
+        engines[experiment.load_engine](experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
+        if experiment.shared_memory == "system":
+            check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
 
 
 def _evaluator(
     plan: Plan,
     launcher: Launcher,
-    generator: LoadGenerator,
+    generator: LoadEngine,
     gpus: Gpus,
     run: Run,
     audience: Audience,
 ) -> Evaluator:
     experiment = plan.experiment
     inputs = Inputs(
-        experiment.seed, dict(map(parse_shape, experiment.shapes)), experiment.input_data
+        experiment.seed,
+        dict(map(parse_shape, experiment.shapes)),
+        experiment.input_data,
+        BatchMix.parse(experiment.batch),
     )
     deployment = TritonDeployment(
         launcher,
@@ -193,12 +209,20 @@ def _evaluator(
         inputs,
         experiment.startup_timeout,
         gpus,
+        experiment.shared_memory == "system",
     )
     load: Arrivals | Literal["closed"] = (
-        "closed" if experiment.load == "closed" else Arrivals(experiment.load)
+        "closed" if experiment.load == CLOSED else Arrivals.parse(experiment.load)
     )
     return Evaluator(
-        deployment, generator, Sla.parse(experiment.sla), load, run, experiment.seed, audience
+        deployment,
+        generator,
+        Sla.parse(experiment.sla),
+        load,
+        run,
+        experiment.seed,
+        audience,
+        experiment.confirm,
     )
 
 

@@ -2,66 +2,105 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from tuner.errors import UnitError
-from tuner.samples import Bools, Floats, Samples
+from tuner.evidence import enough, log_evidence_above, log_evidence_below
+from tuner.samples import Bools, Samples
 from tuner.stats import design_effect, quantile, requests_needed, surely_above, surely_below
 from tuner.units import format_duration, parse_duration
 
-_BOUND = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
+_LATENCY = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
+_ERRORS = re.compile(r"\s*errors\s*<=?\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
 _STALL_SECONDS = 1.0
-_LEAST_BLOCK_SECONDS = 0.1
-_NEAR = 0.75
+_OUTAGE_SECONDS = 2.0
+_OUTAGE_SHARE = 0.1
+_BRIDGED = 5
+_SETTLED = 250.0
+_UNSETTLED_AT_MOST = 16.0
+_KNOWN = 100.0
+_UNKNOWN_AT_MOST = 4.0
+_FARTHEST = 64.0
 
 
 @dataclass(frozen=True, order=True)
 class Bound:
-    """``percentile`` in (0, 1) of the latencies lies within ``limit`` seconds; errors are late."""
+    """``percentile`` in (0, 1) of the latencies lies within ``limit`` seconds; errors are late.
+
+    A limit of +inf bounds the errors alone: their share is at most ``budget``.
+    """
 
     percentile: float
     limit: float
 
     @property
     def name(self) -> str:
-        return f"p{self.percentile * 100:.6g}"
+        return "errors" if self.on_errors else f"p{self.percentile * 100:.6g}"
 
     @property
     def budget(self) -> float:
         """The share of requests that may be late."""
         return 1 - self.percentile
 
+    @property
+    def on_errors(self) -> bool:
+        return math.isinf(self.limit)
+
+    def late(self, samples: Samples) -> Bools:
+        """Which requests were late or, for a bound on errors, failed; shape (n,)."""
+        return ~samples.ok if self.on_errors else samples.latency > self.limit
+
     def __str__(self) -> str:
+        if self.on_errors:
+            return f"errors ≤ {self.budget * 100:.6g} %"
         return f"{self.name} ≤ {format_duration(self.limit)}"
 
 
 @dataclass(frozen=True)
 class Sla:
-    """Bounds that hold at once; at least one."""
+    """Bounds that hold at once; at least one of them is on latency."""
 
     bounds: tuple[Bound, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Sla":
-        """From ``p99<20ms`` or ``p50<5ms,p99<20ms``."""
-        bounds = []
-        for part in text.split(","):
-            match = _BOUND.fullmatch(part)
-            if match is None or not 0 < float(match[1]) < 100:
-                raise UnitError(f"latency bound {part.strip()!r} does not parse; write p99<20ms")
-            bounds.append(Bound(float(match[1]) / 100, parse_duration(match[2])))
-        return cls(tuple(sorted(set(bounds))))
+        """From ``p99<20ms`` or ``p50<5ms,p99<20ms,errors<0.1%``."""
+        bounds = sorted({_parse_bound(part) for part in text.split(",")})
+        if all(bound.on_errors for bound in bounds):
+            raise UnitError(f"{text.strip()!r} bounds no latency; write p99<20ms,errors<0.1%")
+        return cls(tuple(bounds))
 
     @property
     def primary(self) -> Bound:
         """The bound on the highest percentile: the one that figures and tables show."""
-        return self.bounds[-1]
+        return [bound for bound in self.bounds if not bound.on_errors][-1]
+
+    @property
+    def longest(self) -> float:
+        """The largest limit of a latency, in seconds: after it a request is late for sure."""
+        return max(bound.limit for bound in self.bounds if not bound.on_errors)
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.bounds))
+
+
+def _parse_bound(text: str) -> Bound:
+    errors = _ERRORS.fullmatch(text)
+    if errors is not None and 0 < float(errors[1]) < 100:
+        return Bound(1 - float(errors[1]) / 100, math.inf)
+    match = _LATENCY.fullmatch(text)
+    if match is None or not 0 < float(match[1]) < 100:
+        raise UnitError(
+            f"bound {text.strip()!r} does not parse; write p99<20ms, or errors<0.1% beside it"
+        )
+    limit = parse_duration(match[2])
+    if not 0 < limit < math.inf:
+        raise UnitError(f"bound {text.strip()!r}: the limit must be greater than zero")
+    return Bound(float(match[1]) / 100, limit)
 
 
 class Outcome(StrEnum):
@@ -71,17 +110,26 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Count:
+    """``late`` of ``n`` requests broke a bound; they say as much as n / effect independent ones."""
+
+    bound: Bound
+    late: int
+    n: int
+    effect: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What samples say of one Sla.
 
-    ``violations`` of ``n`` requests were late or failed, for the bound that decided; ``remedy``
-    says what would settle an inconclusive one, and ``repeat`` that it is to do the same again.
+    ``counts`` has one entry per bound, ``decided`` is the one that decided; ``remedy`` says what
+    would settle an inconclusive one, and ``repeat`` that it is to do the same again.
     """
 
     outcome: Outcome
-    bound: Bound
-    violations: int
-    n: int
+    decided: Count
+    counts: tuple[Count, ...]
     confidence: float
     remedy: str | None = None
     repeat: bool = False
@@ -91,83 +139,146 @@ class Verdict:
         return self.outcome is Outcome.MET
 
 
-def judge(samples: Samples, sla: Sla, confidence: float, cautious: bool = False) -> Verdict:
+Judge = Callable[[Samples, Sla, float], Verdict]
+
+
+def judge(samples: Samples, sla: Sla, confidence: float, final: bool = True) -> Verdict:
     """The verdict on all bounds together: met if all are, violated if one surely is.
 
-    The test is binomial (LoadGen's early-stopping rule for "met", its mirror image for
-    "violated"), on counts divided by their design effect, since late requests come in clusters. One
-    stall shorter than a second does not make a violation: where the rest of the
-    samples does not bear it out, the verdict is inconclusive and the remedy is to repeat.
+    It may be asked at any time, again and again, and each of the two is said wrongly with a
+    probability of at most 1 - ``confidence`` over all looks together: the evidence is a mixture of
+    sequential likelihood ratios (``tuner.evidence``) on counts divided by their design effect,
+    since late requests come in clusters. One stall shorter than a second does not make a violation:
+    where the rest of the samples does not bear it out, the verdict is inconclusive, and to be
+    repeated.
 
-    ``cautious`` takes the design effect also from requests that come near the limit (above the
-    samples' own percentile and three quarters of the limit): clusters that are too rare to have
-    shown up among the late ones show there. It needs more requests to say "met", and says it
-    wrongly less often.
+    Where not ``final``, requests without a reply are no failures yet.
     """
-    verdicts = [_judge_bound(samples, bound, confidence, cautious) for bound in sla.bounds]
+    findings = [_weigh(samples, bound, confidence, final) for bound in sla.bounds]
+    return _together(findings, confidence)
+
+
+def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
+    """The verdict by MLPerf LoadGen's early-stopping rule, on the counts as they are.
+
+    It is for a run whose length was fixed before. Requests count as independent, which in a queue
+    they are not: near capacity it says "met" too easily.
+    """
+    findings = []
+    for bound in sla.bounds:
+        late = bound.late(samples)
+        count = Count(bound, int(np.count_nonzero(late)), len(late), 1.0)
+        needed = requests_needed(count.late, bound.budget, confidence)
+        remedy = None
+        if surely_below(count.late, count.n, bound.budget, confidence):
+            outcome = Outcome.MET
+        elif surely_above(count.late, count.n, bound.budget, confidence):
+            outcome = Outcome.VIOLATED
+        else:
+            outcome = Outcome.INCONCLUSIVE
+            remedy = f"{count.n} requests leave it open: probe longer, at least {needed} requests"
+        findings.append((outcome, count, remedy, False))
+    return _together(findings, confidence)
+
+
+_Finding = tuple[Outcome, Count, str | None, bool]
+
+
+def _together(findings: list[_Finding], confidence: float) -> Verdict:
     order = (Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.MET)
-    return min(verdicts, key=lambda v: order.index(v.outcome))
+    outcome, decided, remedy, repeat = min(findings, key=lambda f: order.index(f[0]))
+    counts = tuple(count for _, count, _, _ in findings)
+    return Verdict(outcome, decided, counts, confidence, remedy, repeat)
 
 
-def _judge_bound(samples: Samples, bound: Bound, confidence: float, cautious: bool) -> Verdict:
-    late = samples.latency > bound.limit
-    n, violations = len(late), int(np.count_nonzero(late))
-    block = max(_LEAST_BLOCK_SECONDS, 5 * bound.limit)
-    effect = design_effect(late, samples.intended, block)
-    if cautious and n:
-        own = quantile(samples.latency, bound.percentile) or 0.0
-        tail = samples.latency > max(own, _NEAR * bound.limit)
-        effect = max(effect, design_effect(tail, samples.intended, block))
-    fewer, worth = math.ceil(violations / effect), math.floor(n / effect)
-
-    def verdict(outcome: Outcome, remedy: str | None = None, repeat: bool = False) -> Verdict:
-        return Verdict(outcome, bound, violations, n, confidence, remedy, repeat)
-
-    if surely_below(fewer, worth, bound.budget, confidence):
-        return verdict(Outcome.MET)
-    if surely_above(math.floor(violations / effect), worth, bound.budget, confidence):
-        if _is_one_stall(samples.intended, late, bound.budget, confidence):
-            return verdict(Outcome.INCONCLUSIVE, "one stall decided: repeat", repeat=True)
-        return verdict(Outcome.VIOLATED)
-    if surely_above(violations, n, bound.budget, confidence):
-        remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
-        return verdict(Outcome.INCONCLUSIVE, remedy, repeat=True)
-    needed = math.ceil(effect * requests_needed(fewer, bound.budget, confidence))
-    return verdict(
-        Outcome.INCONCLUSIVE,
-        f"{n} requests leave it open: probe longer, at least {needed} requests",
-    )
+def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _Finding:
+    if bound.on_errors and not final:
+        samples = samples.take(~np.isnan(samples.done))
+    late = bound.late(samples)
+    count = _count(samples, bound)
+    n, violations = count.n, count.late
+    enough_is = enough(confidence)
+    if _evidence_below(count) >= enough_is:
+        return Outcome.MET, count, None, False
+    if not surely_above(violations, n, bound.budget, confidence):
+        return Outcome.INCONCLUSIVE, count, _remedy(count, enough_is), False
+    start, end = _longest_burst(late)
+    lasted = float(samples.intended[end - 1] - samples.intended[start])
+    if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
+        return Outcome.VIOLATED, count, None, False
+    if lasted <= _STALL_SECONDS and end - start <= n / 2:
+        rest = np.ones(n, dtype=bool)
+        rest[start:end] = False
+        if _evidence_above(_count(samples.take(rest), bound)) >= enough_is:
+            return Outcome.VIOLATED, count, None, False
+        return Outcome.INCONCLUSIVE, count, "one stall decided: repeat", True
+    if _evidence_above(count) >= enough_is:
+        return Outcome.VIOLATED, count, None, False
+    remedy = "late requests came in a few bursts: repeat, on a quieter machine if you can"
+    return Outcome.INCONCLUSIVE, count, remedy, True
 
 
-def _is_one_stall(intended: Floats, late: Bools, budget: float, confidence: float) -> bool:
-    """Whether the excess of late requests comes from one short burst of them.
+def _count(samples: Samples, bound: Bound) -> Count:
+    late = bound.late(samples)
+    effect = design_effect(samples.latency, samples.intended, bound.limit)
+    return Count(bound, int(np.count_nonzero(late)), len(late), effect)
 
-    The burst is the longest consecutive run of late requests, bridging gaps of a few good ones.
+
+def _evidence_below(count: Count) -> float:
+    return log_evidence_below(*_effective(count, _SETTLED, _UNSETTLED_AT_MOST), count.bound.budget)
+
+
+def _evidence_above(count: Count) -> float:
+    return log_evidence_above(*_effective(count, _KNOWN, _UNKNOWN_AT_MOST), count.bound.budget)
+
+
+def _effective(count: Count, enough: float, at_most: float) -> tuple[float, float]:
+    """Late and all requests in independent ones.
+
+    A run that is short against the correlation, worth fewer than ``enough``, does not show all of
+    it: its requests are taken to say less still.
+    """
+    worth = count.n / count.effect
+    doubt = min(max(enough / worth, 1.0), at_most) if worth else 1.0
+    return count.late / count.effect / doubt, worth / doubt
+
+
+def _remedy(count: Count, enough_is: float) -> str:
+    """How many requests would do, if they went on as they came; or that the bound is too near."""
+    factor = 1.2
+    while factor < _FARTHEST or factor * count.n < 10_000:
+        more = replace(count, late=round(count.late * factor), n=max(1, round(count.n * factor)))
+        if _evidence_below(more) >= enough_is:
+            return f"{count.n} requests leave it open: probe longer, at least {more.n} requests"
+        factor *= 1.2
+    return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"
+
+
+def _longest_burst(late: Bools) -> tuple[int, int]:
+    """First index, and the one after the last, of the longest run of late requests, which may be
+    bridged by a few good ones. ``late`` holds at least one True.
     """
     where = np.flatnonzero(late)
-    breaks = np.flatnonzero(np.diff(where) > 5)
+    breaks = np.flatnonzero(np.diff(where) > _BRIDGED)
     starts = where[np.concatenate(([0], breaks + 1))]
     ends = where[np.concatenate((breaks, [len(where) - 1]))]
     worst = int(np.argmax(ends - starts))
-    start, end = int(starts[worst]), int(ends[worst])
-    if intended[end] - intended[start] > _STALL_SECONDS:
-        return False
-    rest = np.concatenate((late[:start], late[end + 1 :]))
-    if len(rest) < len(late) / 2:
-        return False
-    return not surely_above(int(np.count_nonzero(rest)), len(rest), budget, confidence)
+    return int(starts[worst]), int(ends[worst]) + 1
 
 
 def margin(samples: Samples, sla: Sla) -> float | None:
-    """The largest ratio of a measured percentile to its limit, over all bounds; None without data.
+    """The largest ratio of a measured percentile, or share of errors, to its limit over all bounds;
+    None without data.
 
     At most 1 where the samples, taken at face value, keep the Sla; +inf where failures reach a
     percentile.
     """
+    if len(samples) == 0:
+        return None
     ratios = []
     for bound in sla.bounds:
-        value = quantile(samples.latency, bound.percentile)
-        if value is None:
-            return None
-        ratios.append(value / bound.limit)
+        if bound.on_errors:
+            ratios.append(samples.errors / len(samples) / bound.budget)
+        else:
+            ratios.append((quantile(samples.latency, bound.percentile) or 0.0) / bound.limit)
     return max(ratios)

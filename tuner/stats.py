@@ -6,7 +6,13 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from tuner.samples import Bools, Floats
+from tuner.samples import Floats, Samples
+
+_BLOCKS = 256
+_FEWEST_BLOCKS = 16
+_BATCHES = 20
+_FEWEST_REPLIES = 30
+_LEVEL = 0.9
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -40,26 +46,80 @@ def surely_above(violations: int, n: int, share: float, confidence: float) -> bo
     return float(special.bdtrc(violations - 1, n, share)) <= 1 - confidence
 
 
-def design_effect(late: Bools, intended: Floats, block: float) -> float:
-    """How much less n requests say than n independent ones would; at least 1.
+def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
+    """How much less n requests say about the share above ``limit`` than n independent ones; >= 1.
 
-    Late requests come in clusters, since a queue that is long stays so for a while. The effect is
-    the variance of the count of late requests per block of ``block`` seconds over its binomial
-    variance (Kish's design effect by batch means). Dividing counts by it makes the binomial tests
-    apply. With fewer than two blocks, or nothing late, it is 1.
+    Latencies in a queue are correlated: late requests come in clusters. The effect is the variance
+    of their count per block of time over its binomial variance (Kish's design effect by batch
+    means), the largest over block lengths from 1/256 to 1/16 of the run. Dividing counts by it
+    makes tests for independent requests apply.
+
+    Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
+    also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
+    above a level lasts about as long whatever the level (exactly so in M/M/1).
+    ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
+    be +inf, and so may ``limit``, which then tells failed from answered.
     """
-    if len(late) < 2 or not late.any():
+    if len(latency) < 2 or intended[-1] <= intended[0]:
         return 1.0
-    number = ((intended - intended[0]) / block).astype(np.int64)
-    sizes = np.bincount(number).astype(np.float64)
-    counts = np.bincount(number, weights=late)[sizes > 0]
-    sizes = sizes[sizes > 0]
-    share = counts.sum() / sizes.sum()
-    binomial = share * (1 - share) * sizes.sum()
-    if len(sizes) < 2 or binomial <= 0:
+    where = (intended - intended[0]) * (_BLOCKS / (intended[-1] - intended[0]))
+    block = np.minimum(where.astype(np.int64), _BLOCKS - 1)
+    sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
+    level = quantile(latency, _LEVEL) or 0.0
+    effects = [1.0]
+    for threshold in {limit, min(limit, level)}:
+        late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
+        counts = np.bincount(block, weights=late, minlength=_BLOCKS).astype(np.float64)
+        effects.append(_inflation(sizes, counts))
+    return max(effects)
+
+
+def _inflation(sizes: Floats, counts: Floats) -> float:
+    """Observed over binomial variance of counts per block, the largest over merged blocks."""
+    n = float(sizes.sum())
+    share = float(counts.sum()) / n
+    if not 0 < share < 1:
         return 1.0
-    observed = float(np.sum((counts - share * sizes) ** 2)) * len(sizes) / (len(sizes) - 1)
-    return max(1.0, observed / float(binomial))
+    largest = 1.0
+    while len(sizes) >= _FEWEST_BLOCKS:
+        rest = counts - share * sizes
+        observed = float(rest @ rest) * len(sizes) / (len(sizes) - 1)
+        largest = max(largest, observed / (share * (1 - share) * n))
+        sizes, counts = sizes[0::2] + sizes[1::2], counts[0::2] + counts[1::2]
+    return largest
+
+
+def quantile_interval(
+    latency: Floats, q: float, effect: float, confidence: float
+) -> tuple[float, float]:
+    """Bounds for the true q-quantile; +inf above where the run is too short for an upper one.
+
+    Order statistics at the Clopper-Pearson bounds of the share q, for n / effect independent
+    requests. ``latency`` holds at least one value.
+    """
+    n = len(latency) / effect
+    below, rest = q * n, (1 - confidence) / 2
+    low = float(special.betaincinv(below, n - below + 1, rest))
+    high = float(special.betaincinv(below + 1, n - below, 1 - rest)) if below < n else 1.0
+    values = np.sort(latency)
+    first = max(0, math.floor(low * len(values)) - 1)
+    last = math.ceil(high * len(values)) - 1
+    too_short = q**n > rest  # even all n below it would be no surprise
+    return float(values[first]), math.inf if too_short else float(values[last])
+
+
+def throughput_interval(samples: Samples) -> tuple[float, float] | None:
+    """The central 95 % for the mean rate of good replies per second, by batch means.
+
+    Replies are counted in equal stretches from the first to the last; None below 30 replies.
+    """
+    done = np.sort(samples.done[samples.ok])
+    if len(done) < _FEWEST_REPLIES or done[-1] <= done[0]:
+        return None
+    counts, edges = np.histogram(done, _BATCHES, (float(done[0]), float(done[-1])))
+    rates = counts / (edges[1] - edges[0])
+    aside = float(special.stdtrit(_BATCHES - 1, 0.975) * rates.std(ddof=1) / _BATCHES**0.5)
+    return max(0.0, float(rates.mean()) - aside), float(rates.mean()) + aside
 
 
 @cache
@@ -79,17 +139,3 @@ def requests_needed(violations: int, share: float, confidence: float) -> int:
         else:
             low = middle
     return high
-
-
-def violations_allowed(n: int, share: float, confidence: float) -> int | None:
-    """The most violations with which n requests still pass; None if n is too small for any."""
-    if requests_needed(0, share, confidence) > n:
-        return None
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if requests_needed(middle, share, confidence) <= n:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -27,9 +27,10 @@ from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, 
 _FAILED_CONSTRAINT = 1e3
 _MOST_DUPLICATES = 200
 _HOPELESS_TRIALS = 5
-_CONFIRMED_AT_MOST = 2
-_CLEARLY = 1.1
-_CONTRADICTS = 0.75
+_FINALISTS = 2
+_NEAR = 0.97
+_AGAIN_AFTER_SECONDS = 300.0
+_CONFIRMATION_SECONDS = 30.0
 _STOPPED = "stopped"
 
 
@@ -110,42 +111,52 @@ class Study:
                 duplicates = 0
                 evaluation = self._evaluate(trial.number, candidate)
                 heard(evaluation)
+                self._look_at_baseline_again(heard)
             else:
                 duplicates += 1
             self._tell(trial, evaluation)
 
-    def confirm(self, heard: Callable[[Evaluation], None]) -> None:
-        """Measure the finalist and the baseline again, on fresh servers with fresh seeds.
+    def confirm(self, heard: Callable[[Evaluation], None], until: float) -> None:
+        """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
+        seeds (``Evaluator.confirm``; ``until`` on the monotonic clock).
 
-        A runner-up is confirmed, too, where the finalist's confirmation falls clearly below it. The
-        baseline is, even if the search found no rate for it: all is reported against it.
+        The runner-up is one of them where it came near enough to be the better one. The baseline
+        is, even if the search found no rate for it: all is reported against it.
         """
+        if any(e.phase == "confirm" for e in self._evaluations):
+            return
         searched = sorted(
             (e for e in self._known.values() if e.capacity is not None),
             key=lambda e: e.capacity or 0.0,
             reverse=True,
         )
-        for finalist in searched[:_CONFIRMED_AT_MOST]:
-            leader = max((e.capacity or 0.0 for e in self._confirmed()), default=0.0)
-            if (finalist.capacity or 0.0) <= leader * _CLEARLY:
-                break
-            self._confirm(finalist, finalist.capacity or 0.0, heard)
+        best_found = searched[0].capacity or 0.0 if searched else 0.0
+        near = [e for e in searched if (e.capacity or 0.0) >= _NEAR * best_found]
+        finalists = [(e, e.capacity or 0.0) for e in near[:_FINALISTS]]
         found = baseline([e for e in self._evaluations if e.phase == "search"])
-        leader = max((e.capacity or 0.0 for e in self._confirmed()), default=0.0)
-        expected = (found and found.capacity) or leader / 2
-        if found is not None and expected > 0 and found.state is not State.FAILED:
-            self._confirm(found, expected, heard)
-        self._confirm_again(heard)
+        if found is not None and all(e.candidate != found.candidate for e, _ in finalists):
+            expected = found.capacity or best_found / 2
+            if expected > 0 and found.state is not State.FAILED:
+                finalists.append((found, expected))
+        subjects = [
+            (Subject(e.trial, e.candidate, e.baseline), expected) for e, expected in finalists
+        ]
+        if subjects:
+            for evaluation in self._evaluator.confirm(subjects, until):
+                self._keep(evaluation)
+                heard(evaluation)
 
-    def _confirm_again(self, heard: Callable[[Evaluation], None]) -> None:
-        """Once more where a confirmation fell far below the search: a bad minute of the machine.
-
-        The same holds for winner and baseline, and the better of both confirmations counts.
-        """
-        for first in self._confirmed():
-            searched = self._known[first.candidate].capacity or 0.0
-            if (first.capacity or 0.0) < _CONTRADICTS * searched:
-                self._confirm(self._known[first.candidate], searched, heard, again=True)
+    def _look_at_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
+        """In a long search, now and then: whether the machine is still what it was."""
+        looks = [e for e in self._evaluations if e.baseline and e.phase != "confirm"]
+        last = self._evaluations.index(looks[-1]) if looks else 0
+        since = sum(e.seconds for e in self._evaluations[last + 1 :])
+        if not looks or looks[0].capacity is None or since < _AGAIN_AFTER_SECONDS:
+            return
+        first = looks[0]
+        again = self._evaluator.search(Subject(first.trial, first.candidate, True), 0.0, "again")
+        self._keep(again)
+        heard(again)
 
     def finish(self, reason: str) -> None:
         """Note that the search is over, so that the same command starts a new one."""
@@ -174,24 +185,6 @@ class Study:
         self._keep(evaluation)
         self._known[candidate] = evaluation
         return evaluation
-
-    def _confirm(
-        self,
-        finalist: Evaluation,
-        expected: float,
-        heard: Callable[[Evaluation], None],
-        again: bool = False,
-    ) -> None:
-        subject = Subject(finalist.trial, finalist.candidate, finalist.baseline)
-        before = [e for e in self._confirmed() if e.candidate == finalist.candidate]
-        if len(before) > again:
-            return
-        evaluation = self._evaluator.confirm(subject, expected)
-        self._keep(evaluation)
-        heard(evaluation)
-
-    def _confirmed(self) -> list[Evaluation]:
-        return [e for e in self._evaluations if e.phase == "confirm"]
 
     def _keep(self, evaluation: Evaluation) -> None:
         self._run.append(evaluation)
@@ -267,7 +260,8 @@ def _constraint(evaluation: Evaluation) -> float:
 
 def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
     """What confirming finalist and baseline will take, and the trial that would come before."""
-    return min(3.5 * sum(e.seconds for e in done) / len(done), 0.4 * budget.seconds)
+    trial = sum(e.seconds for e in done) / len(done)
+    return min(trial + 2 * _CONFIRMATION_SECONDS, 0.5 * budget.seconds)
 
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:

@@ -7,11 +7,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tuner.results import Evaluation, Run, State, baseline, best, closest
+from tuner.comparison import gain
+from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
 from tuner.space import format_value, short_name
 from tuner.units import format_duration, format_rate
-from tuner.view import describe_result
+from tuner.view import between, describe_result
 
 MET, NOT_MET, NOTHING_MEASURED = 0, 1, 3
 
@@ -87,17 +88,23 @@ def _role(evaluation: Evaluation) -> str:
 
 def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
     if winner.phase == "measure":
-        return f"{format_rate(winner.capacity)} within {sla}."
+        proof = winner.proof()
+        proven = f"; {proof_in_words(proof)}" if proof else ""
+        return f"{format_rate(winner.capacity)} within {sla}{proven}."
     if winner.baseline:
         return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
-    sure = "confirmed by a second measurement" if winner.phase == "confirm" else "not confirmed"
+    sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
     if found is None or not found.capacity or not winner.capacity:
         rate = format_rate(winner.capacity)
         missed = found is not None and found.state is State.INFEASIBLE
         rest = "the baseline met it at no rate tried" if missed else "the baseline was not measured"
         return f"{rate} within {sla} ({sure}); {rest}."
-    gain = winner.capacity / found.capacity
-    return f"{gain:.2f} x the requests of the baseline within {sla}, {sure}."
+    ratio = gain(winner, found)
+    if ratio is None:
+        times = f"{winner.capacity / found.capacity:.2f} x"
+    else:
+        times = f"{ratio.value:.2f} x (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
+    return f"{times} the requests of the baseline within {sla}, {sure}."
 
 
 def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
@@ -107,6 +114,17 @@ def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
     ]
     at = [e.at_capacity() for e in columns]
     rows.append((f"capacity, {sla}", [format_rate(e.capacity) for e in columns]))
+    if any(e.low != e.high for e in columns):
+        intervals = [between(e).strip(" ()").removeprefix("95 %: ") or "-" for e in columns]
+        rows.append(("95 % interval", intervals))
+        rows.append(("recommended rate", [format_rate(e.recommended) for e in columns]))
+    proofs = [e.proof() for e in columns]
+    if any(proofs):
+        rows.append(("proven", [format_rate(p.rate) if p else "no" for p in proofs]))
+    if any(e.items != 1 for e in columns):
+        items = [None if e.capacity is None else e.capacity * e.items for e in columns]
+        mean = f"items there, {columns[-1].items:.3g} a request"
+        rows.append((mean, [format_rate(each) for each in items]))
     for name in ("p50", sla.primary.name):
         values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
         rows.append((f"{name} there", values))
@@ -154,12 +172,26 @@ def _as_dict(
         "stopped": reason,
         "winner": _brief(winner),
         "baseline": _brief(found),
+        "gain": _gain(winner, found),
         "closest": _brief(near) if winner is None else None,
         "evaluations": len(evaluations),
         "failed": sum(e.state is State.FAILED for e in evaluations),
         "config": str(run.winner) if winner is not None and run.winner.exists() else None,
         "report": str(run.report),
     }
+
+
+def _gain(winner: Evaluation | None, found: Evaluation | None) -> dict[str, float] | None:
+    ratio = gain(winner, found) if winner and found and not winner.baseline else None
+    return None if ratio is None else {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
+
+
+def proof_in_words(probe: ProbeRecord) -> str:
+    """``412/s met at 99.7 % confidence (3 of 12,345 late)``."""
+    return (
+        f"{format_rate(probe.rate)} met at {probe.confidence * 100:.3g} % confidence "
+        f"({probe.violations:,} of {probe.n:,} late)"
+    )
 
 
 def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
@@ -170,7 +202,13 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "trial": evaluation.trial,
         "settings": evaluation.settings,
         "capacity_per_second": evaluation.capacity,
-        "ceiling_per_second": evaluation.ceiling,
+        "capacity_interval": [evaluation.low, evaluation.high],
+        "recommended_per_second": evaluation.recommended,
+        "proven_per_second": proof.rate if (proof := evaluation.proof()) else None,
+        "proof": proof_in_words(proof) if proof else None,
+        "steepness": evaluation.steepness,
+        "client_limited": evaluation.client_limited,
+        "items_per_request": evaluation.items,
         "confirmed": evaluation.phase == "confirm",
         "margin": json.loads(evaluation.model_dump_json())["margin"],
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,

@@ -16,6 +16,7 @@ from tuner.space import Candidate
 from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
+_VERBS = {"search": "trial", "measure": "trial", "confirm": "confirming", "again": "once more"}
 _COLOURS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
 
 
@@ -45,8 +46,7 @@ class PlainView:
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         what = "baseline: " if baseline else ""
-        verb = "confirming" if phase == "confirm" else "trial"
-        self._say(f"{verb} {trial}: {what}{candidate}")
+        self._say(f"{_VERBS[phase]} {trial}: {what}{candidate}")
 
     def probing(self, what: str, rate: float | None) -> None:
         pass
@@ -97,7 +97,7 @@ class LiveView:
         self._notes = [Text(f"note: {note}", style="yellow") for note in notes]
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
-        verb = "confirming" if phase == "confirm" else "trial"
+        verb = _VERBS[phase]
         mark = " (baseline)" if baseline else ""
         self._now = Text(f"{verb} {trial}{mark}: {candidate}: launching", style="bold")
         self._probe = Text("")
@@ -175,11 +175,19 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
 def describe_result(evaluation: Evaluation) -> str:
     match evaluation.state:
         case State.OK:
-            ceiling = f" (not {format_rate(evaluation.ceiling)})" if evaluation.ceiling else ""
-            return f"capacity {format_rate(evaluation.capacity)}{ceiling}"
+            return f"capacity {format_rate(evaluation.capacity)}{between(evaluation)}"
         case State.INFEASIBLE:
             over = evaluation.margin
             return "meets the promise at no rate" + (f": {over:.2g} x the bound" if over else "")
         case State.FAILED:
             cause = f", {evaluation.cause}" if evaluation.cause else ""
             return f"failed{cause}: {evaluation.failure}"
+
+
+def between(evaluation: Evaluation) -> str:
+    """`` (95 %: 410/s to 450/s)``, as far as the interval is known."""
+    if evaluation.low is None or evaluation.low == evaluation.high:
+        return ""
+    if evaluation.high is None:
+        return " or more"
+    return f" (95 %: {format_rate(evaluation.low)} to {format_rate(evaluation.high)})"

@@ -91,7 +91,8 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
         "configuration": evaluation.label,
         "outcome": evaluation.state.value,
         "capacity": _round(evaluation.capacity),
-        "refuted_at": _round(evaluation.ceiling),
+        "low": _round(evaluation.low),
+        "high": _round(evaluation.high),
         "client_limited": evaluation.client_limited,
         "launch_seconds": _round(evaluation.launch_seconds),
     }

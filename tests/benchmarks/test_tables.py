@@ -1,10 +1,12 @@
 """The tables of docs/benchmarks.md, out of result files."""
 
+import json
 from pathlib import Path
 
 from benchmarks.gpu.result import AWAITS, Result
 from benchmarks.gpu.stages import STAGES
-from benchmarks.tables import PAGE, RESULTS, fill
+from benchmarks.load.__main__ import NAMES
+from benchmarks.tables import LOAD_RESULTS, PAGE, RESULTS, fill, fill_load
 
 MACHINE = {"processor": "some processor", "cores": 16, "gpu": "some card", "notes": ["in use"]}
 
@@ -56,3 +58,30 @@ def test_the_page_has_every_stage_and_is_as_the_result_files_have_it():
     for stage in STAGES:
         assert f"<!-- gpu:{stage} -->" in page
     assert fill(page, RESULTS) == page, "run: python -m benchmarks.tables"
+
+
+def test_the_page_has_every_benchmark_of_the_load_generator_as_it_was_measured():
+    page = PAGE.read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"<!-- load:{name} -->" in page
+    assert fill_load(page, LOAD_RESULTS) == page, "run: python -m benchmarks.tables"
+
+
+def test_medians_stand_with_their_spread_and_what_a_row_lacks_is_empty(tmp_path):
+    result = {
+        "machine": {"processor": "some processor", "cores": 4},
+        "date": "2026-01-02",
+        "command": "python -m benchmarks.load x",
+        "rows": {
+            "one": {"throughput": {"median": 1234.5, "least": 1000.0, "most": 2000.0}, "limit": 7},
+            "two": {"throughput": {"median": 1.5}},
+        },
+        "notes": ["said once"],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(result))
+    text = fill_load("<!-- load:x -->\nold\n<!-- end -->\n", tmp_path)
+    assert "| one | 1,234.5 (1,000.0 to 2,000.0) | 7 |" in text
+    assert "| two | 1.5 |  |" in text
+    assert "some processor with 4 cores, 2026-01-02" in text
+    assert "- said once." in text
+    assert "old" not in text

@@ -53,6 +53,11 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--rate", "-3"), "rate"),
         (("report", "nowhere"), "nowhere is not a run of tuner"),
         (("export", "nowhere", "--to", "x"), "nowhere is not a run of tuner"),
+        ((*SEARCH, "--load", "gama:3"), "did you mean 'gamma'?"),
+        ((*SEARCH, "--load", "gamma:0"), "as in gamma:3"),
+        ((*SEARCH, "--load", "trace:nowhere.csv"), "cannot read the trace nowhere.csv"),
+        ((*SEARCH, "--batch", "1:x"), "--batch '1:x' does not parse"),
+        ((*SEARCH, "--shared-memory", "cuda"), "shared-memory: "),
         (("search", "--no-such-option"), "No such option"),
     ],
 )

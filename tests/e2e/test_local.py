@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
+from tuner.results import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
@@ -52,6 +53,25 @@ def test_measure_judges_a_rate(tuner: Tuner, model: Path, words: tuple[str, ...]
     done = tuner("measure", str(model), *words, "--json")
     assert done.code == 0, done.err
     assert done.result["winner"]["capacity_per_second"] == 100
+
+
+def test_measure_under_a_trace_of_batches_in_shared_memory(
+    tuner: Tuner, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trace.csv").write_text("timestamp\n" + "".join(f"{n * n}\n" for n in range(99)))
+    words = ("--load", "trace:trace.csv", "--batch", "1:3,4:1", "--shared-memory", "system")
+    done = tuner("measure", str(model), *AT_EASE, *words, "--json")
+    assert done.code == 0, done.err
+    assert done.result["winner"]["items_per_request"] == 1.75
+    run = Run.open(tmp_path / done.result["run"])
+    assert len(run.experiment()["trace_sha256"]) == 64
+    assert [p.load for p in run.evaluations()[0].probes] == ["closed", "trace:trace.csv"]
+
+
+def test_batches_that_the_model_does_not_take_are_told_at_once(tuner: Tuner, model: Path) -> None:
+    done = tuner("measure", str(model), *AT_EASE, "--batch", "1,16")
+    assert done.code == 3, done.out
+    assert "max_batch_size 8 is below the client's largest batch, 16 items" in done.out
 
 
 def test_measure_in_a_closed_loop(tuner: Tuner, repository: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuner.batches import BatchMix
 from tuner.errors import InputDataError
 from tuner.load.inputs import POOL, make_inputs, read_inputs
 
@@ -96,6 +97,66 @@ class TestMade:
     def test_a_datatype_that_clients_cannot_send_is_named(self) -> None:
         with pytest.raises(InputDataError, match="FP8"):
             made(metadata("FP8"))
+
+
+class TestBatches:
+    def mixed(self, text: str, meta: dict[str, Any], batched: bool = True) -> Any:
+        rng = np.random.default_rng(0)
+        return make_inputs(meta, batched, {}, rng, batches=BatchMix.parse(text))
+
+    def test_made_up_requests_have_sizes_in_their_shares(self) -> None:
+        pool = self.mixed("1:3,4:1", metadata())
+        sizes = [len(tensor.array) for (tensor,) in pool]
+        assert (sizes.count(1), sizes.count(4)) == (96, 32)
+        assert sizes != sorted(sizes)
+        assert {tensor.array.shape[1:] for (tensor,) in pool} == {(4,)}
+        items = {item.tobytes() for (tensor,) in pool for item in tensor.array}
+        assert len(items) == sum(sizes)
+
+    def test_all_inputs_of_a_request_have_its_size(self) -> None:
+        meta = {"inputs": metadata("INT64")["inputs"] + metadata("BYTES", (-1, 2))["inputs"]}
+        for first, second in self.mixed("1,3", meta):
+            assert len(first.array) == len(second.array)
+
+    def test_large_requests_are_fewer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        meta = metadata("FP32", (-1, 1 << 10))
+        assert len(made(meta)) == POOL
+        monkeypatch.setattr("tuner.load.inputs.POOL_BYTES", 1 << 18)
+        assert len(made(meta)) == 64
+        assert len(self.mixed("1,3", meta)) == 32
+        assert len(self.mixed("1,30,50", meta)) == 3  # one of each at least
+
+    def test_items_of_a_file_are_joined_in_turn(self, tmp_path: Path) -> None:
+        file = tmp_path / "data.json"
+        file.write_text(json.dumps({"data": [{"x": [n]} for n in range(5)]}))
+        meta = metadata("INT32", (-1, 1))
+        pool = read_inputs(file, meta, True, {}, BatchMix.parse("1,2"), seed=3)
+        assert len(pool) == POOL
+        items = np.concatenate([tensor.array for (tensor,) in pool])
+        assert items.ravel().tolist() == np.resize(np.arange(5), len(items)).tolist()
+        sizes = [len(tensor.array) for (tensor,) in pool]
+        assert (sizes.count(1), sizes.count(2)) == (64, 64)
+        assert sizes != sorted(sizes)
+
+    def test_every_item_of_a_long_file_is_sent(self, tmp_path: Path) -> None:
+        file = tmp_path / "data.json"
+        file.write_text(json.dumps({"data": [{"x": [n]} for n in range(2 * POOL + 1)]}))
+        pool = read_inputs(file, metadata("INT32", (-1, 1)), True, {}, BatchMix.parse("2"))
+        sent = {int(item) for (tensor,) in pool for item in tensor.array.ravel()}
+        assert sent == set(range(2 * POOL + 1))
+
+    def test_items_of_different_shapes_are_not_joined(self, tmp_path: Path) -> None:
+        data = [{"x": {"content": [1, 2], "shape": [2]}}, {"x": {"content": [1], "shape": [1]}}]
+        file = tmp_path / "data.json"
+        file.write_text(json.dumps({"data": data}))
+        with pytest.raises(InputDataError, match=r"input x has different shapes, \[1\] and \[2\]"):
+            read_inputs(file, metadata("INT32", (-1, -1)), True, {}, BatchMix.parse("2"))
+
+    def test_a_model_without_a_batch_dimension_takes_one_item(self, tmp_path: Path) -> None:
+        with pytest.raises(InputDataError, match="max_batch_size 0"):
+            self.mixed("4", metadata(), batched=False)
+        with pytest.raises(InputDataError, match="max_batch_size 0"):
+            read_inputs(tmp_path / "x", metadata(), False, {}, BatchMix.parse("1,2"))
 
 
 class TestRead:

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner.batches import BatchMix
+from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
@@ -32,17 +35,19 @@ class Inputs:
     seed: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     file: Path | None = None
+    batches: BatchMix = field(default_factory=BatchMix)
 
     def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
         if self.file is not None:
-            return read_inputs(self.file, metadata, batched, self.shapes)
-        return make_inputs(metadata, batched, self.shapes, np.random.default_rng(self.seed))
+            return read_inputs(self.file, metadata, batched, self.shapes, self.batches, self.seed)
+        rng = np.random.default_rng(self.seed)
+        return make_inputs(metadata, batched, self.shapes, rng, batches=self.batches)
 
 
 class Running:
     """A deployment that answers: where to send, and what it says of itself.
 
-    ``others`` were on its GPUs before it was started.
+    ``others`` were on its GPUs before it was started; requests hold ``items`` in the mean.
     """
 
     def __init__(
@@ -54,14 +59,26 @@ class Running:
         launch_seconds: float,
         gpus: Gpus,
         others: frozenset[str],
+        items: float = 1.0,
     ) -> None:
         self.target = target
+        self.items = items
         self.launch_seconds = launch_seconds
         self._server = server
         self._control = control
         self._model = model
         self._gpus = gpus
         self._others = others
+
+    def towards(self, protocol: Protocol) -> "Running":
+        """The same server, addressed by this protocol. It must offer it."""
+        address, source = getattr(self._server.endpoints, protocol), self.target.source
+        assert address is not None
+        assert source is not None
+        pool = [list(inputs) for inputs in source.pool]
+        other = copy(self)
+        other.target = make_target(protocol, address, source.model, pool, source.batched)
+        return other
 
     def raise_if_gone(self) -> None:
         """ServerFailed, with the log's last lines, where the server has ended."""
@@ -110,7 +127,11 @@ class TritonDeployment:
         inputs: Inputs,
         startup_timeout: float = 120.0,
         gpus: Gpus | None = None,
+        shared_memory: bool = False,
     ) -> None:
+        if shared_memory:
+            check_shares_memory(launcher)
+        self._shared_memory = shared_memory
         self._launcher = launcher
         self._model = model
         self._config = config
@@ -134,6 +155,8 @@ class TritonDeployment:
         name = self._model.name
         spec = ServerSpec(self._model.parent, name, log, self._timeout)
         others = self._gpus.users()
+        if candidate is not None:
+            self._check_batches(self.config_of(candidate).max_batch_size or None)
         with self._launcher.launch(spec) as server, Control(server) as control:
             address = getattr(server.endpoints, self._protocol)
             if address is None:
@@ -146,12 +169,39 @@ class TritonDeployment:
             in_force = from_json(control.config(name))
             if candidate is not None:
                 _check_in_force(candidate, in_force)
-            pool = self._inputs.pool(control.metadata(name), in_force.max_batch_size > 0)
-            body, header_length = http_body(pool[0])
-            control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
-            target = make_target(self._protocol, address, name, pool)
-            seconds = time.monotonic() - began
-            yield Running(server, control, name, target, seconds, self._gpus, others)
+            largest = in_force.max_batch_size
+            self._check_batches(largest or None)
+            metadata = control.metadata(name)
+            pool = self._inputs.pool(metadata, largest > 0)
+            sizes = [_size(inputs) if largest > 0 else 1 for inputs in pool]
+            answers = {}
+            for size in sorted(set(sizes)):
+                body, header_length = http_body(pool[sizes.index(size)])
+                answers[size] = control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
+            with ExitStack() as stack:
+                placements = None
+                if self._shared_memory:
+                    outputs = output_bytes(metadata["outputs"], largest > 0, answers)
+                    placements = stack.enter_context(
+                        shared_tensors(control, server, pool, [outputs[size] for size in sizes])
+                    )
+                target = make_target(self._protocol, address, name, pool, largest > 0, placements)
+                seconds = time.monotonic() - began
+                items = float(np.mean(sizes))
+                yield Running(server, control, name, target, seconds, self._gpus, others, items)
+
+    def _check_batches(self, largest: int | None) -> None:
+        """ServerFailed where requests would hold more items than the model takes at once."""
+        asked = self._inputs.batches.largest
+        if largest is not None and largest < asked:
+            raise ServerFailed(
+                f"max_batch_size {largest} is below the client's largest batch, {asked} items: "
+                "the server would refuse such requests"
+            )
+
+
+def _size(inputs: list[Tensor]) -> int:
+    return len(inputs[0].array)
 
 
 def _check_in_force(candidate: Candidate, in_force: Any) -> None:

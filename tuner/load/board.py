@@ -41,15 +41,23 @@ class Board:
         One that is still without a reply counts as failed, so ask only for such whose bound has
         passed, or once the run is over.
         """
-        sent = self.sent.copy()
-        keep = ~np.isnan(sent) & (self.intended <= until)
+        count = self._sent_so_far()
+        keep = self.intended[:count] <= until
 
         def relative(column: Any) -> Floats:
-            return np.asarray(column[keep] - start)
+            return np.asarray(column[:count][keep] - start)
 
         return Samples(
             relative(self.intended),
-            relative(sent),
+            relative(self.sent),
             relative(self.done),
-            np.asarray(self.status[keep] == OK),
+            np.asarray(self.status[:count][keep] == OK),
         )
+
+    def _sent_so_far(self) -> int:
+        """Rows are sent in order: where they end is found without reading them all."""
+        low, high = 0, self.rows
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if np.isnan(self.sent[middle]) else (middle + 1, high)
+        return low

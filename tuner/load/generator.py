@@ -1,12 +1,14 @@
 """Load from processes of their own: fan out one schedule, merge what came of it."""
 
 import contextlib
+import math
 import multiprocessing
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +40,25 @@ class LoadResult:
     said: tuple[str, ...] = ()
 
 
+class LoadEngine(Protocol):
+    """What probes need of a load generator."""
+
+    def aim(self, target: Target) -> None: ...
+
+    def open_loop(
+        self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
+    ) -> LoadResult: ...
+
+    def closed_loop(
+        self,
+        concurrency: int,
+        seconds: float,
+        drain: float,
+        horizon: float = 0.0,
+        watch: Watch | None = None,
+    ) -> LoadResult: ...
+
+
 class LoadGenerator:
     """A few load processes, spawned once and used for one run after another."""
 
@@ -62,8 +83,26 @@ class LoadGenerator:
         return len(self._pipes)
 
     def aim(self, target: Target) -> None:
-        """Where the following runs go."""
-        self._tell([target] * self.workers)
+        """Where the following runs go.
+
+        Each process gets the part of the pool that its share of a schedule comes to, so that all
+        of them together send the requests of the pool in turn, as one process would.
+        """
+        count = len(target.requests)
+        rounds = count // math.gcd(count, self.workers)
+        self._tell(
+            [
+                replace(
+                    target,
+                    source=None,
+                    requests=tuple(
+                        target.requests[(number + turn * self.workers) % count]
+                        for turn in range(rounds)
+                    ),
+                )
+                for number in range(self.workers)
+            ]
+        )
 
     def open_loop(
         self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
@@ -84,8 +123,17 @@ class LoadGenerator:
         patience = start + (float(times[-1]) if len(times) else 0.0) + drain
         return self._run(commands, boards, start, patience, horizon, watch)
 
-    def closed_loop(self, concurrency: int, seconds: float, drain: float) -> LoadResult:
-        """Keep so many requests outstanding for so long, spread over the workers."""
+    def closed_loop(
+        self,
+        concurrency: int,
+        seconds: float,
+        drain: float,
+        horizon: float = 0.0,
+        watch: Watch | None = None,
+    ) -> LoadResult:
+        """Keep so many requests outstanding for so long, spread over the workers; ``watch`` as in
+        ``open_loop``.
+        """
         shares = [len(range(number, concurrency, self.workers)) for number in range(self.workers)]
         rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
         boards = [self._board(number, rows) for number in range(self.workers)]
@@ -95,7 +143,7 @@ class LoadGenerator:
             ClosedLoop(b.path, b.rows, share, start, end, drain)
             for b, share in zip(boards, shares, strict=True)
         ]
-        return self._run(commands, boards, start, end + drain, 0.0, None)
+        return self._run(commands, boards, start, end + drain, horizon, watch)
 
     def close(self) -> None:
         for pipe in self._pipes:
@@ -173,7 +221,7 @@ class LoadGenerator:
         process.join(1.0)
         return f"load process {number} died (exit code {process.exitcode})"
 
-    def _tell(self, commands: list[Command]) -> None:
+    def _tell(self, commands: Sequence[Command]) -> None:
         for number, (pipe, command) in enumerate(zip(self._pipes, commands, strict=True)):
             try:
                 pipe.send(command)

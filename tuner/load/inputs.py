@@ -1,18 +1,24 @@
 """Inputs of requests: made from the model's metadata, or read from perf_analyzer's JSON format."""
 
 import base64
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
+from tuner.batches import BatchMix
 from tuner.errors import InputDataError
 from tuner.load.target import Tensor
 
-POOL = 32
+POOL = 128
+"""Distinct requests, so many that a response cache gains little; fewer where they are large."""
+POOL_BYTES = 64 << 20
 Metadata = dict[str, Any]
+_SINGLE = BatchMix()
 
 
 def make_inputs(
@@ -21,26 +27,83 @@ def make_inputs(
     shapes: dict[str, tuple[int, ...]],
     rng: np.random.Generator,
     count: int = POOL,
+    batches: BatchMix = _SINGLE,
 ) -> list[list[Tensor]]:
-    """``count`` distinct requests of one item each.
+    """``count`` distinct requests, or as many as fit into ``POOL_BYTES``, of sizes as ``batches``
+    says.
 
     Floats are uniform in [0, 1), integers 0 or 1 (safe as indices of any vocabulary), strings are
     short words. ``shapes`` gives the dimensions, without the batch, of inputs that leave some open.
     """
+    _check_batched(batched, batches)
+    item = [_random_tensor(entry, batched, shapes, rng) for entry in metadata["inputs"]]
+    sizes = batches.draw(_fitting_count(count, [item], batches), rng)
     return [
-        [_random_tensor(entry, batched, shapes, rng) for entry in metadata["inputs"]]
-        for _ in range(count)
+        [_random_tensor(entry, batched, shapes, rng, size) for entry in metadata["inputs"]]
+        for size in sizes
     ]
 
 
+def mix_inputs(
+    items: list[list[Tensor]], batches: BatchMix, rng: np.random.Generator, count: int = POOL
+) -> list[list[Tensor]]:
+    """Requests out of items, each of batch size 1, joined in their order and used in turn.
+
+    There are ``count`` requests, or more where that many do not use each item once, or fewer where
+    ``POOL_BYTES`` are full. InputDataError where items of different shapes would have to be joined.
+    """
+    count = max(count, math.ceil(len(items) / batches.mean))
+    turn = itertools.cycle(items)
+    return [
+        _joined([next(turn) for _ in range(size)])
+        for size in batches.draw(_fitting_count(count, items, batches), rng)
+    ]
+
+
+def _joined(items: list[list[Tensor]]) -> list[Tensor]:
+    joined = []
+    for parts in zip(*items, strict=True):
+        shapes = {part.array.shape for part in parts}
+        if len(shapes) > 1:
+            found = " and ".join(str(list(shape[1:])) for shape in sorted(shapes)[:2])
+            raise InputDataError(
+                f"--batch cannot join items whose input {parts[0].name} has different shapes, "
+                f"{found}: give items of one shape, or --batch 1"
+            )
+        array = np.concatenate([part.array for part in parts])
+        joined.append(Tensor(parts[0].name, parts[0].datatype, array))
+    return joined
+
+
+def _check_batched(batched: bool, batches: BatchMix) -> None:
+    if not batched and batches.largest > 1:
+        raise InputDataError(
+            "the model has no batch dimension (max_batch_size 0): a request holds one item, so "
+            "leave --batch at 1"
+        )
+
+
+def _fitting_count(count: int, items: list[list[Tensor]], batches: BatchMix) -> int:
+    """So many requests, or as many of the mean size as fit into POOL_BYTES, but at least one."""
+    item = np.mean([sum(len(tensor.raw()) for tensor in each) for each in items[:POOL]])
+    return int(min(count, max(1, POOL_BYTES // max(1.0, float(item) * batches.mean))))
+
+
 def read_inputs(
-    path: Path, metadata: Metadata, batched: bool, shapes: dict[str, tuple[int, ...]]
+    path: Path,
+    metadata: Metadata,
+    batched: bool,
+    shapes: dict[str, tuple[int, ...]],
+    batches: BatchMix = _SINGLE,
+    seed: int = 0,
 ) -> list[list[Tensor]]:
     """Requests from a file in perf_analyzer's format: ``{"data": [{"INPUT": [1, 2]}, …]}``.
 
     A tensor is a flat or nested list, ``{"content": […], "shape": […]}``, or ``{"b64": "…"}``;
-    entries may be grouped in lists. Each entry is one item, without a batch dimension.
+    entries may be grouped in lists. Each entry is one item, without a batch dimension; where
+    ``batches`` says more than one, ``mix_inputs`` joins them, in an order of sizes from ``seed``.
     """
+    _check_batched(batched, batches)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -59,7 +122,9 @@ def read_inputs(
         pool.append(
             [_read_tensor(spec, batched, shapes, entry, where) for spec in metadata["inputs"]]
         )
-    return pool
+    if batches == _SINGLE:
+        return pool
+    return mix_inputs(pool, batches, np.random.default_rng(seed))
 
 
 def _item_shape(
@@ -97,9 +162,10 @@ def _random_tensor(
     batched: bool,
     shapes: dict[str, tuple[int, ...]],
     rng: np.random.Generator,
+    size: int = 1,
 ) -> Tensor:
     shape = _item_shape(spec, batched, shapes)
-    shape = (1, *shape) if batched else shape
+    shape = (size, *shape) if batched else shape
     datatype = spec["datatype"]
     if datatype == "BYTES":
         words = rng.integers(0, 10**6, shape).astype(str).astype(np.bytes_).astype(np.object_)

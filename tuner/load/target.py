@@ -37,6 +37,15 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What the requests were made from, for engines that make their own."""
+
+    model: str
+    pool: tuple[tuple[Tensor, ...], ...]
+    batched: bool
+
+
+@dataclass(frozen=True)
 class Target:
     """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
 
@@ -46,15 +55,56 @@ class Target:
     protocol: Protocol
     address: str
     requests: tuple[bytes, ...]
+    source: Source | None = None
 
 
-def make_target(protocol: Protocol, address: str, model: str, pool: list[list[Tensor]]) -> Target:
-    """The target for a pool of inputs, at least one."""
+@dataclass(frozen=True)
+class Slot:
+    """Bytes in a region of shared memory that the server knows by this name."""
+
+    region: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one request's tensors lie: inputs in their order, outputs by name, None for inline."""
+
+    inputs: tuple[Slot, ...]
+    outputs: tuple[tuple[str, Slot | None], ...]
+
+
+def make_target(
+    protocol: Protocol,
+    address: str,
+    model: str,
+    pool: list[list[Tensor]],
+    batched: bool | None = None,
+    placements: list[Placement] | None = None,
+) -> Target:
+    """The target for a pool of inputs, at least one; with ``placements`` their content, and that of
+    replies, is in shared memory.
+
+    ``batched`` says whether the first dimension is the batch; the target then knows its source.
+    """
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")
+    source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
+    if placements is not None:
+        pairs = list(zip(pool, placements, strict=True))
+        if protocol is Protocol.GRPC:
+            return Target(protocol, address, tuple(_grpc_placed(model, *pair) for pair in pairs))
+        return Target(
+            protocol,
+            address,
+            tuple(_http_message(address, model, *_placed_body(*pair)) for pair in pairs),
+        )
     if protocol is Protocol.GRPC:
-        return Target(protocol, address, tuple(_grpc_request(model, inputs) for inputs in pool))
-    return Target(protocol, address, tuple(_http_request(address, model, each) for each in pool))
+        requests = tuple(_grpc_request(model, inputs) for inputs in pool)
+    else:
+        requests = tuple(_http_request(address, model, inputs) for inputs in pool)
+    return Target(protocol, address, requests, source)
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
@@ -89,7 +139,10 @@ def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
 
 
 def _http_request(address: str, model: str, inputs: list[Tensor]) -> bytes:
-    body, header_length = http_body(inputs)
+    return _http_message(address, model, *http_body(inputs))
+
+
+def _http_message(address: str, model: str, body: bytes, header_length: int) -> bytes:
     head = (
         f"POST /v2/models/{quote(model)}/infer HTTP/1.1\r\n"
         f"Host: {address}\r\n"
@@ -98,3 +151,54 @@ def _http_request(address: str, model: str, inputs: list[Tensor]) -> bytes:
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def _grpc_placed(model: str, inputs: list[Tensor], placement: Placement) -> bytes:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for tensor, slot in zip(inputs, placement.inputs, strict=True):
+        added = request.inputs.add(
+            name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape)
+        )
+        _point(added.parameters, slot)
+    for name, output in placement.outputs:
+        wanted = request.outputs.add(name=name)
+        if output is not None:
+            _point(wanted.parameters, output)
+    return bytes(request.SerializeToString())
+
+
+def _point(parameters: Any, slot: Slot) -> None:
+    for key, value in _slot_parameters(slot).items():
+        if isinstance(value, str):
+            parameters[key].string_param = value
+        else:
+            parameters[key].int64_param = value
+
+
+def _placed_body(inputs: list[Tensor], placement: Placement) -> tuple[bytes, int]:
+    """The body of an inference request whose tensors are in shared memory: a JSON header alone."""
+    header = {
+        "inputs": [
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": list(tensor.array.shape),
+                "parameters": _slot_parameters(slot),
+            }
+            for tensor, slot in zip(inputs, placement.inputs, strict=True)
+        ],
+        "outputs": [
+            {"name": name, "parameters": _slot_parameters(slot) if slot else {"binary_data": True}}
+            for name, slot in placement.outputs
+        ],
+    }
+    body = json.dumps(header, separators=(",", ":")).encode()
+    return body, len(body)
+
+
+def _slot_parameters(slot: Slot) -> dict[str, str | int]:
+    return {
+        "shared_memory_region": slot.region,
+        "shared_memory_offset": slot.offset,
+        "shared_memory_byte_size": slot.size,
+    }

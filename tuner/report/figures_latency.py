@@ -148,15 +148,16 @@ def latency_distribution(
     if not drawn:
         return None
     figure = go.Figure([_tail(subject, x, y) for subject, x, y in drawn])
-    limits = [bound.limit for bound in sla.bounds]
+    bounds = [bound for bound in sla.bounds if not bound.on_errors]
+    limits = [bound.limit for bound in bounds]
     fastest = max(min(*limits, *(float(x[0]) for _, x, _ in drawn)), _FASTEST)
     end = 1.3 * max(*limits, *(float(x[-1]) for _, x, _ in drawn))
     least = min(float(y.min()) for _, _, y in drawn)
-    for bound in sla.bounds:
+    for bound in bounds:
         figure.add_trace(_corner(bound, end))
     style.layout(figure, height=440)
     figure.update_xaxes(title_text="latency (ms)", **style.log_axis(fastest * _MS, end * _MS))
-    bottom = min(least, min(bound.budget for bound in sla.bounds) / 3)
+    bottom = min(least, min(bound.budget for bound in bounds) / 3)
     decades = [10.0**power for power in range(-6, 3)]
     figure.update_yaxes(
         title_text="requests slower than that (%)",

@@ -21,7 +21,7 @@ _NOT_APPLICABLE = -0.08
 
 
 def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
-    """Capacity in trial order, with the ceiling as error bar, and the best so far as a line.
+    """Capacity in trial order, with its 95 % interval, and the best so far as a line.
 
     Candidates without a capacity stand in a strip of their own below, never at zero.
     """
@@ -38,9 +38,9 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
             figure.add_trace(_capacities(found, name, colour), 1, 1)
     for trace in _confirmed(evaluations, searched):
         figure.add_trace(trace, 1, 1)
-    below = [e for e in searched if e.capacity is None and e.ceiling is not None]
+    below = [e for e in searched if e.capacity is None and _lowest_rate(e) is not None]
     if below:
-        figure.add_trace(_ceilings(below), 1, 1)
+        figure.add_trace(_not_met(below), 1, 1)
     rest = [e for e in searched if e.capacity is None]
     for trace in _without_capacity(rest):
         figure.add_trace(trace, 2, 1)
@@ -88,7 +88,8 @@ def _running_best(measured: list[Evaluation]) -> go.Scatter:
 
 
 def _capacities(found: list[Evaluation], name: str, colour: str) -> go.Scatter:
-    upward = [(e.ceiling or e.capacity or 0.0) - (e.capacity or 0.0) for e in found]
+    upward = [(e.high or e.capacity or 0.0) - (e.capacity or 0.0) for e in found]
+    downward = [(e.capacity or 0.0) - (e.low or e.capacity or 0.0) for e in found]
     return go.Scatter(
         x=[e.trial for e in found],
         y=[e.capacity for e in found],
@@ -96,7 +97,7 @@ def _capacities(found: list[Evaluation], name: str, colour: str) -> go.Scatter:
             "type": "data",
             "symmetric": False,
             "array": upward,
-            "arrayminus": [0.0] * len(found),
+            "arrayminus": downward,
             "thickness": 1.5,
             "width": 4,
         },
@@ -123,10 +124,14 @@ def _confirmed(evaluations: list[Evaluation], searched: list[Evaluation]) -> lis
     return traces
 
 
-def _ceilings(below: list[Evaluation]) -> go.Scatter:
+def _lowest_rate(evaluation: Evaluation) -> float | None:
+    return min((p.rate for p in evaluation.probes if p.rate is not None), default=None)
+
+
+def _not_met(below: list[Evaluation]) -> go.Scatter:
     return go.Scatter(
         x=[e.trial for e in below],
-        y=[e.ceiling for e in below],
+        y=[_lowest_rate(e) for e in below],
         mode="markers",
         name="not met at this rate",
         marker={"symbol": "triangle-down-open", "size": 9, "color": style.SLA},
@@ -171,8 +176,8 @@ def _hover(evaluation: Evaluation) -> str:
     lines += [style.label(part) for part in evaluation.label.split(", ")]
     if evaluation.capacity is not None:
         lines.append(f"capacity {format_rate(evaluation.capacity)}")
-    if evaluation.ceiling is not None:
-        lines.append(f"not met at {format_rate(evaluation.ceiling)}")
+    if evaluation.low is not None and evaluation.high is not None:
+        lines.append(f"95 %: {format_rate(evaluation.low)} to {format_rate(evaluation.high)}")
     if evaluation.failure:
         lines.append(style.label(evaluation.failure.strip().splitlines()[0][:120]))
     return "<br>".join(lines)

@@ -44,8 +44,9 @@ def _capacity_card(story: Story, subject: Subject) -> Html:
     if probe is not None and story.sla is not None:
         percentile = story.sla.primary.name
         words.append(f"{percentile} there {format_duration(probe.latency.get(percentile))}")
-    if evaluation.ceiling is not None:
-        words.append(f"not met at {format_rate(evaluation.ceiling)}")
+    if evaluation.low is not None and evaluation.high is not None:
+        low, high = format_rate(evaluation.low), format_rate(evaluation.high)
+        words.append(f"95 %: {low} to {high}")
     return _card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(words), name)
 
 
@@ -53,7 +54,7 @@ def _gain_note(story: Story) -> str:
     if story.gain_range is None:
         return "capacity of winner over baseline"
     low, high = story.gain_range
-    return f"between {times(low)} and {times(high)}, from what was met and not met"
+    return f"95 %: {times(low)} to {times(high)}, measured by turns"
 
 
 def _nearest_card(story: Story) -> Iterator[Html]:
@@ -73,7 +74,16 @@ def _states(story: Story) -> str:
 
 def table(story: Story) -> Html:
     """One row per evaluation; a click on a heading sorts."""
-    names = ("trial", "phase", "candidate", "result", "capacity", "not met at", "× baseline")
+    names = (
+        "trial",
+        "phase",
+        "candidate",
+        "result",
+        "capacity",
+        "95 % from",
+        "95 % to",
+        "× baseline",
+    )
     percentile = story.sla.primary.name if story.sla else "p99"
     heads = [*names, f"{percentile} at capacity", "probes", "time"]
     head = join(_heading(name) for name in heads)
@@ -98,7 +108,8 @@ def _row(story: Story, evaluation: Evaluation, percentile: str) -> Html:
         tag("td", text(evaluation.label), class_="words wide"),
         tag("td", text(_STATES[evaluation.state]), class_="words"),
         _number(evaluation.capacity, format_rate(evaluation.capacity)),
-        _number(evaluation.ceiling, format_rate(evaluation.ceiling)),
+        _number(evaluation.low, format_rate(evaluation.low)),
+        _number(evaluation.high, format_rate(evaluation.high)),
         _number(ratio, f"{ratio:.2f}" if ratio else "-"),
         _number(latency, format_duration(latency)),
         _number(len(evaluation.probes), str(len(evaluation.probes))),
@@ -174,6 +185,7 @@ def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, 
     return [
         ("phase", evaluation.phase),
         ("load", f"{probe.load}, {format_rate(probe.rate)} for {format_duration(probe.seconds)}"),
+        *((("items per request", f"{probe.items:.3g}"),) if probe.items != 1 else ()),
         ("seed of the schedule", str(probe.seed)),
         ("late or failed", late),
         ("failed", count(probe.errors, "request")),

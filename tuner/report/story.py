@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
+from tuner.comparison import gain
 from tuner.errors import UnitError
 from tuner.report import style
 from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
@@ -113,17 +114,19 @@ class Story:
         """Winner's capacity over the baseline's; None unless both have one."""
         if self.winner is None or self.baseline is None or not self.baseline.capacity:
             return None
+        ratio = gain(self.winner, self.baseline)
+        if ratio is not None:
+            return ratio.value
         return (self.winner.capacity or 0.0) / self.baseline.capacity
 
     @property
     def gain_range(self) -> tuple[float, float] | None:
-        """What the brackets (capacity, ceiling) of both leave possible; None where one is open."""
+        """The 95 % interval of the gain; None where the two were not measured by turns."""
         first, last = self.baseline, self.winner
         if first is None or last is None or same(first, last):
             return None
-        if not (first.capacity and first.ceiling and last.capacity and last.ceiling):
-            return None
-        return last.capacity / first.ceiling, last.ceiling / first.capacity
+        ratio = gain(last, first)
+        return None if ratio is None else (ratio.low, ratio.high)
 
     @property
     def candidates(self) -> int:
@@ -196,11 +199,28 @@ class Story:
         limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
         if limited:
             found.append(
-                f"Client-limited: in {count(limited, 'probe')} the client sent late. A rate that "
-                "was met all the same is met; one that was not may be the client's fault, so "
-                "the server may hold more than the figures say."
+                f"Client-limited: {count(limited, 'probe')} broke the promise only because the "
+                "client sent late. No capacity is taken from them: more --workers, or a machine of "
+                "its own for the load, would show whether the server holds more."
             )
-        return found + self._gpu_doubts()
+        return found + self._drift() + self._gpu_doubts()
+
+    def _drift(self) -> list[str]:
+        """Whether the baseline, measured more than once, changed by more than its intervals."""
+        looks = [e for e in self.evaluations if e.baseline and e.low and e.high]
+        if not looks:
+            return []
+        first = looks[0]
+        for later in looks[1:]:
+            apart = (later.low or 0) > (first.high or 0) or (later.high or 0) < (first.low or 0)
+            if apart and first.capacity and later.capacity:
+                return [
+                    "The machine changed: the model as found held "
+                    f"{format_rate(first.capacity)} at first and {format_rate(later.capacity)} "
+                    "later, more than the intervals allow. Candidates that were measured far apart "
+                    "in time do not compare; what was confirmed was measured by turns."
+                ]
+        return []
 
     def _gpu_doubts(self) -> list[str]:
         """What the GPU went through while it was measured."""
@@ -231,7 +251,7 @@ class Story:
                 f"{name}: the client gave out before the server did, so the true capacity may be "
                 "higher."
             )
-        elif evaluation.capacity is not None and evaluation.ceiling is None:
+        elif evaluation.capacity is not None and evaluation.high is None and not evaluation.low:
             found.append(
                 f"{name}: no rate was found at which the promise breaks, so the true capacity may "
                 "be higher."

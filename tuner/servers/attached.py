@@ -1,5 +1,6 @@
 """A server that already runs: candidates are loaded into it, and its own configuration put back."""
 
+import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,13 @@ class AttachedLauncher(Launcher):
 
     def gpus(self) -> str:
         return "none"  # it may run on another machine
+
+    def shares_memory(self) -> bool:
+        host = self._endpoints.http.rpartition(":")[0].strip("[]")
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
 
     def describe(self) -> Mapping[str, str]:
         return {

@@ -78,6 +78,10 @@ class Launcher(ABC):
     def describe(self) -> Mapping[str, str]:
         """What a record needs to repeat the launch: image and digest, or binary and version."""
 
+    def shares_memory(self) -> bool:
+        """Whether servers see /dev/shm of this machine."""
+        return False
+
     def close(self) -> None:  # noqa: B027  most launchers hold nothing between launches
         """Release what is held between launches."""
 

@@ -1,5 +1,6 @@
 """Triton's HTTP control API: health, model control, metadata, configuration, statistics."""
 
+import json
 import time
 from types import TracebackType
 from typing import Any
@@ -59,8 +60,21 @@ class Control:
         first: dict[str, Any] = versions[0]
         return first
 
-    def infer(self, model: str, body: bytes, header_length: int, timeout: float) -> None:
-        """One inference with binary tensors; ServerFailed, with the server's words, if it fails."""
+    def register_memory(self, name: str, key: str, size: int) -> None:
+        """Let the server map a region of shared memory of its machine."""
+        region = {"key": key, "offset": 0, "byte_size": size}
+        self._call("POST", f"systemsharedmemory/region/{quote(name)}/register", 10.0, region)
+
+    def unregister_memory(self, name: str) -> None:
+        self._call("POST", f"systemsharedmemory/region/{quote(name)}/unregister", 10.0, {})
+
+    def infer(
+        self, model: str, body: bytes, header_length: int, timeout: float
+    ) -> list[dict[str, Any]]:
+        """One inference with binary tensors; name, datatype, shape and parameters of its outputs.
+
+        ServerFailed, with the server's words, if it fails.
+        """
         headers = {"Inference-Header-Content-Length": str(header_length)}
         try:
             reply = self._session.post(
@@ -73,6 +87,12 @@ class Control:
             raise ServerFailed(self._explain("the model did not answer an inference")) from error
         if not reply.ok:
             raise ServerFailed(f"the model fails at an inference: {reply.text.strip()[:500]}")
+        try:
+            length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
+            outputs: list[dict[str, Any]] = json.loads(reply.content[:length]).get("outputs", [])
+        except ValueError as error:
+            raise ServerFailed(f"the answer to an inference is not JSON: {error}") from error
+        return outputs
 
     def metrics(self) -> str | None:
         """Prometheus text; None where the endpoint has none or does not answer."""

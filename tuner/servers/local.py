@@ -89,6 +89,9 @@ class LocalLauncher(Launcher):
     def describe(self) -> Mapping[str, str]:
         return {"launcher": self.name, "server": self._version}
 
+    def shares_memory(self) -> bool:
+        return True
+
     def close(self) -> None:
         self._stack.close()
 

@@ -1,0 +1,1 @@
+"""The load generator against perf_analyzer and against plain clients."""

@@ -1,0 +1,48 @@
+"""A result of the load generator's benchmarks as a Markdown table."""
+
+from typing import Any
+
+_COLUMNS = {
+    "cpu_us": "CPU per request, µs",
+    "per_core": "requests/s per core",
+    "against": "against perf_analyzer",
+    "throughput": "requests/s",
+    "p50_ms": "p50, ms",
+    "p99_ms": "p99, ms",
+    "limit": "limit, /s",
+    "rate": "sent, /s",
+    "late_p50_us": "late p50, µs",
+    "late_p99_us": "late p99, µs",
+    "ks_p": "KS p-value",
+}
+
+
+def render(result: dict[str, Any]) -> str:
+    """Medians, with the smallest and largest round in brackets; the machine above, notes below."""
+    rows = result["rows"]
+    columns = [key for key in _COLUMNS if any(key in row for row in rows.values())]
+    about = result["machine"]
+    lines = [
+        f"{about['processor']} with {about['cores']} cores, {result['date']}; "
+        f"`{result['command']}`.",
+        "",
+        _line(["", *(_COLUMNS[key] for key in columns)]),
+        _line(["---", *["---:"] * len(columns)]),
+        *(_line([name, *(_cell(row.get(key)) for key in columns)]) for name, row in rows.items()),
+        "",
+        *(f"- {note}." for note in result["notes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, dict):
+        return f"{value:,}"
+    spread = f" ({value['least']:,} to {value['most']:,})" if "least" in value else ""
+    return f"{value['median']:,}{spread}"
