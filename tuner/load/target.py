@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import repeat
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
 from tuner.errors import InputDataError
+from tuner.security import PLAIN, Security
 
 
 class Protocol(StrEnum):
@@ -56,6 +58,8 @@ class Target:
     address: str
     requests: tuple[bytes, ...]
     source: Source | None = None
+    tls: bool = False
+    security: Security = PLAIN
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def make_target(
     pool: list[list[Tensor]],
     batched: bool | None = None,
     placements: list[Placement] | None = None,
+    tls: bool = False,
+    security: Security = PLAIN,
 ) -> Target:
     """The target for a pool of inputs, at least one; with ``placements`` their content, and that of
     replies, is in shared memory.
@@ -91,20 +97,16 @@ def make_target(
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")
     source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
-    if placements is not None:
-        pairs = list(zip(pool, placements, strict=True))
-        if protocol is Protocol.GRPC:
-            return Target(protocol, address, tuple(_grpc_placed(model, *pair) for pair in pairs))
-        return Target(
-            protocol,
-            address,
-            tuple(_http_message(address, model, *_placed_body(*pair)) for pair in pairs),
-        )
-    if protocol is Protocol.GRPC:
+    requests: tuple[bytes, ...]
+    if protocol is Protocol.GRPC and placements is not None:
+        requests = tuple(map(_grpc_placed, repeat(model), pool, placements))
+    elif protocol is Protocol.GRPC:
         requests = tuple(_grpc_request(model, inputs) for inputs in pool)
     else:
-        requests = tuple(_http_request(address, model, inputs) for inputs in pool)
-    return Target(protocol, address, requests, source)
+        bodies = map(http_body, pool) if placements is None else map(_placed_body, pool, placements)
+        requests = tuple(_http_message(address, model, *body, security) for body in bodies)
+    source = None if placements is not None else source
+    return Target(protocol, address, requests, source, tls, security)
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
@@ -138,17 +140,16 @@ def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
     return header + b"".join(contents), len(header)
 
 
-def _http_request(address: str, model: str, inputs: list[Tensor]) -> bytes:
-    return _http_message(address, model, *http_body(inputs))
-
-
-def _http_message(address: str, model: str, body: bytes, header_length: int) -> bytes:
+def _http_message(
+    address: str, model: str, body: bytes, header_length: int, security: Security
+) -> bytes:
+    own = "".join(f"{name}: {value}\r\n" for name, value in security.headers)
     head = (
         f"POST /v2/models/{quote(model)}/infer HTTP/1.1\r\n"
         f"Host: {address}\r\n"
         "Content-Type: application/octet-stream\r\n"
         f"Inference-Header-Content-Length: {header_length}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"{own}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

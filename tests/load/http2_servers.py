@@ -1,0 +1,117 @@
+"""Servers for the clients' tests: gRPC's own, one that plays back bytes, and a relay with TLS."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from tuner.load.clients import make_client
+from tuner.load.target import Protocol, Target
+
+SERVICE = "inference.GRPCInferenceService"
+Outcomes = dict[int, tuple[bool, str]]
+Answer = Callable[[bytes, Any], Awaitable[bytes]]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Calls:
+    """A client and the outcomes of its requests, each of which comes once."""
+
+    def __init__(self, protocol: Protocol, address: str, pool: Sequence[bytes], **kw: Any) -> None:
+        self.found: Outcomes = {}
+        self._changed = asyncio.Event()
+        self.client = make_client(Target(protocol, address, tuple(pool), **kw), self._done)
+
+    def _done(self, index: int, ok: bool, said: str) -> None:
+        assert index not in self.found
+        self.found[index] = (ok, said)
+        self._changed.set()
+
+    def send(self, *indices: int) -> None:
+        for index in indices:
+            self.client.send(index)
+
+    async def come(self, count: int) -> Outcomes:
+        """The outcomes, once there are so many."""
+        async with asyncio.timeout(20):
+            while len(self.found) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.found
+
+    async def __aenter__(self) -> "Calls":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+
+@asynccontextmanager
+async def grpc_server(
+    answer: Answer, *options: tuple[str, Any]
+) -> AsyncIterator[tuple[grpc.aio.Server, str]]:
+    server = grpc.aio.server(options=options)
+    method = grpc.unary_unary_rpc_method_handler(answer)
+    handler = grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": method})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield server, f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def tcp_server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Any server; what ``talk`` holds open is closed when it returns."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort() if task.cancelling() else writer.close()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def relay(address: str, taken: bytearray | None = None, given: bytearray | None = None) -> Talk:
+    """Passes bytes to and from this address, and notes them."""
+    host, _, port = address.rpartition(":")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, onward = await asyncio.open_connection(host, int(port))
+
+        async def pump(
+            source: asyncio.StreamReader, sink: asyncio.StreamWriter, noted: bytearray | None
+        ) -> None:
+            while part := await source.read(1 << 16):
+                if noted is not None:
+                    noted += part
+                sink.write(part)
+                await sink.drain()
+            sink.close()
+
+        try:
+            await asyncio.gather(pump(reader, onward, taken), pump(there, writer, given))
+        finally:
+            onward.close()
+
+    return talk

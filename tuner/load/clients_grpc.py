@@ -1,0 +1,129 @@
+"""The gRPC client: unary calls with serialised messages."""
+
+import asyncio
+import contextlib
+from collections import deque
+
+from tuner.load.http2 import Http2Connection, Message
+from tuner.load.http2_headers import header_block
+from tuner.load.outcome import Done
+from tuner.load.target import Target
+
+
+class GrpcClient:
+    """One connection, and more only where the server's limit of concurrent streams demands it.
+
+    A request that the server says it did not process (a refused stream, or one above a GOAWAY's
+    last) is sent once more. Where a connection ends before it took a
+    request, those that wait fail with it, so that nobody is called again and again.
+    """
+
+    def __init__(self, target: Target, done: Done) -> None:
+        host, _, port = target.address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._ssl = target.security.context("h2") if target.tls else None
+        fields = [
+            (":method", "POST"),
+            (":scheme", "https" if target.tls else "http"),
+            (":path", "/inference.GRPCInferenceService/ModelInfer"),
+            (":authority", target.address),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            *((name.lower(), value) for name, value in target.security.headers),
+        ]
+        block = header_block(fields)
+        self._messages = [Message(block, each) for each in target.requests]
+        self._done = done
+        self._all: set[Http2Connection] = set()
+        self._open: list[Http2Connection] = []
+        self._new: Http2Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._again: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self.waiting: deque[int] = deque()
+
+    def send(self, index: int) -> None:
+        if not self.waiting:
+            for connection in self._open:
+                if connection.has_room():
+                    connection.send(index, self._messages[index % len(self._messages)])
+                    return
+        self.waiting.append(index)
+        self._grow()
+
+    async def close(self) -> None:
+        self._closed = True
+        self.waiting.clear()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for connection in tuple(self._all):
+            connection.abort()
+        await asyncio.sleep(0)
+
+    def room(self) -> None:
+        if self._new is not None and self._new.greeted:
+            self._open.append(self._new)
+            self._new = None
+        for connection in self._open:
+            while self.waiting and connection.has_room():
+                index = self.waiting.popleft()
+                connection.send(index, self._messages[index % len(self._messages)])
+        self._grow()
+
+    def refused(self, index: int, said: str) -> None:
+        if index in self._again:
+            self._finished(index, False, said)
+            return
+        self._again.add(index)
+        self.waiting.appendleft(index)
+        self.room()
+
+    def leaving(self, connection: Http2Connection) -> None:
+        with contextlib.suppress(ValueError):
+            self._open.remove(connection)
+
+    def lost(self, connection: Http2Connection, said: str) -> None:
+        self._all.discard(connection)
+        self.leaving(connection)
+        if self._new is connection:
+            self._new = None
+        if not connection.used:
+            self._give_up(said)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Connect once more where requests wait, unless room is to be expected without it."""
+        expected = self._connecting or self._new or any(each.limit == 0 for each in self._open)
+        if self.waiting and not expected and not self._closed:
+            self._connecting = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        connection = Http2Connection(self, self._finished)
+        self._new = connection
+        self._all.add(connection)
+        try:
+            await self._loop.create_connection(
+                lambda: connection,
+                self._host,
+                self._port,
+                ssl=self._ssl,
+                server_hostname=self._host if self._ssl else None,
+            )
+        except OSError as error:
+            self.lost(connection, str(error))
+        finally:
+            self._connecting = None
+        self._grow()
+
+    def _finished(self, index: int, ok: bool, said: str) -> None:
+        if self._again:
+            self._again.discard(index)
+        if not self._closed:
+            self._done(index, ok, said)
+
+    def _give_up(self, said: str) -> None:
+        waiting = tuple(self.waiting)
+        self.waiting.clear()
+        for index in waiting:
+            self._finished(index, False, said)

@@ -1,0 +1,171 @@
+"""The HTTP client: inference requests as whole HTTP/1.1 messages."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import httptools
+
+from tuner.load.outcome import LONGEST, Done
+from tuner.load.target import Target
+
+
+class HttpClient:
+    """HTTP/1.1 with as many kept-alive connections as there are requests outstanding.
+
+    A server may close an idle connection at the moment when a request goes out on it. Where a
+    connection that has answered before ends without one byte of a reply, the request is sent once
+    more, on a new connection; its latency counts from the first time.
+    """
+
+    def __init__(self, target: Target, done: Done) -> None:
+        host, _, port = target.address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._ssl = target.security.context("http/1.1") if target.tls else None
+        self._requests = target.requests
+        self._done = done
+        self._idle: list[_HttpConnection] = []
+        self._all: set[_HttpConnection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    def send(self, index: int) -> None:
+        if self._idle:
+            self._idle.pop().send(index, self._requests[index % len(self._requests)])
+        else:
+            self._add(index)
+
+    def _add(self, index: int) -> None:
+        task = self._loop.create_task(self._connect_and_send(index))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in tuple(self._connecting):
+            task.cancel()
+        for connection in tuple(self._all):
+            connection.abort()
+        await asyncio.sleep(0)
+
+    async def _connect_and_send(self, index: int) -> None:
+        try:
+            _, connection = await self._loop.create_connection(
+                lambda: _HttpConnection(self),
+                self._host,
+                self._port,
+                ssl=self._ssl,
+                server_hostname=self._host if self._ssl else None,
+            )
+        except OSError as error:
+            self._done(index, False, str(error))
+            return
+        connection.send(index, self._requests[index % len(self._requests)])
+
+    def opened(self, connection: "_HttpConnection") -> None:
+        self._all.add(connection)
+
+    def finished(self, connection: "_HttpConnection", index: int, said: str | None) -> None:
+        """A request is done; ``said`` is None where it succeeded."""
+        if connection.may_go_on and not self._closed:
+            self._idle.append(connection)
+        self._done(index, said is None, said or "")
+
+    def lost(self, connection: "_HttpConnection", index: int, said: str) -> None:
+        self._all.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+        if index < 0 or self._closed:
+            return
+        if connection.stale:
+            self._add(index)
+        else:
+            self._done(index, False, said)
+
+
+class _HttpConnection(asyncio.Protocol):
+    """One connection with at most one request outstanding (``index``, or -1)."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+        self._parser = httptools.HttpResponseParser(self)
+        self._index = -1
+        self._transport: Any = None
+        self._received = b""
+        self._answered = 0
+        self._why = ""
+        self.may_go_on = True
+
+    @property
+    def stale(self) -> bool:
+        """It has answered before, and nothing of the outstanding reply has come."""
+        return self._answered > 0 and not self._received
+
+    def send(self, index: int, request: bytes) -> None:
+        self._index = index
+        self._received = b""
+        self._transport.write(request)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._client.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._received
+        failed = before and self._parser.get_status_code() != 200
+        self._received = before + data if failed else data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._why = f"the server's reply is not HTTP/1.1: {error}"
+            self.may_go_on = False
+            self._transport.abort()
+
+    def on_message_complete(self) -> None:
+        index, self._index = self._index, -1
+        self._answered += 1
+        parser = self._parser
+        if not parser.should_keep_alive():
+            self.may_go_on = False
+            self._transport.close()
+        if parser.get_status_code() == 200:
+            self._client.finished(self, index, None)
+        else:
+            self._client.finished(self, index, _words(self._received, parser.get_status_code()))
+
+    def eof_received(self) -> None:
+        self.may_go_on = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        index, self._index = self._index, -1
+        said = self._why or (str(exc) if exc else "the server closed the connection")
+        self._client.lost(self, index, said)
+
+
+class _Body:
+    def __init__(self) -> None:
+        self.content = b""
+
+    def on_body(self, part: bytes) -> None:
+        self.content += part
+
+
+def _words(reply: bytes, status: int) -> str:
+    """What an error reply says; parsed anew, since the bodies of successful ones, which may be
+    large, are never looked at.
+    """
+    found = _Body()
+    try:
+        httptools.HttpResponseParser(found).feed_data(reply)
+        body = found.content.decode(errors="replace")
+    except httptools.HttpParserError:
+        body = reply.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        body = str(json.loads(body)["error"])
+    return body.strip()[-LONGEST:] or f"HTTP status {status}"
