@@ -209,6 +209,9 @@ class Prober:
         )
         self.records.append(record)
         self._running.raise_if_full(result.said)
+        if len(samples) and not samples.ok.any():
+            why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
+            raise CandidateError(f"of {len(samples):,} requests none succeeded; {why}")
         return self._constrained(record, verdict)
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
