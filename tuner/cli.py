@@ -283,5 +283,8 @@ def _exit_codes() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
-        typer.echo("interrupted; a search goes on from here with the same command", err=True)
+        typer.echo(
+            "interrupted; a search goes on with the same command, a measurement starts anew",
+            err=True,
+        )
         raise typer.Exit(_INTERRUPTED) from interrupt

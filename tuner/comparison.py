@@ -1,4 +1,6 @@
-"""How many times more one configuration serves than another, from interleaved rounds of both."""
+"""How many times more one configuration serves than another, from interleaved rounds of both; and
+whether the machine stayed what it was.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ import numpy as np
 from scipy import special
 
 from tuner.results import Evaluation
+from tuner.units import format_rate
 
 _NORMAL = 1.959963984540054
 
@@ -44,3 +47,20 @@ def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio |
 def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
     """How many times more ``last`` serves than ``first``, where both were measured by turns."""
     return paired_ratio(last.by_launch, first.by_launch)
+
+
+def drift(evaluations: list[Evaluation]) -> str | None:
+    """A sentence where the model as found, measured more than once, changed by more than its
+    intervals allow.
+    """
+    looks = [e for e in evaluations if e.baseline and e.low and e.high and e.capacity]
+    for later in looks[1:]:
+        first = looks[0]
+        if (later.low or 0) > (first.high or 0) or (later.high or 0) < (first.low or 0):
+            return (
+                f"The machine changed: the model as found held {format_rate(first.capacity)} at "
+                f"first and {format_rate(later.capacity)} later, more than the intervals allow. "
+                "Candidates that were measured far apart in time do not compare; what was "
+                "confirmed was measured by turns."
+            )
+    return None

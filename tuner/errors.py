@@ -14,7 +14,8 @@ TunerError
 │   └── StorageError        records cannot be written or read
 └── CandidateError          one candidate failed; the search goes on
     ├── ServerFailed        the server died, hung, or refused the model
-    └── LoadFailed          the server stopped answering under load
+    ├── LoadFailed          the server stopped answering under load
+    └── ConstraintBroken    it uses more than it may, at whatever rate
 """
 
 
@@ -73,7 +74,7 @@ class CandidateError(TunerError):
 
 
 class ConstraintBroken(CandidateError):
-    """A candidate that would be measurable, but uses more than it may, at whatever rate."""
+    pass
 
 
 class ServerFailed(CandidateError):

@@ -1,5 +1,6 @@
 """One candidate: launch, warm up, probe, judge. A failure becomes part of the record."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ _CLOSED = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
 _PROOF = Thoroughness(
-    seconds=45.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
+    seconds=90.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
 )
 _LOADGEN = Thoroughness(
     seconds=60.0,
@@ -137,20 +138,22 @@ class Evaluator:
         Interleaved: by turns, on a fresh server each time, with fresh seeds, so that a slow change
         of the machine meets all alike and luck in the search does not carry over. At the end the
         rate that each is recommended for is put to the proof. After ``until`` (monotonic clock) no
-        more rounds begin, but two there are.
+        more rounds begin, but two there are, and a proof that fails is not tried at another rate.
         """
         drafts = [(self._draft(subject, "confirm"), expected) for subject, expected in finalists]
         rounds = _LAUNCHES if self._load != "closed" else 1
         for number in range(rounds):
             last = number == rounds - 1 or (number > 0 and time.monotonic() > until)
-            self._round(drafts, _NEXT_EFFORT if number else _FIRST_EFFORT, last)
+            self._round(drafts, _NEXT_EFFORT if number else _FIRST_EFFORT, last, until)
             if last:
                 break
         return [draft.evaluation() for draft, _ in drafts]
 
-    def _round(self, drafts: list[tuple["_Draft", float]], effort: Effort, last: bool) -> None:
+    def _round(
+        self, drafts: list[tuple["_Draft", float]], effort: Effort, last: bool, until: float
+    ) -> None:
         for draft, expected in drafts:
-            draft.attempt(partial(self._visit, draft, effort, expected, last))
+            draft.attempt(partial(self._visit, draft, effort, expected, last, until))
 
     def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
         config = to_text(self._deployment.config_of(subject.changes))
@@ -184,7 +187,14 @@ class Evaluator:
             finally:
                 draft.probes.extend(prober.records)
 
-    def _visit(self, draft: "_Draft", effort: Effort, expected: float, prove: bool = False) -> None:
+    def _visit(
+        self,
+        draft: "_Draft",
+        effort: Effort,
+        expected: float,
+        prove: bool = False,
+        until: float = math.inf,
+    ) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
@@ -202,10 +212,11 @@ class Evaluator:
             capacity = find_capacity(probe, start, effort, draft.findings)
             draft.note_launch(draft.findings[before:], capacity)
             if prove and capacity.recommended is not None:
-                self._prove(prober, draft, capacity.recommended)
+                self._prove(prober, draft, capacity.recommended, until)
 
-    def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
-        """Put the rate to the full test, a lower one where it fails; all are told to the fit.
+    def _prove(self, prober: Prober, draft: "_Draft", rate: float, until: float) -> None:
+        """Put the rate to the full test, a lower one where it fails, the same where one stall
+        decided; all are told to the fit.
 
         The attempts share the probability of error, the first gets half of it.
         """
@@ -216,8 +227,10 @@ class Evaluator:
             )
             draft.findings.append(finding)
             draft.capacity = conclude(draft.findings, rate)
-            if finding.outcome is Outcome.MET:
+            if finding.outcome is Outcome.MET or time.monotonic() > until:
                 break
+            if finding.repeat:
+                continue
             rate = min(_EASIER * rate, draft.capacity.recommended or rate)
 
     def _judge_rate(self, draft: "_Draft", rate: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tuner.arrivals import Arrivals, schedule
 from tuner.constraints import Constraint, require_readings
 from tuner.deployments.triton import Running
-from tuner.errors import CandidateError, ConstraintBroken, StorageError
+from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
@@ -132,7 +132,7 @@ class Prober:
     def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
         """Saturate until a round gains less than 5 % twice; the best throughput (requests/s).
 
-        CandidateError where no request is ever answered in good order.
+        LoadFailed where no request is ever answered in good order.
         """
         best, calm = 0.0, 0
         said: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ class Prober:
             self._running.raise_if_gone()
         if best <= 0:
             reason = said[0] if said else "see the server's log"
-            raise CandidateError(f"no request was answered in good order: {reason}")
+            raise LoadFailed(f"no request was answered in good order: {reason}")
         return best
 
     def _record(
@@ -211,12 +211,17 @@ class Prober:
         self._running.raise_if_full(result.said)
         if len(samples) and not samples.ok.any():
             why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
-            raise CandidateError(f"of {len(samples):,} requests none succeeded; {why}")
+            raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
         return self._constrained(record, verdict)
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """The same where all constraints are kept; else violated, in the records too."""
-        require_readings(self._constraints, record)
+        try:
+            require_readings(self._constraints, record)
+        except UsageError as error:
+            if len(self.records) == 1:
+                raise
+            raise LoadFailed(f"a reading went missing: {error}") from error
         broken = [c for c in self._constraints if c.broken(record)]
         if not broken:
             return record, verdict

@@ -6,8 +6,8 @@ evaluation, appended and flushed), ``probes/`` (raw samples), ``logs/``, ``winne
 """
 
 import fcntl
-import math
 import os
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -208,7 +208,7 @@ class Evaluation(Record):
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows how it is to operate near capacity: the proof or, where there is
-        none, the highest rate below ``high`` whose samples kept the Sla.
+        none, the highest rate up to the capacity whose samples kept the Sla.
         """
         if self.capacity is None:
             return None
@@ -217,10 +217,14 @@ class Evaluation(Record):
             for p in self.probes
             if p.purpose != "unloaded" and p.margin is not None and p.margin <= 1
         ]
-        high = self.high or math.inf
-        below = [p for p in kept if (p.rate or p.throughput or 0.0) <= high]
+        below = [p for p in kept if (p.rate or p.throughput or 0.0) <= self.capacity]
         found = max(below or kept, key=lambda p: p.rate or p.throughput or 0.0, default=None)
         return self.proof() or found
+
+    def verdict(self) -> ProbeRecord | None:
+        """The last probe that was to settle whether a rate keeps the Sla, whatever it said."""
+        asked = [p for p in self.probes if p.purpose in ("proof", "measure")]
+        return self.proof() or (asked[-1] if asked else None)
 
     def unloaded(self) -> ProbeRecord | None:
         """One request at a time."""
@@ -338,9 +342,17 @@ class Run:
                 yield Evaluation.model_validate_json(line)
             except ValidationError as error:
                 raise RunError(
-                    f"{self.evaluations_file}:{number}: not a record of format {FORMAT}: "
-                    f"{error.errors()[0]['msg']}"
+                    f"{self.evaluations_file}:{number}: {_unreadable(line, error)}"
                 ) from error
+
+
+def _unreadable(line: bytes, error: ValidationError) -> str:
+    found = re.search(rb'"format":(\d+)', line)
+    if found is not None and int(found[1]) != FORMAT:
+        return (
+            f"a record of format {int(found[1])}, where this version of tuner reads format {FORMAT}"
+        )
+    return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
 
 
 def _drop_cut_line(file: BinaryIO) -> None:

@@ -98,7 +98,7 @@ def search(
             run.lock()
         audience.begins(
             run,
-            f"{kind}: {launcher.describe().get('server') or experiment.image}",
+            _server(kind, launcher, experiment),
             len(run.evaluations()),
             notes,
         )
@@ -138,13 +138,17 @@ def measure(
         notes = [str(note) for note in gpus.notes()]
         about = _circumstances(command, launcher, gpus, notes, experiment)
         _create(run, {**plan.identity("measure"), **about})
-        audience.begins(run, kind, 0, notes)
+        audience.begins(run, _server(kind, launcher, experiment), 0, notes)
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         evaluation = evaluator.measure(Subject(0, candidate, baseline=not changes), rate)
         run.append(evaluation)
         audience.evaluated(evaluation)
         write_report(run)
     return run, evaluation
+
+
+def _server(kind: str, launcher: Launcher, experiment: Experiment) -> str:
+    return f"{kind}: {launcher.describe().get('server') or experiment.image}"
 
 
 def conclude(run: Run, model: Path) -> None:

@@ -147,16 +147,22 @@ def judge(samples: Samples, sla: Sla, confidence: float, final: bool = True) -> 
     """The verdict on all bounds together: met if all are, violated if one surely is.
 
     It may be asked at any time, again and again, and each of the two is said wrongly with a
-    probability of at most 1 - ``confidence`` over all looks together: the evidence is a mixture of
-    sequential likelihood ratios (``tuner.evidence``) on counts divided by their design effect,
-    since late requests come in clusters. One stall shorter than a second does not make a violation:
-    where the rest of the samples does not bear it out, the verdict is inconclusive, and to be
-    repeated.
+    probability of at most 1 - ``confidence`` over all looks and bounds together: the evidence is a
+    mixture of sequential likelihood ratios (``tuner.evidence``) on counts divided by their design
+    effect, since late requests come in clusters. One stall shorter than a second does not make a
+    violation: where the rest of the samples does not bear it out, the verdict is inconclusive, and
+    to be repeated.
 
     Where not ``final``, requests without a reply are no failures yet.
     """
-    findings = [_weigh(samples, bound, confidence, final) for bound in sla.bounds]
+    above = _shared(confidence, sla)
+    findings = [_weigh(samples, bound, confidence, above, final) for bound in sla.bounds]
     return _together(findings, confidence)
+
+
+def _shared(confidence: float, sla: Sla) -> float:
+    """The confidence at which each of the bounds has to be broken, so that all share one error."""
+    return 1 - (1 - confidence) / len(sla.bounds)
 
 
 def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
@@ -173,7 +179,7 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
         remedy = None
         if surely_below(count.late, count.n, bound.budget, confidence):
             outcome = Outcome.MET
-        elif surely_above(count.late, count.n, bound.budget, confidence):
+        elif surely_above(count.late, count.n, bound.budget, _shared(confidence, sla)):
             outcome = Outcome.VIOLATED
         else:
             outcome = Outcome.INCONCLUSIVE
@@ -192,7 +198,10 @@ def _together(findings: list[_Finding], confidence: float) -> Verdict:
     return Verdict(outcome, decided, counts, confidence, remedy, repeat)
 
 
-def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _Finding:
+def _weigh(
+    samples: Samples, bound: Bound, confidence: float, above: float, final: bool
+) -> _Finding:
+    """Of one bound: ``confidence`` is that of "met", ``above`` that of "violated"."""
     if bound.on_errors and not final:
         samples = samples.take(~np.isnan(samples.done))
     late = bound.late(samples)
@@ -201,7 +210,7 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
     enough_is = enough(confidence)
     if _evidence_below(count) >= enough_is:
         return Outcome.MET, count, None, False
-    if not surely_above(violations, n, bound.budget, confidence):
+    if not surely_above(violations, n, bound.budget, above):
         return Outcome.INCONCLUSIVE, count, _remedy(count, enough_is), False
     start, end = _longest_burst(late)
     lasted = float(samples.intended[end - 1] - samples.intended[start])
@@ -211,15 +220,11 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
     if shortest <= lasted <= _STALL_SECONDS and end - start <= n / 2:
         rest = np.ones(n, dtype=bool)
         rest[start:end] = False
-        if _evidence_above(_count(samples.take(rest), bound)) >= enough_is:
+        if _evidence_above(_count(samples.take(rest), bound)) >= enough(above):
             return Outcome.VIOLATED, count, None, False
-        return (
-            Outcome.INCONCLUSIVE,
-            count,
-            "all late requests came at once, in one stall: repeat",
-            True,
-        )
-    if _evidence_above(count) >= enough_is:
+        remedy = "all late requests came at once, in one stall: repeat"
+        return Outcome.INCONCLUSIVE, count, remedy, True
+    if _evidence_above(count) >= enough(above):
         return Outcome.VIOLATED, count, None, False
     remedy = "late requests came in a few long runs, as near the capacity: probe longer"
     return Outcome.INCONCLUSIVE, count, remedy, False

@@ -58,7 +58,8 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
     above a level lasts about as long whatever the level (exactly so in M/M/1).
     ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
-    be +inf, and so may ``limit``, which then tells failed from answered.
+    be +inf, and so may ``limit``, which then tells failed from answered: failures are no excursions
+    of a queue, and have clusters only as far as they are seen.
     """
     if len(latency) < 2 or intended[-1] <= intended[0]:
         return 1.0
@@ -67,7 +68,7 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
     level = quantile(latency, _LEVEL) or 0.0
     effects = [1.0]
-    for threshold in {limit, min(limit, level)}:
+    for threshold in {limit, min(limit, level)} if math.isfinite(limit) else {limit}:
         late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
         counts = np.bincount(block, weights=late, minlength=_BLOCKS).astype(np.float64)
         effects.append(_inflation(sizes, counts))

@@ -1,6 +1,7 @@
 """What a run came to: a table of baseline and winner, or JSON, and the exit code."""
 
 import json
+import math
 from typing import Any
 
 from rich import box
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner import breakdown
-from tuner.comparison import gain
+from tuner.comparison import drift, gain
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
 from tuner.space import format_value, short_name
@@ -75,6 +76,9 @@ def _show_winner(
                 highlight=False,
                 soft_wrap=True,
             )
+    changed = drift(evaluations)
+    if changed:
+        console.print(changed, markup=False, highlight=False, soft_wrap=True)
     full = {e.candidate for e in evaluations if e.cause == "out of memory"}
     if full:
         console.print(f"{len(full)} of the candidates ran out of memory; the report names them.")
@@ -93,9 +97,9 @@ def _role(evaluation: Evaluation) -> str:
 
 def _headline(found: Evaluation | None, winner: Evaluation, promise: str) -> str:
     if winner.phase == "measure":
-        proof = winner.proof()
-        proven = f"; {proof_in_words(proof)}" if proof else ""
-        return f"{format_rate(winner.capacity)} within {promise}{proven}."
+        asked = winner.verdict()
+        said = f"; {verdict_in_words(asked)}" if asked else ""
+        return f"{format_rate(winner.capacity)} within {promise}{said}."
     if winner.baseline:
         return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
     sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
@@ -119,17 +123,20 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
     ]
     at = [e.at_capacity() for e in columns]
     rows.append((f"capacity, {promise}", [format_rate(e.capacity) for e in columns]))
-    if any(e.low != e.high for e in columns):
+    if any(e.steepness is not None for e in columns):  # else one rate was judged, or a closed loop
         intervals = [between(e).strip(" ()").removeprefix("95 %: ") or "-" for e in columns]
         rows.append(("95 % interval", intervals))
         rows.append(("recommended rate", [format_rate(e.recommended) for e in columns]))
-    proofs = [e.proof() for e in columns]
-    if any(proofs):
-        rows.append(("proven", [format_rate(p.rate) if p else "no" for p in proofs]))
+        proofs = [(e.verdict(), e.proof()) for e in columns]
+        if any(asked for asked, _ in proofs):
+            rows.append(("proven", [format_rate(p.rate) if p else "no" for _, p in proofs]))
     if any(e.items != 1 for e in columns):
         items = [None if e.capacity is None else e.capacity * e.items for e in columns]
         mean = f"items there, {columns[-1].items:.3g} a request"
         rows.append((mean, [format_rate(each) for each in items]))
+    rows.append(
+        ("seen closely at", [format_rate(p.rate or p.throughput) if p else "-" for p in at])
+    )
     for name in ("p50", sla.primary.name):
         values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
         rows.append((f"{name} there", values))
@@ -140,18 +147,20 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
 
 
 def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: Console) -> None:
-    verdict = (
-        "No candidate could be measured" if _all_failed(evaluations) else f"Nothing meets {promise}"
-    )
-    console.print(f"{verdict}.", markup=False, highlight=False)
     single = [p for e in evaluations for p in e.probes if p.purpose == "measure"]
-    undecided = [p.remedy for p in single if p.remedy]
-    if undecided:
-        console.print(f"Undecided: {undecided[-1]}.", markup=False, highlight=False)
+    if _all_failed(evaluations):
+        verdict = "No candidate could be measured"
+    elif single:
+        verdict = f"Not shown to keep {promise}: {_judged(single[-1])}"
+    else:
+        verdict = f"Nothing meets {promise}"
+    console.print(f"{verdict}.", markup=False, highlight=False, soft_wrap=True)
     near = closest(evaluations)
     if near is not None and near.margin is not None:
+        finite = math.isfinite(near.margin)
+        reached = f"at {near.margin:.2f} x the bound" if finite else "where too many requests fail"
         console.print(
-            f"Closest: {near.label}, at {near.margin:.2f} x the bound.",
+            f"Closest: {near.label}, {reached}.",
             markup=False,
             highlight=False,
         )
@@ -179,6 +188,7 @@ def _as_dict(
         "baseline": _brief(found),
         "gain": _gain(winner, found),
         "closest": _brief(near) if winner is None else None,
+        "drift": drift(evaluations),
         "evaluations": len(evaluations),
         "failed": sum(e.state is State.FAILED for e in evaluations),
         "config": str(run.winner) if winner is not None and run.winner.exists() else None,
@@ -191,12 +201,35 @@ def _gain(winner: Evaluation | None, found: Evaluation | None) -> dict[str, floa
     return None if ratio is None else {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
 
 
-def proof_in_words(probe: ProbeRecord) -> str:
-    """``412/s met at 99.7 % confidence (3 of 12,345 late)``."""
-    return (
-        f"{format_rate(probe.rate)} met at {probe.confidence * 100:.3g} % confidence "
-        f"({probe.violations:,} of {probe.n:,} late)"
-    )
+def verdict_in_words(probe: ProbeRecord) -> str:
+    """``412/s met at 99.7 % confidence (3 of 12,345 late)``; or that nothing is proven, and why."""
+    late = f"{probe.violations:,} of {probe.n:,} late"
+    if probe.outcome == "met":
+        return (
+            f"{format_rate(probe.rate)} met at {probe.confidence * 100:.4g} % confidence ({late})"
+        )
+    return f"no rate is proven, {_judged(probe)}"
+
+
+def _judged(probe: ProbeRecord) -> str:
+    """``412/s: violated (350 of 12,345 late)``."""
+    why = f": {probe.remedy}" if probe.remedy else ""
+    late = f"{probe.violations:,} of {probe.n:,} late"
+    return f"{format_rate(probe.rate)}: {probe.outcome} ({late}){why}"
+
+
+def _verdict(probe: ProbeRecord | None) -> dict[str, Any] | None:
+    if probe is None:
+        return None
+    return {
+        "rate_per_second": probe.rate,
+        "outcome": probe.outcome,
+        "remedy": probe.remedy,
+        "confidence": probe.confidence,
+        "late": probe.violations,
+        "requests": probe.n,
+        "seconds": probe.seconds,
+    }
 
 
 def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
@@ -210,7 +243,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "capacity_interval": [evaluation.low, evaluation.high],
         "recommended_per_second": evaluation.recommended,
         "proven_per_second": proof.rate if (proof := evaluation.proof()) else None,
-        "proof": proof_in_words(proof) if proof else None,
+        "verdict": _verdict(evaluation.verdict()),
         "steepness": evaluation.steepness,
         "client_limited": evaluation.client_limited,
         "items_per_request": evaluation.items,

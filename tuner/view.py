@@ -1,5 +1,6 @@
 """What a search looks like while it runs: a live view on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections import deque
 
@@ -180,7 +181,11 @@ def describe_result(evaluation: Evaluation) -> str:
             if evaluation.failure:
                 return evaluation.failure
             over = evaluation.margin
-            return "meets the promise at no rate" + (f": {over:.2g} x the bound" if over else "")
+            asked = evaluation.verdict()
+            if asked is not None and asked.purpose == "measure":
+                return f"{format_rate(asked.rate)} is not shown to keep the promise"
+            known = over is not None and math.isfinite(over)
+            return "meets the promise at no rate" + (f": {over:.2g} x the bound" if known else "")
         case State.FAILED:
             cause = f", {evaluation.cause}" if evaluation.cause else ""
             return f"failed{cause}: {evaluation.failure}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.comparison import gain
+from tuner.comparison import drift, gain
 from tuner.errors import UnitError
 from tuner.report import style
 from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
@@ -205,24 +205,8 @@ class Story:
                 "client sent late. No capacity is taken from them: more --workers, or a machine of "
                 "its own for the load, would show whether the server holds more."
             )
-        return found + self._drift() + self._gpu_doubts()
-
-    def _drift(self) -> list[str]:
-        """Whether the baseline, measured more than once, changed by more than its intervals."""
-        looks = [e for e in self.evaluations if e.baseline and e.low and e.high]
-        if not looks:
-            return []
-        first = looks[0]
-        for later in looks[1:]:
-            apart = (later.low or 0) > (first.high or 0) or (later.high or 0) < (first.low or 0)
-            if apart and first.capacity and later.capacity:
-                return [
-                    "The machine changed: the model as found held "
-                    f"{format_rate(first.capacity)} at first and {format_rate(later.capacity)} "
-                    "later, more than the intervals allow. Candidates that were measured far apart "
-                    "in time do not compare; what was confirmed was measured by turns."
-                ]
-        return []
+        changed = drift(self.evaluations)
+        return [*found, *([changed] if changed else []), *self._gpu_doubts()]
 
     def _gpu_doubts(self) -> list[str]:
         """What the GPU went through while it was measured."""
