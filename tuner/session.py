@@ -31,7 +31,8 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
-from tuner.servers.base import Launcher
+from tuner.servers.address import attach
+from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
@@ -57,14 +58,17 @@ class Plan:
     config: Any
     space: SearchSpace
     own: dict[str, Value]
+    endpoints: Endpoints | None = None
+    """Of the server to attach to."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Plan":
         if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
             raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
+        endpoints = _endpoints(experiment)
         config = read_config(experiment.model)
         space = fit_space(load_space(experiment.space), config)
-        return cls(experiment, config, space, own_settings(space, config))
+        return cls(experiment, config, space, own_settings(space, config), endpoints)
 
     def identity(self, command: str) -> dict[str, Any]:
         """What must be the same for a run of that command to be resumed."""
@@ -78,6 +82,20 @@ class Plan:
             "space": self.space.model_dump(mode="json", exclude_none=True),
             "config_sha256": hashlib.sha256(config).hexdigest(),
         }
+
+
+def _endpoints(experiment: Experiment) -> Endpoints | None:
+    """Those to attach to, if so; UsageError where options do not go together."""
+    security = experiment.security()
+    if not experiment.attaches or experiment.url is None:
+        return None
+    endpoints = attach(experiment.url, experiment.grpc_url, security)
+    if experiment.load_engine == "perf_analyzer" and (endpoints.tls or security.headers):
+        raise UsageError(
+            "TLS, --header and --token-env go with --load-engine tuner, not perf_analyzer: secrets "
+            "on its command line could be seen by all users of this machine"
+        )
+    return endpoints
 
 
 def search(
@@ -176,8 +194,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
             shm_size=experiment.shm_size,
             environment=environment,
             server_args=experiment.server_args,
-            url=experiment.url,
-            grpc_url=experiment.grpc_url,
+            endpoints=plan.endpoints,
         ) as launcher,
         engines[experiment.load_engine](experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
@@ -252,6 +269,7 @@ def _open_run(
                 raise StorageError(f"another tuner is at work on {folder}")
             continue
         if same and not is_finished(run, experiment.storage):
+            _require_headers(run, found, experiment)
             return run, True
         if name:
             raise StorageError(
@@ -260,6 +278,21 @@ def _open_run(
     if name:
         return Run(output / name), False
     return Run(_fresh_folder(output, experiment.model.name)), False
+
+
+def _require_headers(run: Run, found: dict[str, Any], experiment: Experiment) -> None:
+    """RunError where the run to go on with was let in by headers that are missing now."""
+    given = {name.lower() for name in experiment.security().names}
+    missing = [name for name in found.get("headers", ()) if str(name).lower() not in given]
+    if missing:
+        option = f"--header '{missing[0]}: ...'"
+        if found.get("token_env"):
+            option += f" or --token-env {found['token_env']}"
+        run.unlock()
+        raise RunError(
+            f"{run.folder} sent the header {missing[0]} and would be resumed; values are not "
+            f"recorded, so give it again with {option}, or choose another --run name"
+        )
 
 
 def _tidy(path: Path) -> Path:
@@ -292,6 +325,7 @@ def _circumstances(
         "trials": experiment.trials,
         "timeout": experiment.timeout,
         "command": command,
+        **experiment.access(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "environment": {
             "tuner": __version__,

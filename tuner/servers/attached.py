@@ -8,7 +8,8 @@ from typing import Any
 
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
-from tuner.servers.control import Control, is_live
+from tuner.servers.connection import unreachable
+from tuner.servers.control import Control
 
 
 class AttachedServer(Server):
@@ -16,7 +17,8 @@ class AttachedServer(Server):
         self.endpoints = endpoints
 
     def exit_reason(self) -> str | None:
-        return None if is_live(self.endpoints, timeout=5.0) else "the endpoint no longer answers"
+        why = unreachable(self.endpoints, timeout=5.0)
+        return None if why is None else f"the endpoint no longer answers: {why}"
 
     def log_tail(self) -> str:
         return ""
@@ -50,17 +52,16 @@ class AttachedLauncher(Launcher):
     def describe(self) -> Mapping[str, str]:
         return {
             "launcher": self.name,
-            "server": f"{self._version or 'Triton'} at {self._endpoints.http}",
+            "server": f"{self._version or 'Triton'} at {self._endpoints.root('http')}",
         }
 
     @contextmanager
     def launch(self, spec: ServerSpec) -> Iterator[Server]:
         server = AttachedServer(self._endpoints)
-        if not is_live(self._endpoints, timeout=5.0):
-            raise LauncherUnavailable(
-                f"no Triton server answers at http://{self._endpoints.http}; "
-                "give the address of its HTTP service"
-            )
+        why = unreachable(self._endpoints, timeout=5.0)
+        if why is not None:
+            root = self._endpoints.root("http")
+            raise LauncherUnavailable(f"no Triton server answers at {root}: {why}")
         with Control(server) as control:
             about = control.server()
             self._version = f"{about.get('name')} {about.get('version')}"
