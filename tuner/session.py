@@ -31,7 +31,7 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
-from tuner.servers.address import attach
+from tuner.servers.address import attach, readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
@@ -109,7 +109,7 @@ def search(
     with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
-        notes = [str(note) for note in gpus.notes()]
+        notes = _notes(plan, gpus)
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
             _create(run, {**identity, **about})
@@ -153,7 +153,7 @@ def measure(
     check_config(render(plan.config, candidate), "with --set")
     with _machinery(plan) as (launcher, generator, gpus, kind):
         run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
-        notes = [str(note) for note in gpus.notes()]
+        notes = _notes(plan, gpus)
         about = _circumstances(command, launcher, gpus, notes, experiment)
         _create(run, {**plan.identity("measure"), **about})
         audience.begins(run, kind, 0, notes)
@@ -202,6 +202,11 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
         if experiment.shared_memory == "system":
             check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
+
+
+def _notes(plan: Plan, gpus: Gpus) -> list[str]:
+    exposed = readable_by_others(plan.endpoints) if plan.endpoints else None
+    return [*([exposed] if exposed else []), *map(str, gpus.notes())]
 
 
 def _evaluator(

@@ -256,7 +256,8 @@ def _check_grpc(server: Server, target: Target) -> None:
         return
     if (reason := server.exit_reason()) is not None:
         raise ServerFailed(reason)
-    why = refusal(said) or fault(said, target.address, target.tls) or said
+    why = refusal(said) or fault(said, target.address, target.tls)
+    why = why or f"{said}; give the address of its gRPC service"
     raise LauncherUnavailable(f"no inference at {server.endpoints.root('grpc')}: {why}")
 
 

@@ -1,5 +1,6 @@
 """Addresses of a server that runs already, out of what a user writes."""
 
+import ipaddress
 import re
 
 from tuner.errors import UsageError
@@ -49,3 +50,26 @@ def parse_address(text: str) -> tuple[str, bool]:
             f"{shown!r} is not an address; write it like localhost:8000 or https://localhost:8000"
         )
     return rest, tls
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``host:port`` is on this machine, as far as its name tells."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def readable_by_others(endpoints: Endpoints) -> str | None:
+    """What to know where headers travel through a network without TLS; None where they do not."""
+    for service in ("http", "grpc"):
+        address = getattr(endpoints, service)
+        if address is None or service in endpoints.tls or is_loopback(address):
+            continue
+        if endpoints.security.headers:
+            return (
+                f"{endpoints.security.names[-1]} goes to {endpoints.root(service)} unencrypted; "
+                f"write {service}s:// if the server speaks TLS"
+            )
+    return None

@@ -1,12 +1,12 @@
 """A server that already runs: candidates are loaded into it, and its own configuration put back."""
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.servers.address import is_loopback
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
 from tuner.servers.connection import unreachable
 from tuner.servers.control import Control
@@ -43,11 +43,7 @@ class AttachedLauncher(Launcher):
         return "none"  # it may run on another machine
 
     def shares_memory(self) -> bool:
-        host = self._endpoints.http.rpartition(":")[0].strip("[]")
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self._endpoints.http)
 
     def describe(self) -> Mapping[str, str]:
         return {

@@ -1,5 +1,6 @@
 """The HTTP connection to a server, and what keeps requests from it: in words, with a remedy."""
 
+import contextlib
 import re
 import socket
 import ssl
@@ -35,15 +36,12 @@ _FAULTS = tuple(
             "signed it, or --tls-insecure to take any certificate",
         ),
         (
-            r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST",
-            "it does not speak TLS there; write http:// or, for gRPC, grpc://",
-        ),
-        (
             r"certificate.required|bad.certificate|handshake.failure",
             "it asks for a certificate of the client, which tuner cannot give, or for another TLS",
         ),
     )
 )
+_NO_TLS = "it does not speak TLS there; write http:// or, for gRPC, grpc://"
 _SPEAKS_TLS = "it speaks TLS there; write https:// or, for gRPC, grpcs://"
 
 
@@ -104,8 +102,11 @@ def _unreachable(endpoints: Endpoints, timeout: float) -> str | None:
 
 
 def status_words(reply: requests.Response) -> str:
-    """``HTTP status 403: …`` with the reply's text, shortened."""
-    return f"HTTP status {reply.status_code}: {reply.text.strip()[:300]}".rstrip(": ")
+    """``HTTP status 403: …`` with the reply's words, shortened."""
+    words = reply.text
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        words = str(reply.json()["error"])
+    return f"HTTP status {reply.status_code}: {words.strip()[:300]}".rstrip(": ")
 
 
 def refusal(said: str) -> str | None:
@@ -122,19 +123,28 @@ def fault(error: Exception | str, address: str, tls: bool) -> str | None:
         return f"it sends requests elsewhere, to {where.partition('?')[0]}; give that address"
     if not tls:
         return _SPEAKS_TLS if speaks_tls(address) else None
-    return next((words for pattern, words in _FAULTS if pattern.search(str(error))), None)
+    found = next((words for pattern, words in _FAULTS if pattern.search(str(error))), None)
+    return found or (_NO_TLS if speaks_tls(address) is False else None)
 
 
-def speaks_tls(address: str, timeout: float = 1.0) -> bool:
-    """Whether a TLS handshake succeeds there, or fails for want of what we send in it."""
+def speaks_tls(address: str, timeout: float = 1.0) -> bool | None:
+    """Whether a TLS handshake succeeds there, or is refused as TLS does it; None where nothing
+    listens or answers in time.
+    """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     context = Security(insecure=True).context()
     try:
-        with socket.create_connection((host, int(port)), timeout) as plain:
-            context.wrap_socket(plain, server_hostname=host).close()
-    except ssl.SSLError as error:
-        return "ALERT" in str(error.reason)
+        plain = socket.create_connection((host, int(port)), timeout)
     except (OSError, ValueError):
-        return False
+        return None
+    with plain:
+        try:
+            context.wrap_socket(plain, server_hostname=host).close()
+        except TimeoutError:
+            return None
+        except ssl.SSLError as error:
+            return "ALERT" in str(error.reason)
+        except (OSError, ValueError):
+            return False
     return True
