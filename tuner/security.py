@@ -10,6 +10,7 @@ from tuner.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?|")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = {
     *("host", "content-length", "content-type", "transfer-encoding", "connection", "te"),
     "inference-header-content-length",
@@ -45,6 +46,10 @@ class Security:
         """
         pairs = [parse_header(text) for text in headers]
         if token_env is not None:
+            if not _VARIABLE.fullmatch(token_env):  # perhaps the token itself
+                raise UsageError(
+                    "--token-env takes the name of an environment variable that holds the token"
+                )
             token = os.environ.get(token_env, "").strip()
             if not token:
                 raise UsageError(
