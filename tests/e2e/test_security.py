@@ -1,35 +1,43 @@
 """A server behind TLS and tokens: the embedded Triton behind a relay, and its own restrictions."""
 
 import asyncio
+import re
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trustme
 
 from tests.e2e.conftest import Outcome
-from tests.load.http2_servers import Talk, relay, tcp_server
+from tests.load.http2_servers import relay, served
+from tuner.arrivals import Arrivals
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import LauncherUnavailable
-from tuner.load.target import Protocol
+from tuner.load.clients import ask_once
+from tuner.load.generator import LoadGenerator
+from tuner.load.target import Protocol, Target
 from tuner.model_config import read_config
+from tuner.probe import Prober, Thoroughness
 from tuner.results import Run
 from tuner.security import Security
 from tuner.servers.address import attach
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import ServerSpec
+from tuner.servers.connection import fault
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
+from tuner.sla import Sla
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Tuner = Callable[..., Outcome]
 MODEL = "emulated_gpu"
 AT_EASE = ("--sla", "p90<150ms", "--rate", "100")
-KEY, TOKEN, VALUE = "sesame-4711", "eyJhbGciOi.token-0815", "sesame-2342"
+KEY, TOKEN = "sesame-4711", "eyJhbGciOi.token-0815"
+SHORT = Thoroughness(seconds=0.5, least_seconds=0.2, most_seconds=0.5, confidence=0.95)
 RESTRICTED = (
     f"--http-restricted-api=model-repository,inference:x-key={KEY}",
     f"--grpc-restricted-protocol=inference:x-key={KEY}",
@@ -52,39 +60,18 @@ class Behind:
     def url(self, service: str, host: str = "localhost") -> str:
         return f"{service}s://{host}:{self.ports[service]}"
 
-    def why_not(self, url: str, security: Security, grpc_url: str | None = None) -> str:
+    def deployment(self, protocol: Protocol, security: Security) -> TritonDeployment:
+        endpoints = attach(self.url("http"), self.url("grpc"), security)
+        model = self.spec.repository / MODEL
+        launcher = AttachedLauncher(endpoints)
+        return TritonDeployment(launcher, model, read_config(model), protocol, Inputs())
+
+    def why_not(self, url: str, security: Security) -> str:
         """What the attached launcher says."""
-        launcher = AttachedLauncher(attach(url, grpc_url, security))
+        launcher = AttachedLauncher(attach(url, None, security))
         with pytest.raises(LauncherUnavailable) as caught, launcher.launch(self.spec):
             pass
         return str(caught.value)
-
-
-@contextmanager
-def served(*servers: tuple[str, Talk, ssl.SSLContext | None]) -> Iterator[dict[str, str]]:
-    """Ports by name of servers that run in a thread."""
-    ports: dict[str, str] = {}
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    end = asyncio.Event()
-
-    async def serve() -> None:
-        async with AsyncExitStack() as stack:
-            for name, talk, context in servers:
-                address = await stack.enter_async_context(tcp_server(talk, context))
-                ports[name] = address.rpartition(":")[2]
-            ready.set()
-            await end.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield ports
-    finally:
-        loop.call_soon_threadsafe(end.set)
-        thread.join(10)
-        loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -118,53 +105,70 @@ def contents(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_measure_over_https_with_a_token(tuner: Tuner, behind: Behind, tmp_path: Path) -> None:
-    begun = len(behind.taken["http"])
-    done = tuner(
-        *("measure", MODEL, *AT_EASE, "--url", behind.url("http"), "--tls-ca", str(behind.ca)),
-        *("--token-env", "MY_TOKEN", "--header", f"X-Key: {KEY}", f"--header=X-Own: {VALUE}"),
-        env={"MY_TOKEN": TOKEN},
-    )
-    assert done.code == 0, done.err
-    taken = bytes(behind.taken["http"][begun:])
-    requests = taken.count(b" HTTP/1.1\r\n")
-    assert requests > 300
-    assert taken.count(b"/infer HTTP/1.1\r\n") > 300
-    for header in (f"Authorization: Bearer {TOKEN}", f"X-Key: {KEY}", f"X-Own: {VALUE}"):
-        assert taken.count(f"\r\n{header}\r\n".encode()) == requests
-    (folder,) = (tmp_path / "reports").iterdir()
-    recorded = Run.open(folder).experiment()
-    assert recorded["headers"] == ["X-Key", "X-Own", "Authorization"]
-    assert recorded["token_env"] == "MY_TOKEN"
-    assert "--header 'X-Key: ***' '--header=X-Own: ***'" in recorded["command"]
-    assert recorded["environment"]["server"].endswith(f" at {behind.url('http')}")
-    for secret in (TOKEN, KEY, VALUE):
-        assert secret not in done.out + done.err
-        assert secret.encode() not in contents(tmp_path)
-
-
-def test_measure_over_grpc_with_tls_in_shared_memory(
-    tuner: Tuner, behind: Behind, tmp_path: Path
-) -> None:
-    begun = len(behind.taken["grpc"])
+def test_measure_over_tls_with_a_token(tuner: Tuner, behind: Behind, tmp_path: Path) -> None:
+    """Control by HTTP, inferences by gRPC, and both behind TLS; tensors pass the relay by."""
+    begun = {name: len(taken) for name, taken in behind.taken.items()}
     done = tuner(
         *("measure", MODEL, *AT_EASE, "--protocol", "grpc", "--shared-memory", "system"),
-        *("--url", behind.url("http"), "--grpc-url", behind.url("grpc")),
-        env={
-            "TUNER_HEADERS": f"X-Key: {KEY}\n{GRPC_KEY}",
-            "TUNER_TOKEN_ENV": "MY_TOKEN",
-            "TUNER_TLS_CA": str(behind.ca),
-            "MY_TOKEN": TOKEN,
-        },
+        *("--url", behind.url("http"), "--grpc-url", behind.url("grpc"), "--token-env", "MY_TOKEN"),
+        *("--header", f"X-Key: {KEY}", f"--header={GRPC_KEY}"),
+        env={"TUNER_TLS_CA": str(behind.ca), "MY_TOKEN": TOKEN},
     )
     assert done.code == 0, done.err
-    taken = bytes(behind.taken["grpc"][begun:])
-    requests = taken.count(b"/inference.GRPCInferenceService/ModelInfer")
-    assert requests > 300
-    assert taken.count(b"authorization") == taken.count(f"Bearer {TOKEN}".encode()) == requests
+    http, grpc = (bytes(behind.taken[name][begun[name] :]) for name in ("http", "grpc"))
+    requests = http.count(b" HTTP/1.1\r\n")
+    assert requests > 10
+    for header in (f"Authorization: Bearer {TOKEN}", f"X-Key: {KEY}"):
+        assert http.count(f"\r\n{header}\r\n".encode()) == requests
+    calls = grpc.count(b"/inference.GRPCInferenceService/ModelInfer")
+    assert calls > 300
+    assert grpc.count(b"authorization") == grpc.count(f"Bearer {TOKEN}".encode()) == calls
+    (folder,) = (tmp_path / "reports").iterdir()
+    recorded = Run.open(folder).experiment()
+    assert recorded["headers"] == ["X-Key", "triton-grpc-protocol-x-key", "Authorization"]
+    assert recorded["token_env"] == "MY_TOKEN"
+    assert "--header 'X-Key: ***' '--header=triton-grpc-protocol-x-key: ***'" in recorded["command"]
+    assert recorded["environment"]["server"].endswith(f" at {behind.url('http')}")
     for secret in (TOKEN, KEY):
         assert secret not in done.out + done.err
         assert secret.encode() not in contents(tmp_path)
+
+
+def test_load_over_https_until_the_token_expires(behind: Behind, tmp_path: Path) -> None:
+    async def expired(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            words = f"expired: {TOKEN}".encode()
+            head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(words)
+            writer.write(head + words)
+
+    token = f"Bearer {TOKEN}"
+    security = Security((("X-Key", KEY), ("Authorization", token)), str(behind.ca))
+    begun = len(behind.taken["http"])
+    with (
+        LoadGenerator() as generator,
+        behind.deployment(Protocol.HTTP, security).start(None, behind.spec.log) as running,
+        served(("http", expired, None)) as ports,
+    ):
+        sla, seeds = Sla.parse("p90<150ms"), np.random.default_rng(0)
+        prober = Prober(running, generator, sla, tmp_path, "0", seeds)
+        assert prober.warm_up(4, rounds=1) > 50
+        taken = bytes(behind.taken["http"][begun:])
+        sent = taken.count(b"/infer HTTP/1.1\r\n")
+        assert sent > 10
+        assert taken.count(f"Authorization: {token}\r\n".encode()) >= sent
+        requests = running.target.requests
+        address = f"127.0.0.1:{ports['http']}"
+        generator.aim(Target(Protocol.HTTP, address, requests, security=security))
+        for probe in (
+            lambda: prober.warm_up(4, rounds=1),
+            lambda: prober.open_loop(Arrivals.parse("poisson"), 50.0, SHORT, "capacity"),
+        ):
+            with pytest.raises(
+                LauncherUnavailable,
+                match=r"does not let tuner in \(HTTP status 401: expired: \*\*\*\)",
+            ):
+                probe()
+    assert prober.records == []
 
 
 def test_without_the_certificate_the_command_says_what_to_give(
@@ -192,8 +196,7 @@ def test_why_a_server_cannot_be_reached(behind: Behind) -> None:
 def test_any_certificate_is_taken_where_the_user_says_so(behind: Behind) -> None:
     security = Security((("X-Key", KEY),), insecure=True)
     launcher = AttachedLauncher(attach(behind.url("http", "127.0.0.1"), None, security))
-    with launcher.launch(behind.spec) as server, Control(server) as control:
-        control.load(MODEL, None, 60)
+    with launcher.launch(behind.spec) as server:
         assert server.exit_reason() is None
 
 
@@ -210,56 +213,30 @@ def test_who_is_not_let_in_is_told_how(behind: Behind, value: str | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("grpc_url", "words"),
+    ("address", "tls", "words"),
     [
-        ("grpcs://localhost:{tls}", r"expecting header 'triton-grpc-protocol-x-key'.*--header"),
-        ("localhost:{tls}", r"at grpc://localhost:\d+: it speaks TLS there; .*grpcs://"),
-        ("grpcs://{plain}", r"it does not speak TLS there; .*grpc://"),
-        ("grpcs://127.0.0.1:{tls}", "its certificate is for another host name"),
-        ("grpcs://localhost:1", r"Connect call failed.*address of its gRPC service"),
-        ("grpcs://localhost:{http}", "give the address of its gRPC service"),
+        ("localhost:{tls}", False, r"it speaks TLS there; .*grpcs://"),
+        ("{plain}", True, r"it does not speak TLS there; .*grpc://"),
+        ("127.0.0.1:{tls}", True, "its certificate is for another host name"),
+        ("localhost:1", True, "None"),
+        ("localhost:{http}", True, "None"),
     ],
 )
-def test_why_grpc_cannot_be_used(behind: Behind, grpc_url: str, words: str) -> None:
+def test_why_grpc_cannot_be_used(behind: Behind, address: str, tls: bool, words: str) -> None:
     ports = {"tls": behind.ports["grpc"], "http": behind.ports["http"], "plain": behind.grpc}
-    security = Security((("X-Key", KEY),), str(behind.ca))
-    launcher = AttachedLauncher(attach(behind.url("http"), grpc_url.format_map(ports), security))
-    deployment = TritonDeployment(
-        launcher,
-        behind.spec.repository / MODEL,
-        read_config(behind.spec.repository / MODEL),
-        Protocol.GRPC,
-        Inputs(),
-    )
+    address = address.format_map(ports)
+    security = Security(ca=str(behind.ca))
+    said = ask_once(Target(Protocol.GRPC, address, (b"",), tls=tls, security=security), 10)
+    assert said is not None
+    assert re.search(words, str(fault(said, address, tls)))
+
+
+def test_grpc_is_tried_before_anything_is_measured(behind: Behind) -> None:
+    """Triton lets the header of its HTTP service in there alone."""
+    deployment = behind.deployment(Protocol.GRPC, Security((("X-Key", KEY),), str(behind.ca)))
+    words = r"no inference at grpcs://localhost.*header 'triton-grpc-protocol-x-key'.*--header"
     with (
         pytest.raises(LauncherUnavailable, match=words),
         deployment.start(None, behind.spec.log),
     ):
         pass
-
-
-def test_a_token_that_expires_ends_the_run_and_is_no_candidates_fault(
-    tuner: Tuner, behind: Behind, tmp_path: Path
-) -> None:
-    taken = bytearray()
-    through = relay(behind.http, taken)
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if taken.count(b"/infer HTTP/1.1\r\n") < 20:
-            await through(reader, writer)
-            return
-        while await reader.readuntil(b"\r\n\r\n"):
-            words = f"expired: {TOKEN}".encode()
-            head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(words)
-            writer.write(head + words)
-
-    with served(("http", talk, None)) as ports:
-        done = tuner(
-            *("measure", MODEL, *AT_EASE, "--url", f"localhost:{ports['http']}"),
-            *("--header", f"X-Key: {KEY}", "--token-env", "MY_TOKEN"),
-            env={"MY_TOKEN": TOKEN},
-        )
-    assert done.code == 3, done.out + done.err
-    assert "does not let tuner in (HTTP status 401: expired: ***)" in done.err
-    assert TOKEN not in done.out + done.err
-    assert TOKEN.encode() not in contents(tmp_path)

@@ -42,6 +42,10 @@ _FAULTS = tuple(
     )
 )
 _NO_TLS = "it does not speak TLS there; write http:// or, for gRPC, grpc://"
+_HANGS_UP = (
+    "it ends the connection instead of answering; does it ask for a certificate of the client, "
+    "which tuner cannot give?"
+)
 _SPEAKS_TLS = "it speaks TLS there; write https:// or, for gRPC, grpcs://"
 
 
@@ -124,7 +128,12 @@ def fault(error: Exception | str, address: str, tls: bool) -> str | None:
     if not tls:
         return _SPEAKS_TLS if speaks_tls(address) else None
     found = next((words for pattern, words in _FAULTS if pattern.search(str(error))), None)
-    return found or (_NO_TLS if speaks_tls(address) is False else None)
+    if found is not None:
+        return found
+    spoken = speaks_tls(address)
+    if spoken and isinstance(error, requests.ConnectionError):
+        return _HANGS_UP
+    return _NO_TLS if spoken is False else None
 
 
 def speaks_tls(address: str, timeout: float = 1.0) -> bool | None:
