@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tuner.load.generator import LoadGenerator
 from tuner.servers import local
 from tuner.servers.docker import engine_answers, image_present
 
@@ -38,6 +40,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def embedded_triton() -> None:
     need(local.is_available(), "no tritonserver here; pip install 'triton-tuner[local]'")
+
+
+@pytest.fixture(scope="module")
+def generator() -> Iterator[LoadGenerator]:
+    with LoadGenerator() as generator:
+        yield generator
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ class Server:
         seed: int = 0,
     ) -> None:
         self.probed: list[float] = []
-        self._queue, self._sla, self._seconds, self._most = queue, sla, 3.0, most
+        self._queue, self._sla, self._seconds, self._most = queue, sla, seconds, most
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, rate: float) -> Finding:
@@ -104,6 +105,19 @@ def test_the_tightest_of_several_bounds_decides() -> None:
     assert alone is not None
     assert found is not None
     assert found < 0.95 * alone
+
+
+def test_a_constraint_that_breaks_before_the_promise_does_decides() -> None:
+    server = Server(BATCHER)
+
+    def probe(rate: float) -> Finding:
+        return replace(server(rate), constraints=(("cpu<1", rate > 1400.0),))
+
+    found = find_capacity(probe, 1800.0, Effort(seconds=30.0))
+    assert found.rate == pytest.approx(1400.0, rel=0.08)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 1400.0 <= found.high
 
 
 def test_what_the_client_could_not_send_is_not_the_servers_limit() -> None:

@@ -1,20 +1,14 @@
 """Candidates that do not fit into the GPU's memory, on real servers, in PyTorch's own words."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tuner.arrivals import Arrivals
-from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.evaluate import Evaluator, Subject
+from tests.evaluating import Silent, measure
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
-from tuner.results import Evaluation, ProbeRecord, Run, State
-from tuner.servers.local import LocalLauncher
-from tuner.sla import Sla
+from tuner.results import Evaluation, State
 from tuner.space import MAX_BATCH_SIZE, Candidate
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
@@ -60,19 +54,15 @@ class TritonPythonModel:
 """
 
 
-class Filling:
-    """Progress that lets the memory be full from the first probe at a rate on, if it is to."""
+class Filling(Silent):
+    """Progress that lets the memory be full from the first probe at a rate on."""
 
-    def __init__(self, full: Path | None = None) -> None:
+    def __init__(self, full: Path) -> None:
         self._full = full
 
-    def launching(self, *_: Any) -> None: ...
-
     def probing(self, what: str, rate: float | None) -> None:
-        if self._full is not None and rate is not None:
+        if rate is not None:
             self._full.touch()
-
-    def probed(self, record: ProbeRecord) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -85,35 +75,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def generator() -> Iterator[LoadGenerator]:
-    with LoadGenerator() as generator:
-        yield generator
-
-
-def measure(
-    model: Path,
-    generator: LoadGenerator,
-    folder: Path,
-    batch: int,
-    protocol: Protocol = Protocol.HTTP,
-    progress: Filling | None = None,
+def at_rate(
+    model: Path, generator: LoadGenerator, folder: Path, batch: int, **how: Any
 ) -> Evaluation:
-    run = Run.create(folder / "run", {})
-    with LocalLauncher() as launcher:
-        config = read_config(model)
-        deployment = TritonDeployment(launcher, model, config, protocol, Inputs(), 60.0)
-        sla = Sla.parse("p99<400ms")
-        arrivals = Arrivals.POISSON
-        evaluator = Evaluator(deployment, generator, sla, arrivals, run, 1, progress or Filling())
-        candidate = Candidate.of({MAX_BATCH_SIZE: batch})
-        return evaluator.measure(Subject(0, candidate), rate=60.0)
+    candidate = Candidate.of({MAX_BATCH_SIZE: batch})
+    return measure(model, generator, folder, "p99<400ms", candidate, rate=60.0, **how)
 
 
 def test_a_model_that_does_not_fit_when_loaded(
     model: Path, generator: LoadGenerator, tmp_path: Path
 ) -> None:
-    found = measure(model, generator, tmp_path, 16)
+    found = at_rate(model, generator, tmp_path, 16)
     assert found.state is State.FAILED
     assert found.cause == "out of memory"
     assert found.failure is not None
@@ -125,7 +97,7 @@ def test_a_model_that_does_not_fit_when_loaded(
 def test_batches_that_do_not_fit_under_load(
     model: Path, generator: LoadGenerator, tmp_path: Path, protocol: Protocol
 ) -> None:
-    found = measure(model, generator, tmp_path, 8, protocol)
+    found = at_rate(model, generator, tmp_path, 8, protocol=protocol)
     assert found.state is State.FAILED
     assert found.cause == "out of memory"
     assert found.failure is not None
@@ -139,7 +111,7 @@ def test_memory_that_runs_out_in_a_probe(
 ) -> None:
     full = model / "1/full"
     try:
-        found = measure(model, generator, tmp_path, 2, progress=Filling(full))
+        found = at_rate(model, generator, tmp_path, 2, progress=Filling(full))
     finally:
         full.unlink(missing_ok=True)
     assert (found.state, found.cause) == (State.FAILED, "out of memory")
@@ -149,5 +121,5 @@ def test_memory_that_runs_out_in_a_probe(
 
 
 def test_batches_that_fit(model: Path, generator: LoadGenerator, tmp_path: Path) -> None:
-    found = measure(model, generator, tmp_path, 2)
+    found = at_rate(model, generator, tmp_path, 2)
     assert (found.state, found.cause, found.failure) == (State.OK, None, None)

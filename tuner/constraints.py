@@ -8,14 +8,14 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from operator import ge, gt, le, lt
+from operator import le, lt
 
 from tuner import units
 from tuner.errors import UnitError, UsageError
 from tuner.results import ProbeRecord
 from tuner.space import did_you_mean
 
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, ">=": ge, "<": lt, ">": gt}
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, "<": lt}
 _SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
 _EXAMPLE = "gpu_memory<20GiB"
 
@@ -67,7 +67,7 @@ _ALIASES = {"gpu_utilization": "gpu_utilisation"}
 
 @dataclass(frozen=True)
 class Constraint:
-    """One limit, in the base unit of its quantity: bytes, a share 0..1, W, °C, cores, seconds."""
+    """One upper limit, in its quantity's base unit: bytes, a share 0..1, W, °C, cores, seconds."""
 
     name: str
     operator: str
@@ -79,6 +79,8 @@ class Constraint:
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise UnitError(f"constraint {text!r} does not parse; write it like {_EXAMPLE}")
+        if match[2] not in _OPERATORS:
+            raise UnitError(f"constraint {text!r} is no upper limit; write it like {_EXAMPLE}")
         name = _ALIASES.get(match[1], match[1])
         if name not in QUANTITIES:
             hint = did_you_mean(match[1], [*QUANTITIES, *_ALIASES])

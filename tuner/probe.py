@@ -209,17 +209,25 @@ class Prober:
             samples=self._save(samples),
             items=self._running.items,
         )
+        self.records.append(record)
         self._running.raise_if_full(result.said)
+        if len(samples) and not samples.ok.any():
+            why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
+            raise CandidateError(f"of {len(samples):,} requests none succeeded; {why}")
+        return self._constrained(record, verdict)
+
+    def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
+        """The same where all constraints are kept; else violated, in the records too."""
         require_readings(self._constraints, record)
         broken = [c for c in self._constraints if c.broken(record)]
-        if broken:
-            words = "; ".join(c.describe(record) for c in broken)
-            verdict = replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
-            record = record.model_copy(update={"outcome": "violated", "remedy": words})
-        self.records.append(record)
+        if not broken:
+            return record, verdict
+        words = "; ".join(c.describe(record) for c in broken)
+        record = record.model_copy(update={"outcome": "violated", "remedy": words})
+        self.records[-1] = record
         if any(c.static for c in broken):
             raise ConstraintBroken(f"breaks a constraint at every rate: {words}")
-        return record, verdict
+        return record, replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
 
     def _save(self, samples: Samples) -> str:
         file = self._folder / f"{self._name}-{len(self.records):02d}.npz"

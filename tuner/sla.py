@@ -213,10 +213,15 @@ def _weigh(samples: Samples, bound: Bound, confidence: float, final: bool) -> _F
         rest[start:end] = False
         if _evidence_above(_count(samples.take(rest), bound)) >= enough_is:
             return Outcome.VIOLATED, count, None, False
-        return Outcome.INCONCLUSIVE, count, "one stall decided: repeat", True
+        return (
+            Outcome.INCONCLUSIVE,
+            count,
+            "all late requests came at once, in one stall: repeat",
+            True,
+        )
     if _evidence_above(count) >= enough_is:
         return Outcome.VIOLATED, count, None, False
-    remedy = "late requests came in a few bursts: probe longer, on a quieter machine if you can"
+    remedy = "late requests came in a few long runs, as near the capacity: probe longer"
     return Outcome.INCONCLUSIVE, count, remedy, False
 
 

@@ -24,6 +24,8 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     """
     evaluations = run.evaluations()
     sla = Sla.parse(str(run.experiment()["sla"]))
+    constraints = run.experiment().get("constraints") or ()
+    promise = ", ".join([str(sla), *map(str, constraints)])
     measured = [e for e in evaluations if e.phase == "measure"]
     winner = measured[-1] if measured else best(evaluations)
     if winner is not None and winner.capacity is None:
@@ -31,11 +33,11 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     if as_json:
         console.file.write(json.dumps(_as_dict(run, evaluations, winner, reason)) + "\n")
     elif winner is None:
-        _show_miss(evaluations, sla, console)
+        _show_miss(evaluations, sla, promise, console)
     else:
-        _show_winner(run, evaluations, winner, sla, console)
+        _show_winner(evaluations, winner, sla, promise, console)
     if not as_json:
-        for line in breakdown.lines(evaluations, run.experiment().get("constraints") or ()):
+        for line in breakdown.lines(evaluations, constraints):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for name, path in (("report", run.report), ("winner", run.winner)):
             if path.exists():
@@ -50,7 +52,7 @@ def _all_failed(evaluations: list[Evaluation]) -> bool:
 
 
 def _show_winner(
-    run: Run, evaluations: list[Evaluation], winner: Evaluation, sla: Sla, console: Console
+    evaluations: list[Evaluation], winner: Evaluation, sla: Sla, promise: str, console: Console
 ) -> None:
     found = baseline(evaluations)
     columns = [e for e in (found, winner) if e is not None]
@@ -60,10 +62,10 @@ def _show_winner(
     table.add_column("")
     for each in columns:
         table.add_column(_role(each), justify="right")
-    for name, cells in _rows(columns, sla):
+    for name, cells in _rows(columns, sla, promise):
         table.add_row(name, *cells)
     console.print(table)
-    console.print(_headline(found, winner, sla), markup=False, highlight=False, soft_wrap=True)
+    console.print(_headline(found, winner, promise), markup=False, highlight=False, soft_wrap=True)
     for each in evaluations:
         if each.phase == "confirm" and each.capacity is None and not each.baseline:
             console.print(
@@ -89,11 +91,11 @@ def _role(evaluation: Evaluation) -> str:
     return "measured" if evaluation.phase == "measure" else "winner"
 
 
-def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
+def _headline(found: Evaluation | None, winner: Evaluation, promise: str) -> str:
     if winner.phase == "measure":
         proof = winner.proof()
         proven = f"; {proof_in_words(proof)}" if proof else ""
-        return f"{format_rate(winner.capacity)} within {sla}{proven}."
+        return f"{format_rate(winner.capacity)} within {promise}{proven}."
     if winner.baseline:
         return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
     sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
@@ -101,22 +103,22 @@ def _headline(found: Evaluation | None, winner: Evaluation, sla: Sla) -> str:
         rate = format_rate(winner.capacity)
         missed = found is not None and found.state is State.INFEASIBLE
         rest = "the baseline met it at no rate tried" if missed else "the baseline was not measured"
-        return f"{rate} within {sla} ({sure}); {rest}."
+        return f"{rate} within {promise} ({sure}); {rest}."
     ratio = gain(winner, found)
     if ratio is None:
         times = f"{winner.capacity / found.capacity:.2f} x"
     else:
         times = f"{ratio.value:.2f} x (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
-    return f"{times} the requests of the baseline within {sla}, {sure}."
+    return f"{times} the requests of the baseline within {promise}, {sure}."
 
 
-def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
+def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, list[str]]]:
     paths = sorted({path for e in columns for path in e.settings})
     rows = [
         (short_name(path), [format_value(e.candidate.get(path)) for e in columns]) for path in paths
     ]
     at = [e.at_capacity() for e in columns]
-    rows.append((f"capacity, {sla}", [format_rate(e.capacity) for e in columns]))
+    rows.append((f"capacity, {promise}", [format_rate(e.capacity) for e in columns]))
     if any(e.low != e.high for e in columns):
         intervals = [between(e).strip(" ()").removeprefix("95 %: ") or "-" for e in columns]
         rows.append(("95 % interval", intervals))
@@ -137,9 +139,9 @@ def _rows(columns: list[Evaluation], sla: Sla) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _show_miss(evaluations: list[Evaluation], sla: Sla, console: Console) -> None:
+def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: Console) -> None:
     verdict = (
-        "No candidate could be measured" if _all_failed(evaluations) else f"Nothing meets {sla}"
+        "No candidate could be measured" if _all_failed(evaluations) else f"Nothing meets {promise}"
     )
     console.print(f"{verdict}.", markup=False, highlight=False)
     single = [p for e in evaluations for p in e.probes if p.purpose == "measure"]

@@ -38,7 +38,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         (("search", "text_clasifier", "--sla-p99", "20ms"), "did you mean 'text_classifier'?"),
         (("search", "emulated_gpu", "--sla-p99", "20"), "did you mean 20ms?"),
         (("search", "emulated_gpu", "--sla-p99", "fast"), "duration 'fast' does not parse"),
-        (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "latency bound 'p5' does not parse"),
+        (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "bound 'p5' does not parse"),
         (("search", "emulated_gpu"), "no promise is given"),
         ((*SEARCH, "--space", "defualt"), "no search space is named 'defualt'"),
         ((*SEARCH, "--space", "missing.yaml"), "cannot read the search space missing.yaml"),

@@ -26,7 +26,16 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
         "parameters:\n  parameters[base_us]: ['20000', 'nonsense']\n"
     )
     done = tuner(
-        *("search", str(model), "--sla", "p90<100ms", "--space", "space.yaml", "--timeout", "10m"),
+        *(
+            "search",
+            str(model),
+            "--sla",
+            "p90<100ms",
+            "--load",
+            "constant",
+            "--space",
+            "space.yaml",
+        ),
         *("--launcher", "docker", "--image", test_image, "--gpus", "none", "--json"),
     )
     assert done.code == 0, done.err

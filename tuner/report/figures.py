@@ -51,9 +51,8 @@ def _capacity(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "capacity",
         "Capacity of every candidate",
-        "Each mark is the highest rate at which a candidate kept the promise; the bar above it "
-        "reaches to the lowest rate at which it did not, so the truth lies on the bar. The dotted "
-        "line is the best found so far.",
+        "Each mark is the highest rate at which a candidate keeps the promise, by all its probes; "
+        "the bar is the interval of 95 %. The dotted line is the best found so far.",
         capacity_by_candidate(evaluations),
         "No candidate has been tried yet.",
     )
@@ -75,9 +74,10 @@ def _distribution(
 ) -> Drawing:
     return Drawing(
         "latency-distribution",
-        "Latency distribution at capacity",
+        "Latency distribution near capacity",
         "The share of requests that took longer than the time on the axis, each candidate at its "
-        "own capacity. A curve that passes below and left of the red corner keeps the promise.",
+        "own proven rate or near its capacity. A curve that passes below and left of the red "
+        "corner keeps the promise.",
         latency_distribution(evaluations, sla, samples),
         "No probe at capacity has its raw samples in the run's folder.",
     )

@@ -107,7 +107,9 @@ class Story:
 
     @property
     def promise(self) -> str:
-        return str(self.sla) if self.sla else "the latency promise"
+        """The Sla and the constraints, in words."""
+        sla = str(self.sla) if self.sla else "the latency promise"
+        return ", ".join([sla, *map(str, self.experiment.get("constraints") or ())])
 
     @property
     def gain(self) -> float | None:

@@ -1,0 +1,56 @@
+"""One evaluation of a model on the embedded Triton."""
+
+from pathlib import Path
+
+from tuner.arrivals import Arrivals
+from tuner.constraints import parse_constraints
+from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.evaluate import Evaluator, Progress, Subject
+from tuner.load.generator import LoadGenerator
+from tuner.load.target import Protocol
+from tuner.model_config import read_config
+from tuner.results import Evaluation, ProbeRecord, Run
+from tuner.servers.local import LocalLauncher
+from tuner.sla import Sla
+from tuner.space import Candidate
+
+
+class Silent:
+    """Progress that nobody is told of."""
+
+    def launching(self, *_: object) -> None: ...
+
+    def probing(self, what: str, rate: float | None) -> None: ...
+
+    def probed(self, record: ProbeRecord) -> None: ...
+
+
+def measure(
+    model: Path,
+    generator: LoadGenerator,
+    folder: Path,
+    sla: str,
+    candidate: Candidate,
+    rate: float | None = None,
+    protocol: Protocol = Protocol.HTTP,
+    progress: Progress | None = None,
+    constraints: str | None = None,
+    proof: str = "sequential",
+) -> Evaluation:
+    """The verdict at a rate, or the capacity where there is none; records go under ``folder``."""
+    run = Run.create(folder / "run", {})
+    with LocalLauncher() as launcher:
+        config = read_config(model)
+        deployment = TritonDeployment(launcher, model, config, protocol, Inputs(), 60.0)
+        evaluator = Evaluator(
+            deployment,
+            generator,
+            Sla.parse(sla),
+            Arrivals.POISSON,
+            run,
+            1,
+            progress or Silent(),
+            proof,
+            parse_constraints(constraints) if constraints else (),
+        )
+        return evaluator.measure(Subject(0, candidate), rate)
