@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +89,10 @@ def search(
     server_arg: options.ServerArgs = None,
     url: options.Url = None,
     grpc_url: options.GrpcUrl = None,
+    header: options.Headers = None,
+    token_env: options.TokenEnv = None,
+    tls_ca: options.TlsCa = None,
+    tls_insecure: options.TlsInsecure = None,
     startup_timeout: options.StartupTimeout = None,
     protocol: options.ProtocolKind = None,
     load: options.Load = None,
@@ -155,6 +160,10 @@ def measure(
     server_arg: options.ServerArgs = None,
     url: options.Url = None,
     grpc_url: options.GrpcUrl = None,
+    header: options.Headers = None,
+    token_env: options.TokenEnv = None,
+    tls_ca: options.TlsCa = None,
+    tls_insecure: options.TlsInsecure = None,
     startup_timeout: options.StartupTimeout = None,
     protocol: options.ProtocolKind = None,
     load: options.Load = None,
@@ -236,7 +245,12 @@ def doctor(
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     """Options as fields of the experiment."""
-    renamed = {"server_arg": "server_args", "constraint": "constraints", "shape": "shapes"}
+    renamed = {
+        "server_arg": "server_args",
+        "constraint": "constraints",
+        "shape": "shapes",
+        "header": "headers",
+    }
     return {renamed.get(name, name): value for name, value in values.items()}
 
 
@@ -261,8 +275,17 @@ def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
 
 
 def _command() -> str:
-    """The command line, with passwords of storage URLs left out."""
-    return shlex.join(["tuner", *(_without_password(word) for word in sys.argv[1:])])
+    """The command line, with passwords of storage URLs and values of headers left out."""
+    from tuner.security import hide_value
+
+    words = ["tuner"]
+    for before, word in pairwise(sys.argv):
+        if before == "--header":
+            word = hide_value(word)
+        elif word.startswith("--header="):
+            word = "--header=" + hide_value(word.removeprefix("--header="))
+        words.append(_without_password(word))
+    return shlex.join(words)
 
 
 def _without_password(word: str) -> str:

@@ -12,6 +12,7 @@ from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
 from tuner.errors import RepositoryError, UsageError
 from tuner.resources import bundled
+from tuner.security import Security, parse_header
 from tuner.sla import Sla
 from tuner.space import did_you_mean
 from tuner.units import parse_duration, parse_size
@@ -20,6 +21,8 @@ FILE = Path("tuner.yaml")
 PREFIX = "TUNER_"
 SAMPLE = "text_classifier"
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+
+_ACCESS = ("headers", "token_env", "tls_ca", "tls_insecure")
 
 
 class Experiment(BaseModel):
@@ -42,6 +45,10 @@ class Experiment(BaseModel):
     server_args: tuple[str, ...] = ()
     url: str | None = None
     grpc_url: str | None = None
+    headers: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
+    token_env: str | None = None
+    tls_ca: Path | None = None
+    tls_insecure: bool = False
     startup_timeout: float = Field(default=120.0, gt=0)
     protocol: Literal["http", "grpc"] = "http"
     load: str = "poisson"
@@ -103,6 +110,19 @@ class Experiment(BaseModel):
             parse_shape(text)
         return raw
 
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _headers(cls, raw: Any) -> tuple[str, ...]:
+        """Texts ``Name: value`` or, as YAML makes of them without quotes, mappings."""
+        entries = raw if isinstance(raw, list | tuple) else [raw]
+        texts = []
+        for entry in entries:
+            pairs = entry.items() if isinstance(entry, dict) else ()
+            texts += [f"{n}: {v}" for n, v in pairs] if pairs else [str(entry)]
+        for text in texts:
+            parse_header(text)
+        return tuple(texts)
+
     @field_validator("env")
     @classmethod
     def _env(cls, raw: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,11 +131,37 @@ class Experiment(BaseModel):
                 raise ValueError(f"{entry!r} does not parse; write it like NAME=value")
         return raw
 
+    @property
+    def attaches(self) -> bool:
+        """Whether the server is one that others run."""
+        return self.launcher == "attached" or (self.launcher == "auto" and self.url is not None)
+
+    def security(self) -> Security:
+        """UsageError where an option does not parse, or goes with an attached server only."""
+        given = [
+            name
+            for name in ("header", "token-env", "tls-ca", "tls-insecure")
+            if getattr(self, "headers" if name == "header" else name.replace("-", "_"))
+        ]
+        if given and not self.attaches:
+            raise UsageError(
+                f"--{given[0]} goes with a server that runs already: add --launcher attached --url "
+                "https://HOST:PORT"
+            )
+        ca = None if self.tls_ca is None else str(self.tls_ca)
+        return Security.of(self.headers, self.token_env, ca, self.tls_insecure)
+
+    def access(self) -> dict[str, Any]:
+        """What may be recorded of how tuner is let in, without what is not set."""
+        names = self.security().names
+        fields = {**self.model_dump(mode="json", include=set(_ACCESS)), "headers": list(names)}
+        return {name: fields[name] for name in _ACCESS if fields[name]}
+
     def identity(self) -> dict[str, Any]:
-        """What two invocations must share to be the same run: all but the budget; and a trace's
-        digest.
+        """What two invocations must share to be the same run: all but the budget and how tuner is
+        let in; and a trace's digest.
         """
-        fields = self.model_dump(mode="json", exclude={"trials", "timeout"})
+        fields = self.model_dump(mode="json", exclude={"trials", "timeout", *_ACCESS})
         trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
         return {**fields, "trace_sha256": trace} if trace else fields
 
@@ -204,7 +250,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         if key not in Experiment.model_fields:
             hint = did_you_mean(str(key), list(Experiment.model_fields))
             raise UsageError(f"{path}: unknown field {key!r}{hint}")
-    for key in ("model", "input_data"):
+    for key in ("model", "input_data", "tls_ca"):
         value = content.get(key)
         beside = path.parent / str(value)
         if value is not None and beside.exists():
@@ -221,7 +267,8 @@ def _from_environment() -> dict[str, Any]:
         text = os.environ.get(PREFIX + name.upper())
         if text is not None:
             many = "tuple" in str(field.annotation)
-            values[name] = tuple(text.split()) if many else text
+            words = text.splitlines() if name == "headers" else text.split()
+            values[name] = tuple(word for word in words if word.strip()) if many else text
     return values
 
 

@@ -84,7 +84,8 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="For attached: HTTP address of a server with explicit model control.",
+        help="For attached: HTTP address of a server with explicit model control; https:// for "
+        "TLS.",
         metavar="HOST:PORT",
         rich_help_panel=_WHERE,
     ),
@@ -92,7 +93,46 @@ Url = Annotated[
 GrpcUrl = Annotated[
     str | None,
     typer.Option(
-        "--grpc-url", help="Its gRPC address.", metavar="HOST:PORT", rich_help_panel=_WHERE
+        "--grpc-url",
+        help="Its gRPC address; grpcs:// for TLS.",
+        metavar="HOST:PORT",
+        rich_help_panel=_WHERE,
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        help="For attached: 'Name: value' to send with every request; may be repeated. The value "
+        "is not recorded.",
+        metavar="TEXT",
+        rich_help_panel=_WHERE,
+    ),
+]
+TokenEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--token-env",
+        help="For attached: environment variable that holds a bearer token.",
+        metavar="NAME",
+        rich_help_panel=_WHERE,
+    ),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        help="For attached: certificates (PEM) to trust instead of the system's.",
+        metavar="FILE",
+        rich_help_panel=_WHERE,
+    ),
+]
+TlsInsecure = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls-insecure",
+        help="For attached: take any certificate.",
+        rich_help_panel=_WHERE,
     ),
 ]
 StartupTimeout = Annotated[

@@ -138,6 +138,7 @@ class Prober:
         said: tuple[str, ...] = ()
         for _ in range(rounds):
             result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
+            self._running.raise_if_refused(result.said)
             self._running.raise_if_full(result.said)
             said = said or result.said
             throughput = result.samples.throughput or 0.0
@@ -166,6 +167,7 @@ class Prober:
         host: HostWatch,
     ) -> tuple[ProbeRecord, Verdict]:
         samples = result.samples
+        self._running.raise_if_refused(result.said)
         if samples.errors:
             self._running.raise_if_gone()
         verdict = watch.final(samples)

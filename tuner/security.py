@@ -10,7 +10,13 @@ from tuner.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?|")
-_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "te"}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = {
+    *("host", "content-length", "content-type", "transfer-encoding", "connection", "te"),
+    "inference-header-content-length",
+}
+_HIDDEN = "***"
+_SHORT = 4  # a shorter value would be found in half of all words
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class Security:
         """
         pairs = [parse_header(text) for text in headers]
         if token_env is not None:
+            if not _VARIABLE.fullmatch(token_env):  # perhaps the token itself
+                raise UsageError(
+                    "--token-env takes the name of an environment variable that holds the token"
+                )
             token = os.environ.get(token_env, "").strip()
             if not token:
                 raise UsageError(
@@ -51,6 +61,9 @@ class Security:
             if any(name.lower() == "authorization" for name, _ in pairs):
                 raise UsageError("give --token-env or a header Authorization, not both")
             pairs.append(("Authorization", f"Bearer {token}"))
+        names = [name.lower() for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"the header {twice[0]!r} is given twice")
         if ca is not None and insecure:
             raise UsageError("give --tls-ca or --tls-insecure, not both")
         security = cls(tuple(pairs), ca, insecure)
@@ -76,9 +89,18 @@ class Security:
             context.set_alpn_protocols([protocol])
         return context
 
-    def verify(self) -> bool | str:
-        """What ``requests`` takes as ``verify``."""
-        return not self.insecure and (self.ca or True)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the headers, which may be recorded."""
+        return tuple(name for name, _ in self.headers)
+
+    def hide(self, text: str) -> str:
+        """The text without the headers' values, for what a server says that repeats them."""
+        for _, value in self.headers:
+            for secret in (value, value.rpartition(" ")[2]):  # with and without "Bearer"
+                if len(secret) >= _SHORT:
+                    text = text.replace(secret, _HIDDEN)
+        return text
 
 
 PLAIN = Security()
@@ -99,6 +121,6 @@ def parse_header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def header_name(text: str) -> str:
-    """The part of a header that may be recorded."""
-    return text.partition(":")[0].strip() if ":" in text else "(no name)"
+def hide_value(text: str) -> str:
+    """A header as it may be recorded: its name."""
+    return f"{text.partition(':')[0].strip()}: {_HIDDEN}" if ":" in text else _HIDDEN

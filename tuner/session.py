@@ -31,7 +31,8 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Run, best
-from tuner.servers.base import Launcher
+from tuner.servers.address import attach, readable_by_others
+from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
@@ -57,14 +58,17 @@ class Plan:
     config: Any
     space: SearchSpace
     own: dict[str, Value]
+    endpoints: Endpoints | None = None
+    """Of the server to attach to."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Plan":
         if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
             raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
+        endpoints = _endpoints(experiment)
         config = read_config(experiment.model)
         space = fit_space(load_space(experiment.space), config)
-        return cls(experiment, config, space, own_settings(space, config))
+        return cls(experiment, config, space, own_settings(space, config), endpoints)
 
     def identity(self, command: str) -> dict[str, Any]:
         """What must be the same for a run of that command to be resumed."""
@@ -80,6 +84,20 @@ class Plan:
         }
 
 
+def _endpoints(experiment: Experiment) -> Endpoints | None:
+    """Those to attach to, if so; UsageError where options do not go together."""
+    security = experiment.security()
+    if not experiment.attaches or experiment.url is None:
+        return None
+    endpoints = attach(experiment.url, experiment.grpc_url, security)
+    if experiment.load_engine == "perf_analyzer" and (endpoints.tls or security.headers):
+        raise UsageError(
+            "TLS, --header and --token-env go with --load-engine tuner, not perf_analyzer: secrets "
+            "on its command line could be seen by all users of this machine"
+        )
+    return endpoints
+
+
 def search(
     plan: Plan, output: Path, name: str | None, command: str, audience: Audience
 ) -> tuple[Run, str]:
@@ -91,7 +109,7 @@ def search(
     with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
-        notes = [str(note) for note in gpus.notes()]
+        notes = _notes(plan, gpus)
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
             _create(run, {**identity, **about})
@@ -135,7 +153,7 @@ def measure(
     check_config(render(plan.config, candidate), "with --set")
     with _machinery(plan) as (launcher, generator, gpus, kind):
         run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
-        notes = [str(note) for note in gpus.notes()]
+        notes = _notes(plan, gpus)
         about = _circumstances(command, launcher, gpus, notes, experiment)
         _create(run, {**plan.identity("measure"), **about})
         audience.begins(run, _server(kind, launcher, experiment), 0, notes)
@@ -180,8 +198,7 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
             shm_size=experiment.shm_size,
             environment=environment,
             server_args=experiment.server_args,
-            url=experiment.url,
-            grpc_url=experiment.grpc_url,
+            endpoints=plan.endpoints,
         ) as launcher,
         engines[experiment.load_engine](experiment.workers) as generator,
         Gpus(launcher.gpus()) as gpus,
@@ -189,6 +206,11 @@ def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
         if experiment.shared_memory == "system":
             check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
+
+
+def _notes(plan: Plan, gpus: Gpus) -> list[str]:
+    exposed = readable_by_others(plan.endpoints) if plan.endpoints else None
+    return [*([exposed] if exposed else []), *map(str, gpus.notes())]
 
 
 def _evaluator(
@@ -256,6 +278,7 @@ def _open_run(
                 raise StorageError(f"another tuner is at work on {folder}")
             continue
         if same and not is_finished(run, experiment.storage):
+            _require_headers(run, found, experiment)
             return run, True
         if name:
             raise StorageError(
@@ -264,6 +287,21 @@ def _open_run(
     if name:
         return Run(output / name), False
     return Run(_fresh_folder(output, experiment.model.name)), False
+
+
+def _require_headers(run: Run, found: dict[str, Any], experiment: Experiment) -> None:
+    """RunError where the run to go on with was let in by headers that are missing now."""
+    given = {name.lower() for name in experiment.security().names}
+    missing = [name for name in found.get("headers", ()) if str(name).lower() not in given]
+    if missing:
+        option = f"--header '{missing[0]}: ...'"
+        if found.get("token_env"):
+            option += f" or --token-env {found['token_env']}"
+        run.unlock()
+        raise RunError(
+            f"{run.folder} sent the header {missing[0]} and would be resumed; values are not "
+            f"recorded, so give it again with {option}, or choose another --run name"
+        )
 
 
 def _tidy(path: Path) -> Path:
@@ -296,6 +334,7 @@ def _circumstances(
         "trials": experiment.trials,
         "timeout": experiment.timeout,
         "command": command,
+        **experiment.access(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "environment": {
             "tuner": __version__,

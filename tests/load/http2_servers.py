@@ -2,8 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -115,3 +116,30 @@ def relay(address: str, taken: bytearray | None = None, given: bytearray | None 
             onward.close()
 
     return talk
+
+
+@contextmanager
+def served(*servers: tuple[str, Talk, ssl.SSLContext | None]) -> Iterator[dict[str, str]]:
+    """Ports by name of servers that run in a thread."""
+    ports: dict[str, str] = {}
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    end = asyncio.Event()
+
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            for name, talk, context in servers:
+                address = await stack.enter_async_context(tcp_server(talk, context))
+                ports[name] = address.rpartition(":")[2]
+            ready.set()
+            await end.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield ports
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join(10)
+        loop.close()

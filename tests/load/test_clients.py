@@ -173,6 +173,11 @@ def _whole(head: bytes, trailers: bytes) -> bytes:
         (_whole(header_block([(":status", "100")]), REPLY + FINE), (False, "has no message")),
         (_whole(header_block([(":status", "503")]), b""), (False, "HTTP status 503")),
         (_whole(header_block([(":status", "404")]), FINE), (False, "HTTP status 404")),
+        (_whole(header_block([(":status", "401")]), b""), (False, "HTTP status 401")),
+        (
+            _whole(REPLY, header_block([("grpc-status", "16"), ("grpc-message", "who?")])),
+            (False, "gRPC status 16: who?"),
+        ),
         (_whole(REPLY, b""), (False, "no gRPC status")),
         (GREETING + frame(HEADERS, 5, 1, REPLY + FINE), (False, "has no message")),
         (

@@ -13,12 +13,14 @@ import numpy as np
 from tuner.batches import BatchMix
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
 from tuner.model_config import from_json, get_path, render, to_json
 from tuner.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec
 from tuner.servers.causes import out_of_memory
+from tuner.servers.connection import fault, refusal
 from tuner.servers.control import Control
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
@@ -81,7 +83,15 @@ class Running:
         assert source is not None
         pool = [list(inputs) for inputs in source.pool]
         other = copy(self)
-        other.target = make_target(protocol, address, source.model, pool, source.batched)
+        other.target = make_target(
+            protocol,
+            address,
+            source.model,
+            pool,
+            source.batched,
+            tls=protocol in self._server.endpoints.tls,
+            security=self._server.endpoints.security,
+        )
         return other
 
     def raise_if_gone(self) -> None:
@@ -98,6 +108,13 @@ class Running:
         """
         for line in filter(None, map(out_of_memory, said)):
             raise ServerFailed(f"requests fail under load: {line}")
+
+    def raise_if_refused(self, said: tuple[str, ...]) -> None:
+        """LauncherUnavailable where a failed request's text, one of ``said``, is that the server
+        does not let tuner in, as when a token has expired: that is no candidate's fault.
+        """
+        for words in filter(None, map(refusal, said)):
+            raise LauncherUnavailable(words)
 
     def statistics(self) -> dict[str, Any]:
         """A snapshot, to be subtracted from a later one by ``times_since``."""
@@ -193,7 +210,18 @@ class TritonDeployment:
                     placements = stack.enter_context(
                         shared_tensors(control, server, pool, [outputs[size] for size in sizes])
                     )
-                target = make_target(self._protocol, address, name, pool, largest > 0, placements)
+                target = make_target(
+                    self._protocol,
+                    address,
+                    name,
+                    pool,
+                    largest > 0,
+                    placements,
+                    self._protocol in server.endpoints.tls,
+                    server.endpoints.security,
+                )
+                if self._protocol is Protocol.GRPC and not server.pids():
+                    _check_grpc(server, target)
                 seconds = time.monotonic() - began
                 items = float(np.mean(sizes))
                 yield Running(
@@ -216,6 +244,21 @@ class TritonDeployment:
                 f"max_batch_size {largest} is below the client's largest batch, {asked} items: "
                 "the server would refuse such requests"
             )
+
+
+def _check_grpc(server: Server, target: Target) -> None:
+    """Nothing is known yet of the gRPC of a server that others run: the control API is HTTP.
+
+    LauncherUnavailable where it does not answer an inference, as HTTP just did.
+    """
+    said = ask_once(target, _FIRST_ANSWER_SECONDS)
+    if said is None:
+        return
+    if (reason := server.exit_reason()) is not None:
+        raise ServerFailed(reason)
+    why = refusal(said) or fault(said, target.address, target.tls)
+    why = why or f"{said}; give the address of its gRPC service"
+    raise LauncherUnavailable(f"no inference at {server.endpoints.root('grpc')}: {why}")
 
 
 def _is_counted(config: Any) -> bool:

@@ -3,6 +3,7 @@
 They need an event loop that runs. A client never limits the requests outstanding.
 """
 
+import asyncio
 from typing import Protocol as Interface
 
 from tuner.load.clients_grpc import GrpcClient
@@ -29,3 +30,26 @@ def make_client(target: Target, done: Done) -> Client:
             return HttpClient(target, done)
         case Protocol.GRPC:
             return GrpcClient(target, done)
+
+
+def ask_once(target: Target, seconds: float) -> str | None:
+    """Send the first request of the pool; what is known of its failure, None where it succeeds."""
+
+    async def ask() -> str | None:
+        answer = asyncio.get_running_loop().create_future()
+
+        def done(_: int, ok: bool, said: str) -> None:
+            if not answer.done():
+                answer.set_result(None if ok else said)
+
+        client = make_client(target, done)
+        client.send(0)
+        try:
+            return await asyncio.wait_for(answer, seconds)
+        except TimeoutError:
+            return f"no answer within {seconds:g} s"
+        finally:
+            await client.close()
+
+    said = asyncio.run(ask())
+    return None if said is None else target.security.hide(said)

@@ -168,4 +168,5 @@ def _words(reply: bytes, status: int) -> str:
         body = reply.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         body = str(json.loads(body)["error"])
-    return body.strip()[-LONGEST:] or f"HTTP status {status}"
+    body, known = body.strip()[-LONGEST:], f"HTTP status {status}"
+    return f"{known}: {body}" if body and status in (401, 403) else body or known

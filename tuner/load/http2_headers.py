@@ -14,6 +14,8 @@ ERRORS = {
     **{8: "CANCEL", 9: "COMPRESSION_ERROR", 10: "CONNECT_ERROR", 11: "ENHANCE_YOUR_CALM"},
     **{12: "INADEQUATE_SECURITY", 13: "HTTP_1_1_REQUIRED"},
 }
+_NOT_LET_IN = {b"401", b"403", b"7", b"16"}
+"""HTTP's and gRPC's statuses for requests that may not be made."""
 
 
 def header_block(fields: list[tuple[str, str]]) -> bytes:
@@ -89,8 +91,11 @@ def outcome_of(head: Fields | None, trailers: Fields | None) -> tuple[bool, str]
         return whole, "" if whole else "the server's reply has no message"
     message = next((part.message for part in parts if part.message), b"")
     said = unquote_to_bytes(message).decode(errors="replace")
-    if not said and status != b"200":
-        said = f"HTTP status {status.decode(errors='replace')}"
-    elif not said and code is not None:
-        said = f"gRPC status {code.decode(errors='replace')}"
+    known = ""
+    if status != b"200":
+        known = f"HTTP status {status.decode(errors='replace')}"
+    elif code is not None:
+        known = f"gRPC status {code.decode(errors='replace')}"
+    if not said or status in _NOT_LET_IN or code in _NOT_LET_IN:
+        said = ": ".join(filter(None, (known, said)))
     return False, (said or "the server's reply has no gRPC status")[-LONGEST:]

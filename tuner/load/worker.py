@@ -234,7 +234,9 @@ class _Worker:
             await run.over.wait()
             if run.outstanding:  # replies that may still come must not reach the next run
                 await self._drop_client()
-            self._pipe.send(Report(_cpu() - before, said=tuple(run.said)))
+            assert self._target is not None
+            said = tuple(map(self._target.security.hide, run.said))
+            self._pipe.send(Report(_cpu() - before, said=said))
         except Exception as error:  # noqa: BLE001  a worker ends here, and says why
             self._pipe.send(Report(0.0, f"{type(error).__name__}: {error}"))
         finally:

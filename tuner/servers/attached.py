@@ -1,14 +1,15 @@
 """A server that already runs: candidates are loaded into it, and its own configuration put back."""
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.servers.address import is_loopback
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
-from tuner.servers.control import Control, is_live
+from tuner.servers.connection import unreachable
+from tuner.servers.control import Control
 
 
 class AttachedServer(Server):
@@ -16,7 +17,8 @@ class AttachedServer(Server):
         self.endpoints = endpoints
 
     def exit_reason(self) -> str | None:
-        return None if is_live(self.endpoints, timeout=5.0) else "the endpoint no longer answers"
+        why = unreachable(self.endpoints, timeout=5.0)
+        return None if why is None else f"the endpoint no longer answers: {why}"
 
     def log_tail(self) -> str:
         return ""
@@ -41,26 +43,21 @@ class AttachedLauncher(Launcher):
         return "none"  # it may run on another machine
 
     def shares_memory(self) -> bool:
-        host = self._endpoints.http.rpartition(":")[0].strip("[]")
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self._endpoints.http)
 
     def describe(self) -> Mapping[str, str]:
         return {
             "launcher": self.name,
-            "server": f"{self._version or 'Triton'} at {self._endpoints.http}",
+            "server": f"{self._version or 'Triton'} at {self._endpoints.root('http')}",
         }
 
     @contextmanager
     def launch(self, spec: ServerSpec) -> Iterator[Server]:
         server = AttachedServer(self._endpoints)
-        if not is_live(self._endpoints, timeout=5.0):
-            raise LauncherUnavailable(
-                f"no Triton server answers at http://{self._endpoints.http}; "
-                "give the address of its HTTP service"
-            )
+        why = unreachable(self._endpoints, timeout=5.0)
+        if why is not None:
+            root = self._endpoints.root("http")
+            raise LauncherUnavailable(f"no Triton server answers at {root}: {why}")
         with Control(server) as control:
             about = control.server()
             self._version = f"{about.get('name')} {about.get('version')}"

@@ -4,9 +4,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+
+from tuner.security import PLAIN, Security
 
 LOG_TAIL_LINES = 12
 _ERROR_LINE = re.compile(r"E\d{4} ")
@@ -14,11 +16,20 @@ _ERROR_LINE = re.compile(r"E\d{4} ")
 
 @dataclass(frozen=True)
 class Endpoints:
-    """``host:port`` of each service; None where it is not offered."""
+    """``host:port`` of each service; None where it is not offered. ``tls`` names those of them that
+    are reached over TLS; ``security`` holds for all.
+    """
 
     http: str
     grpc: str | None = None
     metrics: str | None = None
+    tls: frozenset[str] = field(default=frozenset(), kw_only=True)
+    security: Security = field(default=PLAIN, kw_only=True)
+
+    def root(self, service: str) -> str:
+        """The service's address with its scheme, as in ``https://triton:8000``."""
+        scheme = "grpc" if service == "grpc" else "http"
+        return f"{scheme}{'s' if service in self.tls else ''}://{getattr(self, service)}"
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,9 @@ def make_launcher(
     shm_size: int,
     environment: Mapping[str, str],
     server_args: tuple[str, ...],
-    url: str | None,
-    grpc_url: str | None,
+    endpoints: Endpoints | None,
 ) -> Launcher:
+    """``endpoints`` are those of the server to attach to."""
     match kind:
         case "docker":
             if gpus == "auto":
@@ -62,15 +62,6 @@ def make_launcher(
         case "local":
             return LocalLauncher(server_args, environment)
         case "attached":
-            if url is None:
+            if endpoints is None:
                 raise UsageError("--launcher attached needs --url HOST:PORT of the HTTP service")
-            return AttachedLauncher(Endpoints(_address(url), grpc_url and _address(grpc_url)))
-
-
-def _address(url: str) -> str:
-    """``host:port`` from what a user writes, such as ``http://localhost:8000/``."""
-    address = url.removeprefix("http://").removeprefix("grpc://").rstrip("/")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"{url!r} is not an address; write it like localhost:8000")
-    return address
+            return AttachedLauncher(endpoints)

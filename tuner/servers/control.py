@@ -10,6 +10,7 @@ import requests
 
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.servers.base import Endpoints, Server, error_lines
+from tuner.servers.connection import open_session, refusal, status_words
 
 _DYING_SECONDS = 1.0
 
@@ -18,14 +19,13 @@ class Control:
     """A client of one server's control API; every call raises ServerFailed where it cannot be had.
 
     The error says why in the server's own words, or, where the server is gone, its exit reason and
-    the last lines of its log.
+    the last lines of its log. Where the server does not let tuner in, it is LauncherUnavailable.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._root = f"http://{server.endpoints.http}/v2"
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._root = f"{server.endpoints.root('http')}/v2"
+        self._session = open_session(server.endpoints)
 
     def load(self, model: str, config_json: str | None, timeout: float) -> None:
         """Load the model, with this configuration in place of its config.pbtxt if one is given."""
@@ -37,9 +37,11 @@ class Control:
 
     def is_ready(self, model: str) -> bool:
         try:
-            return self._get(f"models/{quote(model)}/ready").ok
+            reply = self._session.get(f"{self._root}/models/{quote(model)}/ready", timeout=5.0)
         except requests.RequestException:
             return False
+        self._raise_if_refused(reply)
+        return reply.ok
 
     def server(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
@@ -83,8 +85,10 @@ class Control:
             )
         except requests.RequestException as error:
             raise ServerFailed(self._explain("the model did not answer an inference")) from error
+        self._raise_if_refused(reply)
         if not reply.ok:
-            raise ServerFailed(f"the model fails at an inference: {reply.text.strip()[:500]}")
+            said = self._hide(reply.text.strip()[:500])
+            raise ServerFailed(f"the model fails at an inference: {said}")
         try:
             length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
             outputs: list[dict[str, Any]] = json.loads(reply.content[:length]).get("outputs", [])
@@ -94,17 +98,14 @@ class Control:
 
     def metrics(self) -> str | None:
         """Prometheus text; None where the endpoint has none or does not answer."""
-        address = self._server.endpoints.metrics
-        if address is None:
+        if self._server.endpoints.metrics is None:
             return None
         try:
-            reply = self._session.get(f"http://{address}/metrics", timeout=5.0)
+            url = f"{self._server.endpoints.root('metrics')}/metrics"
+            reply = self._session.get(url, timeout=5.0)
         except requests.RequestException:
             return None
         return reply.text if reply.ok else None
-
-    def _get(self, path: str) -> requests.Response:
-        return self._session.get(f"{self._root}/{path}", timeout=5.0)
 
     def _call(
         self, method: str, path: str, timeout: float, body: dict[str, Any] | None = None
@@ -112,6 +113,7 @@ class Control:
         url = f"{self._root}/{path}".rstrip("/")
         try:
             reply = self._session.request(method, url, json=body, timeout=timeout)
+            self._raise_if_refused(reply)
             content = reply.json() if reply.content else {}
         except requests.Timeout as error:
             raise ServerFailed(
@@ -127,10 +129,19 @@ class Control:
                     "start it with --model-control-mode=explicit"
                 )
             reasons = error_lines(self._server.log_tail())
-            raise ServerFailed("\n".join([f"the server refused: {message}", *reasons]))
+            said = self._hide(f"the server refused: {message}")
+            raise ServerFailed("\n".join([said, *reasons]))
         if not isinstance(content, dict):
             raise ServerFailed(f"{url} is not a Triton endpoint")
         return content
+
+    def _raise_if_refused(self, reply: requests.Response) -> None:
+        refused = None if reply.ok else refusal(status_words(reply))
+        if refused is not None:
+            raise LauncherUnavailable(self._hide(refused))
+
+    def _hide(self, text: str) -> str:
+        return self._server.endpoints.security.hide(text)
 
     def _explain(self, what: str) -> str:
         deadline = time.monotonic() + _DYING_SECONDS
@@ -158,10 +169,8 @@ class Control:
 
 def is_live(endpoints: Endpoints, timeout: float = 1.0) -> bool:
     """Whether a Triton server answers there."""
-    session = requests.Session()
-    session.trust_env = False
-    with session:
+    with open_session(endpoints) as session:
         try:
-            return session.get(f"http://{endpoints.http}/v2/health/live", timeout=timeout).ok
+            return session.get(f"{endpoints.root('http')}/v2/health/live", timeout=timeout).ok
         except requests.RequestException:
             return False

@@ -1,0 +1,159 @@
+"""The HTTP connection to a server, and what keeps requests from it: in words, with a remedy."""
+
+import contextlib
+import re
+import socket
+import ssl
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from tuner.security import Security
+from tuner.servers.base import Endpoints
+
+GIVE_A_SECRET = "give --header 'Name: value' or --token-env NAME as it asks for"
+_REFUSED = re.compile(
+    r"HTTP status 40[13]\b|gRPC status (7|16)\b|is restricted, expecting header", re.IGNORECASE
+)
+_FAULTS = tuple(
+    (re.compile(pattern, re.IGNORECASE), words)
+    for pattern, words in (
+        (
+            r"(hostname|IP address) mismatch|doesn't match",
+            "its certificate is for another host name; give the name that it is for in the "
+            "address, or --tls-insecure to take any certificate",
+        ),
+        (
+            r"certificate has expired|not yet valid",
+            "its certificate is not valid today; have it renewed, or give --tls-insecure to take "
+            "any certificate",
+        ),
+        (
+            r"certificate.verify.failed",
+            "its certificate is not trusted; give --tls-ca FILE with the certificate of who "
+            "signed it, or --tls-insecure to take any certificate",
+        ),
+        (
+            r"certificate.required|bad.certificate|handshake.failure",
+            "it asks for a certificate of the client, which tuner cannot give, or for another TLS",
+        ),
+    )
+)
+_NO_TLS = "it does not speak TLS there; write http:// or, for gRPC, grpc://"
+_HANGS_UP = (
+    "it ends the connection instead of answering; does it ask for a certificate of the client, "
+    "which tuner cannot give?"
+)
+_SPEAKS_TLS = "it speaks TLS there; write https:// or, for gRPC, grpcs://"
+
+
+class _Adapter(HTTPAdapter):
+    """Trusts whom the load processes trust: the system's certificates, not those of requests."""
+
+    def __init__(self, security: Security) -> None:
+        self._context = security.context()
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more, ssl_context=self._context)
+
+    def cert_verify(self, *_: Any) -> None:
+        """The context knows."""
+
+
+def open_session(endpoints: Endpoints) -> requests.Session:
+    """A session that sends the headers, and follows no redirect: another host is not to get them.
+
+    UsageError where the file of certificates is unfit.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.max_redirects = 0
+    session.headers.update(endpoints.security.headers)
+    if endpoints.tls:
+        session.mount("https://", _Adapter(endpoints.security))
+        session.verify = not endpoints.security.insecure
+        if endpoints.security.insecure:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    return session
+
+
+def unreachable(endpoints: Endpoints, timeout: float = 1.0) -> str | None:
+    """Why no Triton server answers there, and what to do; None where one does."""
+    why = _unreachable(endpoints, timeout)
+    return None if why is None else endpoints.security.hide(why)
+
+
+def _unreachable(endpoints: Endpoints, timeout: float) -> str | None:
+    with open_session(endpoints) as session:
+        try:
+            reply = session.get(f"{endpoints.root('http')}/v2/health/live", timeout=timeout)
+        except requests.RequestException as error:
+            return (
+                fault(error, endpoints.http, "http" in endpoints.tls)
+                or "give the address of its HTTP service"
+            )
+    if reply.ok:
+        return None
+    refused = refusal(status_words(reply))
+    if refused is None and "http" not in endpoints.tls and speaks_tls(endpoints.http):
+        return _SPEAKS_TLS
+    return refused or (
+        f"the answer there is HTTP status {reply.status_code}; give the address of its HTTP service"
+    )
+
+
+def status_words(reply: requests.Response) -> str:
+    """``HTTP status 403: …`` with the reply's words, shortened."""
+    words = reply.text
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        words = str(reply.json()["error"])
+    return f"HTTP status {reply.status_code}: {words.strip()[:300]}".rstrip(": ")
+
+
+def refusal(said: str) -> str | None:
+    """What to do where a failure's text is that the server does not let tuner in; else None."""
+    if not _REFUSED.search(said):
+        return None
+    return f"the server does not let tuner in ({said}); {GIVE_A_SECRET}"
+
+
+def fault(error: Exception | str, address: str, tls: bool) -> str | None:
+    """What is wrong with the way to the server, and the remedy; None where it is nothing of TLS."""
+    if isinstance(error, requests.TooManyRedirects):
+        where = error.response.headers.get("Location", "") if error.response is not None else ""
+        return f"it sends requests elsewhere, to {where.partition('?')[0]}; give that address"
+    if not tls:
+        return _SPEAKS_TLS if speaks_tls(address) else None
+    found = next((words for pattern, words in _FAULTS if pattern.search(str(error))), None)
+    if found is not None:
+        return found
+    spoken = speaks_tls(address)
+    if spoken and isinstance(error, requests.ConnectionError):
+        return _HANGS_UP
+    return _NO_TLS if spoken is False else None
+
+
+def speaks_tls(address: str, timeout: float = 1.0) -> bool | None:
+    """Whether a TLS handshake succeeds there, or is refused as TLS does it; None where nothing
+    listens or answers in time.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = Security(insecure=True).context()
+    try:
+        plain = socket.create_connection((host, int(port)), timeout)
+    except (OSError, ValueError):
+        return None
+    with plain:
+        try:
+            context.wrap_socket(plain, server_hostname=host).close()
+        except TimeoutError:
+            return None
+        except ssl.SSLError as error:
+            return "ALERT" in str(error.reason)
+        except (OSError, ValueError):
+            return False
+    return True
