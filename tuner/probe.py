@@ -16,7 +16,7 @@ from tuner.results import PERCENTILES, BoundCount, ProbeRecord
 from tuner.samples import Samples
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
-from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin
+from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin, requests_to_settle
 from tuner.stats import design_effect, quantile, quantile_interval, throughput_interval
 
 Purpose = Literal["unloaded", "capacity", "proof", "measure"]
@@ -26,8 +26,8 @@ _FIRST_LOOK_SECONDS = 0.4
 _LOOK_GROWTH = 1.07
 _CLEARLY_BROKEN = 10.0
 _WANTED = 300
-_PATIENCE_SECONDS = 10.0
-_TOO_NEAR = 0.7
+_PATIENCE_SECONDS = 15.0
+_TOO_LONG = 1.2
 _INTERVAL = 0.95
 
 
@@ -325,7 +325,16 @@ class _Watch:
                 if self._how.judge is not None or elapsed < self._how.least_seconds:
                     return False
                 return self._how.settle or not any(c.late for c in verdict.counts)
-            case _:  # so near the bound, the answer would take too long
-                near = any(c.late > _TOO_NEAR * c.bound.budget * c.n for c in verdict.counts)
+            case _:
                 patience = max(_PATIENCE_SECONDS, self._how.least_seconds)
-                return self._how.settle and near and elapsed > patience
+                return self._how.settle and elapsed > patience and self._is_idle(verdict, elapsed)
+
+    def _is_idle(self, verdict: Verdict, elapsed: float) -> bool:
+        """Whether the answer would not come in time, if all went on as so far."""
+        if self._how.judge is not None:
+            return False
+        for count in verdict.counts:
+            needed = requests_to_settle(count, verdict.confidence)
+            if needed is None or elapsed * needed / count.n > _TOO_LONG * self._how.most_seconds:
+                return True
+        return False

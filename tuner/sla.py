@@ -207,11 +207,10 @@ def _weigh(
     late = bound.late(samples)
     count = _count(samples, bound)
     n, violations = count.n, count.late
-    enough_is = enough(confidence)
-    if _evidence_below(count) >= enough_is:
+    if _evidence_below(count) >= enough(confidence):
         return Outcome.MET, count, None, False
     if not surely_above(violations, n, bound.budget, above):
-        return Outcome.INCONCLUSIVE, count, _remedy(count, enough_is), False
+        return Outcome.INCONCLUSIVE, count, _remedy(count, confidence), False
     start, end = _longest_burst(late)
     lasted = float(samples.intended[end - 1] - samples.intended[start])
     if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
@@ -255,15 +254,24 @@ def _effective(count: Count, enough: float, at_most: float) -> tuple[float, floa
     return count.late / count.effect / doubt, worth / doubt
 
 
-def _remedy(count: Count, enough_is: float) -> str:
-    """How many requests would do, if they went on as they came; or that the bound is too near."""
-    factor = 1.2
+def requests_to_settle(count: Count, confidence: float) -> int | None:
+    """With how many requests the bound would be shown to be met, if they went on as they came; None
+    where so many would not do that it is no use to wait.
+    """
+    factor = 1.0
     while factor < _FARTHEST or factor * count.n < 10_000:
         more = replace(count, late=round(count.late * factor), n=max(1, round(count.n * factor)))
-        if _evidence_below(more) >= enough_is:
-            return f"{count.n} requests leave it open: probe longer, at least {more.n} requests"
+        if _evidence_below(more) >= enough(confidence):
+            return more.n
         factor *= 1.2
-    return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"
+    return None
+
+
+def _remedy(count: Count, confidence: float) -> str:
+    needed = requests_to_settle(count, confidence)
+    if needed is None:
+        return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"
+    return f"{count.n} requests leave it open: probe longer, at least {needed} requests"
 
 
 def _longest_burst(late: Bools) -> tuple[int, int]:

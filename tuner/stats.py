@@ -56,7 +56,8 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
 
     Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
     also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
-    above a level lasts about as long whatever the level (exactly so in M/M/1).
+    above a level lasts about as long whatever the level (exactly so in M/M/1). At a higher quantile
+    there are too few of them: the effect comes out too small, and verdicts too bold.
     ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
     be +inf, and so may ``limit``, which then tells failed from answered: failures are no excursions
     of a queue, and have clusters only as far as they are seen.
