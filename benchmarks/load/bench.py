@@ -65,10 +65,11 @@ def use_perf_analyzer() -> str:
 
 def summary(values: list[float], digits: int = 1) -> dict[str, float]:
     """Median, smallest and largest of the rounds."""
+    places = digits or None  # whole numbers where there are none
     return {
-        "median": round(median(values), digits),
-        "least": round(min(values), digits),
-        "most": round(max(values), digits),
+        "median": round(median(values), places),
+        "least": round(min(values), places),
+        "most": round(max(values), places),
     }
 
 

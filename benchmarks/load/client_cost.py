@@ -15,7 +15,7 @@ from tuner.deployments.triton import Running
 from tuner.load import perf_analyzer
 from tuner.load.generator import LoadGenerator
 
-SECONDS, SHORT, CONCURRENCY = 1.2, 0.3, 8
+SECONDS, SHORT, CONCURRENCY = 2.0, 0.5, 8
 Cost = tuple[int, float]  # requests, CPU seconds
 
 
