@@ -9,6 +9,7 @@ _COLUMNS = {
     "throughput": "requests/s",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
+    "batch": "mean batch",
     "limit": "limit, /s",
     "rate": "sent, /s",
     "late_p50_us": "late p50, µs",
