@@ -6,7 +6,9 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
+from tuner.capacity import Finding
 from tuner.samples import Floats, Samples
+from tuner.sla import Sla, judge, margin
 
 Rng = np.random.Generator
 Queue = Callable[[float, int, Rng], Samples]
@@ -85,3 +87,37 @@ def _one_server(rate: float, work: Floats, rng: Rng) -> Samples:
     times = np.cumsum(gaps)
     latency = walk - np.minimum.accumulate(walk) + work
     return Samples(times, times, times + latency, np.ones(len(work), dtype=bool))
+
+
+class QueueServer:
+    """A queue, probed for ``seconds`` as a server is; remembers the rates.
+
+    Above ``most`` requests/s the client gives out.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        sla: Sla,
+        seconds: float = 3.0,
+        most: float = math.inf,
+        seed: int = 0,
+    ) -> None:
+        self.probed: list[float] = []
+        self._queue, self._sla, self._seconds, self._most = queue, sla, seconds, most
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, rate: float) -> Finding:
+        self.probed.append(rate)
+        samples = self._queue(rate, max(20, int(rate * self._seconds)), self._rng)
+        verdict = judge(samples, self._sla, 0.95)
+        limited = rate > self._most
+        return Finding(
+            rate,
+            verdict.outcome,
+            10.0 if limited else margin(samples, self._sla),
+            verdict.counts,
+            verdict.repeat,
+            limited,
+            self._seconds,
+        )

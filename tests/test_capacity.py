@@ -1,49 +1,22 @@
-import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.queues import Queue, batches, md1, md1_share, rate_at
+from benchmarks.queues import Queue, QueueServer, batches, md1, md1_share, rate_at
 from tuner.capacity import Capacity, Effort, Finding, conclude, find_capacity, find_concurrency
-from tuner.sla import Bound, Count, Outcome, Sla, judge, margin
+from tuner.sla import Bound, Count, Outcome, Sla
 
 relaxed = settings(deadline=None, max_examples=20)
 P99 = Sla((Bound(0.99, 0.04),))
 
 
-class Server:
-    """A queue, probed as a server is; remembers the rates. Above ``most`` the client gives out."""
-
-    def __init__(
-        self,
-        queue: Queue,
-        sla: Sla = P99,
-        seconds: float = 3.0,
-        most: float = math.inf,
-        seed: int = 0,
-    ) -> None:
-        self.probed: list[float] = []
-        self._queue, self._sla, self._seconds, self._most = queue, sla, seconds, most
-        self._rng = np.random.default_rng(seed)
-
-    def __call__(self, rate: float) -> Finding:
-        self.probed.append(rate)
-        samples = self._queue(rate, max(20, int(rate * self._seconds)), self._rng)
-        verdict = judge(samples, self._sla, 0.95)
-        limited = rate > self._most
-        return Finding(
-            rate,
-            verdict.outcome,
-            10.0 if limited else margin(samples, self._sla),
-            verdict.counts,
-            verdict.repeat,
-            limited,
-            self._seconds,
-        )
+def server(queue: Queue, sla: Sla = P99, **how: Any) -> QueueServer:
+    return QueueServer(queue, sla, **how)
 
 
 BATCHER = batches(0.004, 0.00035, 64)
@@ -53,35 +26,35 @@ CAPACITY = 2080.0
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_capacity_of_a_batcher_is_found(seed: int) -> None:
-    server = Server(BATCHER, seed=seed)
-    found = find_capacity(server, 1500.0, Effort())
+    queue = server(BATCHER, seed=seed)
+    found = find_capacity(queue, 1500.0, Effort())
     assert found.rate == pytest.approx(CAPACITY, rel=0.08)
     assert found.low is not None
     assert found.high is not None
     assert found.low <= found.rate <= found.high
     assert found.recommended is not None
     assert found.recommended <= min(found.low, 0.95 * found.rate)
-    assert len(server.probed) <= Effort().most_probes
+    assert len(queue.probed) <= Effort().most_probes
 
 
 @pytest.mark.parametrize("start", [0.1, 0.5, 4.0])
 def test_from_any_start_it_gets_there(start: float) -> None:
-    server = Server(BATCHER)
-    found = find_capacity(server, start * CAPACITY, Effort(seconds=24.0))
+    queue = server(BATCHER)
+    found = find_capacity(queue, start * CAPACITY, Effort(seconds=24.0))
     assert found.rate == pytest.approx(CAPACITY, rel=0.15)
-    assert len(server.probed) <= Effort().most_probes
+    assert len(queue.probed) <= Effort().most_probes
 
 
 def test_a_queue_with_a_closed_form_is_found_where_the_formula_says() -> None:
     service, limit = 0.004, 0.04
     truth = rate_at(lambda rate: md1_share(rate, service, limit), 0.01, 1 / service)
     effort = Effort(seconds=40.0, width=0.0)
-    rates = [find_capacity(Server(md1(service), seed=s), 150.0, effort).rate for s in range(3)]
+    rates = [find_capacity(server(md1(service), seed=s), 150.0, effort).rate for s in range(3)]
     assert float(np.median([rate or 0.0 for rate in rates])) == pytest.approx(truth, rel=0.08)
 
 
 def test_what_cannot_win_is_left_early() -> None:
-    patient, hasty = Server(BATCHER), Server(BATCHER)
+    patient, hasty = server(BATCHER), server(BATCHER)
     find_capacity(patient, 1500.0, Effort(width=0.01, seconds=30.0))
     lost = find_capacity(hasty, 1.05 * 4000.0, Effort(width=0.01, seconds=30.0, to_beat=4000.0))
     assert lost.rate is not None
@@ -91,8 +64,8 @@ def test_what_cannot_win_is_left_early() -> None:
 
 
 def test_a_promise_that_nothing_keeps_has_no_capacity() -> None:
-    server = Server(BATCHER, Sla((Bound(0.99, 0.001),)))
-    found = find_capacity(server, 1000.0, Effort())
+    queue = server(BATCHER, Sla((Bound(0.99, 0.001),)))
+    found = find_capacity(queue, 1000.0, Effort())
     assert found.rate is None
     assert found.margin is not None
     assert found.margin > 1
@@ -100,18 +73,18 @@ def test_a_promise_that_nothing_keeps_has_no_capacity() -> None:
 
 def test_the_tightest_of_several_bounds_decides() -> None:
     both = Sla((Bound(0.5, 0.012), Bound(0.99, 0.04)))
-    alone = find_capacity(Server(BATCHER), 1000.0, Effort(seconds=20.0)).rate
-    found = find_capacity(Server(BATCHER, both), 1000.0, Effort(seconds=20.0)).rate
+    alone = find_capacity(server(BATCHER), 1000.0, Effort(seconds=20.0)).rate
+    found = find_capacity(server(BATCHER, both), 1000.0, Effort(seconds=20.0)).rate
     assert alone is not None
     assert found is not None
     assert found < 0.95 * alone
 
 
 def test_a_constraint_that_breaks_before_the_promise_does_decides() -> None:
-    server = Server(BATCHER)
+    queue = server(BATCHER)
 
     def probe(rate: float) -> Finding:
-        return replace(server(rate), constraints=(("cpu<1", rate > 1400.0),))
+        return replace(queue(rate), constraints=(("cpu<1", rate > 1400.0),))
 
     found = find_capacity(probe, 1800.0, Effort(seconds=30.0))
     assert found.rate == pytest.approx(1400.0, rel=0.08)
@@ -121,14 +94,14 @@ def test_a_constraint_that_breaks_before_the_promise_does_decides() -> None:
 
 
 def test_what_the_client_could_not_send_is_not_the_servers_limit() -> None:
-    found = find_capacity(Server(BATCHER, most=1000.0), 700.0, Effort())
+    found = find_capacity(server(BATCHER, most=1000.0), 700.0, Effort())
     assert found.client_limited
     assert found.rate is not None
     assert 700.0 <= found.rate <= 1000.0
 
 
 def test_a_client_that_gives_out_at_once_leaves_nothing_to_say() -> None:
-    found = find_capacity(Server(BATCHER, most=1.0), 700.0, Effort())
+    found = find_capacity(server(BATCHER, most=1.0), 700.0, Effort())
     assert found.client_limited
     assert found.rate is None
 
@@ -152,8 +125,8 @@ def test_one_stall_weighs_as_one_event() -> None:
 
 def test_every_earlier_probe_is_used() -> None:
     known: list[Finding] = []
-    first = find_capacity(Server(BATCHER, seed=1), 1500.0, Effort(seconds=6.0), known)
-    second = find_capacity(Server(BATCHER, seed=2), 2000.0, Effort(seconds=12.0, width=0.0), known)
+    first = find_capacity(server(BATCHER, seed=1), 1500.0, Effort(seconds=6.0), known)
+    second = find_capacity(server(BATCHER, seed=2), 2000.0, Effort(seconds=12.0, width=0.0), known)
     widths = [(found.high or 9.0) / (found.low or 1.0) for found in (first, second)]
     assert widths[1] < widths[0]
     assert len(known) > 4

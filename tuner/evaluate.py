@@ -59,7 +59,7 @@ _MOST_CONCURRENCY = 256
 _LAUNCHES = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
-_SEARCH_EFFORT = Effort(width=0.08, seconds=10.0)
+SEARCH_EFFORT = Effort(width=0.08, seconds=10.0)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 
@@ -122,7 +122,7 @@ class Evaluator:
     def search(self, subject: Subject, to_beat: float, phase: Phase = "search") -> Evaluation:
         """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s."""
         draft = self._draft(subject, phase)
-        effort = replace(_SEARCH_EFFORT, to_beat=to_beat)
+        effort = replace(SEARCH_EFFORT, to_beat=to_beat)
         return draft.attempt(lambda: self._visit(draft, effort, 0.0))
 
     def measure(self, subject: Subject, rate: float | None) -> Evaluation:

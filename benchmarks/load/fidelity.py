@@ -9,7 +9,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.samples import Samples
 from tuner.stats import quantile
 
-SECONDS, PUNCTUAL = 3.0, 1e-3
+SECONDS, PUNCTUAL, TRIES = 3.0, 1e-3, 5
 START, GROWTH, MOST = 500.0, 1.5, 30_000.0
 
 
@@ -41,10 +41,10 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
 
 
 def _limit(generator: LoadGenerator) -> float:
-    """The highest rate that is sent on time in at least one of two tries; 0.0 where none is."""
+    """The highest rate that is sent on time in at least one of a few tries; 0.0 where none is."""
     best, rate = 0.0, START
     while rate < MOST and any(
-        _late(_send(generator, rate, 0.8, n), 0.99) < 1e6 * PUNCTUAL for n in (0, 1)
+        _late(_send(generator, rate, 0.5, n), 0.99) < 1e6 * PUNCTUAL for n in range(TRIES)
     ):
         best, rate = rate, rate * GROWTH
     return best

@@ -1,5 +1,8 @@
-"""How well capacity repeats: the same configuration measured again and again, each time afresh."""
+"""How well capacity repeats: the same configuration measured again and again, each time afresh;
+and the same of simulated queues, which no other tenant of the machine disturbs.
+"""
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -7,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load.bench import ROOT, Row, summary
+from benchmarks.queues import QueueServer, batches
 from tuner.arrivals import Arrivals
+from tuner.capacity import find_capacity
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.evaluate import Evaluator, Subject
+from tuner.evaluate import SEARCH_EFFORT, Evaluator, Subject
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
@@ -23,6 +28,8 @@ CONFIGURATIONS = {
     "as found (batches to 8, 1 instance)": (8, 1),
     "batches to 32, 2 instances": (32, 2),
 }
+SIMULATED = {"simulated, batches to 8": 8, "simulated, batches to 64": 64}
+SIMULATIONS = 40
 
 
 class Silent:
@@ -36,7 +43,7 @@ class Silent:
 
 
 def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
-    found: dict[str, list[tuple[float, float, float, float, int]]] = {}
+    found: dict[str, list[tuple[float, ...]]] = {}
     with tempfile.TemporaryDirectory() as name, LoadGenerator() as generator:
         model = Path(
             shutil.copytree(ROOT / "model_repository/emulated_gpu", Path(name) / "emulated_gpu")
@@ -61,22 +68,46 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
                     done = evaluator.search(Subject(0, candidate), 0.0)
                     if done.capacity and done.low and done.high:
                         sent = sum(p.n for p in done.probes)
+                        alone = done.probes[0].latency["p50"] or math.nan
                         found.setdefault(label, []).append(
-                            (done.capacity, done.low, done.high, done.seconds, sent)
+                            (done.capacity, done.low, done.high, sent, done.seconds, alone)
                         )
+    found |= {label: _simulate(most) for label, most in SIMULATED.items()}
     return {label: _row(each) for label, each in found.items()}, [
         f"emulated_gpu at {SLA}, {rounds} capacities of each configuration by turns, each on a "
         "fresh server with fresh arrivals. Seconds include launch and warm-up. The interval is "
-        "the one of 95 % that each measurement states, relative to its capacity"
+        "the one of 95 % that each measurement states, relative to its capacity",
+        "the p50 of one request at a time, measured just before, shows what the machine itself "
+        "varied by meanwhile",
+        f"the simulated rows are {SIMULATIONS} capacities of a queue with a batcher, found in the "
+        "same way, on no machine",
     ]
 
 
-def _row(found: list[tuple[float, float, float, float, int]]) -> Row:
+def _simulate(most: int) -> list[tuple[float, ...]]:
+    found = []
+    base, per_item = 0.004, 0.00035
+    queue = batches(base, per_item, most)
+    start = 0.7 * most / (base + per_item * most)
+    for seed in range(SIMULATIONS):
+        probe = QueueServer(queue, Sla.parse(SLA), seed=seed)
+        done = find_capacity(probe, start, SEARCH_EFFORT)
+        assert done.rate is not None
+        assert done.low is not None
+        assert done.high is not None
+        found.append((done.rate, done.low, done.high, 3.0 * sum(probe.probed)))
+    return found
+
+
+def _row(found: list[tuple[float, ...]]) -> Row:
     rates = np.array([each[0] for each in found])
-    return {
+    row: Row = {
         "capacity": summary(rates.tolist(), 0),
         "cv": round(100 * float(rates.std(ddof=1) / rates.mean()), 2),
-        "interval": summary([100 * (high - low) / rate for rate, low, high, _, _ in found]),
-        "seconds": summary([each[3] for each in found]),
-        "sent": round(float(np.mean([each[4] for each in found]))),
+        "interval": summary([100 * (high - low) / rate for rate, low, high, *_ in found]),
+        "sent": round(float(np.mean([each[3] for each in found]))),
     }
+    if len(found[0]) > 4:
+        row["seconds"] = summary([each[4] for each in found])
+        row["alone_ms"] = summary([1e3 * each[5] for each in found], 2)
+    return row

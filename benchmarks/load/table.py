@@ -25,6 +25,7 @@ _COLUMNS = {
     "cv": "coefficient of variation, %",
     "interval": "stated interval, %",
     "seconds": "seconds",
+    "alone_ms": "p50 of one at a time, ms",
     "sent": "requests sent",
 }
 
