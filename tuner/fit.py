@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import betaln
 
 from tuner.samples import Floats
 
@@ -18,6 +19,8 @@ _REACH = 3.0
 _SPREAD = 0.5
 _SURE = 1e-4
 _CLIFF = 60.0
+_DISTURBED = 0.05
+_DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almost all (a beta law)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def fit_rate(points: list[Point], budget: float, guess: float) -> Fit:
     A Bayesian logistic regression on a grid: logit(share) = logit(budget) + b (rate / c_i - 1),
     with c_i the capacity at the time of probe i. The c_i scatter log-normally about the capacity c,
     since machines drift; c, b and the scatter are unknown, c with a broad prior about ``guess``
-    requests/s. A probe far from the bound says only on which side it is. ``points`` may be empty.
+    requests/s. A probe far from the bound says only on which side it is, and any probe may have
+    been disturbed, with a small probability, so that it says nothing. ``points`` may be empty.
     """
     centre, reach = math.log(guess), _REACH
     for _ in range(3):
@@ -123,7 +127,10 @@ def _likelihood(point: Point, budget: float, logs: Floats) -> Floats:
     late, good = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
     weights = np.log(_WEIGHTS / _WEIGHTS.sum())
     each = point.late * late + (point.n - point.late) * good + weights
-    return np.asarray(np.logaddexp.reduce(each, axis=-1))
+    told = np.logaddexp.reduce(each, axis=-1)
+    a, b = _DISTURBED_SHARES
+    untold = betaln(point.late + a, point.n - point.late + b) - betaln(a, b)
+    return np.asarray(np.logaddexp(math.log1p(-_DISTURBED) + told, math.log(_DISTURBED) + untold))
 
 
 def _logit(share: float) -> float:
