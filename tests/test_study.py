@@ -27,7 +27,6 @@ from tuner.space import (
 )
 from tuner.study import Budget, Stop, Study, hide_password, is_finished
 
-NEVER = math.inf
 AT_ONCE = Budget(trials=6, seconds=1e6)
 SPACE = "parameters: {max_batch_size: [1, 2, 4, 8, 16], instance_count: {range: [1, 4]}}"
 SMALL = "parameters: {max_batch_size: [1, 2], instance_count: {range: [1, 2]}}"
@@ -62,7 +61,7 @@ class Bench:
             self.to_beat.append(to_beat)
         return self._evaluation(subject, phase, self.formula)
 
-    def confirm(self, finalists: list[tuple[Subject, float]], until: float) -> list[Evaluation]:
+    def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
         self.confirmed += [subject for subject, _ in finalists]
         return [self._evaluation(s, "confirm", self.confirmed_capacity) for s, _ in finalists]
 
@@ -344,7 +343,7 @@ class TestConfirm:
     def test_the_finalist_and_the_baseline_are_measured_again(self, run: Run) -> None:
         study, bench = self.search(run)
         heard: list[Evaluation] = []
-        study.confirm(heard.append, NEVER)
+        study.confirm(heard.append)
         top = max(bench.searched, key=lambda subject: product(subject.candidate))
         assert bench.confirmed == [top, bench.searched[0]]
         assert [each.phase for each in heard] == ["confirm", "confirm"]
@@ -363,7 +362,7 @@ class TestConfirm:
         study.search(Budget(5, 1e6), ignore)
         ranked = sorted(bench.searched, key=lambda s: flat(s.candidate), reverse=True)
         bench.confirmed_capacity = lambda c: 1.0 if c == ranked[0].candidate else flat(c)
-        study.confirm(ignore, NEVER)
+        study.confirm(ignore)
         assert bench.confirmed[:2] == ranked[:2]
         assert len(bench.confirmed) <= 3
         assert any(subject.baseline for subject in bench.confirmed)
@@ -383,16 +382,16 @@ class TestConfirm:
     def test_what_was_confirmed_before_a_kill_is_not_confirmed_again(self, run: Run) -> None:
         study = make(run, Bench(product))
         study.search(Budget(4, 1e6), ignore)
-        study.confirm(ignore, NEVER)
+        study.confirm(ignore)
         bench = Bench(product)
-        make(run, bench).confirm(ignore, NEVER)
+        make(run, bench).confirm(ignore)
         assert bench.confirmed == []
 
     def test_without_a_capacity_there_is_nothing_to_confirm(self, run: Run) -> None:
         bench = Bench(nothing)
         study = make(run, bench, storage=in_memory())
         study.search(AT_ONCE, ignore)
-        study.confirm(ignore, NEVER)
+        study.confirm(ignore)
         assert bench.confirmed == []
 
 

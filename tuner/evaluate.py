@@ -1,6 +1,5 @@
 """One candidate: launch, warm up, probe, judge. A failure becomes part of the record."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ _LOADGEN = Thoroughness(
 )
 _PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
 _PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
-_EASIER = 0.88
+_EASIER = 0.85
 _START = 0.7
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
@@ -132,28 +131,21 @@ class Evaluator:
             return draft.attempt(lambda: self._judge_rate(draft, rate))
         return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, prove=True))
 
-    def confirm(self, finalists: list[tuple[Subject, float]], until: float) -> list[Evaluation]:
+    def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
         """The capacities of finalists again, each with about how many requests/s are expected.
 
         Interleaved: by turns, on a fresh server each time, with fresh seeds, so that a slow change
         of the machine meets all alike and luck in the search does not carry over. At the end the
-        rate that each is recommended for is put to the proof. After ``until`` (monotonic clock) no
-        more rounds begin, but two there are, and a proof that fails is not tried at another rate.
+        rate that each is recommended for is put to the proof.
         """
         drafts = [(self._draft(subject, "confirm"), expected) for subject, expected in finalists]
         rounds = _LAUNCHES if self._load != "closed" else 1
         for number in range(rounds):
-            last = number == rounds - 1 or (number > 0 and time.monotonic() > until)
-            self._round(drafts, _NEXT_EFFORT if number else _FIRST_EFFORT, last, until)
-            if last:
-                break
+            effort = _NEXT_EFFORT if number else _FIRST_EFFORT
+            for draft, expected in drafts:
+                last = number == rounds - 1
+                draft.attempt(partial(self._visit, draft, effort, expected, last))
         return [draft.evaluation() for draft, _ in drafts]
-
-    def _round(
-        self, drafts: list[tuple["_Draft", float]], effort: Effort, last: bool, until: float
-    ) -> None:
-        for draft, expected in drafts:
-            draft.attempt(partial(self._visit, draft, effort, expected, last, until))
 
     def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
         config = to_text(self._deployment.config_of(subject.changes))
@@ -187,14 +179,7 @@ class Evaluator:
             finally:
                 draft.probes.extend(prober.records)
 
-    def _visit(
-        self,
-        draft: "_Draft",
-        effort: Effort,
-        expected: float,
-        prove: bool = False,
-        until: float = math.inf,
-    ) -> None:
+    def _visit(self, draft: "_Draft", effort: Effort, expected: float, prove: bool = False) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
@@ -212,9 +197,9 @@ class Evaluator:
             capacity = find_capacity(probe, start, effort, draft.findings)
             draft.note_launch(draft.findings[before:], capacity)
             if prove and capacity.recommended is not None:
-                self._prove(prober, draft, capacity.recommended, until)
+                self._prove(prober, draft, capacity.recommended)
 
-    def _prove(self, prober: Prober, draft: "_Draft", rate: float, until: float) -> None:
+    def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
         """Put the rate to the full test, a lower one where it fails, the same where one stall
         decided; all are told to the fit.
 
@@ -227,7 +212,7 @@ class Evaluator:
             )
             draft.findings.append(finding)
             draft.capacity = conclude(draft.findings, rate)
-            if finding.outcome is Outcome.MET or time.monotonic() > until:
+            if finding.outcome is Outcome.MET:
                 break
             if finding.repeat:
                 continue

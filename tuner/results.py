@@ -208,7 +208,7 @@ class Evaluation(Record):
 
     def at_capacity(self) -> ProbeRecord | None:
         """The probe that shows how it is to operate near capacity: the proof or, where there is
-        none, the highest rate up to the capacity whose samples kept the Sla.
+        none, the one nearest to capacity whose samples kept the Sla.
         """
         if self.capacity is None:
             return None
@@ -217,9 +217,9 @@ class Evaluation(Record):
             for p in self.probes
             if p.purpose != "unloaded" and p.margin is not None and p.margin <= 1
         ]
-        below = [p for p in kept if (p.rate or p.throughput or 0.0) <= self.capacity]
-        found = max(below or kept, key=lambda p: p.rate or p.throughput or 0.0, default=None)
-        return self.proof() or found
+        at = self.capacity
+        nearest = min(kept, key=lambda p: abs((p.rate or p.throughput or 0.0) - at), default=None)
+        return self.proof() or nearest
 
     def verdict(self) -> ProbeRecord | None:
         """The last probe that was to settle whether a rate keeps the Sla, whatever it said."""

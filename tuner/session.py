@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +119,6 @@ def search(
             len(run.evaluations()),
             notes,
         )
-        began = time.monotonic()
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:
@@ -128,7 +126,7 @@ def search(
                 Budget(experiment.trials, experiment.timeout), audience.evaluated
             ).value
             audience.confirming(reason)
-            study.confirm(audience.evaluated, began + experiment.timeout)
+            study.confirm(audience.evaluated)
             study.finish(reason)
         finally:
             conclude(run, experiment.model)

@@ -30,7 +30,7 @@ _HOPELESS_TRIALS = 5
 _FINALISTS = 2
 _NEAR = 0.97
 _AGAIN_AFTER_SECONDS = 300.0
-_CONFIRMATION_SECONDS = 30.0
+_CONFIRMATION_SECONDS = 60.0
 _STOPPED = "stopped"
 
 
@@ -116,9 +116,9 @@ class Study:
                 duplicates += 1
             self._tell(trial, evaluation)
 
-    def confirm(self, heard: Callable[[Evaluation], None], until: float) -> None:
+    def confirm(self, heard: Callable[[Evaluation], None]) -> None:
         """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
-        seeds (``Evaluator.confirm``; ``until`` on the monotonic clock).
+        seeds (``Evaluator.confirm``).
 
         The runner-up is one of them where it came near enough to be the better one. The baseline
         is, even if the search found no rate for it: all is reported against it.
@@ -141,7 +141,7 @@ class Study:
         ]
         confirmed = {e.candidate for e in self._evaluations if e.phase == "confirm"}
         if not confirmed.issuperset(subject.candidate for subject, _ in subjects):
-            for evaluation in self._evaluator.confirm(subjects, until):
+            for evaluation in self._evaluator.confirm(subjects):
                 self._keep(evaluation)
                 heard(evaluation)
 
