@@ -100,6 +100,18 @@ def test_what_the_client_could_not_send_is_not_the_servers_limit() -> None:
     assert 700.0 <= found.rate <= 1000.0
 
 
+def test_a_moment_in_which_the_client_was_late_is_not_its_limit() -> None:
+    queue = server(BATCHER)
+
+    def probe(rate: float) -> Finding:
+        found = queue(rate)
+        return replace(found, margin=10.0, client_limited=True) if len(queue.probed) == 1 else found
+
+    found = find_capacity(probe, 1200.0, Effort(seconds=20.0))
+    assert found.rate == pytest.approx(CAPACITY, rel=0.1)
+    assert not found.client_limited
+
+
 def test_a_client_that_gives_out_at_once_leaves_nothing_to_say() -> None:
     found = find_capacity(server(BATCHER, most=1.0), 700.0, Effort())
     assert found.client_limited

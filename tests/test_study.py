@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast

@@ -19,6 +19,7 @@ _EVEN, _CERTAIN = 0.5, 20.0
 _CLIENT_ROOM = 0.97
 _FEWEST_PROBES = 3
 _LOST_PROBES = 2
+_TWICE = 2
 _MARGIN, _CLIFF_MARGIN = 0.05, 0.1
 
 
@@ -104,8 +105,7 @@ def find_capacity(
         if _is_enough(findings[begin:], fit, spent, effort) or fit.rate < _GIVE_UP * start:
             break
         rate = _next_rate(findings, fit, _OFFSETS[number % len(_OFFSETS)])
-        limits = [f.rate for f in findings if f.client_limited]
-        if limits and rate >= _CLIENT_ROOM * min(limits):
+        if rate >= _CLIENT_ROOM * client_limit(findings):
             break
     return conclude(findings, start, _GIVE_UP * start)
 
@@ -114,12 +114,13 @@ def conclude(findings: list[Finding], guess: float, least: float = 0.0) -> Capac
     """What findings of one configuration say together; no rate where none kept the Sla."""
     fit = fit_findings(findings, guess)
     kept = [f for f in findings if f.kept and not f.client_limited]
-    limited = [f.rate for f in findings if f.client_limited]
+    limit = client_limit(findings)
+    limited = math.isfinite(limit) or all(f.client_limited for f in findings)
     margins = [f.margin for f in findings if f.margin is not None]
     if not kept or fit.rate < least:
-        return Capacity(None, margin=min(margins, default=None), client_limited=bool(limited))
+        return Capacity(None, margin=min(margins, default=None), client_limited=limited)
     highest = max(f.rate for f in kept)
-    if limited and fit.high > min(limited):  # all that is known is what the client could send
+    if fit.high > limit:  # all that is known is what the client could send
         fit = _cut(fit, highest)
     nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
     return Capacity(
@@ -129,8 +130,17 @@ def conclude(findings: list[Finding], guess: float, least: float = 0.0) -> Capac
         steepness=fit.steepness,
         recommended=recommend(fit),
         margin=nearest.margin,
-        client_limited=bool(limited) and fit.rate >= highest,
+        client_limited=limited and fit.rate >= highest,
     )
+
+
+def client_limit(findings: list[Finding]) -> float:
+    """The rate at which the client is at its end: it was, at two rates at least, and never was not
+    at a higher one; +inf where that is not so. Once may be a moment of the machine.
+    """
+    sent = max((f.rate for f in findings if not f.client_limited), default=0.0)
+    limited = [f.rate for f in findings if f.client_limited and f.rate > sent]
+    return min(limited) if len(limited) >= _TWICE else math.inf
 
 
 def recommend(fit: Fit) -> float:

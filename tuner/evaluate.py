@@ -189,7 +189,9 @@ class Evaluator:
             if self._load == "closed":
                 draft.capacity = find_concurrency(self._closed_finding(prober), effort)
                 return
-            start = draft.capacity.rate or expected or _START * saturation
+            start = expected or _START * saturation
+            if draft.findings:
+                start = fit_findings(draft.findings, start).rate
             if saturation > effort.to_beat > start:
                 start = 1.05 * effort.to_beat
             probe = self._finding(prober, _SEARCH, "capacity")
