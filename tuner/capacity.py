@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.fit import Fit, Point, fit_rate, lowest
+from tuner.fit import Fit, Point, agree, fit_rate, lowest
 from tuner.sla import Bound, Count, Outcome
 
 _GIVE_UP = 0.03
@@ -41,6 +41,8 @@ class Finding:
     seconds: float = 0.0
     constraints: tuple[tuple[str, bool], ...] = ()
     """Each constraint, and whether the probe broke it."""
+    launch: int = 0
+    """Which of several servers of the configuration it was."""
 
     @property
     def kept(self) -> bool:
@@ -150,10 +152,16 @@ def recommend(fit: Fit) -> float:
 
 
 def fit_findings(findings: list[Finding], guess: float) -> Fit:
-    """The belief about the capacity: where the first of the bounds breaks.
+    """The belief about the capacity: where the first of the bounds breaks, by all servers together.
 
     Probes at which the client was at its end say nothing of the server, and are left out.
     """
+    launches = dict.fromkeys(f.launch for f in findings)
+    fits = [_fit_launch([f for f in findings if f.launch == each], guess) for each in launches]
+    return fits[0] if len(fits) == 1 else agree(fits, _GUESS * guess)
+
+
+def _fit_launch(findings: list[Finding], guess: float) -> Fit:
     used = [f for f in findings if not f.client_limited]
     bounds = dict.fromkeys(count.bound for f in used for count in f.counts)
     if not bounds:

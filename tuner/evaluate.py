@@ -262,6 +262,7 @@ class Evaluator:
                 record.client_limited,
                 record.seconds,
                 tuple((str(c), bool(c.broken(record))) for c in self._constraints),
+                record.launch,
             )
 
         return probe

@@ -20,6 +20,7 @@ _SPREAD = 0.5
 _SURE = 1e-4
 _CLIFF = 60.0
 _DISTURBED = 0.05
+_DISTURBED_FIT = 0.1
 _DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almost all (a beta law)
 
 
@@ -96,6 +97,24 @@ def lowest(fits: list[Fit]) -> Fit:
     logs = np.sort(np.concatenate([fit.logs for fit in fits]))
     kept = np.prod([1 - np.interp(logs, f.logs, f.below, left=0, right=1) for f in fits], axis=0)
     return Fit.of(logs, 1 - kept, min(fits, key=lambda fit: fit.rate).steepness)
+
+
+def agree(fits: list[Fit], guess: float) -> Fit:
+    """What fits of several servers of one configuration say together.
+
+    ``guess`` is the one that all were made with. Each fit may be of a disturbed time, with a small
+    probability, and then says nothing: one that contradicts all others counts little.
+    """
+    logs = np.unique(np.concatenate([fit.logs for fit in fits]))
+    aside = (logs - math.log(guess)) / _SPREAD
+    prior = 2 / math.pi / _SPREAD / (1 + aside**2) ** 2  # what each fit began with, as a density
+    belief = np.log(prior)
+    for fit in fits:
+        density = np.gradient(np.interp(logs, fit.logs, fit.below, left=0, right=1), logs)
+        belief += np.log((1 - _DISTURBED_FIT) * np.maximum(density, 0) / prior + _DISTURBED_FIT)
+    weights = np.exp(belief - belief.max()) * np.gradient(logs)
+    below = np.cumsum(weights) - weights / 2
+    return Fit.of(logs, below / weights.sum(), float(np.median([f.steepness for f in fits])))
 
 
 def _posterior(

@@ -1,8 +1,12 @@
 """How often verdicts are wrong, and how many requests they take: on queues with closed forms."""
 
 import math
+import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -21,30 +25,14 @@ _Z = 1.6449
 
 
 def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
-    sla = Sla((Bound(1 - BUDGET, LIMIT),))
-    rows: dict[str, Row] = {}
-    for kind, ratio in CELLS:
-        queue, rate, effect = _queue(kind, ratio)
-        for load in LOADS:
-            rng = np.random.default_rng([int(ratio), int(100 * load)])
-            said: Counter[Outcome] = Counter()
-            naive: Counter[Outcome] = Counter()
-            used = []
-            for _ in range(rounds * PER_ROUND):
-                samples = queue(load * rate, MOST, rng)
-                outcome, n = _sequential(samples, sla)
-                said[outcome] += 1
-                used.append(n)
-                head = samples.take(np.arange(MOST) < 5000)
-                naive[judge_as_loadgen(head, sla, CONFIDENCE).outcome] += 1
-            rows[f"{kind}, limit {ratio:g} service times, {load:g} x capacity"] = {
-                "met": _percent(said, Outcome.MET),
-                "violated": _percent(said, Outcome.VIOLATED),
-                "open": _percent(said, Outcome.INCONCLUSIVE),
-                "naive_met": _percent(naive, Outcome.MET),
-                "requests": round(float(np.mean(used))),
-                "of_fixed": round(float(np.mean(used)) / _fixed(kind, ratio, load, effect), 2),
-            }
+    cases = [(kind, ratio, load) for kind, ratio in CELLS for load in LOADS]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context) as pool:
+        found = pool.map(partial(_row, rounds * PER_ROUND), *zip(*cases, strict=True))
+        rows = {
+            f"{kind}, limit {ratio:g} service times, {load:g} x capacity": row
+            for (kind, ratio, load), row in zip(cases, found, strict=True)
+        }
     return rows, [
         f"{rounds * PER_ROUND} runs per row, each from an empty queue, judged at {CONFIDENCE:.0%} "
         f"after {FIRST:,} requests and then at every {GROWTH - 1:.0%} more, {MOST:,} at most",
@@ -54,6 +42,30 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         "many requests as it needs to tell that share from the budget with 5 % errors of both "
         f"kinds, {MOST:,} at most",
     ]
+
+
+def _row(runs: int, kind: str, ratio: float, load: float) -> Row:
+    sla = Sla((Bound(1 - BUDGET, LIMIT),))
+    queue, rate, effect = _queue(kind, ratio)
+    rng = np.random.default_rng([int(ratio), int(100 * load)])
+    said: Counter[Outcome] = Counter()
+    naive: Counter[Outcome] = Counter()
+    used = []
+    for _ in range(runs):
+        samples = queue(load * rate, MOST, rng)
+        outcome, n = _sequential(samples, sla)
+        said[outcome] += 1
+        used.append(n)
+        head = samples.take(np.arange(MOST) < 5000)
+        naive[judge_as_loadgen(head, sla, CONFIDENCE).outcome] += 1
+    return {
+        "met": _percent(said, Outcome.MET),
+        "violated": _percent(said, Outcome.VIOLATED),
+        "open": _percent(said, Outcome.INCONCLUSIVE),
+        "naive_met": _percent(naive, Outcome.MET),
+        "requests": round(float(np.mean(used))),
+        "of_fixed": round(float(np.mean(used)) / _fixed(kind, ratio, load, effect), 2),
+    }
 
 
 def _queue(kind: str, ratio: float) -> tuple[Queue, float, float]:
