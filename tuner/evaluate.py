@@ -1,5 +1,6 @@
 """One candidate: launch, warm up, probe, judge. A failure becomes part of the record."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -190,8 +191,8 @@ class Evaluator:
                 draft.capacity = find_concurrency(self._closed_finding(prober), effort)
                 return
             start = expected or _START * saturation
-            if draft.findings:
-                start = fit_findings(draft.findings, start).rate
+            if draft.findings:  # between the two: the servers before may have had a bad time
+                start = math.sqrt(start * fit_findings(draft.findings, start).rate)
             if saturation > effort.to_beat > start:
                 start = 1.05 * effort.to_beat
             probe = self._finding(prober, _SEARCH, "capacity")
