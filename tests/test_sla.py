@@ -28,6 +28,17 @@ def independent(late: float, n: int, rng: np.random.Generator) -> Samples:
     return answered(np.cumsum(rng.exponential(1 / 500, n)), latency)
 
 
+def stalling(late: float, n: int, rng: np.random.Generator) -> Samples:
+    """A quick server that stops for 40 ms, so often that a true share ``late`` is late."""
+    lasts = 0.040
+    every = (lasts - LIMIT) / late
+    at = np.cumsum(rng.exponential(1 / 200, n))
+    starts = np.cumsum(rng.exponential(every, int(2 * at[-1] / every)))
+    last = np.searchsorted(starts, at) - 1
+    rest = np.where(last >= 0, starts[last] + lasts - at, 0.0)
+    return answered(at, np.maximum(rest, 0.0) + rng.exponential(0.0005, n))
+
+
 def sequential(samples: Samples, confidence: float, first: int = 1000) -> Outcome:
     """Looked at again and again while it grows, as a probe is; what was said first."""
     n = first
@@ -143,6 +154,19 @@ class TestErrorRates:
         under = rates(sequential(independent(0.0099, 5000, rng), 0.95) for _ in range(300))
         assert over[Outcome.MET] <= stated(0.95, 300)
         assert under[Outcome.VIOLATED] <= stated(0.95, 300)
+
+    def test_met_is_rarely_said_of_a_server_that_stalls(self) -> None:
+        """1.01 % of the requests are late, all of them in stalls; the others are far below."""
+        rng = np.random.default_rng(5)
+        over = rates(sequential(stalling(0.0101, 5000, rng), 0.95, 2500) for _ in range(300))
+        assert over[Outcome.MET] <= stated(0.95, 300)
+
+    def test_a_slow_patch_far_below_the_limit_says_nothing_of_the_limit(self) -> None:
+        """A tenth of the run is three times as slow as the rest, a sixth of the limit."""
+        intended, latency = fast(2000)
+        latency = np.where(intended < 1, latency / 5, latency / 15)
+        verdict = judge(answered(intended, latency), P99, 0.99)
+        assert (verdict.outcome, verdict.decided.effect) == (Outcome.MET, 1.0)
 
     def test_clear_cases_are_decided(self) -> None:
         rng = np.random.default_rng(5)

@@ -142,7 +142,13 @@ def test_the_same_number_in_clusters_has_a_large_design_effect() -> None:
 
 def test_clusters_show_below_the_limit_before_anything_is_late() -> None:
     run = mm1(1.0)(0.8, 20_000, RNG(3))
-    assert design_effect(run.latency, run.intended, 1e3) > 10
+    assert max(run.latency) < 60
+    assert design_effect(run.latency, run.intended, 60.0) > 10
+
+
+def test_clusters_far_below_the_limit_are_not_those_of_late_requests() -> None:
+    run = mm1(1.0)(0.8, 20_000, RNG(3))
+    assert design_effect(run.latency, run.intended, 1e3) == 1.0
 
 
 def test_a_design_effect_is_one_where_nothing_can_be_said() -> None:

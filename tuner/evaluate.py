@@ -40,7 +40,7 @@ _CLOSED = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
 _PROOF = Thoroughness(
-    seconds=90.0, least_seconds=3.0, most_seconds=90.0, confidence=0.99, settle=True
+    seconds=90.0, least_seconds=5.0, most_seconds=90.0, confidence=0.99, settle=True
 )
 _LOADGEN = Thoroughness(
     seconds=60.0,

@@ -13,6 +13,7 @@ _FEWEST_BLOCKS = 16
 _BATCHES = 20
 _FEWEST_REPLIES = 30
 _LEVEL = 0.9
+_NEAR = 1 / 8
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -57,7 +58,9 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
     also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
     above a level lasts about as long whatever the level (exactly so in M/M/1). At a higher quantile
-    there are too few of them: the effect comes out too small, and verdicts too bold.
+    there are too few of them: the effect comes out too small, and verdicts too bold. The threshold
+    is no lower than an eighth of the limit: far below it, how fast moments follow on slow ones says
+    nothing of what breaks the limit, and where stalls do, it hides their clusters.
     ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
     be +inf, and so may ``limit``, which then tells failed from answered: failures are no excursions
     of a queue, and have clusters only as far as they are seen.
@@ -67,7 +70,7 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     where = (intended - intended[0]) * (_BLOCKS / (intended[-1] - intended[0]))
     block = np.minimum(where.astype(np.int64), _BLOCKS - 1)
     sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
-    level = quantile(latency, _LEVEL) or 0.0
+    level = max(quantile(latency, _LEVEL) or 0.0, _NEAR * limit)
     effects = [1.0]
     for threshold in {limit, min(limit, level)} if math.isfinite(limit) else {limit}:
         late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
