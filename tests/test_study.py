@@ -272,6 +272,12 @@ class TestResume:
         assert make(run, bench).search(Budget(4, seconds), ignore) is stop
         assert len(bench.searched) == (stop is Stop.TRIALS)
 
+    def test_without_a_confirmation_no_time_is_set_aside_for_it(self, run: Run) -> None:
+        make(run, Bench(product, seconds=10.0)).search(Budget(3, 1e6), ignore)
+        bench = Bench(product)
+        budget = Budget(4, 45.0, confirms=False)
+        assert make(run, bench).search(budget, ignore) is Stop.TRIALS
+
     def test_failed_candidates_are_not_measured_again(self, run: Run) -> None:
         space, model = SMALL, 'name: "m" max_batch_size: 2'
         make(run, Bench(failing), space, model).search(Budget(3, 1e6), ignore)

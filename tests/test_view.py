@@ -47,6 +47,6 @@ def test_notes_stay_in_the_live_view() -> None:
     console = Console(file=StringIO(), width=200, force_terminal=True)
     with LiveView(console, SLA, "model", None) as view:
         view.begins(Run(Path("reports/x")), "local: Triton", 0, NOTES)
-        view.confirming("trials")
+        view.search_ended("trials", confirms=True)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(f"note: {note}" in shown for note in NOTES)

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from tuner.pooling import cumulative, pooled
 from tuner.results import Evaluation
 from tuner.units import format_rate
 
-_NORMAL = 1.959963984540054
+_REACH = 1.0
+_GRID = 600
+_FAR_APART = 3.0
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,38 @@ Round = tuple[float, float]
 def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio | None:
     """The ratio first / second of two configurations measured by turns; None below two rounds.
 
-    Each round gives one log ratio, in which what was common to the round cancels. The interval is
-    the wider of two: Student's t on their scatter, and the normal one by the errors of the rounds.
+    Each round gives one log ratio, in which what was common to the round cancels; they are pooled
+    with their errors and their scatter (see ``tuner.pooling``).
     """
     pairs = list(zip(first, second, strict=False))
     if len(pairs) < 2:
         return None
-    logs = np.array([math.log(a / b) for (a, _), (b, _) in pairs])
-    within = math.sqrt(sum(e**2 + f**2 for (_, e), (_, f) in pairs)) / len(pairs)
-    student = float(special.stdtrit(len(pairs) - 1, 0.975))
-    aside = max(student * float(logs.std(ddof=1)) / math.sqrt(len(pairs)), _NORMAL * within)
-    middle = float(logs.mean())
-    return Ratio(math.exp(middle), math.exp(middle - aside), math.exp(middle + aside))
+    ratios = np.array([math.log(a / b) for (a, _), (b, _) in pairs])
+    logs = np.linspace(ratios.min() - _REACH, ratios.max() + _REACH, _GRID)
+    errors = np.array([math.hypot(e, f) for (_, e), (_, f) in pairs]) + (logs[1] - logs[0]) / 2
+    seen = [np.exp(-(((logs - r) / e) ** 2) / 2) for r, e in zip(ratios, errors, strict=True)]
+    low, middle, high = np.exp(np.interp((0.025, 0.5, 0.975), cumulative(pooled(seen, logs)), logs))
+    return Ratio(float(middle), float(low), float(high))
 
 
 def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
     """How many times more ``last`` serves than ``first``, where both were measured by turns."""
     return paired_ratio(last.by_launch, first.by_launch)
+
+
+def disagreement(evaluation: Evaluation) -> str | None:
+    """A sentence where the servers of one confirmation differ by more than their errors allow."""
+    rounds = evaluation.by_launch
+    if len(rounds) < 2:
+        return None
+    (low, low_error), (high, high_error) = min(rounds), max(rounds)
+    if math.log(high / low) < _FAR_APART * math.hypot(low_error, high_error):
+        return None
+    rates = " and ".join(format_rate(rate) for rate, _ in (min(rounds), max(rounds)))
+    return (
+        f"its servers held between {rates}, more than chance allows: the machine was not steady, "
+        "and the interval is wide for it."
+    )
 
 
 def drift(evaluations: list[Evaluation]) -> str | None:

@@ -93,7 +93,8 @@ class Subject:
 class Evaluator:
     """Evaluates candidates of one deployment under one Sla and one kind of load.
 
-    ``proof`` names the final test of a rate: ``sequential``, or ``mlperf`` for LoadGen's rule.
+    ``proof`` names the final test of a rate: ``sequential``, ``mlperf`` for LoadGen's rule, or
+    ``none``: a capacity is then not put to one.
     ``constraints`` have to be kept besides the Sla.
     """
 
@@ -116,7 +117,8 @@ class Evaluator:
         self._run = run
         self._seed = seed
         self._progress = progress
-        self._proof = _PROOFS[proof]
+        self._proves = proof != "none"
+        self._proof = _PROOFS.get(proof, _PROOF)
         self._constraints = constraints
 
     def search(self, subject: Subject, to_beat: float, phase: Phase = "search") -> Evaluation:
@@ -130,7 +132,7 @@ class Evaluator:
         draft = self._draft(subject, "measure")
         if rate is not None:
             return draft.attempt(lambda: self._judge_rate(draft, rate))
-        return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, prove=True))
+        return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, prove=self._proves))
 
     def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
         """The capacities of finalists again, each with about how many requests/s are expected.

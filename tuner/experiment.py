@@ -56,7 +56,7 @@ class Experiment(BaseModel):
     shared_memory: Literal["none", "system"] = "none"
     load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
-    confirm: Literal["sequential", "mlperf"] = "sequential"
+    confirm: Literal["sequential", "mlperf", "none"] = "sequential"
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import betaln
 
+from tuner.pooling import cumulative, pooled
 from tuner.samples import Floats
 
 _RATES = 120
+_GRID = 400
 _STEEPNESS = np.geomspace(4.0, 500.0, 14)
 _STEEPNESS_PRIOR = 1 / np.sqrt(_STEEPNESS)
 _DRIFT = np.array([0.004, 0.012, 0.035, 0.1])
@@ -20,7 +22,6 @@ _SPREAD = 0.5
 _SURE = 1e-4
 _CLIFF = 60.0
 _DISTURBED = 0.05
-_DISTURBED_FIT = 0.1
 _DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almost all (a beta law)
 
 
@@ -100,21 +101,19 @@ def lowest(fits: list[Fit]) -> Fit:
 
 
 def agree(fits: list[Fit], guess: float) -> Fit:
-    """What fits of several servers of one configuration say together.
+    """What fits of several servers of one configuration say together (see ``tuner.pooling``).
 
-    ``guess`` is the one that all were made with. Each fit may be of a disturbed time, with a small
-    probability, and then says nothing: one that contradicts all others counts little.
+    ``guess`` is the one that all were made with.
     """
-    logs = np.unique(np.concatenate([fit.logs for fit in fits]))
+    logs = np.linspace(min(f.logs[0] for f in fits), max(f.logs[-1] for f in fits), _GRID)
     aside = (logs - math.log(guess)) / _SPREAD
-    prior = 2 / math.pi / _SPREAD / (1 + aside**2) ** 2  # what each fit began with, as a density
-    belief = np.log(prior)
-    for fit in fits:
-        density = np.gradient(np.interp(logs, fit.logs, fit.below, left=0, right=1), logs)
-        belief += np.log((1 - _DISTURBED_FIT) * np.maximum(density, 0) / prior + _DISTURBED_FIT)
-    weights = np.exp(belief - belief.max()) * np.gradient(logs)
-    below = np.cumsum(weights) - weights / 2
-    return Fit.of(logs, below / weights.sum(), float(np.median([f.steepness for f in fits])))
+    prior = 1 / (1 + aside**2) ** 2  # what each fit began with
+    seen = [
+        np.maximum(np.gradient(np.interp(logs, f.logs, f.below, left=0, right=1)), 0) / prior
+        for f in fits
+    ]
+    below = cumulative(np.log(prior) + pooled(seen, logs))
+    return Fit.of(logs, below, float(np.median([f.steepness for f in fits])))
 
 
 def _posterior(

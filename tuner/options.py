@@ -211,7 +211,7 @@ Confirm = Annotated[
     str | None,
     typer.Option(
         "--confirm",
-        help="The final test of a rate: sequential, or mlperf for LoadGen's rule in 60 s.",
+        help="The final test of a rate: sequential; mlperf for LoadGen's rule in 60 s; or none.",
         metavar="TEST",
         rich_help_panel=_LOAD,
     ),

@@ -46,7 +46,7 @@ class Audience(Progress, Protocol):
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
-    def confirming(self, reason: str) -> None: ...
+    def search_ended(self, reason: str, confirms: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def search(
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
     experiment = plan.experiment
+    confirms = experiment.confirm != "none"
     with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
@@ -123,10 +124,11 @@ def search(
         study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
         try:
             reason = study.search(
-                Budget(experiment.trials, experiment.timeout), audience.evaluated
+                Budget(experiment.trials, experiment.timeout, confirms), audience.evaluated
             ).value
-            audience.confirming(reason)
-            study.confirm(audience.evaluated)
+            audience.search_ended(reason, confirms)
+            if confirms:
+                study.confirm(audience.evaluated)
             study.finish(reason)
         finally:
             conclude(run, experiment.model)
@@ -146,6 +148,8 @@ def measure(
     experiment = plan.experiment
     if rate is not None and experiment.load == "closed":
         raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
+    if rate is not None and experiment.confirm == "none":
+        raise UsageError("--rate asks for a verdict on a rate, and --confirm none for none")
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")

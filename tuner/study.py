@@ -46,10 +46,13 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after so many trials (None: no limit) or seconds, confirmation included."""
+    """When to stop: after so many trials (None: no limit) or seconds, confirmation included where
+    there is to be one.
+    """
 
     trials: int | None
     seconds: float
+    confirms: bool = True
 
 
 class Study:
@@ -260,7 +263,8 @@ def _constraint(evaluation: Evaluation) -> float:
 def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
     """What confirming finalist and baseline will take, and the trial that would come before."""
     trial = sum(e.seconds for e in done) / len(done)
-    return min(trial + 2 * _CONFIRMATION_SECONDS, 0.5 * budget.seconds)
+    confirmation = 2 * _CONFIRMATION_SECONDS if budget.confirms else 0.0
+    return min(trial + confirmation, 0.5 * budget.seconds)
 
 
 def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner import breakdown
-from tuner.comparison import drift, gain
+from tuner.comparison import disagreement, drift, gain
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
 from tuner.space import format_value, short_name
@@ -76,6 +76,11 @@ def _show_winner(
                 highlight=False,
                 soft_wrap=True,
             )
+    for each in columns:
+        unsteady = disagreement(each)
+        if unsteady:
+            name = _role(each).capitalize()
+            console.print(f"{name}: {unsteady}", markup=False, highlight=False, soft_wrap=True)
     changed = drift(evaluations)
     if changed:
         console.print(changed, markup=False, highlight=False, soft_wrap=True)

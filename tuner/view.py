@@ -58,13 +58,17 @@ class PlainView:
     def evaluated(self, evaluation: Evaluation) -> None:
         self._say(f"  => {describe_result(evaluation)}")
 
-    def confirming(self, reason: str) -> None:
-        self._say(f"search ends: {reason}; confirming on fresh servers")
+    def search_ended(self, reason: str, confirms: bool) -> None:
+        self._say(_ending(reason, confirms))
 
     def _say(self, text: str) -> None:
         if not self._quiet:
             clock = format_clock(time.monotonic() - self._began)
             self._console.print(f"[{clock}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _ending(reason: str, confirms: bool) -> str:
+    return f"search ends: {reason}" + ("; confirming on fresh servers" if confirms else "")
 
 
 class LiveView:
@@ -120,9 +124,9 @@ class LiveView:
         if (evaluation.capacity or 0.0) > ((self._best and self._best.capacity) or 0.0):
             self._best = evaluation
 
-    def confirming(self, reason: str) -> None:
+    def search_ended(self, reason: str, confirms: bool) -> None:
         self._best = None
-        self._about = f"search ends: {reason}; confirming on fresh servers"
+        self._about = _ending(reason, confirms)
 
     def _render(self) -> RenderableType:
         elapsed = time.monotonic() - self._began

@@ -147,7 +147,7 @@ def _search_into(
 ) -> Run:
     """Search, and fill the row; also with what there is when the stage's time is over."""
     space = "default" if bench.dry else "pytorch_gpu"
-    more = ("--trials", "1") if bench.dry else ()
+    more = ("--trials", "2", "--confirm", "none") if bench.dry else ()
     try:
         run = serve.search(bench, model, promise(limit, bench.dry), space, seconds, more)
     except serve.CutShort as cut:

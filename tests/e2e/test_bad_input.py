@@ -51,6 +51,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--set", "max_bach_size=3"), "did you"),
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--set", "x"), "write it like"),
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--rate", "-3"), "rate"),
+        (("measure", *SEARCH[1:], "--rate", "9", "--confirm", "none"), "--confirm none for none"),
+        ((*SEARCH, "--confirm", "twice"), "confirm: "),
         (("report", "nowhere"), "nowhere is not a run of tuner"),
         (("export", "nowhere", "--to", "x"), "nowhere is not a run of tuner"),
         ((*SEARCH, "--load", "gama:3"), "did you mean 'gamma'?"),

@@ -35,6 +35,8 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
             "constant",
             "--space",
             "space.yaml",
+            "--confirm",
+            "none",
         ),
         *("--launcher", "docker", "--image", test_image, "--gpus", "none", "--json"),
     )
@@ -45,7 +47,6 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
     assert [(e.phase, e.state) for e in evaluations] == [
         ("search", State.OK),
         ("search", State.FAILED),
-        ("confirm", State.OK),
     ]
     assert "base_us is 'nonsense'" in (evaluations[1].failure or "")
     winner = best(evaluations)

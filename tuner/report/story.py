@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.comparison import drift, gain
+from tuner.comparison import disagreement, drift, gain
 from tuner.errors import UnitError
 from tuner.report import style
 from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
@@ -242,6 +242,9 @@ class Story:
                 f"{name}: no rate was found at which the promise breaks, so the true capacity may "
                 "be higher."
             )
+        unsteady = disagreement(evaluation)
+        if unsteady:
+            found.append(f"{name}: {unsteady}")
         confirmed = any(e.phase == "confirm" for e in self.evaluations)
         if confirmed and evaluation.phase != "confirm":
             found.append(f"{name}: taken from the search, not confirmed by a second measurement.")
