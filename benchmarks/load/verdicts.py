@@ -1,6 +1,5 @@
 """How often verdicts are wrong, and how many requests they take: on queues with closed forms."""
 
-import math
 import multiprocessing
 import os
 from collections import Counter
@@ -12,16 +11,15 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
-from tuner.samples import Samples
+from tuner.samples import Floats, Samples
 from tuner.sla import Bound, Outcome, Sla, judge, judge_as_loadgen
-from tuner.stats import design_effect
+from tuner.stats import design_effect, surely_above, surely_below
 
 LIMIT, BUDGET, CONFIDENCE = 0.02, 0.01, 0.95
 CELLS = (("M/M/1", 10.0), ("M/M/1", 40.0), ("M/D/1", 10.0), ("M/D/1", 40.0))
 MOST, FIRST, GROWTH = 40_000, 1000, 1.15
 LOADS = (0.9, 0.95, 0.99, 1.01, 1.05, 1.1)
 PER_ROUND = 100
-_Z = 1.6449
 
 
 def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
@@ -38,9 +36,10 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         f"after {FIRST:,} requests and then at every {GROWTH - 1:.0%} more, {MOST:,} at most",
         "below capacity (x < 1) every `violated` is an error, above it every `met`",
         "the rule of LoadGen judges the first 5,000 requests of the same runs once, as independent",
-        "the fixed-size test is told the true share and design effect of each row, and takes as "
-        "many requests as it needs to tell that share from the budget with 5 % errors of both "
-        f"kinds, {MOST:,} at most",
+        "the fixed-size test judges each run once, at a number of requests fixed beforehand, by the "
+        "binomial law on counts divided by the design effect of the queue at capacity, which it is "
+        "told; that number is the smallest with which it is right as often as the sequential one, "
+        f"on the same runs, {MOST:,} at most; no figure where that is less than half of the time",
     ]
 
 
@@ -48,8 +47,10 @@ def _row(runs: int, kind: str, ratio: float, load: float) -> Row:
     sla = Sla((Bound(1 - BUDGET, LIMIT),))
     queue, rate, effect = _queue(kind, ratio)
     rng = np.random.default_rng([int(ratio), int(100 * load)])
+    right = Outcome.MET if load < 1 else Outcome.VIOLATED
     said: Counter[Outcome] = Counter()
     naive: Counter[Outcome] = Counter()
+    fixed = np.zeros(len(list(_looks())))
     used = []
     for _ in range(runs):
         samples = queue(load * rate, MOST, rng)
@@ -58,13 +59,14 @@ def _row(runs: int, kind: str, ratio: float, load: float) -> Row:
         used.append(n)
         head = samples.take(np.arange(MOST) < 5000)
         naive[judge_as_loadgen(head, sla, CONFIDENCE).outcome] += 1
+        fixed += _fixed(samples, effect, right)
     return {
         "met": _percent(said, Outcome.MET),
         "violated": _percent(said, Outcome.VIOLATED),
         "open": _percent(said, Outcome.INCONCLUSIVE),
         "naive_met": _percent(naive, Outcome.MET),
         "requests": round(float(np.mean(used))),
-        "of_fixed": round(float(np.mean(used)) / _fixed(kind, ratio, load, effect), 2),
+        "of_fixed": _of_fixed(float(np.mean(used)), said[right], fixed, runs),
     }
 
 
@@ -79,14 +81,21 @@ def _queue(kind: str, ratio: float) -> tuple[Queue, float, float]:
     return make(service), rate, float(np.median(effects))
 
 
-def _fixed(kind: str, ratio: float, load: float, effect: float) -> float:
-    service = LIMIT / ratio
-    share_of = mm1_share if kind == "M/M/1" else md1_share
-    capacity = rate_at(lambda r: share_of(r, service, LIMIT), BUDGET, 1 / service)
-    share = min(0.5, share_of(min(load * capacity, 0.9999 / service), service, LIMIT))
-    spread = math.sqrt(BUDGET * (1 - BUDGET)) + math.sqrt(share * (1 - share))
-    independent = (_Z * spread / (share - BUDGET)) ** 2
-    return min(MOST, max(FIRST, effect * independent))
+def _fixed(samples: Samples, effect: float, right: Outcome) -> Floats:
+    """Whether a test of each of the fixed sizes is right, as 0 or 1."""
+    late = np.cumsum(samples.latency > LIMIT)
+    surely = surely_below if right is Outcome.MET else surely_above
+    return np.array(
+        [surely(late[n - 1] / effect, n / effect, BUDGET, CONFIDENCE) for n in _looks()], float
+    )
+
+
+def _of_fixed(used: float, right: int, fixed: Floats, runs: int) -> float | None:
+    """Mean requests over those of the smallest fixed size that is right as often."""
+    if right < runs / 2:
+        return None
+    enough = [n for n, times in zip(_looks(), fixed, strict=True) if times >= right]
+    return round(used / min(enough, default=MOST), 2)
 
 
 def _sequential(samples: Samples, sla: Sla) -> tuple[Outcome, int]:
