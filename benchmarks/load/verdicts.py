@@ -36,7 +36,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         f"after {FIRST:,} requests and then at every {GROWTH - 1:.0%} more, {MOST:,} at most",
         "below capacity (x < 1) every `violated` is an error, above it every `met`",
         "the rule of LoadGen judges the first 5,000 requests of the same runs once, as independent",
-        "the fixed-size test judges each run once, at a number of requests fixed beforehand, by the "
+        "the fixed-size test judges each run once, at a number of requests fixed before, by the "
         "binomial law on counts divided by the design effect of the queue at capacity, which it is "
         "told; that number is the smallest with which it is right as often as the sequential one, "
         f"on the same runs, {MOST:,} at most; no figure where that is less than half of the time",

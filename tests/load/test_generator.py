@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol, Tensor, make_target
+from tuner.sla import Sla
+from tuner.stats import quantile
 
 
 class Listener(http.server.ThreadingHTTPServer):
@@ -53,3 +56,19 @@ def test_processes_share_the_pool(listener: Listener) -> None:
         result = generator.open_loop(np.arange(30) * 0.01, drain=5.0)
     assert result.samples.ok.all()
     assert sorted(listener.heard) == sorted([*range(15), *range(15)])
+
+
+def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: Listener) -> None:
+    """Replies are read between sends, and what cannot be sent in time is given up."""
+    pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]
+    address = f"127.0.0.1:{listener.server_port}"
+    sla = Sla.parse("p99<20ms")
+    with LoadGenerator(workers=1) as generator:
+        generator.aim(make_target(Protocol.HTTP, address, "m", pool))
+        began = time.monotonic()
+        result = generator.open_loop(np.arange(100_000) * 1e-5, drain=1.0)
+        assert time.monotonic() - began < 10
+        after = generator.open_loop(np.arange(20) * 0.01, drain=5.0)
+    assert 0 < len(result.samples) < 100_000
+    assert (quantile(result.samples.lateness, 0.5) or 0.0) > sla.longest
+    assert after.samples.ok.all()

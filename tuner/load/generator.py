@@ -120,7 +120,7 @@ class LoadGenerator:
             board.intended[: len(share)] = share + start
             boards.append(board)
         commands: list[Command] = [OpenLoop(b.path, b.rows, drain) for b in boards]
-        patience = start + (float(times[-1]) if len(times) else 0.0) + drain
+        patience = start + (float(times[-1]) if len(times) else 0.0) + 2 * drain
         return self._run(commands, boards, start, patience, horizon, watch)
 
     def closed_loop(

@@ -25,11 +25,15 @@ from tuner.load.timer import Timer
 
 _PRIORITY = -10
 _MOST_SAID = 4
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Send row i of the board at its intended time; wait up to ``drain`` seconds for the last."""
+    """Send row i of the board at its intended time; wait up to ``drain`` seconds for the last.
+
+    Requests that could not be sent until ``drain`` seconds after the last was due are not sent.
+    """
 
     board: Path
     rows: int
@@ -127,18 +131,21 @@ class _OpenRun(_Run):
         super().__init__(Board(command.board, command.rows), command.drain)
         times = self.board.intended
         self._times: list[float] = times[~np.isnan(times)].tolist()
+        self._give_up = max(self._times, default=0.0) + command.drain
         self._timer = Timer(self._loop, self._tick)
 
     def begin(self) -> None:
         self._tick()
 
     def _tick(self) -> None:
+        """Send what is due; between many, replies are read, so that their connections are free."""
         times, position, count = self._times, self.sent, len(self._times)
-        while position < count and not self.stopping and times[position] <= time.monotonic():
+        most = min(count, position + _AT_ONCE)
+        while position < most and not self.stopping and times[position] <= time.monotonic():
             self.send(position, times[position])
             position += 1
         self.sent = position
-        if position == count:
+        if position == count or time.monotonic() > self._give_up:
             self.stop()
         elif not self.stopping:
             self._timer.arm(times[position])
