@@ -14,6 +14,7 @@ from tuner.units import format_rate
 _REACH = 1.0
 _GRID = 600
 _FAR_APART = 3.0
+_MUCH_STOLEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,25 @@ def disagreement(evaluation: Evaluation) -> str | None:
     return (
         f"its servers held between {rates}, more than chance allows: the machine was not steady, "
         "and the interval is wide for it."
+    )
+
+
+def theft(evaluations: list[Evaluation]) -> str | None:
+    """A sentence where the hypervisor took much of the processors' time from the measurements."""
+    shares = [
+        (probe.host.stolen, probe.seconds)
+        for each in evaluations
+        for probe in each.probes
+        if probe.host is not None and probe.host.stolen is not None
+    ]
+    seconds = sum(lasted for _, lasted in shares)
+    share = sum(part * lasted for part, lasted in shares) / seconds if seconds else 0.0
+    if share < _MUCH_STOLEN:
+        return None
+    return (
+        f"The hypervisor took {share:.0%} of the time in which this machine's processors wanted to "
+        "run: late sends and late answers are also its own. Measure where processors are not "
+        "shared, or take the figures for what this host gives now."
     )
 
 

@@ -74,11 +74,13 @@ class HostReading(Record):
 
     ``cpu`` is the mean number of cores that the server used, ``memory`` the most bytes that it held
     at one of the looks, ``client_cores`` the mean number of cores that the load processes used.
+    ``stolen`` is the share of the busy time of tuner's machine that its hypervisor gave to others.
     """
 
     cpu: float | None
     memory: int | None
     client_cores: float | None
+    stolen: float | None = None
 
 
 class BoundCount(Record):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner import breakdown
-from tuner.comparison import disagreement, drift, gain
+from tuner.comparison import disagreement, drift, gain, theft
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
 from tuner.space import format_value, short_name
@@ -81,9 +81,9 @@ def _show_winner(
         if unsteady:
             name = _role(each).capitalize()
             console.print(f"{name}: {unsteady}", markup=False, highlight=False, soft_wrap=True)
-    changed = drift(evaluations)
-    if changed:
-        console.print(changed, markup=False, highlight=False, soft_wrap=True)
+    for doubt in (drift(evaluations), theft(evaluations)):
+        if doubt:
+            console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     full = {e.candidate for e in evaluations if e.cause == "out of memory"}
     if full:
         console.print(f"{len(full)} of the candidates ran out of memory; the report names them.")

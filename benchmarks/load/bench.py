@@ -73,13 +73,12 @@ def summary(values: list[float], digits: int = 1) -> dict[str, float]:
     }
 
 
-def write(
-    file: Path, name: str, rounds: int, began: float, rows: dict[str, Row], notes: list[str]
-) -> None:
+def write(file: Path, words: str, began: float, rows: dict[str, Row], notes: list[str]) -> None:
+    """``words`` are those of the command: the benchmark's name and its options."""
     packages = ("tritonclient", "grpcio", "numpy", "uvloop", "nvidia-pytriton")
     content = {
-        "benchmark": name,
-        "command": f"python -m benchmarks.load {name} --rounds {rounds}",
+        "benchmark": words.split()[0],
+        "command": f"python -m benchmarks.load {words}",
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began, 1),
         "machine": {

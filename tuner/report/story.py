@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.comparison import disagreement, drift, gain
+from tuner.comparison import disagreement, drift, gain, theft
 from tuner.errors import UnitError
 from tuner.report import style
 from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
@@ -205,8 +205,8 @@ class Story:
                 "client sent late. No capacity is taken from them: more --workers, or a machine of "
                 "its own for the load, would show whether the server holds more."
             )
-        changed = drift(self.evaluations)
-        return [*found, *([changed] if changed else []), *self._gpu_doubts()]
+        told = (drift(self.evaluations), theft(self.evaluations))
+        return [*found, *filter(None, told), *self._gpu_doubts()]
 
     def _gpu_doubts(self) -> list[str]:
         """What the GPU went through while it was measured."""

@@ -2,6 +2,9 @@
 
 import threading
 import time
+from typing import Any
+
+import psutil
 
 from tuner.results import HostReading
 from tuner.servers.base import Server, Usage
@@ -24,6 +27,8 @@ class HostWatch:
         self._first: Usage | None = None
         self._last: Usage | None = None
         self._began = self._ended = 0.0
+        self._before: Any = None
+        self._after: Any = None
         self._peak: int | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="tuner-host", daemon=True)
@@ -41,6 +46,7 @@ class HostWatch:
             cpu=spent / seconds if spent is not None and spent >= 0 else None,
             memory=self._peak,
             client_cores=client_cpu / seconds,
+            stolen=stolen(self._before, self._after),
         )
 
     def _look(self) -> Usage | None:
@@ -59,6 +65,7 @@ class HostWatch:
     def __enter__(self) -> "HostWatch":
         self._first = self._look()
         self._began = time.monotonic()
+        self._before = psutil.cpu_times()
         if self._first is not None:
             self._thread.start()
         return self
@@ -68,4 +75,16 @@ class HostWatch:
         if self._first is not None:
             self._thread.join(_PATIENCE)
         self._ended = time.monotonic()
+        self._after = psutil.cpu_times()
         self._last = self._look() if self._first is not None else None
+
+
+def stolen(before: Any, after: Any) -> float | None:
+    """The share of busy time between two of psutil's ``cpu_times`` in which processors wanted to
+    run and the hypervisor ran others; None where the system does not tell.
+    """
+    if not hasattr(after, "steal"):
+        return None
+    busy = sum(after) - sum(before) - (after.idle - before.idle) - (after.iowait - before.iowait)
+    busy -= after.guest - before.guest + after.guest_nice - before.guest_nice  # also in user, nice
+    return min(1.0, max(0.0, (after.steal - before.steal) / busy)) if busy > 0 else 0.0
