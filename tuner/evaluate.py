@@ -59,7 +59,7 @@ _MOST_CONCURRENCY = 256
 _LAUNCHES = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
-SEARCH_EFFORT = Effort(width=0.08, seconds=13.0)
+SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 
