@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_results import evaluation
-from tuner.comparison import Round, disagreement, paired_ratio
-from tuner.results import Evaluation
+from tests.test_results import evaluation, probe
+from tuner.comparison import Round, disagreement, paired_ratio, theft
+from tuner.results import Evaluation, HostReading
 
 RATES = st.floats(1.0, 1e5)
 
@@ -85,3 +85,12 @@ def test_servers_that_differ_by_more_than_chance_are_told(
     assert (found is not None) is told
     if found:
         assert "between 216/s and 436/s" in found
+
+
+@pytest.mark.parametrize(("stolen", "told"), [(0.2, True), (0.01, False), (None, False)])
+def test_time_that_a_hypervisor_took_is_told(stolen: float | None, told: bool) -> None:
+    host = HostReading(cpu=1.0, memory=1, client_cores=0.1, stolen=stolen)
+    found = theft([evaluation(probes=(probe(host=host), probe()))])
+    assert (found is not None) is told
+    if found:
+        assert "took 20%" in found

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tuner.servers.base import Endpoints, Usage
 from tuner.servers.docker_usage import usage_of
-from tuner.servers.host_watch import HostWatch
+from tuner.servers.host_watch import HostWatch, stolen
 from tuner.servers.local import LocalServer
 
 BURN = "import time\nwhile time.process_time() < {}: pass\n"
@@ -126,6 +127,20 @@ def test_before_the_end_there_is_no_reading(
 ) -> None:
     watch = HostWatch(server_of(process, tmp_path))
     assert watch.reading(1.0) is None
+
+
+def times(**seconds: float) -> Any:
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest")
+    known = dict.fromkeys((*names, "guest_nice"), 0.0)
+    return namedtuple("times", known)(**{**known, **seconds})
+
+
+def test_time_that_the_hypervisor_took_is_a_share_of_the_busy_time() -> None:
+    before = times(user=10.0, idle=100.0, steal=1.0)
+    after = times(user=13.0, idle=150.0, iowait=5.0, steal=2.0)
+    assert stolen(before, after) == pytest.approx(0.25)
+    assert stolen(before, times(user=10.0, idle=150.0, steal=1.0)) == 0.0
+    assert stolen(before, namedtuple("mac", ("user", "idle"))(1.0, 2.0)) is None
 
 
 V2 = {
