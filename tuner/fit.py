@@ -21,7 +21,7 @@ _REACH = 3.0
 _SPREAD = 0.5
 _SURE = 1e-4
 _CLIFF = 60.0
-_DISTURBED = 0.05
+_DISTURBED = 0.02
 _DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almost all (a beta law)
 
 

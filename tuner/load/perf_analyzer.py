@@ -25,7 +25,7 @@ _VERSION = re.compile(r"Version (\d+\.\d+\S*)")
 _REQUEST = re.compile(rb'\{"timestamp":(\d+),.*?"response_timestamps":\[([\d,]*)\]', re.DOTALL)
 _WINDOWS = 3  # perf_analyzer calls nothing stable before it has seen three
 _ANY_SPREAD = "1000000"
-_GRACE = 15.0
+_GRACE = 40.0
 _LOOK_EVERY = 0.02
 
 
