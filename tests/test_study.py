@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from tests.conftest import ROOT
 from tuner.errors import SpaceError, StorageError
 from tuner.evaluate import Evaluator, Subject
 from tuner.model_config import fit_space, own_settings, parse_config
@@ -334,6 +335,17 @@ class TestResume:
         study.finish(Stop.TRIALS)
         assert is_finished(run, None)
         assert make(run, Bench(product)).stopped == "the number of trials was reached"
+
+    def test_a_finished_run_stays_finished_under_another_name(self, run: Run) -> None:
+        study = make(run, Bench(product))
+        study.search(Budget(1, 1e6), ignore)
+        study.finish("trials")
+        moved = Run(run.folder.rename(run.folder.with_name("elsewhere")))
+        assert is_finished(moved, None)
+
+    def test_the_sample_run_is_no_search_to_go_on_with(self) -> None:
+        """Else the first search in a fresh clone would resume it."""
+        assert is_finished(Run(ROOT / "reports" / "sample"), None)
 
 
 @pytest.mark.usefixtures("unsynced")

@@ -223,10 +223,19 @@ def _open(run: Run, url: str, seed: int) -> optuna.Study:
         return optuna.create_study(
             storage=url,
             sampler=sampler,
-            study_name=run.folder.name,
+            study_name=_name(run, url),
             direction="maximize",
             load_if_exists=True,
         )
+
+
+def _name(run: Run, url: str) -> str:
+    """The folder's name; a file of the run's own keeps its study's, also when the folder moves."""
+    if url == _url(run, None) and run.study_file.exists():
+        known = optuna.get_all_study_names(storage=url)
+        if known:
+            return str(known[0])
+    return run.folder.name
 
 
 @contextmanager
