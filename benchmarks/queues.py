@@ -116,7 +116,7 @@ class QueueServer:
             rate,
             verdict.outcome,
             10.0 if limited else margin(samples, self._sla),
-            verdict.counts,
+            verdict.telling,
             verdict.repeat,
             limited,
             self._seconds,

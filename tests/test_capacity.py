@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, QueueServer, batches, md1, md1_share, rate_at
 from tuner.capacity import Capacity, Effort, Finding, conclude, find_capacity, find_concurrency
-from tuner.sla import Bound, Count, Outcome, Sla
+from tuner.samples import Samples
+from tuner.sla import Bound, Outcome, Sla, judge, margin
 
 relaxed = settings(deadline=None, max_examples=20)
 P99 = Sla((Bound(0.99, 0.04),))
@@ -118,21 +119,27 @@ def test_a_client_that_gives_out_at_once_leaves_nothing_to_say() -> None:
     assert found.rate is None
 
 
-def test_one_stall_weighs_as_one_event() -> None:
-    def finding(rate: float, late: int, repeat: bool = False) -> Finding:
-        count = Count(P99.bounds[0], late, 4000, 4.0)
-        worst = 3.0 if late > 40 else 0.8
-        return Finding(rate, Outcome.INCONCLUSIVE, worst, (count,), repeat, False, 3.0)
+@pytest.mark.parametrize("stalls_at", [240.0, 285.0])
+def test_one_stall_weighs_as_one_event(stalls_at: float) -> None:
+    """The true capacity is 300/s, and a tenth of one probe's three seconds is a stall."""
+    rng = np.random.default_rng(3)
 
-    calm = [finding(900.0, 0), finding(1000.0, 12), finding(1100.0, 400)]
-    stalled = conclude([*calm, finding(950.0, 400, repeat=True)], 1000.0).rate
-    broken = conclude([*calm, finding(950.0, 400)], 1000.0).rate
-    undisturbed = conclude(calm, 1000.0).rate
-    assert undisturbed is not None
-    assert stalled is not None
-    assert broken is not None
-    assert broken < 0.97 * stalled
-    assert stalled == pytest.approx(undisturbed, rel=0.05)
+    def finding(rate: float, stall: float) -> Finding:
+        sent = np.sort(rng.uniform(0, 3, int(3 * rate)))
+        late = rng.random(len(sent)) < 0.01 * (rate / 300) ** 40
+        done = sent + np.where(late, 0.06, rng.uniform(0.004, 0.006, len(sent)))
+        done = np.where((sent > 1) & (sent < 1 + stall), np.maximum(done, 1 + stall + 0.05), done)
+        samples = Samples(sent, sent, done, np.ones(len(sent), dtype=bool))
+        told = judge(samples, P99, 0.95)
+        worst = margin(samples, P99)
+        return Finding(rate, told.outcome, worst, told.telling, told.repeat, False, 3.0)
+
+    rates = (240.0, 270.0, 285.0, 295.0, 305.0, 320.0)
+    calm = conclude([finding(rate, 0.0) for rate in rates], 300.0)
+    stalled = conclude([finding(rate, 0.25 * (rate == stalls_at)) for rate in rates], 300.0)
+    assert calm.rate == pytest.approx(300, rel=0.03)
+    assert stalled.rate == pytest.approx(300, rel=0.03)
+    assert (stalled.low or 0.0) > 0.9 * 300
 
 
 def test_every_earlier_probe_is_used() -> None:

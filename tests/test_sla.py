@@ -196,7 +196,16 @@ class TestJudge:
         verdict = judge(Samples.empty(), P99, 0.95)
         assert verdict.outcome is Outcome.INCONCLUSIVE
         assert not verdict.met
-        assert "requests" in str(verdict.remedy)
+        assert "higher rate" in str(verdict.remedy)
+
+    def test_of_bounds_that_are_all_met_the_one_most_used_up_decides(self) -> None:
+        rng = np.random.default_rng(1)
+        at = np.linspace(0, 20, 20_000)
+        samples = answered(at, rng.uniform(0, 0.010, len(at)))
+        some_late = judge(samples, Sla.parse("p50<8ms,p99<20ms"), 0.95)
+        assert (some_late.outcome, some_late.decided.bound.name) == (Outcome.MET, "p50")
+        more_late = judge(samples, Sla.parse("p50<9.9ms,p99<9.95ms"), 0.95)
+        assert (more_late.outcome, more_late.decided.bound.name) == (Outcome.MET, "p99")
 
     def test_too_few_good_requests_ask_for_as_many_as_would_do(self) -> None:
         times, latency = fast()

@@ -28,8 +28,8 @@ class Finding:
     """What one probe says about its rate (requests/s).
 
     ``margin`` is the ratio of percentile to bound, None without data. ``counts`` has one entry per
-    bound. ``repeat`` says that one stall or a few bursts decided; ``client_limited`` that the
-    client, not the server, was at its end; ``seconds`` how long it took.
+    bound, and one stall in it as one late request. ``repeat`` says that one stall decided;
+    ``client_limited`` that the client, not the server, was at its end; ``seconds`` its length.
     """
 
     rate: float
@@ -194,9 +194,7 @@ def _points(findings: list[Finding], bound: Bound) -> list[Point]:
     points = []
     for finding, count in pairs:
         effect = shared if count in near else max(shared, count.effect)
-        late = count.late / effect
-        late = min(late, 1.0) if finding.repeat else late  # one stall is one event
-        points.append(Point(finding.rate, late, count.n / effect))
+        points.append(Point(finding.rate, count.late / effect, count.n / effect))
     return points
 
 

@@ -31,7 +31,7 @@ from tuner.probe import Prober, Purpose, Thoroughness
 from tuner.results import Evaluation, ProbeRecord, Run, State
 from tuner.servers.causes import cause_of
 from tuner.sla import Outcome, Sla, judge_as_loadgen
-from tuner.space import INSTANCE_COUNT, QUEUE_DELAY, Candidate
+from tuner.space import INSTANCE_COUNT, Candidate, queue_delay
 
 Phase = Literal["search", "again", "confirm", "measure"]
 _PHASES = ("search", "confirm", "measure", "again")
@@ -152,15 +152,19 @@ class Evaluator:
 
     def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
         config = to_text(self._deployment.config_of(subject.changes))
-        seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase)])
-        return _Draft(subject, phase, config, seeds)
+        look = 0
+        if phase == "again":
+            look = sum(each.phase == "again" for each in self._run.evaluations()) + 1
+        seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase), look])
+        return _Draft(subject, phase, config, seeds, look)
 
     @contextmanager
     def _prober(self, draft: "_Draft") -> Iterator[Prober]:
         """A fresh server of the candidate, and a prober of it whose records the draft gets."""
         subject = draft.subject
         self._progress.launching(subject.trial, subject.candidate, subject.baseline, draft.phase)
-        name = f"{subject.trial:04d}-{draft.phase}{'-baseline' if subject.baseline else ''}"
+        phase = f"{draft.phase}{draft.look or ''}"
+        name = f"{subject.trial:04d}-{phase}{'-baseline' if subject.baseline else ''}"
         if draft.launches:
             name += f"-{draft.launches + 1}"
         as_found = None if subject.baseline else subject.candidate
@@ -186,7 +190,7 @@ class Evaluator:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
-            if _is_hopeless(draft.subject, alone, self._sla):
+            if not expected and _is_hopeless(draft.subject, alone, self._sla):
                 draft.capacity = Capacity(None, margin=alone.margin)
                 return
             if self._load == "closed":
@@ -260,7 +264,7 @@ class Evaluator:
                 rate,
                 verdict.outcome,
                 record.margin,
-                verdict.counts,
+                verdict.telling,
                 verdict.repeat,
                 record.client_limited,
                 record.seconds,
@@ -288,6 +292,7 @@ class _Draft:
     phase: Phase
     config: str
     seeds: np.random.Generator
+    look: int = 0
     launches: int = 0
     launch_seconds: float | None = None
     capacity: Capacity = field(default_factory=lambda: Capacity(None))
@@ -358,10 +363,8 @@ def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
 
     Under load a batch may fill before the delay is over, but nothing gets faster than alone.
     """
-    delay = subject.candidate.get(QUEUE_DELAY)
-    waited = delay * 1e-6 if isinstance(delay, int) else 0.0
     p50 = alone.latency["p50"]
-    return p50 is not None and p50 - waited > sla.longest
+    return p50 is not None and p50 - queue_delay(subject.candidate) > sla.longest
 
 
 def _saturating(config: Any) -> int:

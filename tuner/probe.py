@@ -78,6 +78,7 @@ class Prober:
         self._folder = folder
         self._name = name
         self._seeds = seeds
+        self._drain = max(_DRAIN_SECONDS, sla.longest + 1)
         generator.aim(running.target)
 
     def open_loop(
@@ -92,7 +93,7 @@ class Prober:
         watch = _Watch(self._sla, how, whole)
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
-            result = self._generator.open_loop(times, _DRAIN_SECONDS, self._sla.longest, watch)
+            result = self._generator.open_loop(times, self._drain, self._sla.longest, watch)
         return self._record(
             result,
             purpose=purpose,
@@ -114,7 +115,7 @@ class Prober:
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = self._generator.closed_loop(
-                concurrency, how.seconds, _DRAIN_SECONDS, self._sla.longest, watch
+                concurrency, how.seconds, self._drain, self._sla.longest, watch
             )
         return self._record(
             result,
@@ -137,7 +138,7 @@ class Prober:
         best, calm = 0.0, 0
         said: tuple[str, ...] = ()
         for _ in range(rounds):
-            result = self._generator.closed_loop(concurrency, seconds, _DRAIN_SECONDS)
+            result = self._generator.closed_loop(concurrency, seconds, self._drain)
             self._running.raise_if_refused(result.said)
             self._running.raise_if_full(result.said)
             said = said or result.said
@@ -299,7 +300,9 @@ class _Watch:
         whole = (self._how.judge or judge)(samples, self._sla, self._how.confidence)
         if self._verdict is None:
             return whole
-        return replace(self._verdict, counts=whole.counts)
+        bound = self._verdict.decided.bound
+        decided = next(count for count in whole.counts if count.bound == bound)
+        return replace(self._verdict, decided=decided, counts=whole.counts, telling=whole.telling)
 
     def __call__(self, samples: Samples) -> bool:
         elapsed = float(samples.intended[-1]) if len(samples) else 0.0

@@ -217,7 +217,10 @@ class Evaluation(Record):
         kept = [
             p
             for p in self.probes
-            if p.purpose != "unloaded" and p.margin is not None and p.margin <= 1
+            if p.purpose != "unloaded"
+            and p.margin is not None
+            and p.margin <= 1
+            and p.outcome != "violated"
         ]
         at = self.capacity
         nearest = min(kept, key=lambda p: abs((p.rate or p.throughput or 0.0) - at), default=None)
@@ -274,10 +277,12 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
-        """A new run's folder with its experiment; StorageError where it cannot be written."""
+        """A new run's folder with its experiment; StorageError where that cannot be."""
         run = cls(folder)
         try:
             run.logs.mkdir(parents=True, exist_ok=True)
+            if run.experiment_file.exists():
+                raise StorageError(f"another tuner has just begun a run in {folder}")
             run.probes.mkdir(exist_ok=True)
             write_text(run.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
         except OSError as error:

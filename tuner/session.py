@@ -113,7 +113,8 @@ def search(
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
             _create(run, {**identity, **about})
-            run.lock()
+            if not run.lock():
+                raise StorageError(f"another tuner is at work on {run.folder}")
         audience.begins(
             run,
             _server(kind, launcher, experiment),

@@ -124,13 +124,15 @@ class Count:
 class Verdict:
     """What samples say of one Sla.
 
-    ``counts`` has one entry per bound, ``decided`` is the one that decided; ``remedy`` says what
+    ``counts`` has one entry per bound, ``decided`` is the one that decided; ``telling`` are the
+    counts that tell of the capacity: of one stall, as of one late request. ``remedy`` says what
     would settle an inconclusive one, and ``repeat`` that it is to do the same again.
     """
 
     outcome: Outcome
     decided: Count
     counts: tuple[Count, ...]
+    telling: tuple[Count, ...]
     confidence: float
     remedy: str | None = None
     repeat: bool = False
@@ -165,6 +167,16 @@ def _shared(confidence: float, sla: Sla) -> float:
     return 1 - (1 - confidence) / len(sla.bounds)
 
 
+@dataclass(frozen=True)
+class _Finding:
+    """Of one bound; where one stall decided, ``without_stall`` counts all of it as one request."""
+
+    outcome: Outcome
+    count: Count
+    remedy: str | None = None
+    without_stall: Count | None = None
+
+
 def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
     """The verdict by MLPerf LoadGen's early-stopping rule, on the counts as they are.
 
@@ -184,18 +196,28 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
         else:
             outcome = Outcome.INCONCLUSIVE
             remedy = f"{count.n} requests leave it open: probe longer, at least {needed} requests"
-        findings.append((outcome, count, remedy, False))
+        findings.append(_Finding(outcome, count, remedy))
     return _together(findings, confidence)
-
-
-_Finding = tuple[Outcome, Count, str | None, bool]
 
 
 def _together(findings: list[_Finding], confidence: float) -> Verdict:
     order = (Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.MET)
-    outcome, decided, remedy, repeat = min(findings, key=lambda f: order.index(f[0]))
-    counts = tuple(count for _, count, _, _ in findings)
-    return Verdict(outcome, decided, counts, confidence, remedy, repeat)
+
+    def first(finding: _Finding) -> tuple[int, float]:
+        """The gravest outcome; of equals, the bound of which most is used up."""
+        count = finding.count
+        return order.index(finding.outcome), -count.late / (count.bound.budget * max(1, count.n))
+
+    decided = min(findings, key=first)
+    return Verdict(
+        decided.outcome,
+        decided.count,
+        tuple(finding.count for finding in findings),
+        tuple(finding.without_stall or finding.count for finding in findings),
+        confidence,
+        decided.remedy,
+        decided.without_stall is not None,
+    )
 
 
 def _weigh(
@@ -208,25 +230,27 @@ def _weigh(
     count = _count(samples, bound)
     n, violations = count.n, count.late
     if _evidence_below(count) >= enough(confidence):
-        return Outcome.MET, count, None, False
+        return _Finding(Outcome.MET, count)
     if not surely_above(violations, n, bound.budget, above):
-        return Outcome.INCONCLUSIVE, count, _remedy(count, confidence), False
+        return _Finding(Outcome.INCONCLUSIVE, count, _remedy(count, confidence))
     start, end = _longest_burst(late)
     lasted = float(samples.intended[end - 1] - samples.intended[start])
     if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
-        return Outcome.VIOLATED, count, None, False
+        return _Finding(Outcome.VIOLATED, count)
     shortest = _STALL_LIMITS * (bound.limit if math.isfinite(bound.limit) else 0.0)
     if shortest <= lasted <= _STALL_SECONDS and end - start <= n / 2:
         rest = np.ones(n, dtype=bool)
         rest[start:end] = False
-        if _evidence_above(_count(samples.take(rest), bound)) >= enough(above):
-            return Outcome.VIOLATED, count, None, False
-        remedy = "all late requests came at once, in one stall: repeat"
-        return Outcome.INCONCLUSIVE, count, remedy, True
+        others = _count(samples.take(rest), bound)
+        if _evidence_above(others) >= enough(above):
+            return _Finding(Outcome.VIOLATED, count)
+        remedy = "most late requests came at once, in one stall: repeat"
+        one = replace(others, late=others.late + 1, n=others.n + 1)
+        return _Finding(Outcome.INCONCLUSIVE, count, remedy, one)
     if _evidence_above(count) >= enough(above):
-        return Outcome.VIOLATED, count, None, False
+        return _Finding(Outcome.VIOLATED, count)
     remedy = "late requests came in a few long runs, as near the capacity: probe longer"
-    return Outcome.INCONCLUSIVE, count, remedy, False
+    return _Finding(Outcome.INCONCLUSIVE, count, remedy)
 
 
 def _count(samples: Samples, bound: Bound) -> Count:
@@ -268,6 +292,8 @@ def requests_to_settle(count: Count, confidence: float) -> int | None:
 
 
 def _remedy(count: Count, confidence: float) -> str:
+    if count.n == 0:
+        return "no request was due in so short a time: probe longer, or at a higher rate"
     needed = requests_to_settle(count, confidence)
     if needed is None:
         return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"

@@ -111,6 +111,12 @@ def format_value(value: Value | None) -> str:
     return "-" if value is None else str(value)
 
 
+def queue_delay(candidate: Candidate) -> float:
+    """Seconds that the batcher may wait for more requests."""
+    delay = candidate.get(QUEUE_DELAY)
+    return delay * 1e-6 if isinstance(delay, int) else 0.0
+
+
 def short_name(path: str) -> str:
     """The last part of a path: what a table's heading shows."""
     if path.endswith("]"):

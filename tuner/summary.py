@@ -12,7 +12,7 @@ from tuner import breakdown
 from tuner.comparison import disagreement, drift, gain, theft
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
-from tuner.space import format_value, short_name
+from tuner.space import format_value, queue_delay, short_name
 from tuner.units import format_duration, format_rate
 from tuner.view import between, describe_result
 
@@ -171,7 +171,7 @@ def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: C
         )
         one = near.unloaded()
         p50 = one.latency.get("p50") if one else None
-        if p50 is not None and p50 > sla.primary.limit:
+        if p50 is not None and p50 - queue_delay(near.candidate) > sla.longest:
             console.print(
                 f"A single request alone takes {format_duration(p50)}: "
                 "no configuration of batching can keep this promise."
@@ -202,7 +202,8 @@ def _as_dict(
 
 
 def _gain(winner: Evaluation | None, found: Evaluation | None) -> dict[str, float] | None:
-    ratio = gain(winner, found) if winner and found and not winner.baseline else None
+    both = winner and found and winner.capacity and found.capacity and not winner.baseline
+    ratio = gain(winner, found) if winner and found and both else None
     return None if ratio is None else {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
 
 

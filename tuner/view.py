@@ -150,7 +150,7 @@ class LiveView:
         name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
         label = escape(row.label) + (" (baseline)" if row.baseline else "")
         if row.state is not State.OK:
-            return [name, label, describe_result(row).splitlines()[0][:48], "", ""]
+            return [name, label, escape(describe_result(row).splitlines()[0][:48]), "", ""]
         at = row.at_capacity()
         base = self._baseline.capacity if self._baseline else None
         gain = f"{row.capacity / base:.2f} x" if row.capacity and base else ""

@@ -128,6 +128,12 @@ class _HttpConnection(asyncio.Protocol):
             self._transport.abort()
 
     def on_message_complete(self) -> None:
+        if 100 <= self._parser.get_status_code() < 200:  # the reply itself is still to come
+            return
+        if self._index < 0:  # nobody asked, as where a proxy gives up an idle connection
+            self.may_go_on = False
+            self._transport.abort()
+            return
         index, self._index = self._index, -1
         self._answered += 1
         parser = self._parser

@@ -76,9 +76,10 @@ def _by_role(
 
 
 def _running_best(measured: list[Evaluation]) -> go.Scatter:
-    best = np.maximum.accumulate([e.capacity or 0.0 for e in measured])
+    in_turn = [e for e in measured if e.phase != "again"]
+    best = np.maximum.accumulate([e.capacity or 0.0 for e in in_turn])
     return go.Scatter(
-        x=[e.trial for e in measured],
+        x=[e.trial for e in in_turn],
         y=best.tolist(),
         mode="lines",
         name="best so far",

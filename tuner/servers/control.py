@@ -36,10 +36,11 @@ class Control:
         self._call("POST", f"repository/models/{quote(model)}/unload", timeout, {})
 
     def is_ready(self, model: str) -> bool:
+        """ServerFailed where the server does not say."""
         try:
-            reply = self._session.get(f"{self._root}/models/{quote(model)}/ready", timeout=5.0)
-        except requests.RequestException:
-            return False
+            reply = self._session.get(f"{self._root}/models/{quote(model)}/ready", timeout=10.0)
+        except requests.RequestException as error:
+            raise ServerFailed(f"the server does not say whether {model} is ready") from error
         self._raise_if_refused(reply)
         return reply.ok
 
