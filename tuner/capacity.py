@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.fit import Fit, Point, agree, fit_rate, lowest
 from tuner.sla import Bound, Count, Outcome
@@ -18,7 +18,7 @@ _NO_BREAK = 2.0
 _EVEN, _CERTAIN = 0.5, 20.0
 _CLIENT_ROOM = 0.97
 _FEWEST_PROBES = 3
-_LOST_PROBES = 2
+_LOST_PROBES = 1
 _TWICE = 2
 _MARGIN, _CLIFF_MARGIN = 0.05, 0.1
 
@@ -58,7 +58,9 @@ class Capacity:
     It is the median of what the probes leave possible, ``low`` and ``high`` are the central 95 %.
     ``recommended`` keeps a margin of it (see ``recommend``). ``steepness`` is that of the share of
     late requests (see ``tuner.fit.Fit``). ``margin`` is that of the probe nearest below.
-    ``client_limited`` says that the client was at its end: the server may hold more.
+    ``client_limited`` says that the client was at its end: the server may hold more. ``beaten``
+    says that the rate to beat is out of reach; where no rate was kept by then, only ``low`` and
+    ``high`` are known.
     """
 
     rate: float | None
@@ -68,6 +70,7 @@ class Capacity:
     recommended: float | None = None
     margin: float | None = None
     client_limited: bool = False
+    beaten: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,25 @@ def find_capacity(
         findings.append(finding)
         spent += finding.seconds
         fit = fit_findings(findings, start)
+        if is_beaten(findings, fit, effort):
+            break
         if _is_enough(findings[begin:], fit, spent, effort) or fit.rate < _GIVE_UP * start:
             break
         rate = _next_rate(findings, fit, _OFFSETS[number % len(_OFFSETS)])
         if rate >= _CLIENT_ROOM * client_limit(findings):
             break
-    return conclude(findings, start, _GIVE_UP * start)
+    found = conclude(findings, start, _GIVE_UP * start)
+    fit = fit_findings(findings, start)
+    if not is_beaten(findings, fit, effort):
+        return found
+    if found.rate is None:
+        return replace(found, low=fit.low, high=fit.high, beaten=True)
+    return replace(found, beaten=True)
+
+
+def is_beaten(findings: list[Finding], fit: Fit, effort: Effort) -> bool:
+    """Whether the rate to beat is out of reach, as surely as the fit's interval is."""
+    return fit.high < effort.to_beat and len(findings) >= _LOST_PROBES
 
 
 def conclude(findings: list[Finding], guess: float, least: float = 0.0) -> Capacity:
@@ -199,8 +215,6 @@ def _points(findings: list[Finding], bound: Bound) -> list[Point]:
 
 
 def _is_enough(findings: list[Finding], fit: Fit, spent: float, effort: Effort) -> bool:
-    if fit.high < effort.to_beat and len(findings) >= _LOST_PROBES:
-        return any(f.kept for f in findings)
     if len(findings) < effort.fewest:
         return False
     if all(f.kept for f in findings):  # only a lower bound is known yet

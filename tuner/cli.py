@@ -69,6 +69,9 @@ def search(
             metavar="DURATION",
         ),
     ] = None,
+    until: options.Until = None,
+    sampler: options.Sampler = None,
+    relaunch: options.Relaunch = None,
     seed: options.Seed = None,
     storage: Annotated[
         str | None,

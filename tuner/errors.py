@@ -7,6 +7,7 @@ TunerError
 │   ├── ModelConfigError    a config.pbtxt is missing, does not parse, or Triton would refuse it
 │   ├── RepositoryError     a model repository or a model in it is missing
 │   ├── InputDataError      inputs cannot be made or read
+│   ├── SimulationError     a model or configuration that the simulator does not cover
 │   └── RunError            a run's folder is missing, foreign, or does not fit the command
 ├── InfrastructureError     something this machine or network lacks (exit code 3)
 │   ├── LauncherUnavailable no engine, no image, no binary, no endpoint
@@ -46,6 +47,10 @@ class RepositoryError(UsageError):
 
 
 class InputDataError(UsageError):
+    pass
+
+
+class SimulationError(UsageError):
     pass
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tuner.arrivals import Arrivals
+from tuner.calibrate import Course, climb, crowd
 from tuner.capacity import (
     Capacity,
     Effort,
@@ -23,6 +24,7 @@ from tuner.capacity import (
     fit_findings,
 )
 from tuner.constraints import Constraint
+from tuner.deployments.stage import Stage
 from tuner.deployments.triton import TritonDeployment
 from tuner.errors import CandidateError, ConstraintBroken
 from tuner.load.generator import LoadEngine
@@ -33,9 +35,10 @@ from tuner.servers.causes import cause_of
 from tuner.sla import Outcome, Sla, judge_as_loadgen
 from tuner.space import INSTANCE_COUNT, Candidate, queue_delay
 
-Phase = Literal["search", "again", "confirm", "measure"]
-_PHASES = ("search", "confirm", "measure", "again")
+Phase = Literal["search", "again", "confirm", "measure", "calibrate"]
+_PHASES = ("search", "confirm", "measure", "again", "calibrate")
 _SEARCH = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
+_RACE = replace(_SEARCH, least_seconds=1.0, settle=True)
 _CLOSED = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
@@ -54,6 +57,7 @@ _PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
 _PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
 _EASIER = 0.85
 _START = 0.7
+_CHALLENGE = 1.03
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
 _LAUNCHES = 3
@@ -95,7 +99,9 @@ class Evaluator:
 
     ``proof`` names the final test of a rate: ``sequential``, ``mlperf`` for LoadGen's rule, or
     ``none``: a capacity is then not put to one.
-    ``constraints`` have to be kept besides the Sla.
+    ``constraints`` have to be kept besides the Sla. With ``relaunch`` "auto" the search keeps the
+    server in hand where Triton can change it to the next candidate in place; what is confirmed or
+    measured always gets a fresh one.
     """
 
     def __init__(
@@ -109,8 +115,11 @@ class Evaluator:
         progress: Progress,
         proof: str = "sequential",
         constraints: tuple[Constraint, ...] = (),
+        relaunch: Literal["auto", "always"] = "auto",
     ) -> None:
         self._deployment = deployment
+        self._stage = Stage(deployment)
+        self._keeps = relaunch == "auto"
         self._generator = generator
         self._sla = sla
         self._load = load
@@ -121,18 +130,64 @@ class Evaluator:
         self._proof = _PROOFS.get(proof, _PROOF)
         self._constraints = constraints
 
-    def search(self, subject: Subject, to_beat: float, phase: Phase = "search") -> Evaluation:
-        """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s."""
+    def close(self) -> None:
+        """Stop the server in hand."""
+        self._stage.close()
+
+    def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+        """Windows of what the simulator needs to know, kept in the run; and what failed, and why.
+
+        Where the largest batches fail, smaller ones are tried.
+        """
+        failed = []
+        for candidate in course.candidates:
+            try:
+                largest = self._climb(candidate)
+            except CandidateError as error:
+                failed.append((candidate, str(error)))
+                continue
+            for count in course.counts[1:]:
+                more = Candidate.of({**dict(candidate.settings), INSTANCE_COUNT: count})
+                try:
+                    self._crowd(more, largest)
+                except CandidateError as error:
+                    failed.append((more, str(error)))
+                    break
+            break
+        return failed
+
+    def _climb(self, candidate: Candidate) -> int:
+        draft = self._draft(Subject(0, candidate), "calibrate")
+        with self._prober(draft) as prober:
+            self._progress.probing("one at a time and more", None)
+            prober.warm_up(8, rounds=2)
+            largest = max(1, int(self._deployment.config_of(candidate).max_batch_size))
+            climb(prober, largest)
+        return largest
+
+    def _crowd(self, candidate: Candidate, largest: int) -> None:
+        draft = self._draft(Subject(0, candidate), "calibrate")
+        with self._prober(draft) as prober:
+            self._progress.probing("all instances busy", None)
+            prober.warm_up(8, rounds=1)
+            crowd(prober, largest, prober.instances)
+
+    def search(
+        self, subject: Subject, to_beat: float, phase: Phase = "search", expected: float = 0.0
+    ) -> Evaluation:
+        """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s; about
+        ``expected`` requests/s are expected, 0.0 if nothing is known.
+        """
         draft = self._draft(subject, phase)
         effort = replace(SEARCH_EFFORT, to_beat=to_beat)
-        return draft.attempt(lambda: self._visit(draft, effort, 0.0))
+        return draft.attempt(lambda: self._visit(draft, effort, expected))
 
     def measure(self, subject: Subject, rate: float | None) -> Evaluation:
         """The verdict at one rate; or the capacity, and the proof of the recommended rate."""
         draft = self._draft(subject, "measure")
         if rate is not None:
             return draft.attempt(lambda: self._judge_rate(draft, rate))
-        return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, prove=self._proves))
+        return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, self._proves))
 
     def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
         """The capacities of finalists again, each with about how many requests/s are expected.
@@ -168,8 +223,11 @@ class Evaluator:
         if draft.launches:
             name += f"-{draft.launches + 1}"
         as_found = None if subject.baseline else subject.candidate
-        with self._deployment.start(as_found, self._run.logs / f"{name}.log") as running:
-            draft.launch_seconds = draft.launch_seconds or running.launch_seconds
+        keep = self._keeps and draft.phase in ("search", "calibrate")
+        with self._stage.server(as_found, self._run.logs / f"{name}.log", keep) as running:
+            draft.relaunched = self._stage.is_fresh
+            if draft.relaunched:
+                draft.launch_seconds = draft.launch_seconds or running.launch_seconds
             prober = Prober(
                 running,
                 self._generator,
@@ -179,18 +237,21 @@ class Evaluator:
                 draft.seeds,
                 draft.launches,
                 self._constraints,
+                subject.candidate,
+                _instances(self._deployment.config_of(subject.changes)),
             )
             draft.launches += 1
             try:
                 yield prober
             finally:
                 draft.probes.extend(prober.records)
+                self._run.append_windows(prober.windows)
 
     def _visit(self, draft: "_Draft", effort: Effort, expected: float, prove: bool = False) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
-            if not expected and _is_hopeless(draft.subject, alone, self._sla):
+            if draft.phase != "confirm" and _is_hopeless(draft.subject, alone, self._sla):
                 draft.capacity = Capacity(None, margin=alone.margin)
                 return
             if self._load == "closed":
@@ -200,13 +261,24 @@ class Evaluator:
             if draft.findings:  # between the two: the servers before may have had a bad time
                 start = math.sqrt(start * fit_findings(draft.findings, start).rate)
             if saturation > effort.to_beat > start:
-                start = 1.05 * effort.to_beat
-            probe = self._finding(prober, _SEARCH, "capacity")
+                start = _CHALLENGE * effort.to_beat
             before = len(draft.findings)
+            if effort.to_beat:
+                draft.capacity = self._challenge(prober, draft, start, effort)
+                if draft.capacity.beaten:
+                    return
+                start = draft.capacity.rate or start
+                effort = replace(effort, fewest=effort.fewest - 1)
+            probe = self._finding(prober, _SEARCH, "capacity")
             capacity = find_capacity(probe, start, effort, draft.findings)
             draft.note_launch(draft.findings[before:], capacity)
             if prove and capacity.recommended is not None:
                 self._prove(prober, draft, capacity.recommended)
+
+    def _challenge(self, prober: Prober, draft: "_Draft", rate: float, effort: Effort) -> Capacity:
+        """One probe that ends as soon as it is sure whether the rate is kept."""
+        probe = self._finding(prober, _RACE, "capacity")
+        return find_capacity(probe, rate, replace(effort, most_probes=1), draft.findings)
 
     def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
         """Put the rate to the full test, a lower one where it fails, the same where one stall
@@ -295,6 +367,7 @@ class _Draft:
     look: int = 0
     launches: int = 0
     launch_seconds: float | None = None
+    relaunched: bool = True
     capacity: Capacity = field(default_factory=lambda: Capacity(None))
     findings: list[Finding] = field(default_factory=list)
     by_launch: list[tuple[float, float]] = field(default_factory=list)
@@ -334,6 +407,9 @@ class _Draft:
                 "or give it cores of its own"
             )
         state = State.OK if found.rate is not None else State.INFEASIBLE
+        if state is State.INFEASIBLE and found.beaten:
+            state = State.BEATEN
+        assert self.phase != "calibrate"
         return Evaluation(
             trial=self.subject.trial,
             phase=self.phase,
@@ -354,6 +430,7 @@ class _Draft:
             started=self.started.isoformat(timespec="seconds"),
             seconds=self.seconds,
             launch_seconds=self.launch_seconds,
+            relaunched=self.relaunched,
             probes=tuple(self.probes),
         )
 
@@ -367,9 +444,12 @@ def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
     return p50 is not None and p50 - queue_delay(subject.candidate) > sla.longest
 
 
+def _instances(config: Any) -> int:
+    instances = get_path(config, INSTANCE_COUNT)
+    return instances if isinstance(instances, int) else 1
+
+
 def _saturating(config: Any) -> int:
     """A concurrency that fills two batches per instance, within reason."""
-    instances = get_path(config, INSTANCE_COUNT)
-    per_instance = max(1, int(config.max_batch_size))
-    wanted = 2 * per_instance * (instances if isinstance(instances, int) else 1)
+    wanted = 2 * max(1, int(config.max_batch_size)) * _instances(config)
     return min(max(8, wanted), _MOST_CONCURRENCY)

@@ -15,7 +15,7 @@ from tuner.resources import bundled
 from tuner.security import Security, parse_header
 from tuner.sla import Sla
 from tuner.space import did_you_mean
-from tuner.units import parse_duration, parse_size
+from tuner.units import parse_duration, parse_share, parse_size
 
 FILE = Path("tuner.yaml")
 PREFIX = "TUNER_"
@@ -57,9 +57,12 @@ class Experiment(BaseModel):
     load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
     confirm: Literal["sequential", "mlperf", "none"] = "sequential"
+    sampler: Literal["simulation", "tpe", "random"] = "simulation"
+    relaunch: Literal["auto", "always"] = "auto"
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)
+    until: float = Field(default=0.01, gt=0, lt=1)
     timeout: float = Field(default=180.0, gt=0)
     seed: int = Field(default=0, ge=0)
     storage: str | None = None
@@ -68,6 +71,11 @@ class Experiment(BaseModel):
     @classmethod
     def _duration(cls, raw: Any) -> Any:
         return parse_duration(raw) if isinstance(raw, str) else raw
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _share(cls, raw: Any) -> Any:
+        return parse_share(raw) if isinstance(raw, str) else raw
 
     @field_validator("shm_size", mode="before")
     @classmethod
@@ -161,7 +169,7 @@ class Experiment(BaseModel):
         """What two invocations must share to be the same run: all but the budget and how tuner is
         let in; and a trace's digest.
         """
-        fields = self.model_dump(mode="json", exclude={"trials", "timeout", *_ACCESS})
+        fields = self.model_dump(mode="json", exclude={"trials", "until", "timeout", *_ACCESS})
         trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
         return {**fields, "trace_sha256": trace} if trace else fields
 

@@ -12,6 +12,7 @@ from tuner.space import SHORT_NAMES, Value
 
 _WHERE = "Where servers run"
 _LOAD = "What is sent"
+_HOW = "How to search"
 
 Model = Annotated[
     str | None,
@@ -214,6 +215,33 @@ Confirm = Annotated[
         help="The final test of a rate: sequential; mlperf for LoadGen's rule in 60 s; or none.",
         metavar="TEST",
         rich_help_panel=_LOAD,
+    ),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="Who chooses candidates: simulation, or Optuna's tpe or random.",
+        metavar="NAME",
+        rich_help_panel=_HOW,
+    ),
+]
+Relaunch = Annotated[
+    str | None,
+    typer.Option(
+        "--relaunch",
+        help="auto: change a running server where Triton can in place; or always.",
+        metavar="WHEN",
+        rich_help_panel=_HOW,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        help="Stop once no candidate is expected to gain more; 1% by default.",
+        metavar="SHARE",
+        rich_help_panel=_HOW,
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all that is random.")]

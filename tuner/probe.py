@@ -12,11 +12,12 @@ from tuner.constraints import Constraint, require_readings
 from tuner.deployments.triton import Running
 from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
 from tuner.load.generator import LoadEngine, LoadResult
-from tuner.results import PERCENTILES, BoundCount, ProbeRecord
+from tuner.results import PERCENTILES, BoundCount, ProbeRecord, Window
 from tuner.samples import Samples
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin, requests_to_settle
+from tuner.space import Candidate
 from tuner.stats import design_effect, quantile, quantile_interval, throughput_interval
 
 Purpose = Literal["unloaded", "capacity", "proof", "measure"]
@@ -56,7 +57,9 @@ class Thoroughness:
 
 
 class Prober:
-    """Probes one running deployment with one generator; keeps the raw samples in ``folder``."""
+    """Probes one running deployment of a candidate with one generator; keeps the raw samples in
+    ``folder``.
+    """
 
     def __init__(
         self,
@@ -68,9 +71,14 @@ class Prober:
         seeds: np.random.Generator,
         launch: int = 0,
         constraints: tuple[Constraint, ...] = (),
+        candidate: Candidate | None = None,
+        instances: int = 1,
     ) -> None:
         self._constraints = constraints
+        self._candidate = candidate or Candidate()
+        self.instances = instances
         self.records: list[ProbeRecord] = []
+        self.windows: list[Window] = []
         self._launch = launch
         self._running = running
         self._generator = generator
@@ -133,14 +141,14 @@ class Prober:
     def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
         """Saturate until a round gains less than 5 % twice; the best throughput (requests/s).
 
-        LoadFailed where no request is ever answered in good order.
+        The last round is kept as a window. LoadFailed where no request is ever answered in good
+        order.
         """
         best, calm = 0.0, 0
         said: tuple[str, ...] = ()
+        window = None
         for _ in range(rounds):
-            result = self._generator.closed_loop(concurrency, seconds, self._drain)
-            self._running.raise_if_refused(result.said)
-            self._running.raise_if_full(result.said)
+            result, window = self._saturate(concurrency, seconds)
             said = said or result.said
             throughput = result.samples.throughput or 0.0
             calm = calm + 1 if throughput <= best * 1.05 else 0
@@ -151,7 +159,43 @@ class Prober:
         if best <= 0:
             reason = said[0] if said else "see the server's log"
             raise LoadFailed(f"no request was answered in good order: {reason}")
+        if window is not None:
+            self.windows.append(window)
         return best
+
+    def look(self, concurrency: int, seconds: float) -> Window | None:
+        """Keep so many requests outstanding for so long; None where the server counts nothing."""
+        result, window = self._saturate(concurrency, seconds)
+        if not result.samples.ok.any():
+            self._running.raise_if_gone()
+        if window is not None:
+            self.windows.append(window)
+        return window
+
+    def _saturate(self, concurrency: int, seconds: float) -> tuple[LoadResult, Window | None]:
+        before = self._running.statistics()
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
+            result = self._generator.closed_loop(concurrency, seconds, self._drain)
+        self._running.raise_if_refused(result.said)
+        self._running.raise_if_full(result.said)
+        server = self._running.times_since(before)
+        samples = result.samples
+        if server is None or not server.batch_seconds or samples.errors or not len(samples):
+            return result, None
+        used, gpu = host.reading(result.cpu), gpus.reading()
+        taken = samples.done - samples.sent
+        return result, Window(
+            settings=dict(self._candidate.settings),
+            instances=self.instances,
+            concurrency=concurrency,
+            items=self._running.items,
+            throughput=samples.throughput or 0.0,
+            mean=float(np.mean(taken)),
+            latency={name: float(np.quantile(taken, q)) for name, q in PERCENTILES.items()},
+            server=server,
+            memory=used.memory if used else None,
+            gpu_memory=gpu.memory if gpu else None,
+        )
 
     def _record(
         self,

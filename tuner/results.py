@@ -1,17 +1,18 @@
 """The records of a run: what they hold, how they are written and read.
 
 A run is a folder: ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per
-evaluation, appended and flushed), ``probes/`` (raw samples), ``logs/``, ``winner/``,
+evaluation, appended and flushed), ``windows.jsonl`` (what service times are fitted to), ``probes/``
+(raw samples), ``logs/``, ``winner/``,
 ``report.html``. Records are immutable; ``format`` is raised when their meaning changes.
 """
 
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,7 +31,8 @@ class Record(BaseModel):
 class ServerTimes(Record):
     """Differences of Triton's statistics over one probe.
 
-    Seconds are means per request; ``batches`` counts executions by batch size.
+    Seconds are means per request; ``batches`` counts executions by batch size, ``batch_seconds``
+    are the mean seconds that one of them took (input, infer and output together).
     """
 
     requests: int
@@ -40,6 +42,7 @@ class ServerTimes(Record):
     compute_infer: float
     compute_output: float
     batches: dict[int, int] = Field(default_factory=dict)
+    batch_seconds: dict[int, float] = Field(default_factory=dict)
 
     @property
     def mean_batch(self) -> float | None:
@@ -142,6 +145,29 @@ class ProbeRecord(Record):
     items: float = 1.0
 
 
+class Window(Record):
+    """A moment in which a server was kept busy by so many requests outstanding: what the service
+    times are fitted to. ``settings`` are the candidate's, on ``instances`` in all; ``throughput``
+    is in requests/s, which held ``items`` in the mean; ``mean`` and
+    ``latency`` seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes.
+    """
+
+    settings: dict[str, ValueField]
+    instances: int
+    concurrency: int
+    items: float
+    throughput: float
+    mean: float
+    latency: dict[str, float | None]
+    server: ServerTimes
+    memory: int | None = None
+    gpu_memory: int | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.of(dict(self.settings))
+
+
 Cause = Literal["out of memory", "refused", "timed out", "died"]
 """What kind of failure it was: no memory left, be it the GPU's or the machine's; the server refused
 the model or its configuration; it took too long to start or load; it ended or stopped answering.
@@ -153,6 +179,8 @@ class State(StrEnum):
     """The Sla is met at some rate: there is a capacity."""
     INFEASIBLE = "infeasible"
     """The Sla is not met at any rate that was tried, down to one request at a time."""
+    BEATEN = "beaten"
+    """It was left once it could not win any more; its capacity lies from ``low`` to ``high``."""
     FAILED = "failed"
     """The candidate could not be measured; ``failure`` says why, ``cause`` what kind it is."""
 
@@ -166,6 +194,7 @@ class Evaluation(Record):
     / d ln rate). ``by_launch`` has the capacity and its standard error (of the logarithm) of each
     server that a confirmation started. ``margin`` is the largest ratio of percentile to bound of
     the probe that tells the capacity or, where there is none, came nearest to the Sla.
+    ``relaunched`` says that its server was launched for it, and not changed to it in place.
     """
 
     format: int = FORMAT
@@ -188,6 +217,7 @@ class Evaluation(Record):
     started: str
     seconds: float
     launch_seconds: float | None = None
+    relaunched: bool = True
     probes: tuple[ProbeRecord, ...] = ()
 
     @property
@@ -268,6 +298,7 @@ class Run:
         self.folder = folder
         self.experiment_file = folder / "experiment.yaml"
         self.evaluations_file = folder / "evaluations.jsonl"
+        self.windows_file = folder / "windows.jsonl"
         self.study_file = folder / "study.db"
         self.logs = folder / "logs"
         self.probes = folder / "probes"
@@ -326,31 +357,46 @@ class Run:
 
     def append(self, evaluation: Evaluation) -> None:
         """Add a record and flush it to disk, so that a killed run keeps it."""
-        line = evaluation.model_dump_json().encode() + b"\n"
-        try:
-            with self.evaluations_file.open("ab+") as file:
-                _drop_cut_line(file)
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StorageError(_cannot_write(self.evaluations_file, error)) from error
+        _append(self.evaluations_file, [evaluation])
+
+    def append_windows(self, windows: list[Window]) -> None:
+        """Add what a server showed while it was kept busy."""
+        if windows:
+            _append(self.windows_file, windows)
 
     def evaluations(self) -> list[Evaluation]:
         """All records in order; a last line that a kill cut short is left out."""
-        if not self.evaluations_file.exists():
-            return []
-        return list(self._read())
+        return list(_read(self.evaluations_file, Evaluation))
 
-    def _read(self) -> Iterator[Evaluation]:
-        *lines, _cut = self.evaluations_file.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                yield Evaluation.model_validate_json(line)
-            except ValidationError as error:
-                raise RunError(
-                    f"{self.evaluations_file}:{number}: {_unreadable(line, error)}"
-                ) from error
+    def windows(self) -> list[Window]:
+        """All windows in order; none in runs of before there were any."""
+        return list(_read(self.windows_file, Window))
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _append(path: Path, records: Sequence[Record]) -> None:
+    lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
+    try:
+        with path.open("ab+") as file:
+            _drop_cut_line(file)
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(_cannot_write(path, error)) from error
+
+
+def _read(path: Path, kind: type[R]) -> Iterator[R]:
+    if not path.exists():
+        return
+    *lines, _cut = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            raise RunError(f"{path}:{number}: {_unreadable(line, error)}") from error
 
 
 def _unreadable(line: bytes, error: ValidationError) -> str:

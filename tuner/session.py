@@ -20,7 +20,7 @@ from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
 from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.errors import RunError, StorageError, UsageError
+from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
@@ -36,6 +36,7 @@ from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
+from tuner.strategy import Strategy, Workload
 from tuner.study import Budget, Study, hide_password, is_finished
 
 
@@ -122,19 +123,45 @@ def search(
             notes,
         )
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
-        study = Study(run, plan.space, plan.own, evaluator, experiment.seed, experiment.storage)
+        study = Study(
+            run,
+            plan.space,
+            plan.own,
+            evaluator,
+            experiment.seed,
+            experiment.storage,
+            _strategy(plan, gpus),
+            experiment.sampler,
+        )
+        budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
-            reason = study.search(
-                Budget(experiment.trials, experiment.timeout, confirms), audience.evaluated
-            ).value
+            reason = study.search(budget, audience.evaluated).value
             audience.search_ended(reason, confirms)
             if confirms:
                 study.confirm(audience.evaluated)
             study.finish(reason)
         finally:
+            evaluator.close()
             conclude(run, experiment.model)
             run.unlock()
     return run, reason
+
+
+def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
+    """The one that simulates; None where another sampler is wanted, or this cannot be simulated."""
+    experiment = plan.experiment
+    if experiment.sampler != "simulation" or experiment.load == CLOSED:
+        return None
+    workload = Workload(
+        Sla.parse(experiment.sla),
+        Arrivals.parse(experiment.load),
+        BatchMix.parse(experiment.batch),
+        max(1, len(gpus.devices)),
+    )
+    try:
+        return Strategy(plan.space, workload, lambda c: render(plan.config, c), experiment.seed)
+    except SimulationError:
+        return None
 
 
 def measure(
@@ -254,6 +281,7 @@ def _evaluator(
         audience,
         experiment.confirm,
         tuple(each for text in experiment.constraints for each in parse_constraints(text)),
+        experiment.relaunch,
     )
 
 

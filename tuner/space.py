@@ -7,12 +7,13 @@ off by true and false, and everything below it varies only while it is on.
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -29,6 +30,8 @@ from tuner.errors import SpaceError
 from tuner.resources import bundled
 
 Value = bool | int | float | str | tuple[int, ...]
+Point = dict[str, Value | None]
+"""A value for each parameter; None leaves a field as it is."""
 
 MAX_BATCH_SIZE = "max_batch_size"
 DYNAMIC_BATCHING = "dynamic_batching"
@@ -210,6 +213,18 @@ class Parameter(BaseModel):
             return None if self.step is None else math.floor((high - low) / self.step + 1e-9) + 1
         return int((high - low) // (self.step or 1)) + 1
 
+    def draw(self, rng: np.random.Generator) -> Value | None:
+        """A random value, of all alike."""
+        if self.size is not None and self.size <= _MOST_POINTS:
+            return self.points()[int(rng.integers(self.size))]
+        assert self.range is not None
+        low, high = self.range
+        share = float(rng.random())
+        value = low * (high / low) ** share if self.log else low + (high - low) * share
+        if self.step is not None:
+            value = low + round((value - low) / self.step) * self.step
+        return round(value) if isinstance(low, int) and isinstance(high, int) else value
+
     def points(self) -> tuple[Value | None, ...]:
         """All values; SpaceError for a continuum or more than a thousand."""
         if self.values is not None:
@@ -288,20 +303,35 @@ class SearchSpace(BaseModel):
 
     def count(self, limit: int = 100_000) -> int | None:
         """How many different candidates there are; None for a continuum or more than the limit."""
-        sizes = [parameter.size for parameter in self.parameters.values()]
+        found = self.candidates(limit)
+        return None if found is None else len(found)
+
+    def candidates(self, limit: int = 100_000) -> dict[Candidate, Point] | None:
+        """All different candidates, each with a point that it stands for; None for a continuum or
+        more points than the limit.
+        """
         total = 1
-        for size in sizes:
-            if size is None or total * size > limit:
+        for parameter in self.parameters.values():
+            size = parameter.size
+            if size is None or size > _MOST_POINTS or total * size > limit:
                 return None
             total *= size
-        if any(size > _MOST_POINTS for size in sizes if size is not None):
-            return None
         axes = [parameter.points() for parameter in self.parameters.values()]
-        found = {
-            Candidate.of(stated(dict(zip(self.parameters, point, strict=True))))
-            for point in product(*axes)
-        }
-        return len(found)
+        return _distinct(dict(zip(self.parameters, point, strict=True)) for point in product(*axes))
+
+    def sample(self, count: int, rng: np.random.Generator) -> dict[Candidate, Point]:
+        """The candidates that so many random points stand for."""
+        return _distinct(
+            {path: parameter.draw(rng) for path, parameter in self.parameters.items()}
+            for _ in range(count)
+        )
+
+
+def _distinct(points: Iterable[Point]) -> dict[Candidate, Point]:
+    found: dict[Candidate, Point] = {}
+    for point in points:
+        found.setdefault(Candidate.of(stated(point)), point)
+    return found
 
 
 def _check_at_least(path: str, parameter: Parameter, least: int) -> None:

@@ -2,12 +2,14 @@
 
 Optuna's storage is the only state. A trial's value is the candidate's capacity; its constraint
 ``sla`` is at most zero where the Sla is met at some rate, and a failed candidate counts as far from
-feasible, so that the sampler keeps away from it.
+feasible, so that a sampler keeps away from it. Where there is a strategy, it says which trial comes
+next, as long as it knows; else Optuna's sampler does.
 """
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,10 +21,12 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from tuner.errors import StorageError
+from tuner.calibrate import Course
+from tuner.errors import SimulationError, StorageError
 from tuner.evaluate import Evaluator, Subject
 from tuner.results import Evaluation, Run, State, baseline, best
 from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, stated
+from tuner.strategy import SIMULATED, Strategy
 
 _FAILED_CONSTRAINT = 1e3
 _MOST_DUPLICATES = 200
@@ -32,6 +36,7 @@ _NEAR = 0.97
 _AGAIN_AFTER_SECONDS = 300.0
 _CONFIRMATION_SECONDS = 60.0
 _STOPPED = "stopped"
+_CALIBRATED = "calibrated"
 
 
 class Stop(StrEnum):
@@ -40,6 +45,7 @@ class Stop(StrEnum):
     TRIALS = "the number of trials was reached"
     TIMEOUT = "the time was spent"
     EXHAUSTED = "every candidate of the space was measured"
+    CONVERGED = "no other candidate is expected to be better by as much as asked"
     NOTHING_NEW = "the sampler proposes nothing new"
     HOPELESS = "not one of the first candidates could be shown to keep the promise"
 
@@ -47,12 +53,14 @@ class Stop(StrEnum):
 @dataclass(frozen=True)
 class Budget:
     """When to stop: after so many trials (None: no limit) or seconds, confirmation included where
-    there is to be one.
+    there is to be one; or once a strategy expects less than the share ``until`` from any other
+    candidate.
     """
 
     trials: int | None
     seconds: float
     confirms: bool = True
+    until: float = 0.01
 
 
 class Study:
@@ -66,7 +74,10 @@ class Study:
         evaluator: Evaluator,
         seed: int,
         storage: str | None,
+        strategy: Strategy | None = None,
+        sampler: str = "tpe",
     ) -> None:
+        self._strategy = strategy
         self._run = run
         self._space = space
         self._own = own
@@ -75,7 +86,7 @@ class Study:
         self._known = {e.candidate: e for e in self._evaluations if e.phase == "search"}
         self._size = space.count(limit=10_000)
         self._url = _url(run, storage)
-        self._study = _open(run, self._url, seed)
+        self._study = _open(run, self._url, seed, sampler)
         with _storage_errors(self._url):
             self._in_hand = self._begin_or_go_on()
 
@@ -83,10 +94,18 @@ class Study:
         """Enqueue the first ideas; or the trials that were in hand when the run was cut."""
         trials = self._study.get_trials(deepcopy=False)
         if not trials:
-            for settings in _first_ideas(self._space, self._own):
+            for settings in self._first_ideas():
                 self._study.enqueue_trial(_params(self._space, settings))
         cut = [trial for trial in trials if trial.state is TrialState.RUNNING]
         return [optuna.Trial(self._study, trial._trial_id) for trial in cut]
+
+    def _first_ideas(self) -> list[dict[str, Value]]:
+        """Of what an expert would try, a strategy needs only what it cannot simulate itself."""
+        own, *ideas = _first_ideas(self._space, self._own)
+        if self._strategy is not None:
+            beyond = [path for path in self._space.parameters if path not in SIMULATED]
+            ideas = [i for i in ideas if any(i.get(path) != own.get(path) for path in beyond)]
+        return [own, *ideas]
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -104,6 +123,8 @@ class Study:
         duplicates = 0
         while True:
             reason = self._reason_to_stop(budget, time.monotonic() - began, duplicates)
+            if reason is None and not self._is_waiting():
+                reason = self._propose(budget)
             if reason is not None:
                 return reason
             with _storage_errors(self._url):
@@ -118,6 +139,40 @@ class Study:
             else:
                 duplicates += 1
             self._tell(trial, evaluation)
+
+    def _is_waiting(self) -> bool:
+        """Whether a trial is in hand, or was enqueued before."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return bool(self._in_hand or waiting)
+
+    def _propose(self, budget: Budget) -> Stop | None:
+        """Have the strategy say which candidate is next; a reason to stop where nothing is left to
+        gain. A strategy that the model's statistics do not bear is given up for Optuna's sampler.
+        """
+        if self._strategy is None:
+            return None
+        if not self._strategy.is_ready:
+            try:
+                self._calibrate(self._strategy)
+            except SimulationError:
+                self._strategy = None
+                return None
+        proposal = self._strategy.propose(list(self._known.values()))
+        if proposal is None:
+            return Stop.EXHAUSTED
+        if proposal.gain < budget.until and self._has_found():
+            return Stop.CONVERGED
+        self._study.enqueue_trial(_params(self._space, proposal.point))
+        return None
+
+    def _calibrate(self, strategy: Strategy) -> None:
+        if _CALIBRATED not in self._study.user_attrs:
+            self._evaluator.calibrate(Course.of(self._space, self._own))
+            self._study.set_user_attr(_CALIBRATED, True)
+        strategy.calibrate(self._run.windows())
+
+    def _has_found(self) -> bool:
+        return any(e.capacity is not None for e in self._known.values())
 
     def confirm(self, heard: Callable[[Evaluation], None]) -> None:
         """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
@@ -183,7 +238,10 @@ class Study:
         is_baseline = candidate == Candidate.of(self._own)
         leader = best(self._evaluations)
         to_beat = leader.capacity if leader and leader.capacity else 0.0
-        evaluation = self._evaluator.search(Subject(number, candidate, is_baseline), to_beat)
+        expected = self._strategy.expected(candidate) if self._strategy else 0.0
+        evaluation = self._evaluator.search(
+            Subject(number, candidate, is_baseline), to_beat, expected=expected
+        )
         self._keep(evaluation)
         self._known[candidate] = evaluation
         return evaluation
@@ -198,27 +256,30 @@ class Study:
             trial.set_user_attr("candidate", evaluation.label)
             if evaluation.failure:
                 trial.set_user_attr("failure", evaluation.failure)
-            self._study.tell(trial, evaluation.capacity or 0.0)
+            self._study.tell(trial, _value(evaluation))
+
+
+def _value(evaluation: Evaluation) -> float:
+    """Requests/s; of a candidate that was left behind, the middle of what it may have."""
+    if evaluation.state is State.BEATEN:
+        return math.sqrt((evaluation.low or 0.0) * (evaluation.high or 0.0))
+    return evaluation.capacity or 0.0
 
 
 def is_finished(run: Run, storage: str | None) -> bool:
     """Whether the run's search came to its end, so that there is nothing to resume."""
     if storage is None and not run.study_file.exists():
         return False
-    return _STOPPED in _open(run, _url(run, storage), 0).user_attrs
+    return _STOPPED in _open(run, _url(run, storage), 0, "tpe").user_attrs
 
 
 def _url(run: Run, storage: str | None) -> str:
     return storage or f"sqlite:///{run.study_file.resolve()}"
 
 
-def _open(run: Run, url: str, seed: int) -> optuna.Study:
+def _open(run: Run, url: str, seed: int, name: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # group: for conditional spaces
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=6
-        )
+    sampler = _sampler(name, seed)
     with _storage_errors(url):
         return optuna.create_study(
             storage=url,
@@ -226,6 +287,16 @@ def _open(run: Run, url: str, seed: int) -> optuna.Study:
             study_name=_name(run, url),
             direction="maximize",
             load_if_exists=True,
+        )
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # group: for conditional spaces
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=6
         )
 
 
@@ -260,7 +331,7 @@ def hide_password(url: str) -> str:
 
 def _constraint(evaluation: Evaluation) -> float:
     match evaluation.state:
-        case State.OK:
+        case State.OK | State.BEATEN:
             return 0.0
         case State.INFEASIBLE:
             over = (evaluation.margin or _FAILED_CONSTRAINT) - 1
@@ -325,7 +396,7 @@ def _suggest_one(trial: optuna.Trial, path: str, parameter: Parameter) -> Value 
     return trial.suggest_float(path, low, high, step=step_size, log=parameter.log)
 
 
-def _params(space: SearchSpace, settings: dict[str, Value]) -> dict[str, Any]:
+def _params(space: SearchSpace, settings: Mapping[str, Value | None]) -> dict[str, Any]:
     """Settings as Optuna's parameters."""
     return {
         path: _label(settings.get(path)) if parameter.values is not None else settings[path]

@@ -17,7 +17,13 @@ from tuner.space import Candidate
 from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
-_VERBS = {"search": "trial", "measure": "trial", "confirm": "confirming", "again": "once more"}
+_VERBS = {
+    "calibrate": "calibrating with",
+    "search": "trial",
+    "measure": "trial",
+    "confirm": "confirming",
+    "again": "once more",
+}
 _COLOURS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
 
 
@@ -190,6 +196,8 @@ def describe_result(evaluation: Evaluation) -> str:
                 return f"{format_rate(asked.rate)} is not shown to keep the promise"
             known = over is not None and math.isfinite(over)
             return "meets the promise at no rate" + (f": {over:.2g} x the bound" if known else "")
+        case State.BEATEN:
+            return f"left behind: at most {format_rate(evaluation.high)}"
         case State.FAILED:
             cause = f", {evaluation.cause}" if evaluation.cause else ""
             return f"failed{cause}: {evaluation.failure}"

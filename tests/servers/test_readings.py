@@ -34,7 +34,11 @@ def snapshot(requests: int, executions: int, each: float, batches: dict[int, int
         "execution_count": str(executions),
         "inference_stats": {"success": part, "fail": {}, **{name: part for name in PARTS}},
         "batch_stats": [
-            {"batch_size": str(size), "compute_infer": {"count": str(n), "ns": "1"}}
+            {
+                "batch_size": str(size),
+                "compute_input": {"count": str(n), "ns": str(n * 1000)},
+                "compute_infer": {"count": str(n), "ns": str(round(n * size * each * 1e9))},
+            }
             for size, n in batches.items()
         ],
     }
@@ -49,6 +53,13 @@ def test_the_difference_of_two_snapshots_is_per_request() -> None:
     mean = pytest.approx((300 * 0.002 - 100 * 0.001) / 200)
     assert [getattr(times, name) for name in PARTS] == [mean] * 4
     assert times.batches == {4: 30, 8: 20}
+
+
+def test_the_seconds_of_a_batch_are_those_of_its_executions() -> None:
+    before, after = snapshot(1, 1, 0.001, {4: 30}), snapshot(9, 9, 0.001, {4: 80, 8: 20})
+    times = server_times(before, after)
+    assert times is not None
+    assert times.batch_seconds == {4: pytest.approx(0.004001), 8: pytest.approx(0.008001)}
 
 
 def test_the_first_requests_of_a_model_count_from_nothing() -> None:

@@ -1,7 +1,7 @@
 """Triton with one model, configured as a candidate says."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -65,8 +65,10 @@ class Running:
         others: frozenset[str],
         items: float = 1.0,
         counted: bool = True,
+        change: Callable[[Candidate], None] | None = None,
     ) -> None:
         self._counted = counted
+        self._change = change
         self.target = target
         self.items = items
         self.launch_seconds = launch_seconds
@@ -75,6 +77,12 @@ class Running:
         self._model = model
         self._gpus = gpus
         self._others = others
+
+    def change(self, candidate: Candidate) -> None:
+        """Have the same server take a candidate that ``TritonDeployment.can_change`` it to."""
+        if self._change is None:
+            raise LauncherUnavailable("the configuration of this server cannot be changed")
+        self._change(candidate)
 
     def towards(self, protocol: Protocol) -> "Running":
         """The same server, addressed by this protocol. It must offer it."""
@@ -180,8 +188,7 @@ class TritonDeployment:
         name = self._model.name
         spec = ServerSpec(self._model.parent, name, log, self._timeout)
         others = self._gpus.users()
-        if candidate is not None:
-            self._check_batches(self.config_of(candidate).max_batch_size or None)
+        self._check_batches(candidate)
         with self._launcher.launch(spec) as server, Control(server) as control:
             address = getattr(server.endpoints, self._protocol)
             if address is None:
@@ -189,20 +196,13 @@ class TritonDeployment:
                     f"the server's {self._protocol} address is not known; "
                     f"give --{self._protocol}-url"
                 )
-            override = None if candidate is None else to_json(self.config_of(candidate))
-            control.load(name, override, self._timeout)
-            in_force = from_json(control.config(name))
-            if candidate is not None:
-                _check_in_force(candidate, in_force)
+            in_force = self._load(control, candidate)
             largest = in_force.max_batch_size
-            self._check_batches(largest or None)
             metadata = control.metadata(name)
             pool = self._inputs.pool(metadata, largest > 0)
             sizes = [_size(inputs) if largest > 0 else 1 for inputs in pool]
-            answers = {}
-            for size in sorted(set(sizes)):
-                body, header_length = http_body(pool[sizes.index(size)])
-                answers[size] = control.infer(name, body, header_length, _FIRST_ANSWER_SECONDS)
+            bodies = {size: http_body(pool[sizes.index(size)]) for size in sorted(set(sizes))}
+            answers = _ask(control, name, bodies)
             with ExitStack() as stack:
                 placements = None
                 if self._shared_memory:
@@ -222,21 +222,49 @@ class TritonDeployment:
                 )
                 if self._protocol is Protocol.GRPC and not server.pids():
                     _check_grpc(server, target)
-                seconds = time.monotonic() - began
-                items = float(np.mean(sizes))
+
+                def change(to: Candidate) -> None:
+                    self._load(control, to)
+                    _ask(control, name, bodies)
+
                 yield Running(
                     server,
                     control,
                     name,
                     target,
-                    seconds,
+                    time.monotonic() - began,
                     self._gpus,
                     others,
-                    items,
+                    float(np.mean(sizes)),
                     counted=_is_counted(in_force),
+                    change=change,
                 )
 
-    def _check_batches(self, largest: int | None) -> None:
+    def _load(self, control: Control, candidate: Candidate | None) -> Any:
+        """Load the model as the candidate says; the configuration in force."""
+        name = self._model.name
+        override = None if candidate is None else to_json(self.config_of(candidate))
+        control.load(name, override, self._timeout)
+        in_force = from_json(control.config(name))
+        if candidate is not None:
+            _check_in_force(candidate, in_force)
+        self._check_size(in_force.max_batch_size or None)
+        return in_force
+
+    def can_change(self, one: Candidate, other: Candidate) -> bool:
+        """Whether they differ in their instances alone: Triton then changes the loaded model in
+        place. For all else it would load another beside it, with memory for both.
+        """
+        configs = [self.config_of(each) for each in (one, other)]
+        for config in configs:
+            config.ClearField("instance_group")
+        return bool(configs[0] == configs[1])
+
+    def _check_batches(self, candidate: Candidate | None) -> None:
+        if candidate is not None:
+            self._check_size(self.config_of(candidate).max_batch_size or None)
+
+    def _check_size(self, largest: int | None) -> None:
         """ServerFailed where requests would hold more items than the model takes at once."""
         asked = self._inputs.batches.largest
         if largest is not None and largest < asked:
@@ -244,6 +272,16 @@ class TritonDeployment:
                 f"max_batch_size {largest} is below the client's largest batch, {asked} items: "
                 "the server would refuse such requests"
             )
+
+
+def _ask(
+    control: Control, model: str, bodies: dict[int, tuple[bytes, int]]
+) -> dict[int, list[dict[str, Any]]]:
+    """One inference with each body; its outputs."""
+    return {
+        size: control.infer(model, body, header_length, _FIRST_ANSWER_SECONDS)
+        for size, (body, header_length) in bodies.items()
+    }
 
 
 def _check_grpc(server: Server, target: Target) -> None:

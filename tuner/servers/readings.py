@@ -40,7 +40,8 @@ def server_times(before: Any, after: Any) -> ServerTimes | None:
         compute_input=compute_input,
         compute_infer=compute_infer,
         compute_output=compute_output,
-        batches=batches,
+        batches={size: number for size, (number, _) in batches.items()},
+        batch_seconds={size: seconds for size, (_, seconds) in batches.items()},
     )
 
 
@@ -62,27 +63,34 @@ def _read(snapshot: Any, *keys: str) -> int | None:
     return _count(snapshot)
 
 
-def _batches(before: Any, after: Any) -> dict[int, int] | None:
-    """Executions by batch size; None where their counters went back or are none."""
+def _batches(before: Any, after: Any) -> dict[int, tuple[int, float]] | None:
+    """Executions by batch size, and their mean seconds; None where counters are no such thing."""
     earlier, later = _sizes(before), _sizes(after)
-    if earlier is None or later is None:
+    if earlier is None or later is None or earlier.keys() - later.keys():
         return None
-    grown = {size: n - earlier.get(size, 0) for size, n in later.items()}
-    if any(n < 0 for n in grown.values()) or earlier.keys() - later.keys():
-        return None
-    return {size: n for size, n in sorted(grown.items()) if n > 0}
+    found = {}
+    for size, (number, spent) in sorted(later.items()):
+        first, spent_before = earlier.get(size, (0, 0))
+        if number < first or spent < spent_before:
+            return None
+        if number > first:
+            found[size] = (number - first, (spent - spent_before) * 1e-9 / (number - first))
+    return found
 
 
-def _sizes(snapshot: Any) -> dict[int, int] | None:
+def _sizes(snapshot: Any) -> dict[int, tuple[int, int]] | None:
+    """Executions by batch size, and the nanoseconds that all of them took."""
     entries = snapshot.get("batch_stats") or []
     found = {}
     for entry in entries if isinstance(entries, list) else [None]:
-        infer = entry.get("compute_infer") if isinstance(entry, dict) else None
-        size = _count(entry.get("batch_size")) if isinstance(entry, dict) else None
-        number = _count(infer.get("count")) if isinstance(infer, dict) else None
+        if not isinstance(entry, dict) or not isinstance(entry.get("compute_infer"), dict):
+            return None
+        size, number = _count(entry.get("batch_size")), _count(entry["compute_infer"].get("count"))
+        parts = [entry.get(name) for name in _PARTS[1:]]
+        spent = [_count(part.get("ns")) or 0 for part in parts if isinstance(part, dict)]
         if size is None or number is None:
             return None
-        found[size] = number
+        found[size] = (number, sum(spent))
     return found
 
 

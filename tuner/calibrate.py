@@ -1,0 +1,95 @@
+"""What the simulator needs to know of a model: a few seconds of probes on one server."""
+
+import math
+from dataclasses import dataclass
+
+from tuner.probe import Prober
+from tuner.space import (
+    DYNAMIC_BATCHING,
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    PREFERRED,
+    QUEUE_DELAY,
+    Candidate,
+    Parameter,
+    SearchSpace,
+    Value,
+)
+
+_ALONE_SECONDS = 0.5
+_SECONDS = 0.3
+_EXECUTIONS = 8
+_MOST_SECONDS = 3.0
+_MOST_COUNTS = 4
+_TRIES = 3
+_MOST_CONCURRENCY = 512
+_CROWD = 1.5
+_GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY: 0}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What to load: the largest batches, on one instance and then on more of them."""
+
+    candidates: tuple[Candidate, ...]
+    """The same with fewer and smaller batches, for where the largest do not fit."""
+    counts: tuple[int, ...]
+    """Numbers of instances, ascending."""
+
+    @classmethod
+    def of(cls, space: SearchSpace, own: dict[str, Value]) -> "Course":
+        sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
+        counts = _numbers(space.parameters.get(INSTANCE_COUNT))
+        base = {**own, **{p: v for p, v in _GREEDY.items() if p in space.parameters}}
+        if counts:
+            base[INSTANCE_COUNT] = counts[0]
+        larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
+        candidates = dict.fromkeys(Candidate.of(settings) for settings in larger)
+        return cls(tuple(candidates)[:_TRIES], _few(counts))
+
+
+def climb(prober: Prober, largest: int) -> None:
+    """Windows of one instance, from one request at a time to more than fill the largest batch.
+
+    LoadFailed where nothing is answered.
+    """
+    alone = prober.look(1, _ALONE_SECONDS)
+    if alone is None:
+        return
+    execution = alone.mean
+    for concurrency in concurrencies(largest, alone.items):
+        prober.look(concurrency, _length(execution))
+
+
+def crowd(prober: Prober, largest: int, instances: int) -> None:
+    """A window in which all instances are busy and more requests wait."""
+    wanted = math.ceil(_CROWD * largest * instances)
+    window = prober.look(min(wanted, _MOST_CONCURRENCY), _SECONDS)
+    if window is not None and window.server.executions < _EXECUTIONS * instances:
+        prober.look(min(wanted, _MOST_CONCURRENCY), _length(window.mean))
+
+
+def concurrencies(largest: int, items: float) -> list[int]:
+    """Requests of ``items`` each: twice 2, 4, 8 … up to ``largest`` items, and enough for more."""
+    steps = [2 * 4**k for k in range(1, 10) if 4**k < largest]
+    return [max(2, math.ceil(step / items)) for step in (*steps, 2 * largest, 2.5 * largest)]
+
+
+def _length(execution: float) -> float:
+    return min(max(_SECONDS, _EXECUTIONS * execution), _MOST_SECONDS)
+
+
+def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """At most four of them, the first and the last among them, in about equal ratios."""
+    if len(counts) <= _MOST_COUNTS:
+        return counts
+    steps = [round(i * (len(counts) - 1) / (_MOST_COUNTS - 1)) for i in range(_MOST_COUNTS)]
+    return tuple(counts[i] for i in steps)
+
+
+def _numbers(parameter: Parameter | None) -> tuple[int, ...]:
+    """The whole numbers that a parameter may be, ascending; both ends of a large range."""
+    if parameter is None:
+        return ()
+    found = parameter.examples() if (parameter.size or 10**9) > 64 else parameter.points()
+    return tuple(sorted({v for v in found if isinstance(v, int) and not isinstance(v, bool)}))

@@ -1,0 +1,96 @@
+"""The capacity that a configuration would have."""
+
+import math
+
+import numpy as np
+
+from tuner.arrivals import Arrivals, schedule
+from tuner.batches import BatchMix
+from tuner.samples import Samples
+from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Ints, Service, Simulation, simulate
+from tuner.sla import Sla
+
+_START = 0.85
+_LEAST_SHARE = 1e-3
+_STEPS_DOWN = 0.6
+
+
+def play(
+    rate: float,
+    requests: int,
+    scheduling: Scheduling,
+    service: Service,
+    arrivals: Arrivals = Arrivals.POISSON,
+    mix: BatchMix | None = None,
+    seed: int = 0,
+) -> Simulation:
+    """About so many requests at ``rate`` requests/s, more where the arrivals' pattern is longer."""
+    rng = np.random.default_rng(seed)
+    seconds = max(requests / rate, arrivals.least_seconds(rate))
+    times = schedule(arrivals, rate, seconds, rng)
+    return simulate(times, scheduling, service, _items(mix, len(times), rng), seed)
+
+
+def predict_capacity(
+    scheduling: Scheduling,
+    service: Service,
+    sla: Sla,
+    arrivals: Arrivals = Arrivals.POISSON,
+    mix: BatchMix | None = None,
+    requests: int = 20_000,
+    precision: float = 0.005,
+    seed: int = 0,
+) -> float:
+    """The highest rate (requests/s) that keeps the Sla in simulations of ``requests`` each, found
+    to within ``precision`` by halving; 0.0 where none does.
+    """
+    most = saturation(scheduling, service, mix)
+
+    def kept(rate: float) -> bool:
+        played = play(rate, requests, scheduling, service, arrivals, mix, seed)
+        return is_kept(played.samples, sla)
+
+    low, high = 0.0, most
+    rate = _START * most
+    while low == 0.0 or high / low > 1 + precision:
+        if kept(rate):
+            low = rate
+        else:
+            high = rate
+        if low == 0.0:
+            rate *= _STEPS_DOWN
+            if rate < _LEAST_SHARE * most:
+                return 0.0
+        else:
+            rate = math.sqrt(low * high)
+    return low
+
+
+def is_kept(samples: Samples, sla: Sla) -> bool:
+    """Whether every bound's share of late requests is within its budget; False without samples."""
+    return len(samples) > 0 and all(
+        float(np.mean(bound.late(samples))) <= bound.budget for bound in sla.bounds
+    )
+
+
+def saturation(scheduling: Scheduling, service: Service, mix: BatchMix | None = None) -> float:
+    """The throughput (requests/s) that no load exceeds, by the utilisation law: that of the
+    busiest of instances, devices and front end, at the batch size that suits each best.
+    """
+    per_request = mix.mean if mix else 1.0
+    sizes = np.arange(1, scheduling.max_batch + 1)
+    if not scheduling.batching:
+        sizes = np.array([max(1, round(per_request))])
+    alone = np.maximum(service.seconds[sizes] + float(np.mean(service.noise)), 1e-9)
+    each = scheduling.instances / (alone + service.release * sizes)
+    shared = scheduling.devices / np.maximum(service.exclusive * alone, 1e-12)
+    items = float(np.max(sizes * np.minimum(each, shared)))
+    front = [1 / seconds for seconds in (service.accept, service.reply) if seconds > 0]
+    return min(items / per_request, *front) if front else items / per_request
+
+
+def _items(mix: BatchMix | None, count: int, rng: np.random.Generator) -> Ints | None:
+    if mix is None or mix.sizes == (1,):
+        return None
+    return np.asarray(rng.choice(mix.sizes, count, p=mix.shares), dtype=np.int64)

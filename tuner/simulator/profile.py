@@ -1,0 +1,182 @@
+"""What is known of a model on a machine: its service times and overheads, fitted to records."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from tuner.results import PERCENTILES, ServerTimes, Window
+from tuner.samples import Floats
+from tuner.simulator.curve import Observation, ServiceCurve
+from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Service
+
+_SATURATED = 0.5  # of the time of an execution: requests that wait so long find no idle instance
+_NOISE_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a window says of executions."""
+
+    window: Window
+
+    @property
+    def instances(self) -> int:
+        return self.window.instances
+
+    @property
+    def server(self) -> ServerTimes:
+        return self.window.server
+
+    @property
+    def execution(self) -> float:
+        """Mean seconds of an execution."""
+        number = sum(self.server.batches.values())
+        spent = sum(n * self.server.batch_seconds[b] for b, n in self.server.batches.items())
+        return spent / number
+
+    @property
+    def executions(self) -> float:
+        """Executions per second."""
+        return self.window.throughput * self.window.items / (self.server.mean_batch or 1.0)
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether, as far as the queue tells, there was always a request waiting."""
+        enough = self.window.concurrency > self.instances
+        return enough and self.server.queue > _SATURATED * self.execution
+
+    @property
+    def batch_of_a_request(self) -> float:
+        """Mean items of the execution that a request is in."""
+        batches = self.server.batches
+        return sum(n * b * b for b, n in batches.items()) / sum(n * b for b, n in batches.items())
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Service times alone, and what instances side by side, replies and the network add.
+
+    ``parallel`` maps a number of instances to how many of them are as good as alone when all are
+    busy: n of n where nothing is shared, 1 where they take turns. ``release`` and ``reply`` are
+    seconds per item and per reply, ``noise`` equally likely additions to an execution
+    (see ``tuner.simulator.simulate.Service``).
+    """
+
+    curve: ServiceCurve
+    parallel: tuple[tuple[int, float], ...] = ()
+    release: float = 0.0
+    reply: float = 0.0
+    network: float = 0.0
+    noise: tuple[float, ...] = (0.0,)
+
+    @classmethod
+    def fit(cls, windows: Iterable[Window]) -> "Profile | None":
+        """From windows of any configurations; None where in none an execution ran alone."""
+        sights = [Sight(window) for window in windows]
+        alone = [s for s in sights if s.instances == 1 or s.window.concurrency == 1]
+        seen = [
+            Observation(size, s.server.batch_seconds[size], n)
+            for s in alone
+            for size, n in s.server.batches.items()
+        ]
+        if not seen:
+            return None
+        curve = ServiceCurve.fit(seen)
+        reply, network = _fit_rest(sights)
+        return cls(
+            curve,
+            tuple(sorted(_fit_parallel(sights, curve).items())),
+            _fit_release(sights, curve),
+            reply,
+            network,
+            tuple(_fit_noise(alone)),
+        )
+
+    def service(self, scheduling: Scheduling) -> Service:
+        """What the simulator needs for a configuration."""
+        effective = self.effective(scheduling.instances / scheduling.devices)
+        return Service(
+            seconds=self.curve.table(scheduling.max_batch),
+            exclusive=min(1.0, 1 / effective),
+            noise=np.array(self.noise),
+            release=self.release,
+            reply=self.reply,
+            network=self.network,
+        )
+
+    def effective(self, instances: float) -> float:
+        """How many instances on one device are as good as alone; between those seen it is linear,
+        above them it stays, and where none was seen, all are.
+        """
+        if not self.parallel:
+            return instances
+        counts, effective = zip(*((1, 1.0), *self.parallel), strict=True)
+        return float(np.interp(instances, counts, effective))
+
+
+def _busy(sight: Sight, curve: ServiceCurve) -> float:
+    """Instances that would be busy if each execution took as long as alone (Little's law)."""
+    table = curve.table(max(sight.server.batches))
+    number = sum(sight.server.batches.values())
+    alone = sum(n * table[b] for b, n in sight.server.batches.items()) / number
+    return float(sight.executions * alone)
+
+
+def _fit_parallel(sights: list[Sight], curve: ServiceCurve) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for sight in sights:
+        if sight.instances > 1 and sight.is_saturated:
+            busy = min(max(_busy(sight, curve), 1.0), float(sight.instances))
+            found.setdefault(sight.instances, []).append(busy)
+    return {count: float(np.median(each)) for count, each in found.items()}
+
+
+def _fit_release(sights: list[Sight], curve: ServiceCurve) -> float:
+    """Of one instance with requests waiting, the time that executions do not account for."""
+    gaps, items = [], []
+    for sight in sights:
+        if sight.instances == 1 and sight.is_saturated:
+            gaps.append(max(0.0, 1 / sight.executions - sight.execution))
+            items.append(sight.server.mean_batch or 1.0)
+    return float(np.dot(gaps, items) / np.dot(items, items)) if items else 0.0
+
+
+def _fit_rest(sights: list[Sight]) -> tuple[float, float]:
+    """Seconds per reply, and of the network, out of what neither queue nor execution explain.
+
+    The replies of an execution leave one by one, so that on average half of them come before.
+    """
+    rows, rests = [], []
+    for sight in sights:
+        server = sight.server
+        inside = server.queue + server.compute_input + server.compute_infer + server.compute_output
+        rests.append(max(0.0, sight.window.mean - inside))
+        rows.append((sight.batch_of_a_request / sight.window.items / 2 + 0.5, 1.0))
+    if not rows:
+        return 0.0, 0.0
+    (reply, network), _ = nnls(np.array(rows), np.array(rests))
+    return float(reply), float(network)
+
+
+def _fit_noise(alone: list[Sight]) -> Floats:
+    """How far single executions lie from their mean, from the latencies of one request at a time.
+
+    Percentiles are medians over the windows; the lower half, of which records have none, is taken
+    as narrow as the stretch between p50 and p90.
+    """
+    unloaded = [s.window for s in alone if s.window.concurrency == 1]
+    known: list[tuple[float, float]] = []
+    for name, q in PERCENTILES.items():
+        values = [v for w in unloaded if (v := w.latency.get(name)) is not None]
+        if values:
+            known.append((q, float(np.median(values))))
+    if len(known) < len(PERCENTILES):
+        return np.zeros(1)
+    levels, seconds = zip(*known, strict=True)
+    low = 2 * seconds[0] - seconds[1]
+    at = (np.arange(_NOISE_POINTS) + 0.5) / _NOISE_POINTS
+    drawn = np.interp(at, (0.0, *levels), (low, *seconds))
+    return np.asarray(drawn - drawn.mean())

@@ -1,0 +1,97 @@
+"""A load in, samples out: what a configuration would do, with no server."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.samples import Floats, Samples
+from tuner.simulator.batcher import run
+from tuner.simulator.scheduling import Scheduling
+
+Ints = npt.NDArray[np.int64]
+_NONE = np.zeros(1)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What executing and serving costs, in seconds.
+
+    ``seconds[b]`` (shape (largest + 1,)) is what an execution of b items takes alone; the share
+    ``exclusive`` of it is spent on the device, by one instance at a time. ``noise`` holds equally
+    likely additions. Afterwards the instance is not free for ``release`` per item. Each request
+    needs the server's front end for ``accept`` on its way in and ``reply`` on its way out, one
+    after the other, and ``network`` is the constant rest of its way, there and back.
+    """
+
+    seconds: Floats
+    exclusive: float = 1.0
+    noise: Floats = field(default_factory=lambda: _NONE)
+    release: float = 0.0
+    accept: float = 0.0
+    reply: float = 0.0
+    network: float = 0.0
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What was played: ``samples`` as a load generator returns them, the mean seconds ``queue``
+    until execution, and of each execution its items and its end.
+    """
+
+    samples: Samples
+    queue: float
+    execution: Ints
+    sizes: Ints
+    started: Floats
+    ends: Floats
+
+    @property
+    def batches(self) -> dict[int, int]:
+        """Executions by batch size."""
+        sizes, counts = np.unique(self.sizes, return_counts=True)
+        return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
+
+
+def simulate(
+    times: Floats,
+    scheduling: Scheduling,
+    service: Service,
+    items: Ints | None = None,
+    seed: int = 0,
+) -> Simulation:
+    """Play requests sent at ``times`` (ascending, seconds), each of ``items`` (default 1)."""
+    n = len(times)
+    sizes = np.ones(n, np.int64) if items is None else items
+    if len(service.seconds) <= scheduling.max_batch:
+        raise ValueError(f"no service time of a batch of {scheduling.max_batch}")
+    entered = _pass_one_by_one(times + service.network / 2, service.accept)
+    started, done, ok, execution, batches, ends = run(
+        entered,
+        sizes,
+        scheduling.batching,
+        scheduling.max_batch,
+        np.array(scheduling.preferred, np.int64),
+        scheduling.delay,
+        scheduling.instances,
+        scheduling.devices,
+        scheduling.queue_size,
+        scheduling.timeout,
+        service.seconds,
+        service.exclusive,
+        service.noise,
+        service.release,
+        service.reply,
+        seed,
+    )
+    samples = Samples(times, times.copy(), done + service.network / 2, ok)
+    queue = float(np.mean((started - entered)[ok])) if ok.any() else 0.0
+    return Simulation(samples, queue, execution, batches, started, ends)
+
+
+def _pass_one_by_one(times: Floats, each: float) -> Floats:
+    """When requests leave a station that takes ``each`` seconds for one (Lindley's recursion)."""
+    if each <= 0:
+        return times
+    steps = each * np.arange(1, len(times) + 1)
+    return np.asarray(np.maximum.accumulate(times - steps + each) + steps)

@@ -1,0 +1,200 @@
+"""Which candidate to measure next: the one from which most is to be gained, as far as simulation
+and all measurements so far can tell.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.arrivals import Arrivals
+from tuner.batches import BatchMix
+from tuner.belief import Belief, Sighting
+from tuner.errors import SimulationError
+from tuner.failures import survival
+from tuner.results import Evaluation, State, Window
+from tuner.samples import Floats
+from tuner.simulator.predict import predict_capacity
+from tuner.simulator.profile import Profile
+from tuner.simulator.scheduling import Scheduling
+from tuner.sla import Sla
+from tuner.space import (
+    DYNAMIC_BATCHING,
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    PREFERRED,
+    QUEUE_DELAY,
+    Candidate,
+    Point,
+    SearchSpace,
+)
+
+SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
+_ALL = 3000
+_SAMPLED = 1500
+_ROUGH, _ROUGH_PRECISION = 3000, 0.03
+_FINE, _FINE_PRECISION = 20_000, 0.01
+_REFINED = 60
+_LEAST = 1e-3
+_OPEN_ERROR = 0.2
+_MISSED_ERROR = 0.3
+_FAR_BELOW = 2.0
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate and a point of the space that it stands for, the capacity (requests/s) that is
+    expected of it, and by which share of the best one's it is expected to be better.
+    """
+
+    candidate: Candidate
+    point: Point
+    expected: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a capacity is meant for."""
+
+    sla: Sla
+    arrivals: Arrivals
+    mix: BatchMix
+    gpus: int = 1
+
+
+class Strategy:
+    """Knows all candidates of a space, or many of a vast one, and what to expect of each."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        workload: Workload,
+        config_of: Callable[[Candidate], Any],
+        seed: int,
+    ) -> None:
+        """SimulationError where the model's scheduler is not simulated."""
+        self._workload = workload
+        rng = np.random.default_rng(seed)
+        self._points = space.candidates(_ALL) or space.sample(_SAMPLED, rng)
+        self.candidates = list(self._points)
+        self._schedulings = [
+            Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.candidates
+        ]
+        self._belief: Belief | None = None
+        self._seed = seed
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was calibrated."""
+        return self._belief is not None
+
+    def calibrate(self, windows: Sequence[Window]) -> None:
+        """Simulate every candidate with what these windows tell of the model.
+
+        SimulationError where they tell nothing.
+        """
+        profile = Profile.fit(windows)
+        if profile is None:
+            raise SimulationError("the server's statistics tell nothing of single executions")
+        rough = {
+            each: self._predict(profile, each, _ROUGH, _ROUGH_PRECISION)
+            for each in dict.fromkeys(self._schedulings)
+        }
+        likely = sorted(rough, key=lambda each: rough[each], reverse=True)[:_REFINED]
+        fine = {each: self._predict(profile, each, _FINE, _FINE_PRECISION) for each in likely}
+        rates = np.array([fine.get(each, rough[each]) for each in self._schedulings])
+        least = max(_LEAST, _LEAST * float(rates.max()))
+        self._belief = Belief(self.candidates, np.log(np.maximum(rates, least)))
+
+    def _predict(
+        self, profile: Profile, scheduling: Scheduling, requests: int, precision: float
+    ) -> float:
+        return predict_capacity(
+            scheduling,
+            profile.service(scheduling),
+            self._workload.sla,
+            self._workload.arrivals,
+            self._workload.mix,
+            requests,
+            precision,
+            self._seed,
+        )
+
+    def expected(self, candidate: Candidate) -> float:
+        """Requests/s that are expected of a candidate; 0.0 where nothing is known."""
+        place = None if self._belief is None else self._belief.place(candidate)
+        return 0.0 if self._belief is None or place is None else math.exp(self._belief.mean[place])
+
+    def propose(self, evaluations: Sequence[Evaluation]) -> Proposal | None:
+        """The candidate that promises most, of those not measured yet; None if there is none."""
+        belief = self._belief
+        if belief is None:
+            return None
+        self._learn(belief, evaluations)
+        gains = self._gains(belief, evaluations)
+        if not np.any(np.isfinite(gains)):
+            return None
+        first = int(np.argmax(gains))
+        candidate = self.candidates[first]
+        expected, gain = math.exp(belief.mean[first]), max(0.0, float(gains[first]))
+        return Proposal(candidate, self._points[candidate], expected, gain)
+
+    def missed(self, evaluations: Sequence[Evaluation], by: float) -> float | None:
+        """The probability that some candidate that was not measured beats the best one that was by
+        more than the share ``by``; None where nothing is known of them.
+        """
+        belief = self._belief
+        best = _best_log(belief, evaluations) if belief else None
+        if belief is None or best is None:
+            return None
+        open_ = ~self._measured(evaluations)
+        alive = survival(self.candidates, evaluations)
+        if not open_.any():
+            return 0.0
+        rng = np.random.default_rng(self._seed)
+        # Neighbours go up and down together: of independent errors the largest would be too large.
+        common = rng.standard_normal((_DRAWS, 1))
+        own = rng.standard_normal((_DRAWS, int(open_.sum())))
+        drawn = belief.mean[open_] + belief.error[open_] * (0.9 * common + 0.44 * own)
+        drawn = np.where(rng.random(drawn.shape) < alive[open_], drawn, -np.inf)
+        return float(np.mean(drawn.max(axis=1) > best + math.log1p(by)))
+
+    def _learn(self, belief: Belief, evaluations: Sequence[Evaluation]) -> None:
+        belief.learn([s for e in evaluations if (s := _sighting(e)) is not None])
+
+    def _gains(self, belief: Belief, evaluations: Sequence[Evaluation]) -> Floats:
+        best = _best_log(belief, evaluations)
+        gains = belief.mean - belief.mean.max() if best is None else belief.gains(best)
+        alive = survival(self.candidates, evaluations)
+        gains = np.where(alive > 0, gains * alive if best is not None else gains, -np.inf)
+        return np.where(self._measured(evaluations), -np.inf, gains)
+
+    def _measured(self, evaluations: Iterable[Evaluation]) -> Any:
+        done = {e.candidate for e in evaluations}
+        return np.array([c in done for c in self.candidates])
+
+
+def _best_log(belief: Belief, evaluations: Sequence[Evaluation]) -> float | None:
+    """ln(capacity) of the best candidate that was measured, after all that was learned."""
+    places = [belief.place(e.candidate) for e in evaluations if e.state is State.OK]
+    return max((float(belief.mean[p]) for p in places if p is not None), default=None)
+
+
+def _sighting(evaluation: Evaluation) -> Sighting | None:
+    """What an evaluation says of its candidate's capacity; None where it failed."""
+    low, high = evaluation.low, evaluation.high
+    if evaluation.capacity is not None:
+        log = math.log(evaluation.capacity)
+        error = math.log(high / low) / 3.92 if low and high else _OPEN_ERROR
+        return Sighting(evaluation.candidate, log, error)
+    if low and high:
+        log = (math.log(low) + math.log(high)) / 2
+        return Sighting(evaluation.candidate, log, math.log(high / low) / 3.92)
+    rates = [p.rate for p in evaluation.probes if p.rate]
+    if evaluation.state is State.INFEASIBLE and rates:
+        return Sighting(evaluation.candidate, math.log(min(rates)) - _FAR_BELOW, _MISSED_ERROR)
+    return None
