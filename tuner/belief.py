@@ -23,8 +23,8 @@ _REACHES = {MAX_BATCH_SIZE: 2.0, INSTANCE_COUNT: 1.0, QUEUE_DELAY: 1.5}  # in do
 _DELAY_UNIT = 500.0  # µs: below it delays hardly differ
 _REACH = 1.2  # of any other number, in doublings; of all else, 1 where two differ
 _COMMON = 0.25
-_SCATTER = (0.03, 0.06, 0.12, 0.25, 0.5)
-_SCATTER_PRIOR = (0.1, 0.3, 0.3, 0.2, 0.1)
+_SCATTER = (0.02, 0.04, 0.08, 0.16, 0.4)
+_SCATTER_PRIOR = (0.2, 0.35, 0.25, 0.15, 0.05)
 _LAUNCH = 0.03
 
 

@@ -18,7 +18,6 @@ _NO_BREAK = 2.0
 _EVEN, _CERTAIN = 0.5, 20.0
 _CLIENT_ROOM = 0.97
 _FEWEST_PROBES = 3
-_LOST_PROBES = 1
 _TWICE = 2
 _MARGIN, _CLIFF_MARGIN = 0.05, 0.1
 
@@ -78,12 +77,14 @@ class Effort:
     """How finely to look: until the interval is ``width`` wide (high / low - 1), or ``seconds`` are
     spent on probes, of which there are at least ``fewest`` and at most ``most_probes``.
 
-    A candidate whose interval lies below ``to_beat`` requests/s cannot win, and is left at that.
+    A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
+    at that.
     """
 
     width: float = 0.06
     seconds: float = 12.0
     to_beat: float = 0.0
+    doubt: float = 0.025
     fewest: int = _FEWEST_PROBES
     most_probes: int = 16
 
@@ -107,7 +108,7 @@ def find_capacity(
         findings.append(finding)
         spent += finding.seconds
         fit = fit_findings(findings, start)
-        if is_beaten(findings, fit, effort):
+        if is_beaten(fit, effort):
             break
         if _is_enough(findings[begin:], fit, spent, effort) or fit.rate < _GIVE_UP * start:
             break
@@ -116,16 +117,16 @@ def find_capacity(
             break
     found = conclude(findings, start, _GIVE_UP * start)
     fit = fit_findings(findings, start)
-    if not is_beaten(findings, fit, effort):
+    if not is_beaten(fit, effort):
         return found
     if found.rate is None:
         return replace(found, low=fit.low, high=fit.high, beaten=True)
     return replace(found, beaten=True)
 
 
-def is_beaten(findings: list[Finding], fit: Fit, effort: Effort) -> bool:
-    """Whether the rate to beat is out of reach, as surely as the fit's interval is."""
-    return fit.high < effort.to_beat and len(findings) >= _LOST_PROBES
+def is_beaten(fit: Fit, effort: Effort) -> bool:
+    """Whether the rate to beat is out of reach, as surely as is asked."""
+    return effort.to_beat > 0 and fit.chance_above(effort.to_beat) < effort.doubt
 
 
 def conclude(findings: list[Finding], guess: float, least: float = 0.0) -> Capacity:

@@ -64,6 +64,7 @@ _LAUNCHES = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
 SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
+_RACE_EFFORT = Effort(width=0.1, seconds=6.0, doubt=0.2, fewest=2)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 
@@ -179,7 +180,7 @@ class Evaluator:
         ``expected`` requests/s are expected, 0.0 if nothing is known.
         """
         draft = self._draft(subject, phase)
-        effort = replace(SEARCH_EFFORT, to_beat=to_beat)
+        effort = replace(_RACE_EFFORT if expected else SEARCH_EFFORT, to_beat=to_beat)
         return draft.attempt(lambda: self._visit(draft, effort, expected))
 
     def measure(self, subject: Subject, rate: float | None) -> Evaluation:

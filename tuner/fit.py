@@ -66,6 +66,10 @@ class Fit:
         """The standard error of ln(rate), as for a normal belief with that central 95 %."""
         return math.log(self.high / self.low) / 3.92
 
+    def chance_above(self, rate: float) -> float:
+        """The probability, as believed, that the rate looked for is above this one."""
+        return float(1 - np.interp(math.log(rate), self.logs, self.below, left=0, right=1))
+
     @property
     def is_cliff(self) -> bool:
         """Whether a few per cent more load make ten times as many late."""

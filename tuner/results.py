@@ -7,6 +7,7 @@ evaluation, appended and flushed), ``windows.jsonl`` (what service times are fit
 """
 
 import fcntl
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -223,6 +224,13 @@ class Evaluation(Record):
     @property
     def candidate(self) -> Candidate:
         return Candidate.of(dict(self.settings))
+
+    @property
+    def estimate(self) -> float | None:
+        """The capacity or, of what was left behind, the middle of what it may be."""
+        if self.state is State.BEATEN and self.low and self.high:
+            return math.sqrt(self.low * self.high)
+        return self.capacity
 
     @property
     def label(self) -> str:

@@ -187,13 +187,9 @@ def _best_log(belief: Belief, evaluations: Sequence[Evaluation]) -> float | None
 def _sighting(evaluation: Evaluation) -> Sighting | None:
     """What an evaluation says of its candidate's capacity; None where it failed."""
     low, high = evaluation.low, evaluation.high
-    if evaluation.capacity is not None:
-        log = math.log(evaluation.capacity)
+    if evaluation.estimate is not None:
         error = math.log(high / low) / 3.92 if low and high else _OPEN_ERROR
-        return Sighting(evaluation.candidate, log, error)
-    if low and high:
-        log = (math.log(low) + math.log(high)) / 2
-        return Sighting(evaluation.candidate, log, math.log(high / low) / 3.92)
+        return Sighting(evaluation.candidate, math.log(evaluation.estimate), error)
     rates = [p.rate for p in evaluation.probes if p.rate]
     if evaluation.state is State.INFEASIBLE and rates:
         return Sighting(evaluation.candidate, math.log(min(rates)) - _FAR_BELOW, _MISSED_ERROR)

@@ -6,7 +6,6 @@ feasible, so that a sampler keeps away from it. Where there is a strategy, it sa
 next, as long as it knows; else Optuna's sampler does.
 """
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -123,6 +122,8 @@ class Study:
         duplicates = 0
         while True:
             reason = self._reason_to_stop(budget, time.monotonic() - began, duplicates)
+            if reason is None:
+                self._calibrate()
             if reason is None and not self._is_waiting():
                 reason = self._propose(budget)
             if reason is not None:
@@ -147,16 +148,10 @@ class Study:
 
     def _propose(self, budget: Budget) -> Stop | None:
         """Have the strategy say which candidate is next; a reason to stop where nothing is left to
-        gain. A strategy that the model's statistics do not bear is given up for Optuna's sampler.
+        gain.
         """
         if self._strategy is None:
             return None
-        if not self._strategy.is_ready:
-            try:
-                self._calibrate(self._strategy)
-            except SimulationError:
-                self._strategy = None
-                return None
         proposal = self._strategy.propose(list(self._known.values()))
         if proposal is None:
             return Stop.EXHAUSTED
@@ -165,11 +160,19 @@ class Study:
         self._study.enqueue_trial(_params(self._space, proposal.point))
         return None
 
-    def _calibrate(self, strategy: Strategy) -> None:
+    def _calibrate(self) -> None:
+        """Once, before the first trial. A strategy that the model's statistics do not bear is given
+        up for Optuna's sampler.
+        """
+        if self._strategy is None or self._strategy.is_ready:
+            return
         if _CALIBRATED not in self._study.user_attrs:
             self._evaluator.calibrate(Course.of(self._space, self._own))
             self._study.set_user_attr(_CALIBRATED, True)
-        strategy.calibrate(self._run.windows())
+        try:
+            self._strategy.calibrate(self._run.windows())
+        except SimulationError:
+            self._strategy = None
 
     def _has_found(self) -> bool:
         return any(e.capacity is not None for e in self._known.values())
@@ -256,14 +259,7 @@ class Study:
             trial.set_user_attr("candidate", evaluation.label)
             if evaluation.failure:
                 trial.set_user_attr("failure", evaluation.failure)
-            self._study.tell(trial, _value(evaluation))
-
-
-def _value(evaluation: Evaluation) -> float:
-    """Requests/s; of a candidate that was left behind, the middle of what it may have."""
-    if evaluation.state is State.BEATEN:
-        return math.sqrt((evaluation.low or 0.0) * (evaluation.high or 0.0))
-    return evaluation.capacity or 0.0
+            self._study.tell(trial, evaluation.estimate or 0.0)
 
 
 def is_finished(run: Run, storage: str | None) -> bool:

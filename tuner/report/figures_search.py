@@ -38,10 +38,13 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
             figure.add_trace(_capacities(found, name, colour), 1, 1)
     for trace in _confirmed(evaluations, searched):
         figure.add_trace(trace, 1, 1)
-    below = [e for e in searched if e.capacity is None and _lowest_rate(e) is not None]
+    behind = [e for e in searched if e.state is State.BEATEN]
+    if behind:
+        figure.add_trace(_left_behind(behind), 1, 1)
+    rest = [e for e in searched if e.capacity is None and e.state is not State.BEATEN]
+    below = [e for e in rest if _lowest_rate(e) is not None]
     if below:
         figure.add_trace(_not_met(below), 1, 1)
-    rest = [e for e in searched if e.capacity is None]
     for trace in _without_capacity(rest):
         figure.add_trace(trace, 2, 1)
     style.layout(figure, height=460)
@@ -129,6 +132,29 @@ def _lowest_rate(evaluation: Evaluation) -> float | None:
     return min((p.rate for p in evaluation.probes if p.rate is not None), default=None)
 
 
+def _left_behind(behind: list[Evaluation]) -> go.Scatter:
+    """What was given up once it could not win: the range in which its capacity lies."""
+    middle = [e.estimate or 0.0 for e in behind]
+    pairs = list(zip(behind, middle, strict=True))
+    return go.Scatter(
+        x=[e.trial for e in behind],
+        y=middle,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [(e.high or at) - at for e, at in pairs],
+            "arrayminus": [at - (e.low or at) for e, at in pairs],
+            "thickness": 1.5,
+            "width": 4,
+        },
+        mode="markers",
+        name="left behind: lies in this range",
+        marker={"symbol": "line-ew-open", "size": 7, "color": style.OTHERS},
+        customdata=[_hover(e) for e in behind],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
 def _not_met(below: list[Evaluation]) -> go.Scatter:
     return go.Scatter(
         x=[e.trial for e in below],
@@ -177,6 +203,8 @@ def _hover(evaluation: Evaluation) -> str:
     lines += [style.label(part) for part in evaluation.label.split(", ")]
     if evaluation.capacity is not None:
         lines.append(f"capacity {format_rate(evaluation.capacity)}")
+    if evaluation.state is State.BEATEN:
+        lines.append("left behind: it could not win any more")
     if evaluation.low is not None and evaluation.high is not None:
         lines.append(f"95 %: {format_rate(evaluation.low)} to {format_rate(evaluation.high)}")
     if evaluation.failure:
@@ -215,21 +243,21 @@ def _whole_steps(count: int, last: int) -> dict[str, Any]:
 
 
 def parallel_coordinates(evaluations: list[Evaluation]) -> go.Figure | None:
-    """One line per candidate with a capacity, through its settings to the capacity it reached.
+    """One line per candidate, through its settings to the capacity it reached, or may reach.
 
     Plain lines instead of Plotly's own trace for this, which needs WebGL and draws nothing without.
     """
-    best_of = {e.candidate: e for e in evaluations if e.capacity is not None}
-    found = sorted(best_of.values(), key=lambda e: e.capacity or 0.0)
+    best_of = {e.candidate: e for e in evaluations if e.estimate is not None}
+    found = sorted(best_of.values(), key=lambda e: e.estimate or 0.0)
     axes = _axes(found)
     if len(found) < 2 or not axes:
         return None
-    low, high = found[0].capacity or 0.0, found[-1].capacity or 0.0
+    low, high = found[0].estimate or 0.0, found[-1].estimate or 0.0
     figure = go.Figure()
     for rank, evaluation in enumerate(found):
         shift = (rank / (len(found) - 1) - 0.5) * _SPREAD
         heights = [_height(values, evaluation, path) + shift for path, values in axes.items()]
-        share = ((evaluation.capacity or 0.0) - low) / (high - low) if high > low else 1.0
+        share = ((evaluation.estimate or 0.0) - low) / (high - low) if high > low else 1.0
         figure.add_trace(_candidate_line([*heights, share], share, evaluation, evaluations))
     for position, values in enumerate(axes.values()):
         _write_values(figure, position, values)

@@ -15,7 +15,12 @@ from tuner.units import (
     format_size,
 )
 
-_STATES = {State.OK: "met", State.INFEASIBLE: "not met", State.FAILED: "failed"}
+_STATES = {
+    State.OK: "met",
+    State.INFEASIBLE: "not met",
+    State.BEATEN: "left behind",
+    State.FAILED: "failed",
+}
 
 
 def cards(story: Story) -> Html:

@@ -14,6 +14,7 @@ from tuner.simulator.simulate import Service
 
 _SATURATED = 0.5  # of the time of an execution: requests that wait so long find no idle instance
 _NOISE_POINTS = 64
+_TAIL = 2.0
 
 
 @dataclass(frozen=True)
@@ -164,19 +165,22 @@ def _fit_rest(sights: list[Sight]) -> tuple[float, float]:
 def _fit_noise(alone: list[Sight]) -> Floats:
     """How far single executions lie from their mean, from the latencies of one request at a time.
 
-    Percentiles are medians over the windows; the lower half, of which records have none, is taken
-    as narrow as the stretch between p50 and p90.
+    Percentiles are medians over the windows in which nothing waited. The lower half, of which
+    records have none, is taken as narrow as the stretch between p50 and p90; and what lies far
+    beyond p95, in so few requests, is a stall of the machine rather than a habit of the model.
     """
-    unloaded = [s.window for s in alone if s.window.concurrency == 1]
-    known: list[tuple[float, float]] = []
-    for name, q in PERCENTILES.items():
-        values = [v for w in unloaded if (v := w.latency.get(name)) is not None]
-        if values:
-            known.append((q, float(np.median(values))))
-    if len(known) < len(PERCENTILES):
+    waited = [s.server.queue > s.execution / 4 for s in alone]
+    unloaded = [
+        s.window
+        for s, late in zip(alone, waited, strict=True)
+        if s.window.concurrency == 1 and not late
+    ]
+    if not unloaded:
         return np.zeros(1)
-    levels, seconds = zip(*known, strict=True)
-    low = 2 * seconds[0] - seconds[1]
+    levels = np.array(list(PERCENTILES.values()))
+    seconds = np.median([[w.latency[n] or 0.0 for n in PERCENTILES] for w in unloaded], axis=0)
+    p50, p90, p95 = np.interp((0.5, 0.9, 0.95), levels, seconds)
+    low, top = 2 * p50 - p90, p95 + _TAIL * (p95 - p50)
     at = (np.arange(_NOISE_POINTS) + 0.5) / _NOISE_POINTS
-    drawn = np.interp(at, (0.0, *levels), (low, *seconds))
+    drawn = np.interp(at, (0.0, *levels), (low, *np.minimum(seconds, top)))
     return np.asarray(drawn - drawn.mean())
