@@ -156,7 +156,7 @@ def test_a_server_that_had_a_bad_time_does_not_outweigh_two_that_agree() -> None
         known: list[Finding] = []
         queue = server(batches(0.004 * slower, 0.00035 * slower, 64), seed=seed)
         find_capacity(queue, 1500.0 / slower, Effort(seconds=15.0), known)
-        return [replace(finding, launch=launch) for finding in known]
+        return [replace(finding, round=launch) for finding in known]
 
     calm = conclude([*one(0, 1, 1), *one(1, 1, 2)], 1500.0)
     disturbed = conclude([*one(0, 1, 1), *one(1, 1, 2), *one(2, 3, 3)], 1500.0)

@@ -66,12 +66,12 @@ def test_one_round_that_disagrees_with_two_widens_the_interval_and_moves_it_litt
     assert broken.low < 0.8 * steady.low
 
 
-def confirmed(*by_launch: Round) -> Evaluation:
-    return evaluation(phase="confirm", by_launch=by_launch)
+def confirmed(*by_round: Round) -> Evaluation:
+    return evaluation(phase="confirm", by_round=by_round)
 
 
 @pytest.mark.parametrize(
-    ("by_launch", "told"),
+    ("by_round", "told"),
     [
         (((436.0, 0.07), (216.0, 0.11), (274.0, 0.12)), True),
         (((436.0, 0.07), (390.0, 0.11), (450.0, 0.12)), False),
@@ -79,9 +79,9 @@ def confirmed(*by_launch: Round) -> Evaluation:
     ],
 )
 def test_servers_that_differ_by_more_than_chance_are_told(
-    by_launch: tuple[Round, ...], told: bool
+    by_round: tuple[Round, ...], told: bool
 ) -> None:
-    found = disagreement(confirmed(*by_launch))
+    found = disagreement(confirmed(*by_round))
     assert (found is not None) is told
     if found:
         assert "between 216/s and 436/s" in found

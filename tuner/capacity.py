@@ -40,8 +40,8 @@ class Finding:
     seconds: float = 0.0
     constraints: tuple[tuple[str, bool], ...] = ()
     """Each constraint, and whether the probe broke it."""
-    launch: int = 0
-    """Which of several servers of the configuration it was."""
+    round: int = 0
+    """Which round of a confirmation it was in."""
 
     @property
     def kept(self) -> bool:
@@ -173,12 +173,12 @@ def fit_findings(findings: list[Finding], guess: float) -> Fit:
 
     Probes at which the client was at its end say nothing of the server, and are left out.
     """
-    launches = dict.fromkeys(f.launch for f in findings)
-    fits = [_fit_launch([f for f in findings if f.launch == each], guess) for each in launches]
+    rounds = dict.fromkeys(f.round for f in findings)
+    fits = [_fit_round([f for f in findings if f.round == each], guess) for each in rounds]
     return fits[0] if len(fits) == 1 else agree(fits, _GUESS * guess)
 
 
-def _fit_launch(findings: list[Finding], guess: float) -> Fit:
+def _fit_round(findings: list[Finding], guess: float) -> Fit:
     used = [f for f in findings if not f.client_limited]
     bounds = dict.fromkeys(count.bound for f in used for count in f.counts)
     if not bounds:

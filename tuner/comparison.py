@@ -49,12 +49,12 @@ def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio |
 
 def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
     """How many times more ``last`` serves than ``first``, where both were measured by turns."""
-    return paired_ratio(last.by_launch, first.by_launch)
+    return paired_ratio(last.by_round, first.by_round)
 
 
 def disagreement(evaluation: Evaluation) -> str | None:
-    """A sentence where the servers of one confirmation differ by more than their errors allow."""
-    rounds = evaluation.by_launch
+    """A sentence where the rounds of one confirmation differ by more than their errors allow."""
+    rounds = evaluation.by_round
     if len(rounds) < 2:
         return None
     (low, low_error), (high, high_error) = min(rounds), max(rounds)
@@ -62,8 +62,8 @@ def disagreement(evaluation: Evaluation) -> str | None:
         return None
     rates = " and ".join(format_rate(rate) for rate, _ in (min(rounds), max(rounds)))
     return (
-        f"its servers held between {rates}, more than chance allows: the machine was not steady, "
-        "and the interval is wide for it."
+        f"its rounds came to {rates}, further apart than chance allows: the machine was not "
+        "steady, and the interval is wide for it."
     )
 
 

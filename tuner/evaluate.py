@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -60,9 +60,12 @@ _START = 0.7
 _CHALLENGE = 1.03
 _UNLOADED_SECONDS = 0.5
 _MOST_CONCURRENCY = 256
-_LAUNCHES = 3
+_ROUNDS = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
+_SIDE = replace(_SEARCH, seconds=2.0)
+_SIDE_FIRST_EFFORT = Effort(seconds=6.0)
+_SIDE_NEXT_EFFORT = Effort(width=0.0, seconds=4.0, fewest=2)
 SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
 _RACE_EFFORT = Effort(width=0.1, seconds=6.0, doubt=0.2, fewest=2)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
@@ -72,6 +75,9 @@ class Progress(Protocol):
     """Told of what happens while a candidate is evaluated."""
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None: ...
+
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        """The next round of a confirmation goes to this candidate's server."""
 
     def probing(self, what: str, rate: float | None) -> None: ...
 
@@ -193,18 +199,62 @@ class Evaluator:
     def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
         """The capacities of finalists again, each with about how many requests/s are expected.
 
-        Interleaved: by turns, on a fresh server each time, with fresh seeds, so that a slow change
-        of the machine meets all alike and luck in the search does not carry over. At the end the
-        rate that each is recommended for is put to the proof.
+        Interleaved, on fresh servers with fresh seeds, so that a slow change of the machine meets
+        all alike and luck in the search does not carry over. Where no GPU has to hold them all, the
+        servers run side by side and are loaded by turns; else each round has a fresh server. At the
+        end the rate that the best one is recommended for is put to the proof.
         """
         drafts = [(self._draft(subject, "confirm"), expected) for subject, expected in finalists]
-        rounds = _LAUNCHES if self._load != "closed" else 1
+        if self._deployment.runs_side_by_side and self._load != "closed":
+            self._side_by_side(drafts)
+        else:
+            self._by_turns(drafts)
+        return [draft.evaluation() for draft, _ in drafts]
+
+    def _by_turns(self, drafts: "list[tuple[_Draft, float]]") -> None:
+        rounds = _ROUNDS if self._load != "closed" else 1
         for number in range(rounds):
             effort = _NEXT_EFFORT if number else _FIRST_EFFORT
             for draft, expected in drafts:
                 last = number == rounds - 1
-                draft.attempt(partial(self._visit, draft, effort, expected, last))
-        return [draft.evaluation() for draft, _ in drafts]
+                draft.attempt(partial(self._visit, draft, effort, expected, last, drafts))
+
+    def _side_by_side(self, drafts: "list[tuple[_Draft, float]]") -> None:
+        with ExitStack() as stack:
+            probers: dict[int, Prober] = {}
+
+            def launch(draft: _Draft) -> None:
+                prober = stack.enter_context(self._prober(draft, Stage(self._deployment)))
+                self._prepare(prober, draft)
+                probers[id(draft)] = prober
+
+            def play(draft: _Draft, number: int, expected: float) -> None:
+                self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
+                probers[id(draft)].turn(number)
+                effort = _SIDE_NEXT_EFFORT if number else _SIDE_FIRST_EFFORT
+                start = _between(expected, draft.findings)
+                self._seek(probers[id(draft)], draft, start, effort, _SIDE)
+
+            def prove(draft: _Draft) -> None:
+                prober = probers[id(draft)]
+                prober.turn(_ROUNDS - 1)
+                if self._is_to_prove(draft, drafts):
+                    self._prove(prober, draft, draft.capacity.recommended or 0.0)
+
+            for draft, _ in drafts:
+                draft.attempt(partial(launch, draft))
+            for number in range(_ROUNDS):
+                for draft, expected in drafts:
+                    draft.attempt(partial(play, draft, number, expected))
+            for draft, _ in sorted(drafts, key=lambda each: -(each[0].capacity.rate or 0.0)):
+                draft.attempt(partial(prove, draft))
+
+    def _is_to_prove(self, draft: "_Draft", drafts: "list[tuple[_Draft, float]]") -> bool:
+        """Whether its recommended rate is one to promise: of the model as found only if it wins."""
+        if not self._proves or draft.capacity.recommended is None:
+            return False
+        others = [d.capacity.rate or 0.0 for d, _ in drafts if d is not draft]
+        return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0)
 
     def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
         config = to_text(self._deployment.config_of(subject.changes))
@@ -215,8 +265,8 @@ class Evaluator:
         return _Draft(subject, phase, config, seeds, look)
 
     @contextmanager
-    def _prober(self, draft: "_Draft") -> Iterator[Prober]:
-        """A fresh server of the candidate, and a prober of it whose records the draft gets."""
+    def _prober(self, draft: "_Draft", stage: Stage | None = None) -> Iterator[Prober]:
+        """A server of the candidate, and a prober of it whose records the draft gets."""
         subject = draft.subject
         self._progress.launching(subject.trial, subject.candidate, subject.baseline, draft.phase)
         phase = f"{draft.phase}{draft.look or ''}"
@@ -225,8 +275,9 @@ class Evaluator:
             name += f"-{draft.launches + 1}"
         as_found = None if subject.baseline else subject.candidate
         keep = self._keeps and draft.phase in ("search", "calibrate")
-        with self._stage.server(as_found, self._run.logs / f"{name}.log", keep) as running:
-            draft.relaunched = self._stage.is_fresh
+        stage = stage or self._stage
+        with stage.server(as_found, self._run.logs / f"{name}.log", keep) as running:
+            draft.relaunched = stage.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds
             prober = Prober(
@@ -248,7 +299,14 @@ class Evaluator:
                 draft.probes.extend(prober.records)
                 self._run.append_windows(prober.windows)
 
-    def _visit(self, draft: "_Draft", effort: Effort, expected: float, prove: bool = False) -> None:
+    def _visit(
+        self,
+        draft: "_Draft",
+        effort: Effort,
+        expected: float,
+        prove: bool = False,
+        drafts: "list[tuple[_Draft, float]] | None" = None,
+    ) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
@@ -258,23 +316,25 @@ class Evaluator:
             if self._load == "closed":
                 draft.capacity = find_concurrency(self._closed_finding(prober), effort)
                 return
-            start = expected or _START * saturation
-            if draft.findings:  # between the two: the servers before may have had a bad time
-                start = math.sqrt(start * fit_findings(draft.findings, start).rate)
+            start = _between(expected or _START * saturation, draft.findings)
             if saturation > effort.to_beat > start:
                 start = _CHALLENGE * effort.to_beat
-            before = len(draft.findings)
             if effort.to_beat:
                 draft.capacity = self._challenge(prober, draft, start, effort)
                 if draft.capacity.beaten:
                     return
                 start = draft.capacity.rate or start
                 effort = replace(effort, fewest=effort.fewest - 1)
-            probe = self._finding(prober, _SEARCH, "capacity")
-            capacity = find_capacity(probe, start, effort, draft.findings)
-            draft.note_launch(draft.findings[before:], capacity)
-            if prove and capacity.recommended is not None:
-                self._prove(prober, draft, capacity.recommended)
+            self._seek(prober, draft, start, effort, _SEARCH)
+            if prove and self._is_to_prove(draft, drafts or []):
+                self._prove(prober, draft, draft.capacity.recommended or 0.0)
+
+    def _seek(
+        self, prober: Prober, draft: "_Draft", start: float, effort: Effort, how: Thoroughness
+    ) -> None:
+        before = len(draft.findings)
+        probe = self._finding(prober, how, "capacity")
+        draft.note_round(before, find_capacity(probe, start, effort, draft.findings))
 
     def _challenge(self, prober: Prober, draft: "_Draft", rate: float, effort: Effort) -> Capacity:
         """One probe that ends as soon as it is sure whether the rate is kept."""
@@ -342,7 +402,7 @@ class Evaluator:
                 record.client_limited,
                 record.seconds,
                 tuple((str(c), bool(c.broken(record))) for c in self._constraints),
-                record.launch,
+                record.round,
             )
 
         return probe
@@ -371,7 +431,7 @@ class _Draft:
     relaunched: bool = True
     capacity: Capacity = field(default_factory=lambda: Capacity(None))
     findings: list[Finding] = field(default_factory=list)
-    by_launch: list[tuple[float, float]] = field(default_factory=list)
+    by_round: list[tuple[float, float]] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     failure: str | None = None
     infeasible: bool = False
@@ -393,11 +453,12 @@ class _Draft:
         self.seconds += time.monotonic() - began
         return self.evaluation()
 
-    def note_launch(self, findings: list[Finding], capacity: Capacity) -> None:
-        """Keep what all findings say, and what those of the last server say alone."""
+    def note_round(self, before: int, capacity: Capacity) -> None:
+        """Keep what all findings say, and what those from ``before`` on say alone."""
         self.capacity = capacity
+        findings = self.findings[before:]
         alone = fit_findings(findings, capacity.rate or findings[0].rate)
-        self.by_launch.append((alone.rate, alone.error))
+        self.by_round.append((alone.rate, alone.error))
 
     def evaluation(self) -> Evaluation:
         found = self.capacity
@@ -425,7 +486,7 @@ class _Draft:
             high=found.high,
             recommended=found.recommended,
             steepness=found.steepness,
-            by_launch=tuple(self.by_launch) if self.phase == "confirm" else (),
+            by_round=tuple(self.by_round) if self.phase == "confirm" else (),
             margin=found.margin,
             client_limited=found.client_limited,
             started=self.started.isoformat(timespec="seconds"),
@@ -434,6 +495,11 @@ class _Draft:
             relaunched=self.relaunched,
             probes=tuple(self.probes),
         )
+
+
+def _between(expected: float, findings: list[Finding]) -> float:
+    """Between what is expected and what was found: the rounds before may have had a bad time."""
+    return math.sqrt(expected * fit_findings(findings, expected).rate) if findings else expected
 
 
 def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:

@@ -69,7 +69,7 @@ class Prober:
         folder: Path,
         name: str,
         seeds: np.random.Generator,
-        launch: int = 0,
+        number: int = 0,
         constraints: tuple[Constraint, ...] = (),
         candidate: Candidate | None = None,
         instances: int = 1,
@@ -79,7 +79,7 @@ class Prober:
         self.instances = instances
         self.records: list[ProbeRecord] = []
         self.windows: list[Window] = []
-        self._launch = launch
+        self._round = number
         self._running = running
         self._generator = generator
         self._sla = sla
@@ -88,6 +88,11 @@ class Prober:
         self._seeds = seeds
         self._drain = max(_DRAIN_SECONDS, sla.longest + 1)
         generator.aim(running.target)
+
+    def turn(self, number: int) -> None:
+        """Begin a round of a confirmation: what follows goes to this server, and counts for it."""
+        self._round = number
+        self._generator.aim(self._running.target)
 
     def open_loop(
         self, arrivals: Arrivals, rate: float, how: Thoroughness, purpose: Purpose
@@ -240,7 +245,7 @@ class Prober:
                 BoundCount(bound=str(c.bound), budget=c.bound.budget, late=c.late, effect=c.effect)
                 for c in verdict.counts
             ),
-            launch=self._launch,
+            round=self._round,
             outcome=verdict.outcome.value,
             remedy=verdict.remedy,
             confidence=verdict.confidence,

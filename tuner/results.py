@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuner.errors import RunError, StorageError
 from tuner.space import Candidate, ValueField
 
-FORMAT = 2
+FORMAT = 3
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -110,7 +110,7 @@ class ProbeRecord(Record):
     where there is no data and inf where failed requests reach that percentile. ``violations`` of
     ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
     ``client_limited`` marks a probe that broke a bound only because the client was late: it says
-    nothing of the server. ``launch`` counts the servers of one evaluation from 0. ``load`` is
+    nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is
     "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
     latency of the good replies, ``client_wait`` the part of it before their requests were sent.
     """
@@ -131,7 +131,7 @@ class ProbeRecord(Record):
     throughput: float | None
     throughput_interval: Interval | None = None
     bounds: tuple[BoundCount, ...] = ()
-    launch: int = 0
+    round: int = 0
     outcome: Literal["met", "violated", "inconclusive"]
     remedy: str | None
     confidence: float
@@ -192,8 +192,8 @@ class Evaluation(Record):
     ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
     tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
     operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
-    / d ln rate). ``by_launch`` has the capacity and its standard error (of the logarithm) of each
-    server that a confirmation started. ``margin`` is the largest ratio of percentile to bound of
+    / d ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
+    round of a confirmation. ``margin`` is the largest ratio of percentile to bound of
     the probe that tells the capacity or, where there is none, came nearest to the Sla.
     ``relaunched`` says that its server was launched for it, and not changed to it in place.
     """
@@ -212,7 +212,7 @@ class Evaluation(Record):
     high: float | None = None
     recommended: float | None = None
     steepness: float | None = None
-    by_launch: tuple[tuple[float, float], ...] = ()
+    by_round: tuple[tuple[float, float], ...] = ()
     margin: float | None = None
     client_limited: bool = False
     started: str

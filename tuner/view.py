@@ -55,6 +55,9 @@ class PlainView:
         what = "baseline: " if baseline else ""
         self._say(f"{_VERBS[phase]} {trial}: {what}{candidate}")
 
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        self._say(f"  round {number + 1} of {trial}: {candidate}")
+
     def probing(self, what: str, rate: float | None) -> None:
         pass
 
@@ -113,6 +116,9 @@ class LiveView:
         self._now = Text(f"{verb} {trial}{mark}: {candidate}: launching", style="bold")
         self._probe = Text("")
         self._candidate = f"{verb} {trial}{mark}: {candidate}"
+
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        self._candidate = f"confirming {trial}, round {number + 1}: {candidate}"
 
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""

@@ -238,10 +238,10 @@ def test_a_baseline_that_fails_the_sla_is_said_so() -> None:
 def test_the_gain_and_its_interval_come_from_rounds_by_turns() -> None:
     by_turns = ((100.0, 0.01), (50.0, 0.01), (100.0, 0.01))
     first = evaluate(
-        0, {BATCH: 8}, phase="confirm", baseline=True, capacity=90.0, by_launch=by_turns
+        0, {BATCH: 8}, phase="confirm", baseline=True, capacity=90.0, by_round=by_turns
     )
     twice = tuple((2.2 * rate, error) for rate, error in by_turns)
-    last = evaluate(1, {BATCH: 16}, phase="confirm", capacity=220.0, by_launch=twice)
+    last = evaluate(1, {BATCH: 16}, phase="confirm", capacity=220.0, by_round=twice)
     told = story([first, last])
     assert told.gain == pytest.approx(2.2)
     assert told.gain_range is not None

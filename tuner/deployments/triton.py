@@ -173,6 +173,11 @@ class TritonDeployment:
         self._timeout = startup_timeout
         self._gpus = gpus or Gpus("none")
 
+    @property
+    def runs_side_by_side(self) -> bool:
+        """Whether several servers may run at once: not where they would share a GPU's memory."""
+        return self._launcher.starts_several() and not self._gpus.devices
+
     def config_of(self, candidate: Candidate) -> Any:
         """The candidate's ModelConfig."""
         return render(self._config, candidate)

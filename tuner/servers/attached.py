@@ -42,6 +42,9 @@ class AttachedLauncher(Launcher):
     def gpus(self) -> str:
         return "none"  # it may run on another machine
 
+    def starts_several(self) -> bool:
+        return False
+
     def shares_memory(self) -> bool:
         return is_loopback(self._endpoints.http)
 

@@ -109,6 +109,10 @@ class Launcher(ABC):
     def describe(self) -> Mapping[str, str]:
         """What a record needs to repeat the launch: image and digest, or binary and version."""
 
+    def starts_several(self) -> bool:
+        """Whether several servers can run at once."""
+        return True
+
     def shares_memory(self) -> bool:
         """Whether servers see /dev/shm of this machine."""
         return False
