@@ -64,10 +64,10 @@ _ROUNDS = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
 _SIDE = replace(_SEARCH, seconds=2.0)
-_SIDE_FIRST_EFFORT = Effort(seconds=6.0)
-_SIDE_NEXT_EFFORT = Effort(width=0.0, seconds=4.0, fewest=2)
+_SIDE_FIRST_EFFORT = Effort(seconds=6.0, fewest=2)
+_SIDE_NEXT_EFFORT = Effort(width=0.0, seconds=3.5, fewest=2)
 SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
-_RACE_EFFORT = Effort(width=0.1, seconds=6.0, doubt=0.2, fewest=2)
+_RACE_EFFORT = Effort(width=0.1, seconds=5.5, doubt=0.2, fewest=2)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 

@@ -34,9 +34,8 @@ from tuner.space import (
 SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
 _ALL = 3000
 _SAMPLED = 1500
-_ROUGH, _ROUGH_PRECISION = 3000, 0.03
-_FINE, _FINE_PRECISION = 20_000, 0.01
-_REFINED = 60
+_LADDER = ((1000, 0.05, 10_000), (5000, 0.02, 80), (20_000, 0.01, 25))
+"""Requests, precision, and for how many of the best: a closer look at ever fewer."""
 _LEAST = 1e-3
 _OPEN_ERROR = 0.2
 _MISSED_ERROR = 0.3
@@ -100,13 +99,11 @@ class Strategy:
         profile = Profile.fit(windows)
         if profile is None:
             raise SimulationError("the server's statistics tell nothing of single executions")
-        rough = {
-            each: self._predict(profile, each, _ROUGH, _ROUGH_PRECISION)
-            for each in dict.fromkeys(self._schedulings)
-        }
-        likely = sorted(rough, key=lambda each: rough[each], reverse=True)[:_REFINED]
-        fine = {each: self._predict(profile, each, _FINE, _FINE_PRECISION) for each in likely}
-        rates = np.array([fine.get(each, rough[each]) for each in self._schedulings])
+        found = dict.fromkeys(self._schedulings, 0.0)
+        for requests, precision, most in _LADDER:
+            best = sorted(found, key=lambda each: found[each], reverse=True)[:most]
+            found |= {each: self._predict(profile, each, requests, precision) for each in best}
+        rates = np.array([found[each] for each in self._schedulings])
         least = max(_LEAST, _LEAST * float(rates.max()))
         self._belief = Belief(self.candidates, np.log(np.maximum(rates, least)))
 
