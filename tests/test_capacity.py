@@ -58,10 +58,25 @@ def test_what_cannot_win_is_left_early() -> None:
     patient, hasty = server(BATCHER), server(BATCHER)
     find_capacity(patient, 1500.0, Effort(width=0.01, seconds=30.0))
     lost = find_capacity(hasty, 1.05 * 4000.0, Effort(width=0.01, seconds=30.0, to_beat=4000.0))
-    assert lost.rate is not None
+    assert lost.beaten
     assert lost.high is not None
     assert lost.high < 4000.0
     assert len(hasty.probed) < len(patient.probed)
+
+
+def test_what_may_win_is_not_left() -> None:
+    queue = server(BATCHER)
+    found = find_capacity(queue, CAPACITY, Effort(to_beat=0.8 * CAPACITY, doubt=0.2))
+    assert not found.beaten
+    assert found.rate == pytest.approx(CAPACITY, rel=0.15)
+
+
+def test_with_more_doubt_it_takes_less_to_be_left() -> None:
+    sure, doubtful = server(BATCHER), server(BATCHER)
+    rate = 1.1 * CAPACITY
+    find_capacity(sure, rate, Effort(to_beat=rate, seconds=30.0))
+    assert find_capacity(doubtful, rate, Effort(to_beat=rate, seconds=30.0, doubt=0.3)).beaten
+    assert len(doubtful.probed) <= len(sure.probed)
 
 
 def test_a_promise_that_nothing_keeps_has_no_capacity() -> None:

@@ -22,6 +22,7 @@ from tuner.space import (
 _REACHES = {MAX_BATCH_SIZE: 2.0, INSTANCE_COUNT: 1.0, QUEUE_DELAY: 1.5}  # in doublings
 _DELAY_UNIT = 500.0  # µs: below it delays hardly differ
 _REACH = 1.2  # of any other number, in doublings; of all else, 1 where two differ
+_SHARPER = 4.0  # distances count more for what a setting does by itself
 _COMMON = 0.25
 _SCATTER = (0.02, 0.04, 0.08, 0.16, 0.4)
 _SCATTER_PRIOR = (0.2, 0.35, 0.25, 0.15, 0.05)
@@ -93,23 +94,34 @@ class Belief:
 
 
 def _likeness(candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
-    """Correlations of the deviations, 1 of a candidate with itself; shape (n, n)."""
+    """Correlations of the deviations, 1 of a candidate with itself; shape (n, n).
+
+    Half of a deviation is shared by candidates that are near in all settings together, half is what
+    single settings do, each by itself (Duvenaud et al., Additive Gaussian Processes, 2011).
+    """
     paths = sorted({path for c in candidates for path, _ in c.settings})
     total = np.zeros((len(candidates), len(candidates)))
+    single = np.zeros_like(total)
     for path in paths:
-        values = [c.get(path) for c in candidates]
-        numbers = [_doublings(path, v) for v in values]
-        if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
-            reach = _REACHES.get(path, _REACH)
-            column = np.array([np.nan if n is None else n / reach for n in numbers])
-            apart = (column[:, None] - column[None, :]) ** 2
-            both = np.isnan(column)[:, None] & np.isnan(column)[None, :]
-            total += np.where(np.isnan(apart), np.where(both, 0.0, 1.0), apart)
-        else:
-            kinds = {value: kind for kind, value in enumerate(dict.fromkeys(map(str, values)))}
-            codes = np.array([kinds[str(value)] for value in values])
-            total += (codes[:, None] != codes[None, :]).astype(float)
-    return np.asarray(np.exp(-total / 2), dtype=np.float64)
+        apart = _apart(path, [c.get(path) for c in candidates])
+        total += apart
+        single += np.exp(-_SHARPER * apart / 2)
+    return np.asarray((np.exp(-total / 2) + single / max(1, len(paths))) / 2, dtype=np.float64)
+
+
+def _apart(path: str, values: list[Value | None]) -> npt.NDArray[np.float64]:
+    """Squared distances in one setting, in units of its reach; shape (n, n)."""
+    numbers = [_doublings(path, v) for v in values]
+    if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
+        reach = _REACHES.get(path, _REACH)
+        column = np.array([np.nan if n is None else n / reach for n in numbers])
+        apart = (column[:, None] - column[None, :]) ** 2
+        lacking = np.isnan(column)
+        both = lacking[:, None] & lacking[None, :]
+        return np.asarray(np.where(np.isnan(apart), np.where(both, 0.0, 1.0), apart))
+    kinds = {value: kind for kind, value in enumerate(dict.fromkeys(map(str, values)))}
+    codes = np.array([kinds[str(value)] for value in values])
+    return np.asarray(codes[:, None] != codes[None, :], dtype=np.float64)
 
 
 def _doublings(path: str, value: Value | None) -> float | None:

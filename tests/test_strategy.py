@@ -1,0 +1,197 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.simulated import batch_times, windows
+from tests.test_study import ignore
+from tuner.arrivals import Arrivals
+from tuner.batches import BatchMix
+from tuner.calibrate import Course
+from tuner.errors import SimulationError
+from tuner.evaluate import Evaluator, Subject
+from tuner.model_config import fit_space, own_settings, parse_config, render
+from tuner.resources import bundled
+from tuner.results import Evaluation, Run, State
+from tuner.simulator.predict import predict_capacity
+from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Service
+from tuner.sla import Sla
+from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, SearchSpace, load_space
+from tuner.strategy import Strategy, Workload
+from tuner.study import Budget, Stop, Study
+
+MODEL = parse_config(
+    'name: "m" max_batch_size: 8 dynamic_batching {} instance_group [ { kind: KIND_CPU } ]', "m"
+)
+SPACE = fit_space(load_space(str(bundled("search_spaces") / "default.yaml")), MODEL)
+OWN = own_settings(SPACE, MODEL)
+SLA = Sla.parse("p99<40ms")
+GPU = Service(batch_times(0.004, 0.00035), exclusive=0.7)
+FLAT = Service(batch_times(0.012, 0.00002), exclusive=1.0)
+STEEP = Service(batch_times(0.0005, 0.002), exclusive=0.25)
+
+
+def config_of(candidate: Candidate) -> Any:
+    return render(MODEL, candidate)
+
+
+def capacity(service: Service, candidate: Candidate, requests: int = 5000) -> float:
+    scheduling = Scheduling.of(config_of(candidate))
+    return predict_capacity(scheduling, service, SLA, requests=requests, precision=0.01)
+
+
+def strategy(space: SearchSpace = SPACE) -> Strategy:
+    return Strategy(space, Workload(SLA, Arrivals.POISSON, BatchMix()), config_of, 0)
+
+
+class World:
+    """Stands where the evaluator does: servers are simulated with a truth that the strategy has to
+    learn from what they show while they are busy. ``twist`` is what no simulation knows.
+    """
+
+    def __init__(
+        self, run: Run, truth: Service, twist: Callable[[Candidate], float] = lambda _: 1.0
+    ) -> None:
+        self._run = run
+        self._truth = truth
+        self._twist = twist
+        self.calibrated = 0
+        self.expected: list[float] = []
+
+    def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+        self.calibrated += 1
+        self._run.append_windows(windows(self._truth, (2, 8, 32, 64), course.counts[1:]))
+        return []
+
+    def capacity(self, candidate: Candidate) -> float:
+        return capacity(self._truth, candidate) * self._twist(candidate)
+
+    def search(
+        self, subject: Subject, to_beat: float, phase: str = "search", expected: float = 0.0
+    ) -> Evaluation:
+        self.expected.append(expected)
+        rate = self.capacity(subject.candidate)
+        state = State.OK if rate > to_beat else State.BEATEN
+        if rate <= 0:
+            raise ValueError
+        return Evaluation(
+            trial=subject.trial,
+            phase="search",
+            baseline=subject.baseline,
+            settings=dict(subject.candidate.settings),
+            config="",
+            started="2025-01-01T00:00:00+00:00",
+            seconds=1.0,
+            state=state,
+            capacity=rate if state is State.OK else None,
+            low=0.95 * rate,
+            high=1.05 * rate,
+        )
+
+
+def searched(folder: Path, world: World, run: Run, budget: Budget) -> tuple[Study, Stop]:
+    study = Study(run, SPACE, OWN, _as_evaluator(world), 0, None, strategy())
+    return study, study.search(budget, ignore)
+
+
+def _as_evaluator(world: World) -> Evaluator:
+    return world  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("truth", [GPU, FLAT, STEEP], ids=["gpu", "flat", "steep"])
+def test_a_few_measurements_find_one_of_the_best(truth: Service, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    world = World(run, truth)
+    study, reason = searched(tmp_path, world, run, Budget(None, 1e6, confirms=False))
+    best = max(e.capacity or 0.0 for e in study.evaluations)
+    every = max(capacity(truth, c, 1000) for c in SPACE.candidates() or {})
+    top = max(capacity(truth, c) for c in _leading(truth, every))
+    assert reason is Stop.CONVERGED
+    assert best >= 0.98 * top
+    assert len(study.evaluations) <= 12
+
+
+def _leading(truth: Service, every: float) -> list[Candidate]:
+    return [c for c in SPACE.candidates() or {} if capacity(truth, c, 1000) > 0.93 * every]
+
+
+def test_it_learns_what_no_simulation_knows(tmp_path: Path) -> None:
+    def twist(candidate: Candidate) -> float:
+        return 0.5 if candidate.get(INSTANCE_COUNT) == 2 else 1.0
+
+    run = Run.create(tmp_path / "run", {})
+    world = World(run, GPU, twist)
+    study, _ = searched(tmp_path, world, run, Budget(25, 1e6, confirms=False))
+    first = study.evaluations[1].candidate
+    assert first.get(INSTANCE_COUNT) == 2
+    found = max(study.evaluations, key=lambda e: e.capacity or 0.0)
+    assert found.candidate.get(INSTANCE_COUNT) != 2
+    every = max(world.capacity(c) for c in SPACE.candidates() or {} if c.get(INSTANCE_COUNT) == 3)
+    assert (found.capacity or 0.0) >= 0.95 * every
+
+
+def test_the_first_candidates_are_expected_where_they_are(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    world = World(run, GPU)
+    study, _ = searched(tmp_path, world, run, Budget(2, 1e6, confirms=False))
+    for expected, evaluation in zip(world.expected, study.evaluations, strict=True):
+        assert expected == pytest.approx(evaluation.estimate, rel=0.1)
+
+
+def test_it_is_calibrated_once_also_over_a_break(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    world = World(run, GPU)
+    searched(tmp_path, world, run, Budget(1, 1e6, confirms=False))
+    searched(tmp_path, world, run, Budget(2, 1e6, confirms=False))
+    assert world.calibrated == 1
+
+
+def test_without_windows_optuna_chooses(tmp_path: Path) -> None:
+    class Mute(World):
+        def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+            return []
+
+    run = Run.create(tmp_path / "run", {})
+    study, reason = searched(tmp_path, Mute(run, GPU), run, Budget(4, 1e6, confirms=False))
+    assert reason is Stop.TRIALS
+    assert len(study.evaluations) == 4
+
+
+def test_a_scheduler_that_is_not_simulated_is_said_to_be_so() -> None:
+    model = parse_config('name: "m" max_batch_size: 8 sequence_batching {}', "m")
+    with pytest.raises(SimulationError, match="sequence_batching"):
+        Strategy(SPACE, Workload(SLA, Arrivals.POISSON, BatchMix()), lambda _: model, 0)
+
+
+def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
+    tmp_path: Path,
+) -> None:
+    run = Run.create(tmp_path / "run", {})
+    study, _ = searched(tmp_path, World(run, GPU), run, Budget(None, 1e6, confirms=False))
+    known = strategy()
+    known.calibrate(run.windows())
+    chances = []
+    for upto in (2, len(study.evaluations)):
+        known.propose(study.evaluations[:upto])
+        chances.append(known.missed(study.evaluations[:upto], 0.05) or 0.0)
+    assert 0 <= chances[1] < chances[0] <= 1
+
+
+def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> None:
+    course = Course.of(SPACE, OWN)
+    sizes = [c.get(MAX_BATCH_SIZE) for c in course.candidates]
+    assert sizes == [64, 32, 16]
+    assert course.counts == (1, 2, 3, 4)
+    assert all(c.get(INSTANCE_COUNT) == 1 for c in course.candidates)
+
+
+def test_expectations_are_finite(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    run.append_windows(windows(STEEP, (2, 64), (4,)))
+    known = strategy()
+    assert known.expected(known.candidates[0]) == 0.0
+    known.calibrate(run.windows())
+    assert all(math.isfinite(known.expected(c)) for c in known.candidates)
