@@ -72,6 +72,7 @@ def search(
     until: options.Until = None,
     sampler: options.Sampler = None,
     relaunch: options.Relaunch = None,
+    warm_start: options.WarmStart = None,
     seed: options.Seed = None,
     storage: Annotated[
         str | None,
@@ -191,6 +192,53 @@ def measure(
             found, _ = session.measure(plan, changes, rate, output, _command(), view)
         code = summary.show(found, None, as_json, Console())
     raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Example: tuner simulate reports/RUN --set max_batch_size=32 --set instance_count=2 "
+    "--rate 2000" + _CODES
+)
+def simulate(
+    run: Annotated[Path, typer.Argument(help="A run's folder: what it learned of the model.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a field, as in max_batch_size=8; may be repeated.",
+            metavar="FIELD=VALUE",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate", min=0.01, help="Requests/s; at capacity if not given.", metavar="RATE"
+        ),
+    ] = None,
+    sla_p99: options.SlaP99 = None,
+    sla: options.SlaText = None,
+    load: options.Load = None,
+    batch: options.Batch = None,
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say what a configuration would do, by simulation: no server, no load.
+
+    Service times come from a run; the promise and the load, too, unless they are given.
+    """
+    with _exit_codes():
+        from tuner.forecast import forecast
+        from tuner.results import Run
+
+        changes = options.settings(assignments)
+        promise = options.promise(sla_p99, sla)
+        found = forecast(Run.open(run), changes, rate, promise, load, batch, seed or 0)
+        if as_json:
+            typer.echo(json.dumps(vars(found)))
+        else:
+            typer.echo(f"{found.label} (simulated, not measured)")
+            for name, value in found.lines():
+                typer.echo(f"  {name:<24}{value}")
+    raise typer.Exit(_OK if found.kept else _NOT_MET)
 
 
 @app.command()

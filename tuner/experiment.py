@@ -22,6 +22,7 @@ PREFIX = "TUNER_"
 SAMPLE = "text_classifier"
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 
+_BUDGET = ("trials", "until", "timeout", "warm_start")
 _ACCESS = ("headers", "token_env", "tls_ca", "tls_insecure")
 
 
@@ -59,6 +60,7 @@ class Experiment(BaseModel):
     confirm: Literal["sequential", "mlperf", "none"] = "sequential"
     sampler: Literal["simulation", "tpe", "random"] = "simulation"
     relaunch: Literal["auto", "always"] = "auto"
+    warm_start: Path | None = None
     input_data: Path | None = None
     shapes: tuple[str, ...] = ()
     trials: int | None = Field(default=None, ge=1)
@@ -166,10 +168,10 @@ class Experiment(BaseModel):
         return {name: fields[name] for name in _ACCESS if fields[name]}
 
     def identity(self) -> dict[str, Any]:
-        """What two invocations must share to be the same run: all but the budget and how tuner is
-        let in; and a trace's digest.
+        """What two invocations must share to be the same run: all but the budget, what is known from
+        before, and how tuner is let in; and a trace's digest.
         """
-        fields = self.model_dump(mode="json", exclude={"trials", "until", "timeout", *_ACCESS})
+        fields = self.model_dump(mode="json", exclude={*_BUDGET, *_ACCESS})
         trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
         return {**fields, "trace_sha256": trace} if trace else fields
 

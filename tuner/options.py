@@ -235,6 +235,15 @@ Relaunch = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+WarmStart = Annotated[
+    Path | None,
+    typer.Option(
+        "--warm-start",
+        help="A run of the same model: what it learned is not learned again.",
+        metavar="RUN",
+        rich_help_panel=_HOW,
+    ),
+]
 Until = Annotated[
     str | None,
     typer.Option(

@@ -29,7 +29,7 @@ from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
-from tuner.results import Evaluation, Run, best
+from tuner.results import Evaluation, Run, Window, best
 from tuner.servers.address import attach, readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
@@ -107,6 +107,7 @@ def search(
     """
     experiment = plan.experiment
     confirms = experiment.confirm != "none"
+    known = _learned_before(plan)
     with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
@@ -116,6 +117,7 @@ def search(
             _create(run, {**identity, **about})
             if not run.lock():
                 raise StorageError(f"another tuner is at work on {run.folder}")
+            run.append_windows(known)
         audience.begins(
             run,
             _server(kind, launcher, experiment),
@@ -132,6 +134,7 @@ def search(
             experiment.storage,
             _strategy(plan, gpus),
             experiment.sampler,
+            calibrated=bool(known),
         )
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
@@ -145,6 +148,19 @@ def search(
             conclude(run, experiment.model)
             run.unlock()
     return run, reason
+
+
+def _learned_before(plan: Plan) -> list[Window]:
+    """The windows of the run to start from; RunError where it knows nothing of this model."""
+    if plan.experiment.warm_start is None:
+        return []
+    run = Run.open(plan.experiment.warm_start)
+    learned, model = run.windows(), Path(str(run.experiment().get("model"))).name
+    if model != plan.config.name:
+        raise RunError(f"{run.folder} is a run of {model}, and this is {plan.config.name}")
+    if not any(window.instances == 1 or window.concurrency == 1 for window in learned):
+        raise RunError(f"{run.folder} tells nothing of service times to start from")
+    return learned
 
 
 def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
@@ -364,6 +380,8 @@ def _circumstances(
     return {
         "trials": experiment.trials,
         "timeout": experiment.timeout,
+        "until": experiment.until,
+        **({"warm_start": str(experiment.warm_start)} if experiment.warm_start else {}),
         "command": command,
         **experiment.access(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),

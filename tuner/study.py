@@ -75,6 +75,7 @@ class Study:
         storage: str | None,
         strategy: Strategy | None = None,
         sampler: str = "tpe",
+        calibrated: bool = False,
     ) -> None:
         self._strategy = strategy
         self._run = run
@@ -87,6 +88,8 @@ class Study:
         self._url = _url(run, storage)
         self._study = _open(run, self._url, seed, sampler)
         with _storage_errors(self._url):
+            if calibrated:
+                self._study.set_user_attr(_CALIBRATED, True)
             self._in_hand = self._begin_or_go_on()
 
     def _begin_or_go_on(self) -> list[optuna.Trial]:
