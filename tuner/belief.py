@@ -25,7 +25,7 @@ _REACH = 1.2  # of any other number, in doublings; of all else, 1 where two diff
 _SHARPER = 4.0  # distances count more for what a setting does by itself
 _COMMON = 0.25
 _SCATTER = (0.02, 0.04, 0.08, 0.16, 0.4)
-_SCATTER_PRIOR = (0.2, 0.35, 0.25, 0.15, 0.05)
+_SCATTER_PRIOR = (0.4, 0.3, 0.17, 0.1, 0.03)
 _LAUNCH = 0.03
 
 

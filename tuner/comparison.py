@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.pooling import cumulative, pooled
-from tuner.results import Evaluation
+from tuner.results import Evaluation, Outcome
 from tuner.units import format_rate
 
 _REACH = 1.0
@@ -101,3 +101,25 @@ def drift(evaluations: list[Evaluation]) -> str | None:
                 "confirmed was measured by turns."
             )
     return None
+
+
+def completeness(outcome: Outcome) -> str:
+    """Sentences on how much of the space was seen, and how likely a better candidate was missed."""
+    size = (
+        "of more than can be counted"
+        if outcome.candidates is None
+        else f"of {outcome.candidates:,}"
+    )
+    told = f"{outcome.measured} {size} candidates were measured"
+    if not outcome.simulated:
+        return f"{told}."
+    told += f", {outcome.simulated:,} simulated."
+    if outcome.missed is None:
+        return told
+    chance = (
+        "less than 1 %" if outcome.missed < 0.01 else f"{outcome.missed:.0%}".replace("%", " %")
+    )
+    return (
+        f"{told} The chance that one of the others serves more by over {100 * outcome.by:.0f} % is "
+        f"put at {chance}, as far as the simulation, set right by what was measured, can tell."
+    )

@@ -168,7 +168,7 @@ class Experiment(BaseModel):
         return {name: fields[name] for name in _ACCESS if fields[name]}
 
     def identity(self) -> dict[str, Any]:
-        """What two invocations must share to be the same run: all but the budget, what is known from
+        """What two invocations must share to be the same run: all but the budget, what was known
         before, and how tuner is let in; and a trace's digest.
         """
         fields = self.model_dump(mode="json", exclude={*_BUDGET, *_ACCESS})

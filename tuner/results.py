@@ -1,8 +1,8 @@
 """The records of a run: what they hold, how they are written and read.
 
 A run is a folder: ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per
-evaluation, appended and flushed), ``windows.jsonl`` (what service times are fitted to), ``probes/``
-(raw samples), ``logs/``, ``winner/``,
+evaluation, appended and flushed), ``windows.jsonl`` (what service times are fitted to),
+``outcome.json`` (how the search ended), ``probes/`` (raw samples), ``logs/``, ``winner/``,
 ``report.html``. Records are immutable; ``format`` is raised when their meaning changes.
 """
 
@@ -175,6 +175,21 @@ the model or its configuration; it took too long to start or load; it ended or s
 """
 
 
+class Outcome(Record):
+    """How a search ended: ``reason`` in words; how many ``candidates`` the space has (None: no end
+    of them, or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the
+    probability, as far as simulation and measurements tell, that a candidate which was not measured
+    is better by more than the share ``by``; None where nothing was simulated.
+    """
+
+    reason: str
+    candidates: int | None
+    simulated: int
+    measured: int
+    by: float
+    missed: float | None
+
+
 class State(StrEnum):
     OK = "ok"
     """The Sla is met at some rate: there is a capacity."""
@@ -307,6 +322,7 @@ class Run:
         self.experiment_file = folder / "experiment.yaml"
         self.evaluations_file = folder / "evaluations.jsonl"
         self.windows_file = folder / "windows.jsonl"
+        self.outcome_file = folder / "outcome.json"
         self.study_file = folder / "study.db"
         self.logs = folder / "logs"
         self.probes = folder / "probes"
@@ -375,6 +391,21 @@ class Run:
     def evaluations(self) -> list[Evaluation]:
         """All records in order; a last line that a kill cut short is left out."""
         return list(_read(self.evaluations_file, Evaluation))
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        try:
+            write_text(self.outcome_file, outcome.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            raise StorageError(_cannot_write(self.outcome_file, error)) from error
+
+    def outcome(self) -> Outcome | None:
+        """How the search ended; None where it has not yet, or nothing is known of it."""
+        try:
+            return Outcome.model_validate_json(self.outcome_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise RunError(f"{self.outcome_file}: {error.errors()[0]['msg']}") from error
 
     def windows(self) -> list[Window]:
         """All windows in order; none in runs of before there were any."""

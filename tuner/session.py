@@ -24,6 +24,7 @@ from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress, Subject
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
+from tuner.footprint import READ
 from tuner.load import target
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
@@ -138,7 +139,9 @@ def search(
         )
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
-            reason = study.search(budget, audience.evaluated).value
+            ended = study.search(budget, audience.evaluated)
+            reason = ended.value
+            run.write_outcome(study.outcome(ended))
             audience.search_ended(reason, confirms)
             if confirms:
                 study.confirm(audience.evaluated)
@@ -148,6 +151,18 @@ def search(
             conclude(run, experiment.model)
             run.unlock()
     return run, reason
+
+
+def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:
+    """Bytes that a candidate may use: what constraints allow, and what the GPUs have."""
+    sizes = [gpu.memory for gpu in gpus.devices]
+    known = [size for size in sizes if size]
+    found: dict[str, float] = {"gpu_memory": min(known)} if known else {}
+    for text in experiment.constraints:
+        for each in parse_constraints(text):
+            if each.name in READ:
+                found[each.name] = min(each.limit, found.get(each.name, each.limit))
+    return found
 
 
 def _learned_before(plan: Plan) -> list[Window]:
@@ -173,6 +188,7 @@ def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
         Arrivals.parse(experiment.load),
         BatchMix.parse(experiment.batch),
         max(1, len(gpus.devices)),
+        _limits(experiment, gpus),
     )
     try:
         return Strategy(plan.space, workload, lambda c: render(plan.config, c), experiment.seed)

@@ -3,8 +3,8 @@ and all measurements so far can tell.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tuner.batches import BatchMix
 from tuner.belief import Belief, Sighting
 from tuner.errors import SimulationError
 from tuner.failures import survival
+from tuner.footprint import fits
 from tuner.results import Evaluation, State, Window
 from tuner.samples import Floats
 from tuner.simulator.predict import predict_capacity
@@ -57,12 +58,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a capacity is meant for."""
+    """What a capacity is meant for, and within which bytes (see ``tuner.footprint``)."""
 
     sla: Sla
     arrivals: Arrivals
     mix: BatchMix
     gpus: int = 1
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 class Strategy:
@@ -84,6 +86,7 @@ class Strategy:
             Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.candidates
         ]
         self._belief: Belief | None = None
+        self._fits = np.ones(len(self.candidates), dtype=bool)
         self._seed = seed
 
     @property
@@ -99,6 +102,8 @@ class Strategy:
         profile = Profile.fit(windows)
         if profile is None:
             raise SimulationError("the server's statistics tell nothing of single executions")
+        sizes = [(each.instances, each.max_batch) for each in self._schedulings]
+        self._fits = np.array(fits(windows, self._workload.limits, sizes))
         found = dict.fromkeys(self._schedulings, 0.0)
         for requests, precision, most in _LADDER:
             best = sorted(found, key=lambda each: found[each], reverse=True)[:most]
@@ -131,7 +136,7 @@ class Strategy:
         belief = self._belief
         if belief is None:
             return None
-        self._learn(belief, evaluations)
+        self.learn(evaluations)
         gains = self._gains(belief, evaluations)
         if not np.any(np.isfinite(gains)):
             return None
@@ -145,11 +150,14 @@ class Strategy:
         more than the share ``by``; None where nothing is known of them.
         """
         belief = self._belief
-        best = _best_log(belief, evaluations) if belief else None
-        if belief is None or best is None:
+        if belief is None:
+            return None
+        self.learn(evaluations)
+        best = _best_log(belief, evaluations)
+        if best is None:
             return None
         open_ = ~self._measured(evaluations)
-        alive = survival(self.candidates, evaluations)
+        alive = self._alive(evaluations)
         if not open_.any():
             return 0.0
         rng = np.random.default_rng(self._seed)
@@ -160,15 +168,21 @@ class Strategy:
         drawn = np.where(rng.random(drawn.shape) < alive[open_], drawn, -np.inf)
         return float(np.mean(drawn.max(axis=1) > best + math.log1p(by)))
 
-    def _learn(self, belief: Belief, evaluations: Sequence[Evaluation]) -> None:
-        belief.learn([s for e in evaluations if (s := _sighting(e)) is not None])
+    def learn(self, evaluations: Sequence[Evaluation]) -> None:
+        """Take what was measured into account: it is what ``expected`` and ``missed`` go by."""
+        if self._belief is not None:
+            self._belief.learn([s for e in evaluations if (s := _sighting(e)) is not None])
 
     def _gains(self, belief: Belief, evaluations: Sequence[Evaluation]) -> Floats:
         best = _best_log(belief, evaluations)
         gains = belief.mean - belief.mean.max() if best is None else belief.gains(best)
-        alive = survival(self.candidates, evaluations)
+        alive = self._alive(evaluations)
         gains = np.where(alive > 0, gains * alive if best is not None else gains, -np.inf)
         return np.where(self._measured(evaluations), -np.inf, gains)
+
+    def _alive(self, evaluations: Sequence[Evaluation]) -> Floats:
+        """The probability that each can be measured: 0 where it would not fit into memory."""
+        return np.where(self._fits, survival(self.candidates, evaluations), 0.0)
 
     def _measured(self, evaluations: Iterable[Evaluation]) -> Any:
         done = {e.candidate for e in evaluations}

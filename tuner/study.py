@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tuner.calibrate import Course
 from tuner.errors import SimulationError, StorageError
 from tuner.evaluate import Evaluator, Subject
-from tuner.results import Evaluation, Run, State, baseline, best
+from tuner.results import Evaluation, Outcome, Run, State, baseline, best
 from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, stated
 from tuner.strategy import SIMULATED, Strategy
 
@@ -31,9 +31,10 @@ _FAILED_CONSTRAINT = 1e3
 _MOST_DUPLICATES = 200
 _HOPELESS_TRIALS = 5
 _FINALISTS = 2
-_NEAR = 0.97
+_NEAR = 0.99
 _AGAIN_AFTER_SECONDS = 300.0
 _CONFIRMATION_SECONDS = 60.0
+_MISSED_BY = 0.02
 _STOPPED = "stopped"
 _CALIBRATED = "calibrated"
 
@@ -113,6 +114,19 @@ class Study:
     def evaluations(self) -> list[Evaluation]:
         return self._evaluations
 
+    def outcome(self, reason: Stop) -> Outcome:
+        """How the search ended, and how sure it is that it found the best."""
+        done = list(self._known.values())
+        known = self._strategy is not None and self._strategy.is_ready
+        return Outcome(
+            reason=reason.value,
+            candidates=self._size,
+            simulated=len(self._strategy.candidates) if known and self._strategy else 0,
+            measured=len(done),
+            by=_MISSED_BY,
+            missed=self._strategy.missed(done, _MISSED_BY) if self._strategy else None,
+        )
+
     @property
     def stopped(self) -> str | None:
         """Why the search ended, if it did."""
@@ -123,6 +137,8 @@ class Study:
         """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
         began = time.monotonic() - sum(e.seconds for e in self._evaluations)
         duplicates = 0
+        if _CALIBRATED in self._study.user_attrs:
+            self._calibrate()
         while True:
             reason = self._reason_to_stop(budget, time.monotonic() - began, duplicates)
             if reason is None:
@@ -187,15 +203,13 @@ class Study:
         The runner-up is one of them where it came near enough to be the better one. The baseline
         is, even if the search found no rate for it: all is reported against it.
         """
-        searched = sorted(
-            (e for e in self._known.values() if e.capacity is not None),
-            key=lambda e: e.capacity or 0.0,
-            reverse=True,
-        )
-        best_found = searched[0].capacity or 0.0 if searched else 0.0
-        near = [e for e in searched if (e.capacity or 0.0) >= _NEAR * best_found]
-        finalists = [(e, e.capacity or 0.0) for e in near[:_FINALISTS]]
+        if self._strategy is not None:
+            self._strategy.learn(list(self._known.values()))
         found = baseline([e for e in self._evaluations if e.phase == "search"])
+        searched = [(e, self._likely(e)) for e in self._known.values() if e.capacity is not None]
+        searched.sort(key=lambda each: each[1], reverse=True)
+        best_found = searched[0][1] if searched else 0.0
+        finalists = [each for each in searched if each[1] >= _NEAR * best_found][:_FINALISTS]
         if found is not None and all(e.candidate != found.candidate for e, _ in finalists):
             expected = found.capacity or best_found / 2
             if expected > 0 and found.state is not State.FAILED:
@@ -208,6 +222,13 @@ class Study:
             for evaluation in self._evaluator.confirm(subjects):
                 self._keep(evaluation)
                 heard(evaluation)
+
+    def _likely(self, evaluation: Evaluation) -> float:
+        """Requests/s that a candidate holds, as far as all measurements together tell: of many that
+        were measured once, the best was also lucky.
+        """
+        likely = self._strategy.expected(evaluation.candidate) if self._strategy else 0.0
+        return likely or evaluation.capacity or 0.0
 
     def _look_at_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
         """In a long search, now and then: whether the machine is still what it was."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner import breakdown
-from tuner.comparison import disagreement, drift, gain, theft
+from tuner.comparison import completeness, disagreement, drift, gain, theft
 from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
 from tuner.sla import Sla
 from tuner.space import format_value, queue_delay, short_name
@@ -38,6 +38,10 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     else:
         _show_winner(evaluations, winner, sla, promise, console)
     if not as_json:
+        outcome = run.outcome()
+        if outcome is not None and winner is not None:
+            text = f"{completeness(outcome)} It ended since {outcome.reason}."
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         for line in breakdown.lines(evaluations, constraints):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for name, path in (("report", run.report), ("winner", run.winner)):
@@ -189,6 +193,7 @@ def _as_dict(
     return {
         "run": str(run.folder),
         "stopped": reason,
+        "search": None if (ended := run.outcome()) is None else ended.model_dump(),
         "winner": _brief(winner),
         "baseline": _brief(found),
         "gain": _gain(winner, found),

@@ -27,7 +27,8 @@ def main() -> None:
     with awake() if given.keep_awake else contextlib.nullcontext() as about:
         rows, notes = importlib.import_module(f"benchmarks.load.{given.name}").measure(given.rounds)
     words = f"{given.name} --rounds {given.rounds}" + " --keep-awake" * given.keep_awake
-    write(file, words, began, rows, [*notes, about] if about else notes)
+    command = f"python -m benchmarks.load {words}"
+    write(file, given.name, command, began, rows, [*notes, about] if about else notes)
     for name, row in rows.items():
         print(name, row)
     print(file, file=sys.stderr)

@@ -73,12 +73,14 @@ def summary(values: list[float], digits: int = 1) -> dict[str, float]:
     }
 
 
-def write(file: Path, words: str, began: float, rows: dict[str, Row], notes: list[str]) -> None:
-    """``words`` are those of the command: the benchmark's name and its options."""
+def write(
+    file: Path, name: str, command: str, began: float, rows: dict[str, Row], notes: list[str]
+) -> None:
+    """The result of the benchmark of that name, with the command that makes it again."""
     packages = ("tritonclient", "grpcio", "numpy", "uvloop", "nvidia-pytriton")
     content = {
-        "benchmark": words.split()[0],
-        "command": f"python -m benchmarks.load {words}",
+        "benchmark": name,
+        "command": command,
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began, 1),
         "machine": {

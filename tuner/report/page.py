@@ -27,7 +27,7 @@ from tuner.report.html import (
     tag,
     text,
 )
-from tuner.report.sections import cards, failures, measurement, table
+from tuner.report.sections import cards, failures, measurement, search, table
 from tuner.report.story import Story, same
 from tuner.results import Evaluation, Run, write_text
 from tuner.samples import Samples
@@ -38,7 +38,7 @@ _OWN_SECTIONS = ("sla", "model", "command", "seed", "environment", "space")
 def write_report(run: Run) -> Path:
     """Write ``report.html`` anew; RunError where the records cannot be read."""
     evaluations = run.evaluations()
-    story = Story.of(run.experiment(), evaluations)
+    story = Story.of(run.experiment(), evaluations, run.outcome())
     drawn = drawings(evaluations, story.sla, _samples_at_capacity(run, story))
     html = render(story, drawn, run.folder.name)
     try:
@@ -68,6 +68,7 @@ def _body(story: Story, drawn: list[Drawing], name: str) -> Html:
             _configuration(story),
             _section("Figures", join(map(_figure, drawn))) if story.evaluations else Html(""),
             _section("All candidates", table(story)) if story.evaluations else Html(""),
+            _optional_section("How the search went", search(story)),
             _optional_section("Failures", failures(story)),
             _section("How it was measured", measurement(story)),
             _environment(story),

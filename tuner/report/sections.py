@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from tuner.comparison import completeness
 from tuner.report.html import Html, facts, items, join, tag, text
 from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
 from tuner.results import Evaluation, GpuReading, ProbeRecord, State
+from tuner.space import short_name
 from tuner.units import (
     format_clock,
     format_cores,
@@ -161,6 +163,34 @@ def failures(story: Story) -> Html | None:
 
 def _reason(evaluation: Evaluation) -> str:
     return (evaluation.failure or "no reason was recorded").strip()
+
+
+def search(story: Story) -> Html | None:
+    """How much of the space was seen, and why the search ended; None before it did."""
+    if story.outcome is None:
+        return None
+    told = [
+        f"It ended since {story.outcome.reason}.",
+        completeness(story.outcome),
+    ]
+    behind = sum(e.state is State.BEATEN for e in story.evaluations)
+    if behind:
+        told.append(
+            f"{count(behind, 'candidate')} did not keep a rate that the best one had reached, and "
+            "were left behind: of their capacity only a range is known."
+        )
+    in_place = sum(not e.relaunched for e in story.evaluations)
+    if in_place:
+        told.append(
+            f"{count(in_place, 'candidate')} differed from the one before in instances alone, and "
+            "took over its server; what was confirmed got fresh ones."
+        )
+    parts = [items(told)]
+    lacking = story.not_measured()
+    if lacking:
+        rows = tuple((short_name(path), ", ".join(words)) for path, words in lacking.items())
+        parts += [tag("h3", text("Values that no measured candidate had")), facts(rows)]
+    return join(parts)
 
 
 def measurement(story: Story) -> Html:

@@ -8,9 +8,18 @@ from typing import Any, Literal
 from tuner.comparison import disagreement, drift, gain, theft
 from tuner.errors import UnitError
 from tuner.report import style
-from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
+from tuner.results import (
+    Evaluation,
+    Outcome,
+    ProbeRecord,
+    State,
+    baseline,
+    best,
+    closest,
+)
 from tuner.samples import Samples
 from tuner.sla import Sla
+from tuner.space import format_value
 from tuner.units import format_rate
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -79,15 +88,21 @@ class Story:
     experiment: dict[str, Any]
     evaluations: list[Evaluation]
     sla: Sla | None
+    outcome: Outcome | None = None
 
     @classmethod
-    def of(cls, experiment: dict[str, Any], evaluations: list[Evaluation]) -> "Story":
+    def of(
+        cls,
+        experiment: dict[str, Any],
+        evaluations: list[Evaluation],
+        outcome: Outcome | None = None,
+    ) -> "Story":
         """An experiment without an Sla that parses leaves ``sla`` None; the rest can be told."""
         try:
             sla = Sla.parse(str(experiment.get("sla", "")))
         except UnitError:
             sla = None
-        return cls(experiment, evaluations, sla)
+        return cls(experiment, evaluations, sla, outcome)
 
     @property
     def winner(self) -> Evaluation | None:
@@ -133,6 +148,18 @@ class Story:
     @property
     def candidates(self) -> int:
         return len({e.candidate for e in self.evaluations})
+
+    def not_measured(self) -> dict[str, list[str]]:
+        """Of each parameter, the values of its list that no candidate had."""
+        parameters = (self.experiment.get("space") or {}).get("parameters") or {}
+        found = {}
+        for path, parameter in parameters.items():
+            seen = {format_value(e.candidate.get(path)) for e in self.evaluations}
+            listed = [format_value(_as_value(v)) for v in parameter.get("values") or ()]
+            lacking = [word for word in listed if word not in seen]
+            if lacking:
+                found[path] = lacking
+        return found
 
     def headline(self) -> str:
         if not self.evaluations:
@@ -249,6 +276,10 @@ class Story:
         if confirmed and evaluation.phase != "confirm":
             found.append(f"{name}: taken from the search, not confirmed by a second measurement.")
         return found
+
+
+def _as_value(raw: Any) -> Any:
+    return tuple(raw) if isinstance(raw, list) else raw
 
 
 def times(ratio: float) -> str:
