@@ -24,7 +24,8 @@ from benchmarks.load.repeatability import Silent
 from tuner.arrivals import Arrivals
 from tuner.calibrate import Course
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.evaluate import Evaluator, Subject
+from tuner.draft import Subject
+from tuner.evaluate import Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import fit_space, own_settings, read_config, render

@@ -5,7 +5,8 @@ from pathlib import Path
 from tuner.arrivals import Arrivals
 from tuner.constraints import parse_constraints
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.evaluate import Evaluator, Progress, Subject
+from tuner.draft import Subject
+from tuner.evaluate import Evaluator, Progress
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import read_config

@@ -10,8 +10,9 @@ from tests.test_study import ignore
 from tuner.arrivals import Arrivals
 from tuner.batches import BatchMix
 from tuner.calibrate import Course
+from tuner.draft import Subject
 from tuner.errors import SimulationError
-from tuner.evaluate import Evaluator, Subject
+from tuner.evaluate import Evaluator
 from tuner.model_config import fit_space, own_settings, parse_config, render
 from tuner.resources import bundled
 from tuner.results import Evaluation, Run, State

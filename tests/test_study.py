@@ -10,8 +10,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tests.conftest import ROOT
+from tuner.draft import Subject
 from tuner.errors import SpaceError, StorageError
-from tuner.evaluate import Evaluator, Subject
+from tuner.evaluate import Evaluator
 from tuner.model_config import fit_space, own_settings, parse_config
 from tuner.resources import bundled
 from tuner.results import Evaluation, Run, State, baseline, best

@@ -24,6 +24,7 @@ _MOST_COUNTS = 4
 _TRIES = 3
 _MOST_CONCURRENCY = 512
 _CROWD = 1.5
+_HOPELESS = 1.5
 _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY: 0}
 
 
@@ -48,13 +49,13 @@ class Course:
         return cls(tuple(candidates)[:_TRIES], _few(counts))
 
 
-def climb(prober: Prober, largest: int) -> None:
+def climb(prober: Prober, largest: int, longest: float) -> None:
     """Windows of one instance, from one request at a time to more than fill the largest batch.
 
-    LoadFailed where nothing is answered.
+    It stays at one where that alone takes clearly more than the ``longest`` seconds of the promise.
     """
     alone = prober.look(1, _ALONE_SECONDS)
-    if alone is None:
+    if alone is None or alone.mean > _HOPELESS * longest:
         return
     execution = alone.mean
     for concurrency in concurrencies(largest, alone.items):

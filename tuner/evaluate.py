@@ -1,11 +1,9 @@
 """One candidate: launch, warm up, probe, judge. A failure becomes part of the record."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -26,17 +24,15 @@ from tuner.capacity import (
 from tuner.constraints import Constraint
 from tuner.deployments.stage import Stage
 from tuner.deployments.triton import TritonDeployment
-from tuner.errors import CandidateError, ConstraintBroken
+from tuner.draft import PHASES, Draft, Phase, Subject
+from tuner.errors import CandidateError
 from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Purpose, Thoroughness
-from tuner.results import Evaluation, ProbeRecord, Run, State
-from tuner.servers.causes import cause_of
+from tuner.results import Evaluation, ProbeRecord, Run
 from tuner.sla import Outcome, Sla, judge_as_loadgen
 from tuner.space import INSTANCE_COUNT, Candidate, queue_delay
 
-Phase = Literal["search", "again", "confirm", "measure", "calibrate"]
-_PHASES = ("search", "confirm", "measure", "again", "calibrate")
 _SEARCH = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
 _RACE = replace(_SEARCH, least_seconds=1.0, settle=True)
 _CLOSED = Thoroughness(
@@ -82,23 +78,6 @@ class Progress(Protocol):
     def probing(self, what: str, rate: float | None) -> None: ...
 
     def probed(self, record: ProbeRecord) -> None: ...
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: trial number, candidate, and whether it is the model as found.
-
-    The baseline's candidate states the model's own settings; the server gets its file untouched.
-    """
-
-    trial: int
-    candidate: Candidate
-    baseline: bool = False
-
-    @property
-    def changes(self) -> Candidate:
-        """What the candidate changes in the model's configuration: nothing, for the baseline."""
-        return Candidate() if self.baseline else self.candidate
 
 
 class Evaluator:
@@ -169,7 +148,7 @@ class Evaluator:
             self._progress.probing("one at a time and more", None)
             prober.warm_up(8, rounds=2)
             largest = max(1, int(self._deployment.config_of(candidate).max_batch_size))
-            climb(prober, largest)
+            climb(prober, largest, self._sla.longest)
         return largest
 
     def _crowd(self, candidate: Candidate, largest: int) -> None:
@@ -211,7 +190,7 @@ class Evaluator:
             self._by_turns(drafts)
         return [draft.evaluation() for draft, _ in drafts]
 
-    def _by_turns(self, drafts: "list[tuple[_Draft, float]]") -> None:
+    def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
         rounds = _ROUNDS if self._load != "closed" else 1
         for number in range(rounds):
             effort = _NEXT_EFFORT if number else _FIRST_EFFORT
@@ -219,23 +198,23 @@ class Evaluator:
                 last = number == rounds - 1
                 draft.attempt(partial(self._visit, draft, effort, expected, last, drafts))
 
-    def _side_by_side(self, drafts: "list[tuple[_Draft, float]]") -> None:
+    def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
         with ExitStack() as stack:
             probers: dict[int, Prober] = {}
 
-            def launch(draft: _Draft) -> None:
+            def launch(draft: Draft) -> None:
                 prober = stack.enter_context(self._prober(draft, Stage(self._deployment)))
                 self._prepare(prober, draft)
                 probers[id(draft)] = prober
 
-            def play(draft: _Draft, number: int, expected: float) -> None:
+            def play(draft: Draft, number: int, expected: float) -> None:
                 self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
                 probers[id(draft)].turn(number)
                 effort = _SIDE_NEXT_EFFORT if number else _SIDE_FIRST_EFFORT
                 start = _between(expected, draft.findings)
                 self._seek(probers[id(draft)], draft, start, effort, _SIDE)
 
-            def prove(draft: _Draft) -> None:
+            def prove(draft: Draft) -> None:
                 prober = probers[id(draft)]
                 prober.turn(_ROUNDS - 1)
                 if self._is_to_prove(draft, drafts):
@@ -249,23 +228,23 @@ class Evaluator:
             for draft, _ in sorted(drafts, key=lambda each: -(each[0].capacity.rate or 0.0)):
                 draft.attempt(partial(prove, draft))
 
-    def _is_to_prove(self, draft: "_Draft", drafts: "list[tuple[_Draft, float]]") -> bool:
+    def _is_to_prove(self, draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
         """Whether its recommended rate is one to promise: of the model as found only if it wins."""
         if not self._proves or draft.capacity.recommended is None:
             return False
         others = [d.capacity.rate or 0.0 for d, _ in drafts if d is not draft]
         return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0)
 
-    def _draft(self, subject: Subject, phase: Phase) -> "_Draft":
+    def _draft(self, subject: Subject, phase: Phase) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
         look = 0
         if phase == "again":
             look = sum(each.phase == "again" for each in self._run.evaluations()) + 1
-        seeds = np.random.default_rng([self._seed, subject.trial, _PHASES.index(phase), look])
-        return _Draft(subject, phase, config, seeds, look)
+        seeds = np.random.default_rng([self._seed, subject.trial, PHASES.index(phase), look])
+        return Draft(subject, phase, config, seeds, look)
 
     @contextmanager
-    def _prober(self, draft: "_Draft", stage: Stage | None = None) -> Iterator[Prober]:
+    def _prober(self, draft: Draft, stage: Stage | None = None) -> Iterator[Prober]:
         """A server of the candidate, and a prober of it whose records the draft gets."""
         subject = draft.subject
         self._progress.launching(subject.trial, subject.candidate, subject.baseline, draft.phase)
@@ -301,11 +280,11 @@ class Evaluator:
 
     def _visit(
         self,
-        draft: "_Draft",
+        draft: Draft,
         effort: Effort,
         expected: float,
         prove: bool = False,
-        drafts: "list[tuple[_Draft, float]] | None" = None,
+        drafts: list[tuple[Draft, float]] | None = None,
     ) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
@@ -330,18 +309,18 @@ class Evaluator:
                 self._prove(prober, draft, draft.capacity.recommended or 0.0)
 
     def _seek(
-        self, prober: Prober, draft: "_Draft", start: float, effort: Effort, how: Thoroughness
+        self, prober: Prober, draft: Draft, start: float, effort: Effort, how: Thoroughness
     ) -> None:
         before = len(draft.findings)
         probe = self._finding(prober, how, "capacity")
         draft.note_round(before, find_capacity(probe, start, effort, draft.findings))
 
-    def _challenge(self, prober: Prober, draft: "_Draft", rate: float, effort: Effort) -> Capacity:
+    def _challenge(self, prober: Prober, draft: Draft, rate: float, effort: Effort) -> Capacity:
         """One probe that ends as soon as it is sure whether the rate is kept."""
         probe = self._finding(prober, _RACE, "capacity")
         return find_capacity(probe, rate, replace(effort, most_probes=1), draft.findings)
 
-    def _prove(self, prober: Prober, draft: "_Draft", rate: float) -> None:
+    def _prove(self, prober: Prober, draft: Draft, rate: float) -> None:
         """Put the rate to the full test, a lower one where it fails, the same where one stall
         decided; all are told to the fit.
 
@@ -360,7 +339,7 @@ class Evaluator:
                 continue
             rate = min(_EASIER * rate, draft.capacity.recommended or rate)
 
-    def _judge_rate(self, draft: "_Draft", rate: float) -> None:
+    def _judge_rate(self, draft: Draft, rate: float) -> None:
         with self._prober(draft) as prober:
             self._prepare(prober, draft)
             finding = self._finding(prober, self._proof, "measure")(rate)
@@ -373,7 +352,7 @@ class Evaluator:
                 client_limited=finding.client_limited,
             )
 
-    def _prepare(self, prober: Prober, draft: "_Draft") -> tuple[float, ProbeRecord]:
+    def _prepare(self, prober: Prober, draft: Draft) -> tuple[float, ProbeRecord]:
         """One request at a time, then warm-up to saturation: its throughput (requests/s)."""
         self._progress.probing("unloaded", None)
         prober.warm_up(1, rounds=1)
@@ -415,86 +394,6 @@ class Evaluator:
             return Finding(record.throughput or 0.0, verdict.outcome, record.margin)
 
         return probe
-
-
-@dataclass
-class _Draft:
-    """An evaluation in the making: of one server, or of one after the other."""
-
-    subject: Subject
-    phase: Phase
-    config: str
-    seeds: np.random.Generator
-    look: int = 0
-    launches: int = 0
-    launch_seconds: float | None = None
-    relaunched: bool = True
-    capacity: Capacity = field(default_factory=lambda: Capacity(None))
-    findings: list[Finding] = field(default_factory=list)
-    by_round: list[tuple[float, float]] = field(default_factory=list)
-    probes: list[ProbeRecord] = field(default_factory=list)
-    failure: str | None = None
-    infeasible: bool = False
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    seconds: float = 0.0
-
-    def attempt(self, part: Callable[[], None]) -> Evaluation:
-        """Do a part of the work, unless an earlier one failed; what there is then."""
-        began = time.monotonic()
-        if self.failure is None:
-            try:
-                part()
-            except ConstraintBroken as error:
-                self.failure, self.infeasible = str(error), True
-                self.capacity = Capacity(None)
-            except CandidateError as error:
-                self.failure = str(error)
-                self.capacity = Capacity(None)
-        self.seconds += time.monotonic() - began
-        return self.evaluation()
-
-    def note_round(self, before: int, capacity: Capacity) -> None:
-        """Keep what all findings say, and what those from ``before`` on say alone."""
-        self.capacity = capacity
-        findings = self.findings[before:]
-        alone = fit_findings(findings, capacity.rate or findings[0].rate)
-        self.by_round.append((alone.rate, alone.error))
-
-    def evaluation(self) -> Evaluation:
-        found = self.capacity
-        failure = self.failure
-        if failure is None and found.rate is None and found.client_limited:
-            failure = (
-                "the load generator fell behind at every rate that was tried: raise --workers, "
-                "or give it cores of its own"
-            )
-        state = State.OK if found.rate is not None else State.INFEASIBLE
-        if state is State.INFEASIBLE and found.beaten:
-            state = State.BEATEN
-        assert self.phase != "calibrate"
-        return Evaluation(
-            trial=self.subject.trial,
-            phase=self.phase,
-            baseline=self.subject.baseline,
-            settings=dict(self.subject.candidate.settings),
-            config=self.config,
-            state=state if failure is None or self.infeasible else State.FAILED,
-            failure=failure,
-            cause=None if failure is None or self.infeasible else cause_of(failure),
-            capacity=found.rate,
-            low=found.low,
-            high=found.high,
-            recommended=found.recommended,
-            steepness=found.steepness,
-            by_round=tuple(self.by_round) if self.phase == "confirm" else (),
-            margin=found.margin,
-            client_limited=found.client_limited,
-            started=self.started.isoformat(timespec="seconds"),
-            seconds=self.seconds,
-            launch_seconds=self.launch_seconds,
-            relaunched=self.relaunched,
-            probes=tuple(self.probes),
-        )
 
 
 def _between(expected: float, findings: list[Finding]) -> float:

@@ -20,8 +20,9 @@ from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
 from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.draft import Subject
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
-from tuner.evaluate import Evaluator, Progress, Subject
+from tuner.evaluate import Evaluator, Progress
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.footprint import READ
@@ -39,6 +40,8 @@ from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
 from tuner.strategy import Strategy, Workload
 from tuner.study import Budget, Study, hide_password, is_finished
+
+_FEW = 3
 
 
 class Audience(Progress, Protocol):
@@ -179,10 +182,12 @@ def _learned_before(plan: Plan) -> list[Window]:
 
 
 def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
-    """The one that simulates; None where another sampler is wanted, or this cannot be simulated."""
+    """The one that simulates; None where another sampler is wanted, or it would be of no use."""
     experiment = plan.experiment
     if experiment.sampler != "simulation" or experiment.load == CLOSED:
         return None
+    if plan.space.count(limit=_FEW) is not None:
+        return None  # to measure all of them takes no longer than to calibrate
     workload = Workload(
         Sla.parse(experiment.sla),
         Arrivals.parse(experiment.load),

@@ -21,8 +21,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from tuner.calibrate import Course
+from tuner.draft import Subject
 from tuner.errors import SimulationError, StorageError
-from tuner.evaluate import Evaluator, Subject
+from tuner.evaluate import Evaluator
 from tuner.results import Evaluation, Outcome, Run, State, baseline, best
 from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, stated
 from tuner.strategy import SIMULATED, Strategy
@@ -162,7 +163,8 @@ class Study:
 
     def _is_waiting(self) -> bool:
         """Whether a trial is in hand, or was enqueued before."""
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        with _storage_errors(self._url):
+            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return bool(self._in_hand or waiting)
 
     def _propose(self, budget: Budget) -> Stop | None:
@@ -176,7 +178,8 @@ class Study:
             return Stop.EXHAUSTED
         if proposal.gain < budget.until and self._has_found():
             return Stop.CONVERGED
-        self._study.enqueue_trial(_params(self._space, proposal.point))
+        with _storage_errors(self._url):
+            self._study.enqueue_trial(_params(self._space, proposal.point))
         return None
 
     def _calibrate(self) -> None:
@@ -187,7 +190,8 @@ class Study:
             return
         if _CALIBRATED not in self._study.user_attrs:
             self._evaluator.calibrate(Course.of(self._space, self._own))
-            self._study.set_user_attr(_CALIBRATED, True)
+            with _storage_errors(self._url):
+                self._study.set_user_attr(_CALIBRATED, True)
         try:
             self._strategy.calibrate(self._run.windows())
         except SimulationError:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tuner.evaluate import Phase
+from tuner.draft import Phase
 from tuner.results import Evaluation, ProbeRecord, Run, State
 from tuner.sla import Sla
 from tuner.space import Candidate

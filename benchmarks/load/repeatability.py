@@ -14,7 +14,8 @@ from benchmarks.queues import QueueServer, batches
 from tuner.arrivals import Arrivals
 from tuner.capacity import find_capacity
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.evaluate import SEARCH_EFFORT, Evaluator, Subject
+from tuner.draft import Subject
+from tuner.evaluate import SEARCH_EFFORT, Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
