@@ -6,11 +6,15 @@ of that time is spent under a lock that all instances of the machine share, as k
 GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
 
 Parameters in ``config.pbtxt``: ``base_us`` and ``per_item_us``, both >= 0, and
-``exclusive_share``, 0 to 1.
+``exclusive_share``, 0 to 1. Two more may be left out: ``jitter``, the coefficient of variation by
+which a batch's time scatters (log-normally), and ``most_items``: where instances times
+max_batch_size is more than that, the model does not load, as on a GPU that is full.
 """
 
 import fcntl
 import json
+import math
+import random
 import time
 from pathlib import Path
 
@@ -19,7 +23,8 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def initialize(self, args):
-        parameters = json.loads(args["model_config"]).get("parameters", {})
+        config = json.loads(args["model_config"])
+        parameters = config.get("parameters", {})
         self._base = _number(parameters, "base_us") * 1e-6
         self._per_item = _number(parameters, "per_item_us") * 1e-6
         self._exclusive = _number(parameters, "exclusive_share")
@@ -27,12 +32,18 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"exclusive_share is {self._exclusive}; it must lie between 0 and 1"
             )
+        self._spread = math.sqrt(math.log1p(_number(parameters, "jitter", 0.0) ** 2))
+        most = _number(parameters, "most_items", 0.0)
+        count = sum(group.get("count", 1) for group in config["instance_group"])
+        if most and count * config["max_batch_size"] > most:
+            raise pb_utils.TritonModelException("out of memory: more items than most_items allows")
         # One device for all instances; a lock on this file works on a read-only mount, too.
         self._device = Path(__file__).open("rb")  # noqa: SIM115  open until finalize
 
     def execute(self, requests):
         inputs = [pb_utils.get_input_tensor_by_name(r, "INPUT").as_numpy() for r in requests]
         service_time = self._base + self._per_item * sum(len(x) for x in inputs)
+        service_time *= random.lognormvariate(-(self._spread**2) / 2, self._spread)
         _sleep(service_time * (1 - self._exclusive))
         fcntl.flock(self._device, fcntl.LOCK_EX)
         try:
@@ -45,8 +56,8 @@ class TritonPythonModel:
         self._device.close()
 
 
-def _number(parameters, key):
-    text = parameters.get(key, {}).get("string_value")
+def _number(parameters, key, otherwise=None):
+    text = parameters.get(key, {}).get("string_value", otherwise)
     try:
         value = float(text)
     except (TypeError, ValueError):
