@@ -14,6 +14,7 @@ from tuner.sla import Sla
 _START = 0.85
 _LEAST_SHARE = 1e-3
 _STEPS_DOWN = 0.6
+_LEAST_SECONDS = 1e-9
 
 
 def play(
@@ -76,18 +77,23 @@ def is_kept(samples: Samples, sla: Sla) -> bool:
 
 def saturation(scheduling: Scheduling, service: Service, mix: BatchMix | None = None) -> float:
     """The throughput (requests/s) that no load exceeds, by the utilisation law: that of the
-    busiest of instances, devices and front end, at the batch size that suits each best.
+    busiest of instances, devices and front end, in batches of the size that suits best.
     """
-    per_request = mix.mean if mix else 1.0
-    sizes = np.arange(1, scheduling.max_batch + 1)
-    if not scheduling.batching:
-        sizes = np.array([max(1, round(per_request))])
-    alone = np.maximum(service.seconds[sizes] + float(np.mean(service.noise)), 1e-9)
-    each = scheduling.instances / (alone + service.release * sizes)
-    shared = scheduling.devices / np.maximum(service.exclusive * alone, 1e-12)
-    items = float(np.max(sizes * np.minimum(each, shared)))
-    front = [1 / seconds for seconds in (service.accept, service.reply) if seconds > 0]
-    return min(items / per_request, *front) if front else items / per_request
+    mix = mix or BatchMix()
+    most = scheduling.max_batch
+    alone = service.seconds[: most + 1] + float(np.mean(service.noise))
+    each = alone + service.release * np.arange(most + 1)
+    if scheduling.batching:
+        sizes = np.arange(1, most + 1)
+        shares = mix.mean / sizes  # executions that a request comes to
+        demands = [(shares * each[1:], shares * service.exclusive * alone[1:])]
+    else:
+        kept = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
+        demands = [(share * each[[n]], share * service.exclusive * alone[[n]]) for n, share in kept]
+    busy = sum((own for own, _ in demands), np.zeros(1)) / scheduling.instances
+    shared = sum((device for _, device in demands), np.zeros(1)) / scheduling.devices
+    front = max(service.accept, service.reply, _LEAST_SECONDS)
+    return float(1 / max(front, np.min(np.maximum(busy, shared))))
 
 
 def _items(mix: BatchMix | None, count: int, rng: np.random.Generator) -> Ints | None:
