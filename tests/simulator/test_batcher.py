@@ -140,6 +140,23 @@ def test_an_instance_merges_queued_batches_that_are_older_than_the_delay(
     assert executions(found) == expected
 
 
+def test_a_queued_batch_that_did_not_fit_stops_growing() -> None:
+    """The 2 that were left at 10.5 ms count as executing, so that those of 20 ms are another."""
+    preferred = Scheduling(True, 4, (2,), delay=0.001)
+    found = played([*evenly(7, 0.5), 20.2, 20.3], preferred)
+    assert executions(found) == [(0.5, 2), (10.5, 3), (20.5, 2), (30.5, 2)]
+
+
+def test_a_queued_batch_of_no_preferred_size_grows_without_a_delay() -> None:
+    """6 are queued at 4 ms; at 9 ms 9 more wake the batcher for 8, and join though they are young.
+
+    Were they to wait for their delay, they would miss the execution of 10 ms.
+    """
+    preferred = Scheduling(True, 32, (8, 32), delay=0.003)
+    found = played([0, 1, 2, 8, 8.5, 9], preferred, [8, 3, 3, 3, 3, 3])
+    assert executions(found) == [(0, 8), (10, 15)]
+
+
 def test_a_client_batch_stays_whole_and_blocks_those_behind_it() -> None:
     found = played([0, 1, 2, 3, 4], Scheduling(True, 8, (8,)), [1, 5, 4, 1, 1])
     assert executions(found) == [(0, 1), (10, 5), (20, 6)]

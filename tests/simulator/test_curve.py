@@ -83,7 +83,7 @@ def test_sizes_that_ran_often_count_for_more() -> None:
 
 
 observations = st.builds(
-    Observation, st.integers(1, 200), st.floats(1e-6, 10.0), st.integers(1, 10**6)
+    Observation, st.integers(1, 200), st.floats(1e-4, 1.0), st.integers(1, 10**6)
 )
 
 
