@@ -20,7 +20,14 @@ from tuner.simulator.predict import predict_capacity
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
 from tuner.sla import Sla
-from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, SearchSpace, load_space
+from tuner.space import (
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    Candidate,
+    SearchSpace,
+    load_space,
+    parse_space,
+)
 from tuner.strategy import Strategy, Workload
 from tuner.study import Budget, Stop, Study
 
@@ -196,3 +203,31 @@ def test_expectations_are_finite(tmp_path: Path) -> None:
     assert known.expected(known.candidates[0]) == 0.0
     known.calibrate(run.windows())
     assert all(math.isfinite(known.expected(c)) for c in known.candidates)
+
+
+def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
+    space = fit_space(
+        parse_space(
+            "parameters: {max_batch_size: {range: [1, 512]}, instance_count: {range: [1, 64]}, "
+            "max_queue_delay_microseconds: {range: [0, 9999]}, dynamic_batching: [true]}",
+            "here",
+        ),
+        MODEL,
+    )
+    own = own_settings(space, MODEL)
+    workload = Workload(SLA, Arrivals.POISSON, BatchMix())
+    known = Strategy(space, workload, config_of, 0, [{**own}])
+    assert 1000 < len(known.candidates) <= 1501
+    assert Candidate.of(own) in known.candidates
+
+
+def test_candidates_that_would_not_fit_are_not_proposed(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    run.append_windows(windows(GPU, (2, 64), (2, 4)))
+    seen = [w.model_copy(update={"memory": 100 * w.instances}) for w in run.windows()]
+    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), limits={"memory": 150.0})
+    known = Strategy(SPACE, workload, config_of, 0)
+    known.calibrate(seen)
+    proposal = known.propose([])
+    assert proposal is not None
+    assert proposal.candidate.get(INSTANCE_COUNT) == 1

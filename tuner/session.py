@@ -39,7 +39,7 @@ from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
 from tuner.strategy import Strategy, Workload
-from tuner.study import Budget, Study, hide_password, is_finished
+from tuner.study import Budget, Study, first_ideas, hide_password, is_finished
 
 _FEW = 3
 
@@ -196,7 +196,13 @@ def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
         _limits(experiment, gpus),
     )
     try:
-        return Strategy(plan.space, workload, lambda c: render(plan.config, c), experiment.seed)
+        return Strategy(
+            plan.space,
+            workload,
+            lambda c: render(plan.config, c),
+            experiment.seed,
+            first_ideas(plan.space, plan.own),
+        )
     except SimulationError:
         return None
 

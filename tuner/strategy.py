@@ -30,10 +30,11 @@ from tuner.space import (
     Candidate,
     Point,
     SearchSpace,
+    stated,
 )
 
 SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
-_ALL = 3000
+_POINTS, _ALL = 30_000, 3000
 _SAMPLED = 1500
 _LADDER = ((1000, 0.05, 10_000), (5000, 0.02, 80), (20_000, 0.01, 25))
 """Requests, precision, and for how many of the best: a closer look at ever fewer."""
@@ -76,11 +77,17 @@ class Strategy:
         workload: Workload,
         config_of: Callable[[Candidate], Any],
         seed: int,
+        also: Iterable[Point] = (),
     ) -> None:
-        """SimulationError where the model's scheduler is not simulated."""
+        """``also`` are points that are known in any case. SimulationError where the model's
+        scheduler is not simulated.
+        """
         self._workload = workload
         rng = np.random.default_rng(seed)
-        self._points = space.candidates(_ALL) or space.sample(_SAMPLED, rng)
+        every = space.candidates(_POINTS)
+        if every is None or len(every) > _ALL:
+            every = space.sample(_SAMPLED, rng)
+        self._points = every | {Candidate.of(stated(point)): point for point in also}
         self.candidates = list(self._points)
         self._schedulings = [
             Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.candidates
@@ -175,10 +182,10 @@ class Strategy:
 
     def _gains(self, belief: Belief, evaluations: Sequence[Evaluation]) -> Floats:
         best = _best_log(belief, evaluations)
-        gains = belief.mean - belief.mean.max() if best is None else belief.gains(best)
+        gains = belief.gains(belief.mean.min() if best is None else best)
         alive = self._alive(evaluations)
-        gains = np.where(alive > 0, gains * alive if best is not None else gains, -np.inf)
-        return np.where(self._measured(evaluations), -np.inf, gains)
+        open_ = (alive > 0) & ~self._measured(evaluations)
+        return np.where(open_, gains * alive, -np.inf)
 
     def _alive(self, evaluations: Sequence[Evaluation]) -> Floats:
         """The probability that each can be measured: 0 where it would not fit into memory."""
@@ -191,8 +198,12 @@ class Strategy:
 
 def _best_log(belief: Belief, evaluations: Sequence[Evaluation]) -> float | None:
     """ln(capacity) of the best candidate that was measured, after all that was learned."""
-    places = [belief.place(e.candidate) for e in evaluations if e.state is State.OK]
-    return max((float(belief.mean[p]) for p in places if p is not None), default=None)
+    logs = []
+    for each in evaluations:
+        place = belief.place(each.candidate)
+        if each.capacity is not None:
+            logs.append(math.log(each.capacity) if place is None else float(belief.mean[place]))
+    return max(logs, default=None)
 
 
 def _sighting(evaluation: Evaluation) -> Sighting | None:

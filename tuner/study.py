@@ -25,7 +25,7 @@ from tuner.draft import Subject
 from tuner.errors import SimulationError, StorageError
 from tuner.evaluate import Evaluator
 from tuner.results import Evaluation, Outcome, Run, State, baseline, best
-from tuner.space import Candidate, Parameter, SearchSpace, Value, format_value, stated
+from tuner.space import Candidate, Parameter, Point, SearchSpace, Value, format_value, stated
 from tuner.strategy import SIMULATED, Strategy
 
 _FAILED_CONSTRAINT = 1e3
@@ -103,9 +103,9 @@ class Study:
         cut = [trial for trial in trials if trial.state is TrialState.RUNNING]
         return [optuna.Trial(self._study, trial._trial_id) for trial in cut]
 
-    def _first_ideas(self) -> list[dict[str, Value]]:
+    def _first_ideas(self) -> list[Point]:
         """Of what an expert would try, a strategy needs only what it cannot simulate itself."""
-        own, *ideas = _first_ideas(self._space, self._own)
+        own, *ideas = first_ideas(self._space, self._own)
         if self._strategy is not None:
             beyond = [path for path in self._space.parameters if path not in SIMULATED]
             ideas = [i for i in ideas if any(i.get(path) != own.get(path) for path in beyond)]
@@ -371,13 +371,13 @@ def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:
     return min(trial + confirmation, 0.5 * budget.seconds)
 
 
-def _first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[dict[str, Value]]:
+def first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[Point]:
     """The baseline, and what an expert would try first: greedy batching, one or two instances of
     one thread each, kernels launched as CUDA graphs.
     """
-    ideas = [dict(own)]
+    ideas: list[Point] = [{**own}]
     for count in (1, 2):
-        idea = dict(own)
+        idea: Point = {**own}
         wanted: dict[str, Value] = {
             "dynamic_batching": True,
             "dynamic_batching.preferred_batch_size": (),

@@ -13,6 +13,7 @@ from tuner.samples import Floats
 _SCATTER = 0.03  # of windows about the curve, beyond the scatter of single executions
 _SINGLE = 0.15
 _STIFF = 0.3
+_VAGUE = 1.0  # where nothing was seen, a stretch may be as high as what was
 _KNOTS = tuple(sorted({round(2 ** (k / 2)) for k in range(41)}))
 
 
@@ -58,10 +59,12 @@ class ServiceCurve:
         target = np.concatenate([seconds * weights, np.zeros(len(rough))])
         heights, _ = nnls(stacked, target)
         at_knots = _ramps(knots, knots)
-        inverse = np.linalg.pinv(stacked.T @ stacked)
+        vague = np.eye(len(knots)) / (_VAGUE * float(np.median(seconds))) ** 2
+        inverse = np.linalg.inv(stacked.T @ stacked + vague)
         degrees = max(1, len(seen) - np.count_nonzero(heights))
         excess = max(1.0, float(np.sum((design @ heights - target[: len(seen)]) ** 2)) / degrees)
-        errors = np.sqrt(excess * np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots))
+        spread = np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots)
+        errors = np.sqrt(excess * np.maximum(spread, 0.0))
         return cls(
             tuple(int(k) for k in knots),
             tuple(float(v) for v in at_knots @ heights),
