@@ -1,7 +1,7 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
-A table stands between ``<!-- gpu:STAGE -->`` or ``<!-- load:NAME -->`` and ``<!-- end -->``;
-all else in the page is left.
+A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->`` or ``<!-- simulator -->`` and
+``<!-- end -->``; all else in the page is left.
 """
 
 import re
@@ -17,15 +17,17 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 LOAD_RESULTS = ROOT / "benchmarks" / "results" / "load"
+SIMULATOR = ROOT / "benchmarks" / "results" / "simulator.json"
 _LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- gpu:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SIMULATOR_PLACE = re.compile(r"(<!-- simulator -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
 
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    written = fill_load(fill(text, RESULTS), LOAD_RESULTS)
+    written = fill_simulator(fill_load(fill(text, RESULTS), LOAD_RESULTS), SIMULATOR)
     PAGE.write_text(written, encoding="utf-8")
     print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
 
@@ -51,6 +53,43 @@ def fill_load(text: str, results: Path) -> str:
         )
 
     return _LOAD_PLACE.sub(table, text)
+
+
+def fill_simulator(text: str, file: Path) -> str:
+    """The page with the table of the simulator."""
+    found = read(file)
+    body = "Not measured yet.\n" if found is None else render_simulator(found)
+    return _SIMULATOR_PLACE.sub(lambda place: place[1] + body + place[2], text)
+
+
+def render_simulator(result: dict[str, Any]) -> str:
+    """Speed and errors in words, and a row for each configuration."""
+    rows = dict(result["rows"])
+    speed, whole = rows.pop("speed")["requests_per_second"], rows.pop("all")
+    about = result["machine"]
+    heads = ("", "simulated, /s", "measured, /s", "rounds, /s", "ratio", "batch", "p50", "p99")
+    lines = [
+        f"{about['processor']} with {about['cores']} cores, {result['date']}; "
+        f"`{result['command']}`.",
+        "",
+        "- Speed of one core, requests/s: "
+        + "; ".join(f"{rate / 1e6:.1f} million ({name})" for name, rate in speed.items())
+        + ".",
+        f"- Capacity: median error {whole['median_error']} %, rank correlation "
+        f"{whole['rank_correlation']}. At the lowest rate probed, median errors are "
+        f"{whole['median_error_mean_batch']} % of the mean batch, {whole['median_error_p50']} % of "
+        f"p50 and {whole['median_error_p99']} % of p99.",
+        "",
+        _line(list(heads)),
+        _line(["---", *["---:"] * (len(heads) - 1)]),
+    ]
+    for name, row in rows.items():
+        rounds = ", ".join(f"{rate:,}" for rate in row["rounds"])
+        ratios = [f"{row[key]:.2f}" if key in row else "" for key in ("mean_batch", "p50", "p99")]
+        cells = [name, f"{row['simulated']:,}", f"{row['measured']:,}", rounds]
+        lines.append(_line([*cells, f"{row['ratio']:.2f}", *ratios]))
+    lines += ["", *(f"- {note}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
 
 
 def render(result: dict[str, Any]) -> str:

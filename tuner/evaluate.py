@@ -195,7 +195,7 @@ class Evaluator:
         for number in range(rounds):
             effort = _NEXT_EFFORT if number else _FIRST_EFFORT
             for draft, expected in drafts:
-                last = number == rounds - 1
+                last = self._proves and number == rounds - 1
                 draft.attempt(partial(self._visit, draft, effort, expected, last, drafts))
 
     def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
@@ -214,26 +214,18 @@ class Evaluator:
                 start = _between(expected, draft.findings)
                 self._seek(probers[id(draft)], draft, start, effort, _SIDE)
 
-            def prove(draft: Draft) -> None:
-                prober = probers[id(draft)]
-                prober.turn(_ROUNDS - 1)
-                if self._is_to_prove(draft, drafts):
-                    self._prove(prober, draft, draft.capacity.recommended or 0.0)
+            def prove(draft: Draft, rate: float) -> None:
+                probers[id(draft)].turn(_ROUNDS - 1)
+                self._prove(probers[id(draft)], draft, rate)
 
             for draft, _ in drafts:
                 draft.attempt(partial(launch, draft))
             for number in range(_ROUNDS):
                 for draft, expected in drafts:
                     draft.attempt(partial(play, draft, number, expected))
-            for draft, _ in sorted(drafts, key=lambda each: -(each[0].capacity.rate or 0.0)):
-                draft.attempt(partial(prove, draft))
-
-    def _is_to_prove(self, draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
-        """Whether its recommended rate is one to promise: of the model as found only if it wins."""
-        if not self._proves or draft.capacity.recommended is None:
-            return False
-        others = [d.capacity.rate or 0.0 for d, _ in drafts if d is not draft]
-        return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0)
+            best = max(drafts, key=lambda each: each[0].capacity.rate or 0.0, default=None)
+            if best is not None and self._proves and best[0].capacity.recommended is not None:
+                best[0].attempt(partial(prove, best[0], best[0].capacity.recommended))
 
     def _draft(self, subject: Subject, phase: Phase) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
@@ -305,8 +297,9 @@ class Evaluator:
                 start = draft.capacity.rate or start
                 effort = replace(effort, fewest=effort.fewest - 1)
             self._seek(prober, draft, start, effort, _SEARCH)
-            if prove and self._is_to_prove(draft, drafts or []):
-                self._prove(prober, draft, draft.capacity.recommended or 0.0)
+            recommended = draft.capacity.recommended
+            if prove and recommended is not None and _may_win(draft, drafts or []):
+                self._prove(prober, draft, recommended)
 
     def _seek(
         self, prober: Prober, draft: Draft, start: float, effort: Effort, how: Thoroughness
@@ -394,6 +387,12 @@ class Evaluator:
             return Finding(record.throughput or 0.0, verdict.outcome, record.margin)
 
         return probe
+
+
+def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
+    """Whether its recommended rate is one to promise: of the model as found only if it is best."""
+    others = [each.capacity.rate or 0.0 for each, _ in drafts if each is not draft]
+    return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0.0)
 
 
 def _between(expected: float, findings: list[Finding]) -> float:

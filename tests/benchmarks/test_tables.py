@@ -6,7 +6,15 @@ from pathlib import Path
 from benchmarks.gpu.result import AWAITS, Result
 from benchmarks.gpu.stages import STAGES
 from benchmarks.load.__main__ import NAMES
-from benchmarks.tables import LOAD_RESULTS, PAGE, RESULTS, fill, fill_load
+from benchmarks.tables import (
+    LOAD_RESULTS,
+    PAGE,
+    RESULTS,
+    SIMULATOR,
+    fill,
+    fill_load,
+    fill_simulator,
+)
 
 MACHINE = {"processor": "some processor", "cores": 16, "gpu": "some card", "notes": ["in use"]}
 
@@ -65,6 +73,43 @@ def test_the_page_has_every_benchmark_of_the_load_generator_as_it_was_measured()
     for name in NAMES:
         assert f"<!-- load:{name} -->" in page
     assert fill_load(page, LOAD_RESULTS) == page, "run: python -m benchmarks.tables"
+
+
+def test_the_page_has_the_simulator_as_it_was_measured():
+    page = PAGE.read_text(encoding="utf-8")
+    assert "<!-- simulator -->" in page
+    assert fill_simulator(page, SIMULATOR) == page, "run: python -m benchmarks.tables"
+
+
+def test_each_configuration_that_was_simulated_has_a_row(tmp_path):
+    row = {"simulated": 1100, "measured": 1000, "rounds": [990, 1010], "ratio": 1.1, "p50": 0.97}
+    whole = dict.fromkeys(
+        (
+            "median_error",
+            "rank_correlation",
+            "median_error_mean_batch",
+            "median_error_p50",
+            "median_error_p99",
+        ),
+        4.2,
+    )
+    result = {
+        "machine": {"processor": "some processor", "cores": 4},
+        "date": "2026-01-02",
+        "command": "python -m benchmarks.simulator",
+        "rows": {
+            "speed": {"requests_per_second": {"small": 5_600_000}},
+            "batch 8": row,
+            "all": whole,
+        },
+        "notes": ["said once"],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(result))
+    text = fill_simulator("<!-- simulator -->\nold\n<!-- end -->\n", tmp_path / "x.json")
+    assert "| batch 8 | 1,100 | 1,000 | 990, 1,010 | 1.10 |  | 0.97 |  |" in text
+    assert "5.6 million (small)" in text
+    assert "median error 4.2 %" in text
+    assert "old" not in text
 
 
 def test_medians_stand_with_their_spread_and_what_a_row_lacks_is_empty(tmp_path):

@@ -4,6 +4,8 @@ The method looks only at which candidates are among the best (https://arxiv.org/
 a candidate that met the Sla at no rate ranks below all others and needs no invented capacity.
 """
 
+import warnings
+
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -24,9 +26,11 @@ def importances(evaluations: list[Evaluation]) -> dict[str, float]:
         return {}
     study = _study([_as_trial(evaluation, seen) for evaluation in ranked])
     share = max(_BEST_SHARE, _LEAST_BEST / len(ranked))
-    found = get_param_importances(
-        study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share), normalize=True
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that few trials say little: the figure says so itself
+        found = get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share), normalize=True
+        )
     return dict(found) if sum(found.values()) > 0 else {}
 
 
