@@ -18,7 +18,6 @@ from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
 _VERBS = {
-    "calibrate": "calibrating with",
     "search": "trial",
     "measure": "trial",
     "confirm": "confirming",
@@ -53,7 +52,7 @@ class PlainView:
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         what = "baseline: " if baseline else ""
-        self._say(f"{_VERBS[phase]} {trial}: {what}{candidate}")
+        self._say(f"{_task(phase, trial)}: {what}{candidate}")
 
     def turning(self, trial: int, candidate: Candidate, number: int) -> None:
         self._say(f"  round {number + 1} of {trial}: {candidate}")
@@ -74,6 +73,11 @@ class PlainView:
         if not self._quiet:
             clock = format_clock(time.monotonic() - self._began)
             self._console.print(f"[{clock}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _task(phase: Phase, trial: int) -> str:
+    """Calibration serves all trials."""
+    return "calibrating" if phase == "calibrate" else f"{_VERBS[phase]} {trial}"
 
 
 def _ending(reason: str, confirms: bool) -> str:
@@ -111,11 +115,10 @@ class LiveView:
         self._notes = [Text(f"note: {note}", style="yellow") for note in notes]
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
-        verb = _VERBS[phase]
         mark = " (baseline)" if baseline else ""
-        self._now = Text(f"{verb} {trial}{mark}: {candidate}: launching", style="bold")
+        self._candidate = f"{_task(phase, trial)}{mark}: {candidate}"
+        self._now = Text(f"{self._candidate}: launching", style="bold")
         self._probe = Text("")
-        self._candidate = f"{verb} {trial}{mark}: {candidate}"
 
     def turning(self, trial: int, candidate: Candidate, number: int) -> None:
         self._candidate = f"confirming {trial}, round {number + 1}: {candidate}"

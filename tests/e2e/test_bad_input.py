@@ -62,6 +62,12 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         ((*SEARCH, "--shared-memory", "cuda"), "shared-memory: "),
         ((*SEARCH, "--constraint", "gpu_memroy<1GiB"), "did you mean 'gpu_memory'?"),
         ((*SEARCH, "--constraint", "cpu<=4,memory<1"), "size '1' needs a unit"),
+        ((*SEARCH, "--sampler", "magic"), "sampler: "),
+        ((*SEARCH, "--relaunch", "never"), "relaunch: "),
+        ((*SEARCH, "--until", "0%"), "until: "),
+        ((*SEARCH, "--until", "soon"), "share 'soon' does not parse"),
+        ((*SEARCH, "--warm-start", "nowhere"), "nowhere is not a run of tuner"),
+        (("simulate", "nowhere"), "nowhere is not a run of tuner"),
         (("search", "--no-such-option"), "No such option"),
     ],
 )

@@ -234,3 +234,43 @@ def test_report_and_export_work_from_records_alone(
     manifest = json.loads((tmp_path / "deploy/manifest.json").read_text())
     assert manifest["capacity_per_second"] == story.winner.capacity
     assert tuner("export", str(folder), "--to", ".").code == 2
+
+
+def test_what_it_learned_answers_without_a_server(
+    story: Story, tuner: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    words = ("simulate", str(story.run.folder), "--set", "instance_count=3", "--json")
+    with no_server_left(tmp_path):
+        slow, fast = (tuner(*words, "--rate", rate) for rate in ("10", "1000"))
+    assert (slow.code, fast.code) == (0, 1)
+    assert slow.result["kept"]
+    assert slow.result["latency"]["p50"] == pytest.approx(0.03, rel=0.5)
+    assert 60 < slow.result["capacity"] < 105  # three instances of 30 ms and a bit
+    assert fast.result["latency"]["p99"] > 1
+    plain = tuner("simulate", str(story.run.folder), "--sla-p99", "1ms")
+    assert plain.code == 1
+    assert "simulated, not measured" in plain.out
+
+
+def test_another_promise_starts_from_what_was_learned(
+    story: Story, tuner: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    shutil.copytree(story.folder / "models", tmp_path / "models")
+    shutil.copy(story.folder / "space.yaml", tmp_path)
+    promise = ("--sla", "p90<90ms", "--warm-start", str(story.run.folder))
+    more = ("--confirm", "none", "--trials", "1", "--timeout", "2m")
+    done = tuner(*WORDS[:2], *promise, *WORDS[4:-3], *more, "--json")
+    assert done.code == 0, done.err
+    run = Run.open(tmp_path / done.result["run"])
+    assert not list(run.logs.glob("*-calibrate.log"))
+    before = story.run.windows()
+    assert run.windows()[: len(before)] == before
+    assert done.result["search"]["simulated"] == 4
+
+
+def test_a_run_of_another_model_is_no_start(story: Story, tuner: Callable[..., Outcome]) -> None:
+    done = tuner(
+        "search", "text_classifier", "--sla-p99", "20ms", "--warm-start", str(story.run.folder)
+    )
+    assert done.code == 2
+    assert "is a run of emulated_gpu, and this is text_classifier" in done.err
