@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 # Where it has grpcio, too: tritonclient refuses to be imported with one that is not recent.
 PRESENT = ("torch", "numpy", "pandas", "typer")
+# Too large to carry: without numba nothing is simulated, and Optuna's TPE chooses candidates.
+LEFT_OUT = ("numba", "llvmlite")
 SERVER = "nvidia-pytriton"
 MOST_BYTES = 60_000_000
 GLIBC = ("2_35", "2_34", "2_31", "2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
@@ -109,7 +111,7 @@ def _needed(found: dict[str, dict[str, Any]], python: str) -> set[str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name not in found or name in {*needed, *PRESENT}:
+        if name not in found or name in {*needed, *PRESENT, *LEFT_OUT}:
             continue
         needed.add(name)
         for line in found[name].get("requires_dist", []):

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import psutil
 
@@ -25,7 +26,6 @@ from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
-from tuner.footprint import READ
 from tuner.load import target
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
@@ -38,8 +38,10 @@ from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
 from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
-from tuner.strategy import Strategy, Workload
 from tuner.study import Budget, Study, first_ideas, hide_password, is_finished
+
+if TYPE_CHECKING:
+    from tuner.strategy import Strategy
 
 _FEW = 3
 
@@ -116,6 +118,8 @@ def search(
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
         notes = _notes(plan, gpus)
+        if experiment.sampler == "simulation" and not _simulates():
+            notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
             _create(run, {**identity, **about})
@@ -156,6 +160,11 @@ def search(
     return run, reason
 
 
+def _simulates() -> bool:
+    """Whether what the simulator is compiled with is there."""
+    return find_spec("numba") is not None
+
+
 def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:
     """Bytes that a candidate may use: what constraints allow, and what the GPUs have."""
     sizes = [gpu.memory for gpu in gpus.devices]
@@ -163,7 +172,7 @@ def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:
     found: dict[str, float] = {"gpu_memory": min(known)} if known else {}
     for text in experiment.constraints:
         for each in parse_constraints(text):
-            if each.name in READ:
+            if each.name in ("memory", "gpu_memory"):
                 found[each.name] = min(each.limit, found.get(each.name, each.limit))
     return found
 
@@ -181,13 +190,17 @@ def _learned_before(plan: Plan) -> list[Window]:
     return learned
 
 
-def _strategy(plan: Plan, gpus: Gpus) -> Strategy | None:
+def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
     """The one that simulates; None where another sampler is wanted, or it would be of no use."""
     experiment = plan.experiment
     if experiment.sampler != "simulation" or experiment.load == CLOSED:
         return None
     if plan.space.count(limit=_FEW) is not None:
         return None  # to measure all of them takes no longer than to calibrate
+    if not _simulates():
+        return None
+    from tuner.strategy import Strategy, Workload  # it takes its time, and not everyone needs it
+
     workload = Workload(
         Sla.parse(experiment.sla),
         Arrivals.parse(experiment.load),

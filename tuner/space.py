@@ -38,6 +38,8 @@ DYNAMIC_BATCHING = "dynamic_batching"
 PREFERRED = "dynamic_batching.preferred_batch_size"
 QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
+SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
+"""What the simulator knows the effect of."""
 _MOST_POINTS = 1000
 SHORT_NAMES = {
     "preferred_batch_size": PREFERRED,

@@ -21,19 +21,8 @@ from tuner.simulator.predict import predict_capacity
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling
 from tuner.sla import Sla
-from tuner.space import (
-    DYNAMIC_BATCHING,
-    INSTANCE_COUNT,
-    MAX_BATCH_SIZE,
-    PREFERRED,
-    QUEUE_DELAY,
-    Candidate,
-    Point,
-    SearchSpace,
-    stated,
-)
+from tuner.space import Candidate, Point, SearchSpace, stated
 
-SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
 _POINTS, _ALL = 30_000, 3000
 _SAMPLED = 1500
 _LADDER = ((1000, 0.05, 10_000), (5000, 0.02, 80), (20_000, 0.01, 25))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
@@ -25,8 +25,19 @@ from tuner.draft import Subject
 from tuner.errors import SimulationError, StorageError
 from tuner.evaluate import Evaluator
 from tuner.results import Evaluation, Outcome, Run, State, baseline, best
-from tuner.space import Candidate, Parameter, Point, SearchSpace, Value, format_value, stated
-from tuner.strategy import SIMULATED, Strategy
+from tuner.space import (
+    SIMULATED,
+    Candidate,
+    Parameter,
+    Point,
+    SearchSpace,
+    Value,
+    format_value,
+    stated,
+)
+
+if TYPE_CHECKING:
+    from tuner.strategy import Strategy
 
 _FAILED_CONSTRAINT = 1e3
 _MOST_DUPLICATES = 200
@@ -75,7 +86,7 @@ class Study:
         evaluator: Evaluator,
         seed: int,
         storage: str | None,
-        strategy: Strategy | None = None,
+        strategy: "Strategy | None" = None,
         sampler: str = "tpe",
         calibrated: bool = False,
     ) -> None:
