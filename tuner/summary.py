@@ -138,7 +138,7 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
         rows.append(("recommended rate", [format_rate(e.recommended) for e in columns]))
         proofs = [(e.verdict(), e.proof()) for e in columns]
         if any(asked for asked, _ in proofs):
-            rows.append(("proven", [format_rate(p.rate) if p else "no" for _, p in proofs]))
+            rows.append(("proven", [_proven(asked, proof) for asked, proof in proofs]))
     if any(e.items != 1 for e in columns):
         items = [None if e.capacity is None else e.capacity * e.items for e in columns]
         mean = f"items there, {columns[-1].items:.3g} a request"
@@ -153,6 +153,13 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
     alone = [format_duration(p.latency.get("p50")) if p else "-" for p in one]
     rows.append(("p50, one at a time", alone))
     return rows
+
+
+def _proven(asked: ProbeRecord | None, proof: ProbeRecord | None) -> str:
+    """The model as found is put to the proof only where it is the best."""
+    if proof is not None:
+        return format_rate(proof.rate)
+    return "-" if asked is None else "no"
 
 
 def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: Console) -> None:
