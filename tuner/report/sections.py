@@ -176,14 +176,14 @@ def search(story: Story) -> Html | None:
     behind = sum(e.state is State.BEATEN for e in story.evaluations)
     if behind:
         told.append(
-            f"{count(behind, 'candidate')} did not keep a rate that the best one had reached, and "
-            "were left behind: of their capacity only a range is known."
+            f"Left behind: {count(behind, 'candidate')} that did not keep a rate which the best "
+            "one had reached. Of such a capacity only a range is known."
         )
     in_place = sum(not e.relaunched for e in story.evaluations)
     if in_place:
         told.append(
-            f"{count(in_place, 'candidate')} differed from the one before in instances alone, and "
-            "took over its server; what was confirmed got fresh ones."
+            f"Servers changed in place: {in_place}, where a candidate differed from the one before "
+            "in instances alone. What was confirmed got fresh ones."
         )
     parts = [items(told)]
     lacking = story.not_measured()
