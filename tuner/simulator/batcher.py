@@ -86,6 +86,17 @@ def _choose(
 
 
 @njit(cache=True, nogil=True)
+def _has_slot(prefetch: bool, payloads: int, phase: Any) -> bool:
+    """``PayloadSlotAvailable``, with so many payloads waiting for instances in these phases."""
+    if prefetch:
+        return bool(payloads < 2 * len(phase))
+    idle = 0
+    for each in phase:
+        idle += each == _IDLE
+    return bool(idle > payloads)
+
+
+@njit(cache=True, nogil=True)
 def run(
     entered: Floats,
     items: Any,
@@ -157,14 +168,7 @@ def run(
             else:
                 queued += 1
                 queued_items += items[each]
-                slot = False
-                if prefetch:
-                    slot = tail - head < 2 * instances
-                else:
-                    spare = head - tail
-                    for other in range(instances):
-                        spare += phase[other] == _IDLE
-                    slot = spare > 0
+                slot = _has_slot(prefetch, tail - head, phase)
                 stale = state == _TAKEN
                 notified = slot and (saturated or stale or queued_items >= following)
         elif timer < soonest:
@@ -240,13 +244,7 @@ def run(
             if waiting == arrived:
                 timer = now + _PATIENCE
                 break
-            if prefetch:
-                slot = tail - head < 2 * instances
-            else:
-                spare = head - tail
-                for other in range(instances):
-                    spare += phase[other] == _IDLE
-                slot = spare > 0
+            slot = _has_slot(prefetch, tail - head, phase)
             if timeout > 0:
                 for each in range(waiting, arrived):
                     if not gone[each] and now - entered[each] > timeout:
