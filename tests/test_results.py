@@ -216,7 +216,7 @@ class TestCutRecords:
         lines = run.evaluations_file.read_text().splitlines()
         lines[1] = lines[1][:40]
         run.evaluations_file.write_text("\n".join(lines) + "\n")
-        with pytest.raises(RunError, match=r"evaluations\.jsonl:2: not a record of format 2"):
+        with pytest.raises(RunError, match=r"evaluations\.jsonl:2: not a record of format 3"):
             run.evaluations()
 
     def test_a_whole_last_line_of_something_else_is_an_error(self, run: Run) -> None:

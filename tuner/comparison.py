@@ -62,7 +62,7 @@ def disagreement(evaluation: Evaluation) -> str | None:
         return None
     rates = " and ".join(format_rate(rate) for rate, _ in (min(rounds), max(rounds)))
     return (
-        f"its rounds came to {rates}, further apart than chance allows: the machine was not "
+        f"its rounds lie between {rates}, further apart than chance allows: the machine was not "
         "steady, and the interval is wide for it."
     )
 
