@@ -195,6 +195,8 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
     experiment = plan.experiment
     if experiment.sampler != "simulation" or experiment.load == CLOSED:
         return None
+    if experiment.load_engine != "tuner":
+        return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None:
         return None  # to measure all of them takes no longer than to calibrate
     if not _simulates():
