@@ -11,7 +11,8 @@ search: $(VENV)/.local ## Tune the sample model under a promise of 20 ms at p99
 
 test: $(VENV)/.dev ## All checks and tests, on real servers
 	$(MAKE) -j2 --output-sync=target setup-tests check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --cores shared -n 2 --dist loadfile $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest --cores own $(ARGS) || [ $$? = 5 ]
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

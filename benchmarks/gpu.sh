@@ -13,7 +13,12 @@ if [ -n "$KIT" ]; then
   [ -f "$KIT" ] || { echo "there is no $KIT; make one with: make gpu-kit" >&2; exit 3; }
   site=$(mktemp -d "${TMPDIR:-/tmp}/tuner-kit.XXXXXX")
   trap 'rm -rf "$site"' EXIT
-  "$PYTHON" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="data")' "$KIT" "$site"
+  "$PYTHON" - "$KIT" "$site" <<'UNPACK'
+import sys, tarfile
+kit = tarfile.open(sys.argv[1])
+kit.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later
+kit.extractall(sys.argv[2])
+UNPACK
   export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
   if [ -d "$site/libpython" ]; then
     export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$site/libpython"

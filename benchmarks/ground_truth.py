@@ -1,17 +1,21 @@
 """Every candidate of a small space, measured: ``python -m benchmarks.ground_truth [WORKLOAD ...]``.
 
-What a search should have found is known then. Each candidate is measured once; those within a tenth
-of the best are measured twice more, by turns, since the best of many single measurements flatters.
-One result file a workload, under ``benchmarks/results/truth``.
+What a search should have found is known then. Each candidate is measured, in a random order; one
+that surely holds less than nine tenths of the best so far is left at what is known of it by then.
+The six best are measured twice more, by turns, since the best of many single measurements flatters,
+and so is whatever takes the place of one that falls behind. One result file a workload, under
+``benchmarks/results/truth``.
 """
 
 import argparse
 import contextlib
+import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
@@ -25,14 +29,15 @@ from tuner.evaluate import Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import fit_space, read_config
-from tuner.results import Run
+from tuner.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.sla import Sla
-from tuner.space import Candidate, parse_space
+from tuner.space import Candidate, SearchSpace, parse_space
 
 RESULTS = ROOT / "benchmarks/results/truth"
 _NEAR = 0.9
-_AGAIN = 2
+_ROUNDS, _MOST_TURNS = 3, 6
+_LEADING = 6
 
 
 class Harness:
@@ -41,7 +46,7 @@ class Harness:
     def __init__(self, workload: Workload, folder: Path, generator: LoadGenerator) -> None:
         self.model = workload.model(folder / "models")
         config = read_config(self.model)
-        self.space = fit_space(parse_space(SPACE, "benchmarks/workloads.py"), config)
+        self.space = self.space_of(config)
         self._workload = workload
         self._generator = generator
         self._run = Run.create(folder / "run", {})
@@ -54,8 +59,15 @@ class Harness:
             Inputs(batches=BatchMix.parse(workload.batch)),
         )
 
-    def capacity(self, candidate: Candidate, seed: int) -> float:
-        """Requests/s; 0.0 where it fails or meets the promise at no rate."""
+    @staticmethod
+    def space_of(config: Any) -> SearchSpace:
+        """The space as it is for a model with that configuration."""
+        return fit_space(parse_space(SPACE, "benchmarks/workloads.py"), config)
+
+    def capacity(self, candidate: Candidate, seed: int, least: float) -> float:
+        """Requests/s, roughly where surely less than ``least``; 0.0 where it fails or meets the
+        promise at no rate.
+        """
         evaluator = Evaluator(
             self._deployment,
             self._generator,
@@ -66,7 +78,10 @@ class Harness:
             Silent(),
             relaunch="always",
         )
-        return evaluator.search(Subject(seed, candidate), 0.0).capacity or 0.0
+        evaluation = evaluator.search(Subject(seed, candidate), least)
+        if evaluation.failure:
+            print(candidate, evaluation.failure.splitlines()[0], file=sys.stderr)
+        return evaluation.estimate or 0.0
 
     def close(self) -> None:
         self._launcher.close()
@@ -86,14 +101,20 @@ def measure(workload: Workload) -> dict[str, Row]:
         Harness(workload, Path(name), generator) as harness,
     ):
         found: dict[Candidate, list[float]] = {}
-        for number, candidate in enumerate(harness.space.candidates() or {}):
-            found[candidate] = [harness.capacity(candidate, number)]
-            print(workload.name, candidate, round(found[candidate][0]), file=sys.stderr)
-        best = max(each[0] for each in found.values())
-        near = [c for c, each in found.items() if each[0] >= _NEAR * best]
-        for turn in range(1, _AGAIN + 1):
-            for number, candidate in enumerate(near):
-                found[candidate].append(harness.capacity(candidate, 1000 * turn + number))
+        best = 0.0
+        every = list(harness.space.candidates() or {})
+        random.Random(0).shuffle(every)
+        for number, candidate in enumerate(every):
+            rate = harness.capacity(candidate, number, _NEAR * best)
+            found[candidate] = [rate]
+            best = max(best, rate)
+            print(workload.name, candidate, round(rate), file=sys.stderr)
+        for turn in range(1, _MOST_TURNS):
+            again = [c for c in _leading(found) if len(found[c]) < _ROUNDS]
+            for number, candidate in enumerate(again):
+                rate = harness.capacity(candidate, 1000 * turn + number, 0.0)
+                found[candidate].append(rate)
+                print(workload.name, "again", candidate, round(rate), file=sys.stderr)
         return {
             str(candidate): {
                 "capacity": round(median(each), 1),
@@ -102,6 +123,13 @@ def measure(workload: Workload) -> dict[str, Row]:
             }
             for candidate, each in found.items()
         }
+
+
+def _leading(found: dict[Candidate, list[float]]) -> list[Candidate]:
+    """The best that are near the best one."""
+    by_rate = sorted(found, key=lambda c: median(found[c]), reverse=True)
+    least = _NEAR * median(found[by_rate[0]])
+    return [c for c in by_rate[:_LEADING] if median(found[c]) >= least]
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ from tuner.evaluate import Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import fit_space, own_settings, read_config, render
-from tuner.results import Evaluation, Run
+from tuner.results import Evaluation
+from tuner.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.profile import Profile

@@ -1,7 +1,7 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
-A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->`` or ``<!-- simulator -->`` and
-``<!-- end -->``; all else in the page is left.
+A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
+``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the page is left.
 """
 
 import re
@@ -20,14 +20,18 @@ LOAD_RESULTS = ROOT / "benchmarks" / "results" / "load"
 SIMULATOR = ROOT / "benchmarks" / "results" / "simulator.json"
 _LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- gpu:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SIMULATOR_PLACE = re.compile(r"(<!-- simulator -->\n).*?(<!-- end -->)", re.DOTALL)
+SEARCHES = ROOT / "benchmarks" / "results" / "search.json"
+PEERS = ROOT / "benchmarks" / "results" / "peers.json"
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
 
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    written = fill_simulator(fill_load(fill(text, RESULTS), LOAD_RESULTS), SIMULATOR)
+    written = fill_load(fill(text, RESULTS), LOAD_RESULTS)
+    written = fill_one(written, "simulator", SIMULATOR, render_simulator)
+    written = fill_one(written, "search", SEARCHES, render_search)
+    written = fill_one(written, "peers", PEERS, render_peers)
     PAGE.write_text(written, encoding="utf-8")
     print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
 
@@ -55,22 +59,76 @@ def fill_load(text: str, results: Path) -> str:
     return _LOAD_PLACE.sub(table, text)
 
 
-def fill_simulator(text: str, file: Path) -> str:
-    """The page with the table of the simulator."""
+def fill_one(text: str, name: str, file: Path, render: Callable[[dict[str, Any]], str]) -> str:
+    """The page with the table that a whole result file is."""
     found = read(file)
-    body = "Not measured yet.\n" if found is None else render_simulator(found)
-    return _SIMULATOR_PLACE.sub(lambda place: place[1] + body + place[2], text)
+    body = "Not measured yet.\n" if found is None else render(found)
+    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return place.sub(lambda match: match[1] + body + match[2], text)
+
+
+def _about(result: dict[str, Any]) -> str:
+    about = result["machine"]
+    return (
+        f"{about['processor']} with {about['cores']} cores, {result['date']}; "
+        f"`{result['command']}`."
+    )
+
+
+def render_search(result: dict[str, Any]) -> str:
+    """A row for each workload and method; how many searches came to a good one."""
+    heads = (
+        "",
+        "found, % of the best",
+        "worst",
+        "candidates measured",
+        "launches",
+        "s (of them the proof)",
+        "stolen",
+        "requests",
+    )
+    heads += ("until within 2 %",)
+    lines = [_about(result), "", _line(list(heads)), _line(["---", *["---:"] * (len(heads) - 1)])]
+    for name, row in result["rows"].items():
+        until = row["requests_to_good"]
+        cells = [
+            name,
+            f"{100 * row['quality']:.1f}",
+            f"{100 * row['worst']:.1f}",
+            f"{row['measured']:g} of {row['trials']:g}",
+            f"{row['launches']:g}" if "launches" in row else "",
+            f"{row['seconds']:.0f} ({row['proof']:.0f})" if "seconds" in row else "",
+            f"{100 * row['stolen']:.2f} %" if "stolen" in row else "",
+            f"{row['requests']:,.0f}",
+            f"{until:,} ({row['good']} of {row['seeds']})"
+            if until
+            else f"never ({row['good']} of {row['seeds']})",
+        ]
+        lines.append(_line(cells))
+    lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def render_peers(result: dict[str, Any]) -> str:
+    """A row for each tool."""
+    heads = ("", "winner", "re-measured, /s", "rounds, /s", "measurements", "s")
+    lines = [_about(result), "", _line(list(heads)), _line(["---", "---", *["---:"] * 4])]
+    for name, row in result["rows"].items():
+        rounds = ", ".join(f"{rate:,.0f}" for rate in row["rounds"])
+        rate = "" if row["capacity"] is None else f"{row['capacity']:,.0f}"
+        cells = [name, row["winner"], rate, rounds]
+        lines.append(_line([*cells, str(row["measured"]), f"{row['seconds']:.0f}"]))
+    lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
 
 
 def render_simulator(result: dict[str, Any]) -> str:
     """Speed and errors in words, and a row for each configuration."""
     rows = dict(result["rows"])
     speed, whole = rows.pop("speed")["requests_per_second"], rows.pop("all")
-    about = result["machine"]
     heads = ("", "simulated, /s", "measured, /s", "rounds, /s", "ratio", "batch", "p50", "p99")
     lines = [
-        f"{about['processor']} with {about['cores']} cores, {result['date']}; "
-        f"`{result['command']}`.",
+        _about(result),
         "",
         "- Speed of one core, requests/s: "
         + "; ".join(f"{rate / 1e6:.1f} million ({name})" for name, rate in speed.items())

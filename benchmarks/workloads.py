@@ -65,10 +65,10 @@ class Workload:
 
 WORKLOADS = (
     Workload("gpu", 4.0, 0.35, 0.7),
-    Workload("flat", 10.0, 0.02, 0.9),
-    Workload("steep", 1.0, 1.5, 0.9),
+    Workload("flat", 30.0, 0.05, 0.9, sla="p99<120ms"),
+    Workload("steep", 0.5, 0.7, 0.9),
     Workload("one instance is enough", 4.0, 0.3, 1.0),
-    Workload("four instances help", 8.0, 0.3, 0.2),
+    Workload("four instances help", 20.0, 1.0, 0.2, sla="p99<100ms"),
     Workload("memory cliff", 4.0, 0.35, 0.7, fits=64),
     Workload("jitter", 4.0, 0.35, 0.7, jitter=0.3),
     Workload("bursts", 4.0, 0.35, 0.7, load="gamma:3"),

@@ -13,6 +13,9 @@ from tuner.servers.docker import engine_answers, image_present
 
 ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
+_OWN_FOLDERS = {"contracts", "e2e", "load", "nvml", "servers"}
+_SHARING_FOLDERS = {"benchmarks", "models"}
+_OWN_MARKERS = ("triton", "docker", "browser")
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
 
 
@@ -22,6 +25,29 @@ def need(there: bool, otherwise: str) -> None:
         pytest.fail(otherwise)
     if not there:
         pytest.skip(otherwise)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cores",
+        choices=["shared", "own"],
+        help="only the tests that may run beside others, or only those that need all cores",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What measures, or runs servers, needs the cores for itself."""
+    wanted = config.getoption("--cores")
+    if wanted:
+        left = [item for item in items if _needs_own(item) is not (wanted == "own")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if _needs_own(item) is (wanted == "own")]
+
+
+def _needs_own(item: pytest.Item) -> bool:
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    marked = any(map(item.get_closest_marker, _OWN_MARKERS))
+    return folder in _OWN_FOLDERS or (marked and folder not in _SHARING_FOLDERS)
 
 
 @pytest.fixture(scope="session")

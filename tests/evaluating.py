@@ -10,7 +10,8 @@ from tuner.evaluate import Evaluator, Progress
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
-from tuner.results import Evaluation, ProbeRecord, Run
+from tuner.results import Evaluation, ProbeRecord
+from tuner.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.sla import Sla
 from tuner.space import Candidate

@@ -12,7 +12,7 @@ from tuner.evaluate import Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import own_settings, read_config
-from tuner.results import Run
+from tuner.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.simulator.profile import Profile
 from tuner.sla import Sla

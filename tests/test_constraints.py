@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.constraints import QUANTITIES, Constraint, parse_constraints, require_readings
+from tuner.constraints import Constraint, parse_constraints, require_readings
 from tuner.errors import UnitError, UsageError
+from tuner.quantities import QUANTITIES
 from tuner.results import GpuReading, HostReading, ProbeRecord, ServerTimes
 
 GPU = GpuReading(utilisation=0.5, memory=12 * 2**30, power=180.0, devices=1, temperature=71.0)
@@ -57,6 +58,7 @@ limits = {
     "gpu_utilisation": st.floats(0, 1),
     "gpu_power": st.floats(0, 1e5),
     "gpu_temperature": st.floats(0, 1e3),
+    "energy": st.floats(0, 1e6),
     "cpu": st.floats(0, 1e4),
     "queue": st.floats(1e-9, 1e5),
 }

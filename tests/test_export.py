@@ -8,7 +8,8 @@ import pytest
 from tuner.errors import ModelConfigError, RunError, StorageError
 from tuner.export import export_winner
 from tuner.model_config import ModelConfig, parse_config, read_config, render, to_text
-from tuner.results import Evaluation, ProbeRecord, Run, State
+from tuner.results import Evaluation, ProbeRecord, State
+from tuner.run import Run
 from tuner.space import MAX_BATCH_SIZE, Candidate
 
 FOUND = '# By hand, "as it is".\nname:   "mine"\nmax_batch_size:8\n'
@@ -100,9 +101,11 @@ def test_the_manifest_tells_what_was_found_and_where(run: Run, model: Path) -> N
         "trial": 3,
         "settings": {MAX_BATCH_SIZE: 16},
         "capacity_per_second": 120.0,
+        "cost": None,
         "confirmed": False,
         "latency_seconds": {"p99": 0.015},
         "baseline_capacity_per_second": 50.0,
+        "baseline_cost": None,
         "environment": {"triton": "2.59.0"},
     }
 

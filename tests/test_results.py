@@ -13,14 +13,13 @@ from tuner.results import (
     Evaluation,
     GpuReading,
     ProbeRecord,
-    Run,
     ServerTimes,
     State,
     baseline,
     best,
     closest,
-    write_text,
 )
+from tuner.run import Run, write_text
 from tuner.space import Candidate, Value
 
 relaxed = settings(deadline=None, max_examples=60)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tuner.cli import _command, app
 from tuner.errors import UsageError
 from tuner.experiment import Experiment, resolve
-from tuner.results import Run
+from tuner.run import Run
 from tuner.security import Security, hide_value, parse_header
 from tuner.session import Plan
 

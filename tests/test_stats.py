@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.queues import mm1, mm1_share
+from benchmarks.queues import md1, mm1, mm1_share
 from tuner.samples import Samples
 from tuner.stats import (
     design_effect,
+    growth,
     quantile,
     quantile_interval,
     requests_needed,
@@ -204,3 +205,14 @@ def test_too_few_replies_have_no_throughput_interval() -> None:
     times = np.arange(10.0)
     assert throughput_interval(Samples(times, times, times, np.ones(10, dtype=bool))) is None
     assert throughput_interval(Samples.empty()) is None
+
+
+@pytest.mark.parametrize(("load", "growing"), [(0.5, 0.0), (0.8, 0.0), (1.25, 0.25), (2.0, 1.0)])
+def test_latency_grows_by_what_is_not_served(load: float, growing: float) -> None:
+    service = 0.002
+    samples = md1(service)(load / service, 4000, np.random.default_rng(3))
+    assert growth(samples) == pytest.approx(growing, abs=0.1)
+
+
+def test_a_few_replies_tell_of_no_growth() -> None:
+    assert growth(md1(0.001)(100.0, 40, np.random.default_rng(0))) is None

@@ -1,11 +1,13 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.simulated import batch_times, windows
+from tests.test_constraints import probe
 from tests.test_study import ignore
 from tuner.arrivals import Arrivals
 from tuner.batches import BatchMix
@@ -14,12 +16,14 @@ from tuner.draft import Subject
 from tuner.errors import SimulationError
 from tuner.evaluate import Evaluator
 from tuner.model_config import fit_space, own_settings, parse_config, render
+from tuner.objective import Objective
 from tuner.resources import bundled
-from tuner.results import Evaluation, Run, State
-from tuner.simulator.predict import predict_capacity
+from tuner.results import Cost, Evaluation, State, best
+from tuner.run import Run
+from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
-from tuner.sla import Sla
+from tuner.sla import Sla, margin
 from tuner.space import (
     INSTANCE_COUNT,
     MAX_BATCH_SIZE,
@@ -28,6 +32,7 @@ from tuner.space import (
     load_space,
     parse_space,
 )
+from tuner.stats import quantile
 from tuner.strategy import Strategy, Workload
 from tuner.study import Budget, Stop, Study
 
@@ -36,6 +41,14 @@ MODEL = parse_config(
 )
 SPACE = fit_space(load_space(str(bundled("search_spaces") / "default.yaml")), MODEL)
 OWN = own_settings(SPACE, MODEL)
+SHORT = fit_space(
+    parse_space(
+        "parameters: {max_batch_size: [4, 8, 16, 32, 64], instance_count: {range: [1, 4]}, "
+        "max_queue_delay_microseconds: [0, 2000]}",
+        "here",
+    ),
+    MODEL,
+)
 SLA = Sla.parse("p99<40ms")
 GPU = Service(batch_times(0.004, 0.00035), exclusive=0.7)
 FLAT = Service(batch_times(0.012, 0.00002), exclusive=1.0)
@@ -100,8 +113,11 @@ class World:
         )
 
 
-def searched(folder: Path, world: World, run: Run, budget: Budget) -> tuple[Study, Stop]:
-    study = Study(run, SPACE, OWN, _as_evaluator(world), 0, None, strategy())
+def searched(
+    folder: Path, world: World, run: Run, budget: Budget, space: SearchSpace = SPACE
+) -> tuple[Study, Stop]:
+    own = own_settings(space, MODEL)
+    study = Study(run, space, own, _as_evaluator(world), 0, None, strategy(space))
     return study, study.search(budget, ignore)
 
 
@@ -109,21 +125,23 @@ def _as_evaluator(world: World) -> Evaluator:
     return world  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("truth", [GPU, FLAT, STEEP], ids=["gpu", "flat", "steep"])
-def test_a_few_measurements_find_one_of_the_best(truth: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("truth", "space"),
+    [(GPU, SPACE), (FLAT, SHORT), (STEEP, SHORT)],
+    ids=["gpu", "flat", "steep"],
+)
+def test_a_few_measurements_find_one_of_the_best(
+    truth: Service, space: SearchSpace, tmp_path: Path
+) -> None:
     run = Run.create(tmp_path / "run", {})
     world = World(run, truth)
-    study, reason = searched(tmp_path, world, run, Budget(None, 1e6, confirms=False))
+    study, reason = searched(tmp_path, world, run, Budget(None, 1e6, confirms=False), space)
     best = max(e.capacity or 0.0 for e in study.evaluations)
-    every = max(capacity(truth, c, 1000) for c in SPACE.candidates() or {})
-    top = max(capacity(truth, c) for c in _leading(truth, every))
+    rough = {c: capacity(truth, c, 1000) for c in space.candidates() or {}}
+    top = max(capacity(truth, c) for c in rough if rough[c] > 0.93 * max(rough.values()))
     assert reason is Stop.CONVERGED
     assert best >= 0.98 * top
     assert len(study.evaluations) <= 12
-
-
-def _leading(truth: Service, every: float) -> list[Candidate]:
-    return [c for c in SPACE.candidates() or {} if capacity(truth, c, 1000) > 0.93 * every]
 
 
 def test_it_learns_what_no_simulation_knows(tmp_path: Path) -> None:
@@ -205,6 +223,45 @@ def test_expectations_are_finite(tmp_path: Path) -> None:
     assert all(math.isfinite(known.expected(c)) for c in known.candidates)
 
 
+def gained_by_instances(known: Strategy) -> float:
+    """The capacity that is expected of four instances over that of one, in batches of 64."""
+    one, four = (
+        max(
+            known.expected(c)
+            for c in known.candidates
+            if (c.get(INSTANCE_COUNT), c.get(MAX_BATCH_SIZE)) == (count, 64)
+        )
+        for count in (1, 4)
+    )
+    return four / one
+
+
+def test_what_later_servers_show_is_simulated_as_well() -> None:
+    turns, shares = replace(GPU, exclusive=1.0), replace(GPU, exclusive=0.4)
+    first, later = (windows(each, (2, 64), (2, 4)) for each in (turns, shares))
+    known = strategy(SHORT)
+    known.calibrate(first)
+    before = gained_by_instances(known)
+    known.calibrate([*first, later[-1]])
+    assert gained_by_instances(known) == before
+    known.calibrate([*first, *later])
+    assert gained_by_instances(known) > 1.3 * before
+
+
+def test_a_simulation_that_sees_no_way_is_not_believed_over_what_was_measured(
+    tmp_path: Path,
+) -> None:
+    far = replace(GPU, network=0.1)
+    known = strategy(SHORT)
+    known.calibrate(windows(far, (2, 64), (4,)))
+    assert known.hope([]) == 0.0
+    world = World(Run.create(tmp_path / "run", {}), GPU)
+    measured = world.search(Subject(0, Candidate.of(own_settings(SHORT, MODEL)), True), 0.0)
+    known.learn([measured])
+    for candidate in known.candidates:
+        assert known.expected(candidate) == pytest.approx(measured.capacity, rel=0.2)
+
+
 def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
     space = fit_space(
         parse_space(
@@ -231,3 +288,91 @@ def test_candidates_that_would_not_fit_are_not_proposed(tmp_path: Path) -> None:
     proposal = known.propose([])
     assert proposal is not None
     assert proposal.candidate.get(INSTANCE_COUNT) == 1
+
+
+RATE = 800.0
+
+
+class Shop(World):
+    """As ``CostEvaluator``: what each candidate comes to at one rate, with the truth's service."""
+
+    def __init__(self, run: Run, truth: Service, objective: Objective) -> None:
+        super().__init__(run, truth)
+        self.objective = objective
+        self.kept: list[bool] = []
+
+    def price(self, candidate: Candidate) -> tuple[float, float]:
+        """The value, and the margin of the promise."""
+        scheduling = Scheduling.of(config_of(candidate))
+        samples = play(RATE, 20_000, scheduling, self._truth).samples
+        latency = {"p99": quantile(samples.latency, 0.99)}
+        record = probe().model_copy(update={"latency": latency})
+        value = self.objective.value(record, scheduling.instances)
+        return value or 0.0, margin(samples, SLA) or 0.0
+
+    def search(
+        self, subject: Subject, to_beat: float, phase: str = "search", expected: float = 0.0
+    ) -> Evaluation:
+        value, over = self.price(subject.candidate)
+        self.kept.append(over <= 1)
+        cost = Cost(
+            objective=str(self.objective),
+            rate=RATE,
+            value=value,
+            low=0.98 * value,
+            high=1.02 * value,
+        )
+        return Evaluation(
+            trial=subject.trial,
+            phase="search",
+            baseline=subject.baseline,
+            settings=dict(subject.candidate.settings),
+            config="",
+            started="2025-01-01T00:00:00+00:00",
+            seconds=1.0,
+            state=State.OK if over <= 1 else State.INFEASIBLE,
+            capacity=RATE if over <= 1 else None,
+            margin=over,
+            cost=cost,
+        )
+
+
+@pytest.mark.parametrize("text", ["p99", "instances", "p99/10ms + instances", "energy + cpu"])
+def test_the_least_cost_is_found_among_those_that_keep_the_promise(
+    text: str, tmp_path: Path
+) -> None:
+    known = text != "energy + cpu"
+    objective = Objective.parse(text if known else "energy/1J + cpu/1", RATE)
+    run = Run.create(tmp_path / "run", {})
+    shop = Shop(run, GPU, objective)
+    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), objective=objective)
+    chosen = Strategy(SHORT, workload, config_of, 0)
+    study = Study(
+        run, SHORT, own_settings(SHORT, MODEL), _as_evaluator(shop), 0, None, chosen, minimizes=True
+    )
+    reason = study.search(Budget(None if known else 12, 1e6, confirms=False), ignore)
+    found = best(study.evaluations)
+    assert found is not None
+    assert found.cost is not None
+    if not known:  # nothing of it is simulated: all are alike but for what was measured
+        assert reason in (Stop.TRIALS, Stop.CONVERGED)
+        return
+    assert reason is Stop.CONVERGED
+    assert len(study.evaluations) <= 10
+    prices = [shop.price(c) for c in SHORT.candidates() or {}]
+    least = min(value for value, over in prices if over <= 1)
+    assert found.cost.value <= 1.05 * least
+    values = [t.value for t in study._study.get_trials(deepcopy=False) if t.value is not None]
+    assert min(values) == pytest.approx(found.cost.value)
+
+
+def test_where_nothing_keeps_the_promise_it_gives_up(tmp_path: Path) -> None:
+    objective = Objective.parse("instances", RATE)
+    run = Run.create(tmp_path / "run", {})
+    slow = Service(batch_times(0.05, 0.002), exclusive=1.0)
+    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), objective=objective)
+    chosen = Strategy(SHORT, workload, config_of, 0)
+    shop = _as_evaluator(Shop(run, slow, objective))
+    study = Study(run, SHORT, own_settings(SHORT, MODEL), shop, 0, None, chosen, minimizes=True)
+    assert study.search(Budget(None, 1e6, confirms=False), ignore) is Stop.HOPELESS
+    assert len(study.evaluations) <= 5

@@ -15,7 +15,8 @@ from tuner.errors import SpaceError, StorageError
 from tuner.evaluate import Evaluator
 from tuner.model_config import fit_space, own_settings, parse_config
 from tuner.resources import bundled
-from tuner.results import Evaluation, Run, State, baseline, best
+from tuner.results import Cost, Evaluation, State, baseline, best
+from tuner.run import Run
 from tuner.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -26,7 +27,8 @@ from tuner.space import (
     Value,
     parse_space,
 )
-from tuner.study import Budget, Stop, Study, hide_password, is_finished
+from tuner.storage import hide_password, is_finished
+from tuner.study import Budget, Stop, Study
 
 AT_ONCE = Budget(trials=6, seconds=1e6)
 SPACE = "parameters: {max_batch_size: [1, 2, 4, 8, 16], instance_count: {range: [1, 4]}}"
@@ -413,6 +415,71 @@ class TestConfirm:
         study.search(AT_ONCE, ignore)
         study.confirm(ignore)
         assert bench.confirmed == []
+
+
+class Till(Bench):
+    """Each candidate comes to its number of instances; ``formula`` says which keep the promise."""
+
+    def _evaluation(self, subject: Subject, phase: str, formula: Formula) -> Evaluation:
+        found = super()._evaluation(subject, phase, formula)
+        count = float(number(subject.candidate, INSTANCE_COUNT))
+        cost = Cost(objective="instances", rate=9.0, value=count, low=count, high=count)
+        return found.model_copy(update={"cost": cost})
+
+
+@pytest.mark.usefixtures("unsynced")
+class TestLeastCost:
+    def study(self, run: Run, bench: Bench, space: str = SPACE) -> Study:
+        config = parse_config(MODEL, "config.pbtxt")
+        fitted = fit_space(parse_space(space, "space.yaml"), config)
+        own = own_settings(fitted, config)
+        return Study(run, fitted, own, cast(Evaluator, bench), 0, in_memory(), minimizes=True)
+
+    def test_where_the_best_is_refuted_the_next_best_is_confirmed(self, run: Run) -> None:
+        def enough(least: int) -> Formula:
+            return lambda c: 9.0 if number(c, INSTANCE_COUNT) >= least else None
+
+        bench = Till(enough(2))
+        study = self.study(run, bench)
+        study.search(Budget(20, 1e6), ignore)
+        bench.confirmed_capacity = enough(3)
+        study.confirm(ignore)
+        winner = best(study.evaluations)
+        assert winner is not None
+        assert winner.phase == "confirm"
+        assert number(winner.candidate, INSTANCE_COUNT) == 3
+        assert sum(subject.baseline for subject in bench.confirmed) <= 1
+        again = len(bench.confirmed)
+        study.confirm(ignore)
+        assert len(bench.confirmed) == again
+
+    def test_it_ends_where_all_are_refuted(self, run: Run) -> None:
+        bench = Till(lambda c: 9.0)
+        study = self.study(run, bench, SMALL)
+        study.search(Budget(20, 1e6), ignore)
+        bench.confirmed_capacity = nothing
+        study.confirm(ignore)
+        assert best(study.evaluations) is None
+        confirmed = [subject.candidate for subject in bench.confirmed]
+        assert len(confirmed) == len(set(confirmed)) == len(bench.searched)
+
+    def test_five_that_miss_one_rate_do_not_end_it(self, run: Run) -> None:
+        tried: list[Candidate] = []
+
+        def late(candidate: Candidate) -> float | None:
+            tried.append(candidate)
+            return 9.0 if len(tried) > 8 else None
+
+        study = self.study(run, Till(late))
+        assert study.search(Budget(12, 1e6), ignore) is Stop.TRIALS
+        assert best(study.evaluations) is not None
+
+    def test_the_study_minimises(self, run: Run) -> None:
+        study = self.study(run, Till(lambda c: 9.0))
+        study.search(Budget(8, 1e6), ignore)
+        assert study._study.direction.name == "MINIMIZE"
+        least = min(number(e.candidate, INSTANCE_COUNT) for e in study.evaluations)
+        assert study._study.best_value == least
 
 
 class TestStorage:

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from tests.test_results import evaluation, probe
-from tuner.results import GpuReading, Run, State
+from tuner.results import GpuReading, State
+from tuner.run import Run
 from tuner.sla import Sla
 from tuner.view import LiveView, PlainView, describe_probe, describe_result
 

@@ -19,14 +19,15 @@ from tuner.space import (
     Value,
 )
 
-_REACHES = {MAX_BATCH_SIZE: 2.0, INSTANCE_COUNT: 1.0, QUEUE_DELAY: 1.5}  # in doublings
+_REACHES = {MAX_BATCH_SIZE: 1.2, INSTANCE_COUNT: 0.6, QUEUE_DELAY: 1.5}  # in doublings
 _DELAY_UNIT = 500.0  # µs: below it delays hardly differ
 _REACH = 1.2  # of any other number, in doublings; of all else, 1 where two differ
 _SHARPER = 4.0  # distances count more for what a setting does by itself
-_COMMON = 0.25
-_SCATTER = (0.02, 0.04, 0.08, 0.16, 0.4)
-_SCATTER_PRIOR = (0.4, 0.3, 0.17, 0.1, 0.03)
+COMMON = 0.25
+_SCATTER = (0.03, 0.06, 0.12, 0.24, 0.5)
+_SCATTER_PRIOR = (0.15, 0.4, 0.3, 0.1, 0.05)
 _LAUNCH = 0.03
+_CERTAIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,42 @@ class Sighting:
 
 
 class Belief:
-    """A Gaussian process over ln(capacity) of ``candidates``.
+    """A Gaussian process over the logarithm of what is looked for, such as the capacity, of
+    ``candidates``.
 
-    Its mean function is ``prior`` (ln of requests/s, shape (n,)), off by a common factor and by a
+    Its mean function is ``prior`` (logarithms, shape (n,)), off by a common factor and by a
     deviation that neighbours share; how large it is, is learned (Rasmussen and Williams, Gaussian
-    Processes for Machine Learning, 2006, chapters 2 and 5).
+    Processes for Machine Learning, 2006, chapters 2 and 5). ``common`` is the standard deviation of
+    the factor's logarithm, large where nothing is known of it. A ``certain`` prior is the truth.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], prior: Floats) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        prior: Floats,
+        common: float = COMMON,
+        certain: bool = False,
+    ) -> None:
         self.candidates = list(candidates)
         self._prior = prior
         self._places = {c: i for i, c in enumerate(self.candidates)}
         self._alike = _likeness(self.candidates)
         self.mean: Floats = prior
-        self.error: Floats = np.full(len(prior), math.hypot(_COMMON, _SCATTER[2]))
+        self._common, self._certain = common, certain
+        error = _CERTAIN if certain else math.hypot(common, _SCATTER[1])
+        self.error: Floats = np.full(len(prior), error)
 
     def learn(self, sightings: Sequence[Sighting]) -> None:
         """Take these measurements, and no others, into account."""
         known = [s for s in sightings if s.candidate in self._places]
-        if not known:
+        if not known or self._certain:
             return
         at = np.array([self._places[s.candidate] for s in known])
         noise = np.array([s.error**2 + _LAUNCH**2 for s in known])
         off = np.array([s.log for s in known]) - self._prior[at]
         weights, means, variances = [], [], []
         for scatter, chance in zip(_SCATTER, _SCATTER_PRIOR, strict=True):
-            cover = _COMMON**2 + scatter**2 * self._alike
+            cover = self._common**2 + scatter**2 * self._alike
             within = cho_factor(cover[np.ix_(at, at)] + np.diag(noise), lower=True)
             solved = cho_solve(within, off)
             weights.append(
@@ -86,7 +97,7 @@ class Belief:
 
     def gains(self, log_best: float) -> Floats:
         """Of each, by how much of the best (exp of ``log_best``) it is expected to be better,
-        where being worse counts 0: the expected improvement of ln(capacity), which for small gains
+        where being worse counts 0: the expected improvement of the logarithm, which for small gains
         is their share.
         """
         z = (self.mean - log_best) / self.error

@@ -23,7 +23,7 @@ _MOST_SECONDS = 3.0
 _MOST_COUNTS = 4
 _TRIES = 3
 _MOST_CONCURRENCY = 512
-_CROWD = 1.5
+_CROWD = 2.0
 _HOPELESS = 1.5
 _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY: 0}
 
@@ -50,7 +50,8 @@ class Course:
 
 
 def climb(prober: Prober, largest: int, longest: float) -> None:
-    """Windows of one instance, from one request at a time to more than fill the largest batch.
+    """Windows of one instance, from one request at a time to more than fill the largest batch, and
+    back at one, since the first may have met a bad time.
 
     It stays at one where that alone takes clearly more than the ``longest`` seconds of the promise.
     """
@@ -60,14 +61,18 @@ def climb(prober: Prober, largest: int, longest: float) -> None:
     execution = alone.mean
     for concurrency in concurrencies(largest, alone.items):
         prober.look(concurrency, _length(execution))
+    prober.look(1, _ALONE_SECONDS)
 
 
 def crowd(prober: Prober, largest: int, instances: int) -> None:
-    """A window in which all instances are busy and more requests wait."""
-    wanted = math.ceil(_CROWD * largest * instances)
-    window = prober.look(min(wanted, _MOST_CONCURRENCY), _SECONDS)
-    if window is not None and window.server.executions < _EXECUTIONS * instances:
-        prober.look(min(wanted, _MOST_CONCURRENCY), _length(window.mean))
+    """Two windows in which all instances are busy and more requests wait; the second one is longer
+    where the first saw few executions, as the last ones of a window leave instances idle.
+    """
+    wanted = min(math.ceil(_CROWD * largest * instances), _MOST_CONCURRENCY)
+    window = prober.look(wanted, _SECONDS)
+    executions = window.server.executions if window else 0
+    share = _EXECUTIONS * instances / max(1, executions)
+    prober.look(wanted, min(2 * share * _SECONDS, _MOST_SECONDS) if share > 1 else _SECONDS)
 
 
 def concurrencies(largest: int, items: float) -> list[int]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tuner.fit import Fit, Point, agree, fit_rate, lowest
+from tuner.fit import Fit, Point, fit_rate, fit_rounds, lowest
 from tuner.sla import Bound, Count, Outcome
 
 _GIVE_UP = 0.03
@@ -14,9 +14,10 @@ _OFFSETS = (0.5, 0.0, 1.0, -0.5)
 _STEP_DOWN, _STEP_UP = 0.1, 0.15
 _LEAST, _MOST = 0.4, 1.35
 _EASY, _MOST_EASY = 0.6, 2.0
-_NO_BREAK = 2.0
+_ONE_SIDED, _UNKEPT = 2.0, 4.0
 _EVEN, _CERTAIN = 0.5, 20.0
 _CLIENT_ROOM = 0.97
+_CLEARLY_LOWER = 0.9
 _FEWEST_PROBES = 3
 _TWICE = 2
 _MARGIN, _CLIFF_MARGIN = 0.05, 0.1
@@ -110,7 +111,7 @@ def find_capacity(
         fit = fit_findings(findings, start)
         if is_beaten(fit, effort):
             break
-        if _is_enough(findings[begin:], fit, spent, effort) or fit.rate < _GIVE_UP * start:
+        if _is_enough(findings, begin, fit, spent, effort) or fit.rate < _GIVE_UP * start:
             break
         rate = _next_rate(findings, fit, _OFFSETS[number % len(_OFFSETS)])
         if rate >= _CLIENT_ROOM * client_limit(findings):
@@ -173,20 +174,30 @@ def fit_findings(findings: list[Finding], guess: float) -> Fit:
 
     Probes at which the client was at its end say nothing of the server, and are left out.
     """
-    rounds = dict.fromkeys(f.round for f in findings)
-    fits = [_fit_round([f for f in findings if f.round == each], guess) for each in rounds]
-    return fits[0] if len(fits) == 1 else agree(fits, _GUESS * guess)
+    return _fit(findings, guess)[0]
 
 
-def _fit_round(findings: list[Finding], guess: float) -> Fit:
-    used = [f for f in findings if not f.client_limited]
+def fit_by_round(findings: list[Finding], guess: float) -> list[Fit]:
+    """The belief about the capacity of each server, in the order of their rounds."""
+    return _fit(findings, guess)[1]
+
+
+def _fit(findings: list[Finding], guess: float) -> tuple[Fit, list[Fit]]:
+    rounds = [
+        [f for f in findings if f.round == each and not f.client_limited]
+        for each in dict.fromkeys(f.round for f in findings)
+    ]
+    used = [f for each in rounds for f in each]
     bounds = dict.fromkeys(count.bound for f in used for count in f.counts)
     if not bounds:
-        return fit_rate([], _EVEN, _GUESS * guess)
-    fits = [fit_rate(_points(used, b), b.budget, _GUESS * guess) for b in bounds]
+        nothing = fit_rate([], _EVEN, _GUESS * guess)
+        return nothing, [nothing] * len(rounds)
+    begin = _GUESS * guess
+    fits = [fit_rounds([_points(r, b) for r in rounds], b.budget, begin) for b in bounds]
     names = dict.fromkeys(name for f in used for name, broken in f.constraints if broken)
-    fits += [fit_rate(_sides(used, name), _EVEN, _GUESS * guess) for name in names]
-    return lowest(fits)
+    fits += [fit_rounds([_sides(r, name) for r in rounds], _EVEN, begin) for name in names]
+    each = [lowest(list(of_one)) for of_one in zip(*(rounds for _, rounds in fits), strict=True)]
+    return lowest([common for common, _ in fits]), each
 
 
 def _sides(findings: list[Finding], constraint: str) -> list[Point]:
@@ -215,11 +226,13 @@ def _points(findings: list[Finding], bound: Bound) -> list[Point]:
     return points
 
 
-def _is_enough(findings: list[Finding], fit: Fit, spent: float, effort: Effort) -> bool:
-    if len(findings) < effort.fewest:
+def _is_enough(findings: list[Finding], begin: int, fit: Fit, spent: float, effort: Effort) -> bool:
+    if len(findings) - begin < effort.fewest:
         return False
-    if all(f.kept for f in findings):  # only a lower bound is known yet
-        return spent >= _NO_BREAK * effort.seconds
+    if not any(f.kept for f in findings):
+        return spent >= _UNKEPT * effort.seconds
+    if all(f.kept for f in findings[begin:]):  # only a lower bound is known yet
+        return spent >= _ONE_SIDED * effort.seconds
     return fit.width <= effort.width or spent >= effort.seconds
 
 
@@ -231,6 +244,8 @@ def _next_rate(findings: list[Finding], fit: Fit, offset: float) -> float:
     aside = max(-_STEP_DOWN, min(offset / fit.steepness, _STEP_UP))
     rates = [finding.rate for finding in findings]
     at_most = _MOST_EASY if all((f.margin or 9.0) < _EASY for f in findings) else _MOST
+    if len(findings) >= _TWICE and not any(f.kept for f in findings):
+        at_most = _CLEARLY_LOWER * min(rates) / max(rates)
     return max(_LEAST * min(rates), min(fit.rate * (1 + aside), at_most * max(rates)))
 
 

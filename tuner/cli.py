@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from tuner import __version__, options
-from tuner.errors import TunerError
+from tuner.errors import TunerError, UsageError
 
 _OK, _NOT_MET, _INTERRUPTED = 0, 1, 130
 _REPORTS = Path("reports")
@@ -57,6 +57,8 @@ def search(
     sla_p99: options.SlaP99 = None,
     sla: options.SlaText = None,
     constraint: options.Constraints = None,
+    minimize: options.Minimize = None,
+    rate: options.AtRate = None,
     space: options.Space = None,
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="At most so many candidates.")
@@ -110,7 +112,8 @@ def search(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the configuration that serves the most requests within a latency promise.
+    """Find the configuration that serves the most requests within a latency promise; or, with
+    --minimize, the one that comes to least at a given rate.
 
     Launches Triton with one candidate after another, measures each under load, and leaves the
     winner's config.pbtxt, a repository to serve, and a report. The same command resumes a run that
@@ -226,8 +229,12 @@ def simulate(
     Service times come from a run; the promise and the load, too, unless they are given.
     """
     with _exit_codes():
+        from tuner.simulator import is_available
+
+        if not is_available():
+            raise UsageError("simulation needs numba, which is not installed: pip install numba")
         from tuner.forecast import forecast
-        from tuner.results import Run
+        from tuner.run import Run
 
         changes = options.settings(assignments)
         promise = options.promise(sla_p99, sla)
@@ -248,7 +255,7 @@ def report(
     """Write a run's report again, from its records."""
     with _exit_codes():
         from tuner.report.page import write_report
-        from tuner.results import Run
+        from tuner.run import Run
 
         typer.echo(write_report(Run.open(run)))
 
@@ -264,7 +271,7 @@ def export(
     """Write the winner as a model repository that Triton serves as it is."""
     with _exit_codes():
         from tuner.export import export_winner
-        from tuner.results import Run
+        from tuner.run import Run
 
         found = Run.open(run)
         source = model or Path(str(found.experiment().get("model")))
@@ -321,7 +328,9 @@ def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
     console = Console(stderr=True)
     sla = Sla.parse(plan.experiment.sla)
     if console.is_terminal and not quiet and not as_json:
-        return LiveView(console, sla, f"{plan.config.name}, {sla}", budget)
+        title = f"{plan.config.name}, {sla}"
+        objective = None if budget is None else plan.experiment.objective()  # measure has none
+        return LiveView(console, sla, title, budget, objective)
     return PlainView(console, sla, quiet)
 
 
@@ -340,7 +349,7 @@ def _command() -> str:
 
 
 def _without_password(word: str) -> str:
-    from tuner.study import hide_password
+    from tuner.storage import hide_password
 
     option, separator, url = word.partition("=") if word.startswith("--") else ("", "", word)
     return option + separator + (hide_password(url) if "://" in url else url)

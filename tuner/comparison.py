@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuner.objective import Objective
 from tuner.pooling import cumulative, pooled
 from tuner.results import Evaluation, Outcome
 from tuner.units import format_rate
@@ -48,23 +49,35 @@ def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio |
 
 
 def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
-    """How many times more ``last`` serves than ``first``, where both were measured by turns."""
+    """How many times more ``last`` serves than ``first``, or how many times less it comes to at the
+    given rate, where both were measured by turns.
+    """
+    if last.cost is not None and first.cost is not None:
+        return paired_ratio(first.cost.by_round, last.cost.by_round)
     return paired_ratio(last.by_round, first.by_round)
 
 
 def disagreement(evaluation: Evaluation) -> str | None:
     """A sentence where the rounds of one confirmation differ by more than their errors allow."""
-    rounds = evaluation.by_round
+    rounds = evaluation.cost.by_round if evaluation.cost else evaluation.by_round
     if len(rounds) < 2:
         return None
     (low, low_error), (high, high_error) = min(rounds), max(rounds)
-    if math.log(high / low) < _FAR_APART * math.hypot(low_error, high_error):
+    if math.log(high / low) <= _FAR_APART * math.hypot(low_error, high_error):
         return None
-    rates = " and ".join(format_rate(rate) for rate, _ in (min(rounds), max(rounds)))
+    ends = " and ".join(_show(evaluation, value) for value, _ in (min(rounds), max(rounds)))
     return (
-        f"its rounds lie between {rates}, further apart than chance allows: the machine was not "
+        f"its rounds lie between {ends}, further apart than chance allows: the machine was not "
         "steady, and the interval is wide for it."
     )
+
+
+def _show(evaluation: Evaluation, value: float | None) -> str:
+    """A capacity, or a cost."""
+    cost = evaluation.cost
+    if cost is None:
+        return format_rate(value)
+    return Objective.parse(cost.objective, cost.rate).show(value)
 
 
 def theft(evaluations: list[Evaluation]) -> str | None:
@@ -90,20 +103,30 @@ def drift(evaluations: list[Evaluation]) -> str | None:
     """A sentence where the model as found, measured more than once, changed by more than its
     intervals allow.
     """
-    looks = [e for e in evaluations if e.baseline and e.low and e.high and e.capacity]
-    for later in looks[1:]:
-        first = looks[0]
-        if (later.low or 0) > (first.high or 0) or (later.high or 0) < (first.low or 0):
+    looks = [(e, *_interval(e)) for e in evaluations if e.baseline and e.merit]
+    looks = [look for look in looks if look[2] and look[3]]
+    for later, value, low, high in looks[1:]:
+        first, at_first, lowest, highest = looks[0]
+        if (low or 0) > (highest or 0) or (high or 0) < (lowest or 0):
+            verb = "held" if later.cost is None else "came to"
             return (
-                f"The machine changed: the model as found held {format_rate(first.capacity)} at "
-                f"first and {format_rate(later.capacity)} later, more than the intervals allow. "
+                f"The machine changed: the model as found {verb} {_show(first, at_first)} at "
+                f"first and {_show(later, value)} later, more than the intervals allow. "
                 "Candidates that were measured far apart in time do not compare; what was "
                 "confirmed was measured by turns."
             )
     return None
 
 
-def completeness(outcome: Outcome) -> str:
+def _interval(evaluation: Evaluation) -> tuple[float | None, float | None, float | None]:
+    """What counts of it, and its 95 % interval."""
+    cost = evaluation.cost
+    if cost is None:
+        return evaluation.capacity, evaluation.low, evaluation.high
+    return cost.value, cost.low, cost.high
+
+
+def completeness(outcome: Outcome, better: str = "serves more by over") -> str:
     """Sentences on how much of the space was seen, and how likely a better candidate was missed."""
     size = (
         "of more than can be counted"
@@ -120,6 +143,6 @@ def completeness(outcome: Outcome) -> str:
         "less than 1 %" if outcome.missed < 0.01 else f"{outcome.missed:.0%}".replace("%", " %")
     )
     return (
-        f"{told} The chance that one of the others serves more by over {100 * outcome.by:.0f} % is "
+        f"{told} The chance that one of the others {better} {100 * outcome.by:.0f} % is "
         f"put at {chance}, as far as the simulation, set right by what was measured, can tell."
     )

@@ -10,59 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import le, lt
 
-from tuner import units
 from tuner.errors import UnitError, UsageError
+from tuner.quantities import ALIASES, QUANTITIES
 from tuner.results import ProbeRecord
 from tuner.space import did_you_mean
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, "<": lt}
 _SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
 _EXAMPLE = "gpu_memory<20GiB"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """Something that a probe's readings tell, with the way to write it.
-
-    ``static`` says that it hardly depends on the rate, so that a breach in any probe settles the
-    candidate; of the others, a lower rate may keep the constraint. ``source`` names the readings.
-    """
-
-    static: bool
-    source: str
-    parse: Callable[[str], float]
-    print: Callable[[float], str]
-    read: Callable[[ProbeRecord], float | None]
-
-
-def _gpu(field: str) -> Callable[[ProbeRecord], float | None]:
-    return lambda probe: getattr(probe.gpu, field, None)
-
-
-def _host(field: str) -> Callable[[ProbeRecord], float | None]:
-    return lambda probe: getattr(probe.host, field, None)
-
-
-QUANTITIES: dict[str, Quantity] = {
-    "gpu_memory": Quantity(True, "GPU", units.parse_size, units.exact_size, _gpu("memory")),
-    "gpu_utilisation": Quantity(
-        False, "GPU", units.parse_share, units.exact_share, _gpu("utilisation")
-    ),
-    "gpu_power": Quantity(False, "GPU", units.parse_power, units.exact_power, _gpu("power")),
-    "gpu_temperature": Quantity(
-        False, "GPU", units.parse_temperature, units.exact_temperature, _gpu("temperature")
-    ),
-    "memory": Quantity(True, "host", units.parse_size, units.exact_size, _host("memory")),
-    "cpu": Quantity(False, "host", units.parse_cores, units.exact_cores, _host("cpu")),
-    "queue": Quantity(
-        False,
-        "server",
-        units.parse_duration,
-        units.exact_duration,
-        lambda probe: getattr(probe.server, "queue", None),
-    ),
-}
-_ALIASES = {"gpu_utilization": "gpu_utilisation"}
 
 
 @dataclass(frozen=True)
@@ -81,9 +36,9 @@ class Constraint:
             raise UnitError(f"constraint {text!r} does not parse; write it like {_EXAMPLE}")
         if match[2] not in _OPERATORS:
             raise UnitError(f"constraint {text!r} is no upper limit; write it like {_EXAMPLE}")
-        name = _ALIASES.get(match[1], match[1])
+        name = ALIASES.get(match[1], match[1])
         if name not in QUANTITIES:
-            hint = did_you_mean(match[1], [*QUANTITIES, *_ALIASES])
+            hint = did_you_mean(match[1], [*QUANTITIES, *ALIASES])
             raise UnitError(f"constraint {text!r}: nothing is called {match[1]!r}{hint}")
         try:
             limit = QUANTITIES[name].parse(match[3])
@@ -119,7 +74,7 @@ class Constraint:
         if found is None:
             return f"{self}: unknown, {self.unknown(record)}"
         state = "broken" if self.broken(record) else "kept"
-        return f"{self}: {state} ({_shown(self.name, found)})"
+        return f"{self}: {state} ({QUANTITIES[self.name].show(found)})"
 
     def __str__(self) -> str:
         return f"{self.name}{self.operator}{QUANTITIES[self.name].print(self.limit)}"
@@ -136,19 +91,3 @@ def require_readings(constraints: Iterable[Constraint], record: ProbeRecord) -> 
     if missing:
         raise UsageError("\n".join(dict.fromkeys(missing)) + "; leave --constraint out, or measure "
                          "where this can be read (see 'tuner doctor')")  # fmt: skip
-
-
-def _shown(name: str, value: float) -> str:
-    match name:
-        case "gpu_memory" | "memory":
-            return units.format_size(round(value))
-        case "gpu_utilisation":
-            return f"{100 * value:.3g} %"
-        case "queue":
-            return units.format_duration(value)
-        case "gpu_power":
-            return f"{value:.0f} W"
-        case "gpu_temperature":
-            return f"{value:.0f} °C"
-        case _:
-            return units.format_cores(value)

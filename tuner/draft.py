@@ -1,5 +1,6 @@
 """An evaluation in the making: of one server, or of one after the other."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
-from tuner.capacity import Capacity, Finding, fit_findings
+from tuner.capacity import Capacity, Finding, fit_by_round
 from tuner.errors import CandidateError, ConstraintBroken
-from tuner.results import Evaluation, ProbeRecord, State
+from tuner.objective import Objective
+from tuner.results import LEAST_COST, Cost, Evaluation, ProbeRecord, State
 from tuner.servers.causes import cause_of
 from tuner.space import Candidate
 
@@ -50,7 +53,8 @@ class Draft:
     relaunched: bool = True
     capacity: Capacity = field(default_factory=lambda: Capacity(None))
     findings: list[Finding] = field(default_factory=list)
-    by_round: list[tuple[float, float]] = field(default_factory=list)
+    objective: Objective | None = None
+    costs: list[tuple[float, float]] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     failure: str | None = None
     infeasible: bool = False
@@ -72,12 +76,25 @@ class Draft:
         self.seconds += time.monotonic() - began
         return self.evaluation()
 
-    def note_round(self, before: int, capacity: Capacity) -> None:
-        """Keep what all findings say, and what those from ``before`` on say alone."""
-        self.capacity = capacity
-        findings = self.findings[before:]
-        alone = fit_findings(findings, capacity.rate or findings[0].rate)
-        self.by_round.append((alone.rate, alone.error))
+    @property
+    def merit(self) -> float:
+        """As ``Evaluation.merit``; 0.0 where the promise is not kept."""
+        if self.capacity.rate is None:
+            return 0.0
+        cost = self._cost()
+        return self.capacity.rate if cost is None else 1 / max(cost.value, LEAST_COST)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """As that of ``best``: the merit, and of equal ones the room below the promise."""
+        return self.merit, -(self.capacity.margin or 0.0)
+
+    @property
+    def to_prove(self) -> float | None:
+        """The rate to put to the full test: the recommended one, or the one that was given."""
+        if self.objective is not None:
+            return self.capacity.rate
+        return self.capacity.recommended
 
     def evaluation(self) -> Evaluation:
         found = self.capacity
@@ -105,8 +122,9 @@ class Draft:
             high=found.high,
             recommended=found.recommended,
             steepness=found.steepness,
-            by_round=tuple(self.by_round) if self.phase == "confirm" else (),
+            by_round=self._by_round(),
             margin=found.margin,
+            cost=self._cost(),
             client_limited=found.client_limited,
             started=self.started.isoformat(timespec="seconds"),
             seconds=self.seconds,
@@ -114,3 +132,43 @@ class Draft:
             relaunched=self.relaunched,
             probes=tuple(self.probes),
         )
+
+    def _by_round(self) -> tuple[tuple[float, float], ...]:
+        if self.phase != "confirm" or self.capacity.rate is None or self.objective is not None:
+            return ()
+        fits = fit_by_round(self.findings, self.capacity.rate)
+        return tuple((fit.rate, fit.error) for fit in fits)
+
+    def _cost(self) -> Cost | None:
+        """The mean over the rounds."""
+        objective = self.objective
+        if objective is None or not all(math.isfinite(value) for value, _ in self.costs):
+            return None
+        if not self.costs:
+            return None
+        value, low, high = summarise(self.costs)
+        rounds = tuple((max(each, LEAST_COST), error) for each, error in self.costs)
+        by_round = rounds if self.phase == "confirm" and self.capacity.rate else ()
+        return Cost(
+            objective=str(objective),
+            rate=objective.rate,
+            value=value,
+            low=low,
+            high=high,
+            by_round=by_round,
+        )
+
+
+def summarise(costs: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """The geometric mean of values with the standard errors of their logarithms, and the 95 %
+    interval: by Student's law from how rounds differ and, if that is wider, from their errors.
+    """
+    logs = np.log([max(value, LEAST_COST) for value, _ in costs])
+    errors = np.array([error for _, error in costs])
+    count = len(logs)
+    aside = 1.96 * float(np.sqrt(np.sum(errors**2))) / count
+    if count > 1:
+        spread = float(logs.std(ddof=1)) / math.sqrt(count)
+        aside = max(aside, float(stdtrit(count - 1, 0.975)) * spread)
+    middle = float(logs.mean())
+    return math.exp(middle), math.exp(middle - aside), math.exp(middle + aside)

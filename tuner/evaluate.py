@@ -29,12 +29,14 @@ from tuner.errors import CandidateError
 from tuner.load.generator import LoadEngine
 from tuner.model_config import get_path, to_text
 from tuner.probe import Prober, Purpose, Thoroughness
-from tuner.results import Evaluation, ProbeRecord, Run
+from tuner.results import Evaluation, ProbeRecord
+from tuner.run import Run
 from tuner.sla import Outcome, Sla, judge_as_loadgen
 from tuner.space import INSTANCE_COUNT, Candidate, queue_delay
 
-_SEARCH = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
-_RACE = replace(_SEARCH, least_seconds=1.0, settle=True)
+SEARCH = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
+_QUICK = replace(SEARCH, seconds=2.0)
+_RACE = replace(_QUICK, least_seconds=1.0, settle=True)
 _CLOSED = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
@@ -50,20 +52,19 @@ _LOADGEN = Thoroughness(
     judge=judge_as_loadgen,
 )
 _PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
-_PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
+PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
 _EASIER = 0.85
 _START = 0.7
 _CHALLENGE = 1.03
 _UNLOADED_SECONDS = 0.5
+_KEEPING_UP = "keeping up"
 _MOST_CONCURRENCY = 256
-_ROUNDS = 3
+ROUNDS = 3
 _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
-_SIDE = replace(_SEARCH, seconds=2.0)
-_SIDE_FIRST_EFFORT = Effort(seconds=6.0, fewest=2)
-_SIDE_NEXT_EFFORT = Effort(width=0.0, seconds=3.5, fewest=2)
+_SIDE_EFFORT = Effort(width=0.0, seconds=3.5, fewest=2)
 SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
-_RACE_EFFORT = Effort(width=0.1, seconds=5.5, doubt=0.2, fewest=2)
+_RACE_EFFORT = Effort(width=0.1, seconds=3.5, doubt=0.2, fewest=2)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
 
 
@@ -191,41 +192,70 @@ class Evaluator:
         return [draft.evaluation() for draft, _ in drafts]
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
-        rounds = _ROUNDS if self._load != "closed" else 1
+        rounds = ROUNDS if self._load != "closed" else 1
         for number in range(rounds):
-            effort = _NEXT_EFFORT if number else _FIRST_EFFORT
             for draft, expected in drafts:
                 last = self._proves and number == rounds - 1
-                draft.attempt(partial(self._visit, draft, effort, expected, last, drafts))
+                draft.attempt(partial(self._turn, draft, number, expected, last, drafts))
+
+    def _turn(
+        self,
+        draft: Draft,
+        number: int,
+        expected: float,
+        last: bool,
+        drafts: list[tuple[Draft, float]],
+    ) -> None:
+        """A round of one of the drafts on a server of its own, and the proof in the last one."""
+        effort = _NEXT_EFFORT if number else _FIRST_EFFORT
+        self._visit(draft, effort, expected, last, drafts)
 
     def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
+        self.close()
         with ExitStack() as stack:
             probers: dict[int, Prober] = {}
+            owns = {id(draft): stack.enter_context(ExitStack()) for draft, _ in drafts}
 
             def launch(draft: Draft) -> None:
-                prober = stack.enter_context(self._prober(draft, Stage(self._deployment)))
-                self._prepare(prober, draft)
-                probers[id(draft)] = prober
+                stage = Stage(self._deployment)
+                probers[id(draft)] = owns[id(draft)].enter_context(self._prober(draft, stage))
+                self._prepare(probers[id(draft)], draft)
 
             def play(draft: Draft, number: int, expected: float) -> None:
                 self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
                 probers[id(draft)].turn(number)
-                effort = _SIDE_NEXT_EFFORT if number else _SIDE_FIRST_EFFORT
-                start = _between(expected, draft.findings)
-                self._seek(probers[id(draft)], draft, start, effort, _SIDE)
+                self._play(probers[id(draft)], draft, number, expected)
 
             def prove(draft: Draft, rate: float) -> None:
-                probers[id(draft)].turn(_ROUNDS - 1)
+                probers[id(draft)].turn(ROUNDS - 1)
                 self._prove(probers[id(draft)], draft, rate)
 
+            def attempt(draft: Draft, part: Callable[[], None]) -> None:
+                draft.attempt(part)
+                if draft.failure is not None:
+                    owns[id(draft)].close()  # what failed is not to load the machine any more
+
             for draft, _ in drafts:
-                draft.attempt(partial(launch, draft))
-            for number in range(_ROUNDS):
+                attempt(draft, partial(launch, draft))
+            for number in range(ROUNDS):
                 for draft, expected in drafts:
-                    draft.attempt(partial(play, draft, number, expected))
-            best = max(drafts, key=lambda each: each[0].capacity.rate or 0.0, default=None)
-            if best is not None and self._proves and best[0].capacity.recommended is not None:
-                best[0].attempt(partial(prove, best[0], best[0].capacity.recommended))
+                    attempt(draft, partial(play, draft, number, expected))
+            self._prove_best([draft for draft, _ in drafts], prove)
+
+    def _prove_best(self, drafts: list[Draft], prove: Callable[[Draft, float], None]) -> None:
+        """Put the best one to the proof; where that refutes it, the one that is best then."""
+        for _ in drafts if self._proves else ():
+            best = max(drafts, key=lambda each: each.rank)
+            if best.to_prove is None:
+                return
+            best.attempt(partial(prove, best, best.to_prove))
+            if best.to_prove is not None:
+                return
+
+    def _play(self, prober: Prober, draft: Draft, number: int, expected: float) -> None:
+        """A round of a server that runs beside others."""
+        start = _between(expected, draft.findings)
+        self._seek(prober, draft, start, _SIDE_EFFORT, _QUICK)
 
     def _draft(self, subject: Subject, phase: Phase) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
@@ -281,7 +311,7 @@ class Evaluator:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
             saturation, alone = self._prepare(prober, draft)
-            if draft.phase != "confirm" and _is_hopeless(draft.subject, alone, self._sla):
+            if draft.phase != "confirm" and is_hopeless(draft.subject, alone, self._sla):
                 draft.capacity = Capacity(None, margin=alone.margin)
                 return
             if self._load == "closed":
@@ -296,7 +326,7 @@ class Evaluator:
                     return
                 start = draft.capacity.rate or start
                 effort = replace(effort, fewest=effort.fewest - 1)
-            self._seek(prober, draft, start, effort, _SEARCH)
+            self._seek(prober, draft, start, effort, _QUICK if expected else SEARCH)
             recommended = draft.capacity.recommended
             if prove and recommended is not None and _may_win(draft, drafts or []):
                 self._prove(prober, draft, recommended)
@@ -304,9 +334,8 @@ class Evaluator:
     def _seek(
         self, prober: Prober, draft: Draft, start: float, effort: Effort, how: Thoroughness
     ) -> None:
-        before = len(draft.findings)
         probe = self._finding(prober, how, "capacity")
-        draft.note_round(before, find_capacity(probe, start, effort, draft.findings))
+        draft.capacity = find_capacity(probe, start, effort, draft.findings)
 
     def _challenge(self, prober: Prober, draft: Draft, rate: float, effort: Effort) -> Capacity:
         """One probe that ends as soon as it is sure whether the rate is kept."""
@@ -319,11 +348,8 @@ class Evaluator:
 
         The attempts share the probability of error, the first gets half of it.
         """
-        for share in _PROOF_ATTEMPTS:
-            error = share * (1 - self._proof.confidence)
-            finding = self._finding(prober, replace(self._proof, confidence=1 - error), "proof")(
-                rate
-            )
+        for share in PROOF_ATTEMPTS:
+            finding = self._test(prober, rate, share)
             draft.findings.append(finding)
             draft.capacity = conclude(draft.findings, rate)
             if finding.outcome is Outcome.MET:
@@ -331,6 +357,11 @@ class Evaluator:
             if finding.repeat:
                 continue
             rate = min(_EASIER * rate, draft.capacity.recommended or rate)
+
+    def _test(self, prober: Prober, rate: float, share: float) -> Finding:
+        """The full test of a rate, with that share of the probability of error."""
+        confidence = 1 - share * (1 - self._proof.confidence)
+        return self._finding(prober, replace(self._proof, confidence=confidence), "proof")(rate)
 
     def _judge_rate(self, draft: Draft, rate: float) -> None:
         with self._prober(draft) as prober:
@@ -350,7 +381,7 @@ class Evaluator:
         self._progress.probing("unloaded", None)
         prober.warm_up(1, rounds=1)
         record, _ = prober.closed_loop(
-            1, replace(_SEARCH, seconds=_UNLOADED_SECONDS, settle=False), "unloaded"
+            1, replace(SEARCH, seconds=_UNLOADED_SECONDS, settle=False), "unloaded"
         )
         self._progress.probed(record)
         self._progress.probing("warm-up", None)
@@ -373,11 +404,17 @@ class Evaluator:
                 verdict.repeat,
                 record.client_limited,
                 record.seconds,
-                tuple((str(c), bool(c.broken(record))) for c in self._constraints),
+                self._kept_besides(prober, record),
                 record.round,
             )
 
         return probe
+
+    def _kept_besides(self, prober: Prober, record: ProbeRecord) -> tuple[tuple[str, bool], ...]:
+        """What has to be kept besides the bounds, and whether the probe broke it."""
+        held = tuple((str(c), bool(c.broken(record))) for c in self._constraints)
+        behind = prober.falls_behind(record)
+        return held if behind is None else (*held, (_KEEPING_UP, behind))
 
     def _closed_finding(self, prober: Prober) -> Callable[[int], Finding]:
         def probe(concurrency: int) -> Finding:
@@ -400,7 +437,7 @@ def _between(expected: float, findings: list[Finding]) -> float:
     return math.sqrt(expected * fit_findings(findings, expected).rate) if findings else expected
 
 
-def _is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
+def is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
     """Whether a request alone takes longer than the bound, even without the queue delay.
 
     Under load a batch may fill before the delay is over, but nothing gets faster than alone.

@@ -11,6 +11,7 @@ from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
 from tuner.errors import RepositoryError, UsageError
+from tuner.objective import Objective
 from tuner.resources import bundled
 from tuner.security import Security, parse_header
 from tuner.sla import Sla
@@ -37,6 +38,8 @@ class Experiment(BaseModel):
     model: Path
     sla: str
     constraints: tuple[str, ...] = ()
+    minimize: str | None = None
+    rate: float | None = Field(default=None, gt=0)
     space: str = "default"
     launcher: Literal["auto", "docker", "local", "attached"] = "auto"
     image: str = DEFAULT_IMAGE
@@ -98,6 +101,11 @@ class Experiment(BaseModel):
             return raw
         return tuple(str(each) for text in texts for each in parse_constraints(text))
 
+    @field_validator("minimize")
+    @classmethod
+    def _minimize(cls, raw: str | None) -> str | None:
+        return None if raw is None else str(Objective.parse(raw, 1.0))
+
     @field_validator("load")
     @classmethod
     def _load(cls, raw: str) -> str:
@@ -140,6 +148,16 @@ class Experiment(BaseModel):
             if "=" not in entry:
                 raise ValueError(f"{entry!r} does not parse; write it like NAME=value")
         return raw
+
+    def objective(self) -> Objective | None:
+        """What to minimise instead of maximising the capacity; UsageError where options clash."""
+        if self.minimize is None:
+            return None
+        if self.rate is None:
+            raise UsageError("--minimize needs the rate to compare at: add --rate, in requests/s")
+        if self.load == CLOSED:
+            raise UsageError("--minimize goes with an open loop such as --load poisson")
+        return Objective.parse(self.minimize, self.rate)
 
     @property
     def attaches(self) -> bool:

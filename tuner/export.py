@@ -8,7 +8,8 @@ from typing import Any
 
 from tuner.errors import RunError, StorageError
 from tuner.model_config import parse_config, to_text
-from tuner.results import Evaluation, Run, baseline, best
+from tuner.results import Evaluation, baseline, best
+from tuner.run import Run
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
@@ -63,9 +64,11 @@ def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[st
         "sla": experiment.get("sla"),
         "trial": winner.trial,
         "settings": dict(winner.settings),
-        "capacity_per_second": winner.capacity,
+        "capacity_per_second": None if winner.cost else winner.capacity,
+        "cost": winner.cost.model_dump() if winner.cost else None,
         "confirmed": winner.phase == "confirm",
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
-        "baseline_capacity_per_second": found.capacity if found else None,
+        "baseline_capacity_per_second": found.capacity if found and not found.cost else None,
+        "baseline_cost": found.cost.model_dump() if found and found.cost else None,
         "environment": experiment.get("environment", {}),
     }

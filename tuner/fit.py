@@ -10,7 +10,7 @@ from tuner.pooling import cumulative, pooled
 from tuner.samples import Floats
 
 _RATES = 120
-_GRID = 400
+_GRID = 250
 _STEEPNESS = np.geomspace(4.0, 500.0, 14)
 _STEEPNESS_PRIOR = 1 / np.sqrt(_STEEPNESS)
 _DRIFT = np.array([0.004, 0.012, 0.035, 0.1])
@@ -104,36 +104,72 @@ def lowest(fits: list[Fit]) -> Fit:
     return Fit.of(logs, 1 - kept, min(fits, key=lambda fit: fit.rate).steepness)
 
 
-def agree(fits: list[Fit], guess: float) -> Fit:
-    """What fits of several servers of one configuration say together (see ``tuner.pooling``).
+def fit_rounds(rounds: list[list[Point]], budget: float, guess: float) -> tuple[Fit, list[Fit]]:
+    """As ``fit_rate``, for several servers of one configuration: all together, and each.
 
-    ``guess`` is the one that all were made with.
+    How steeply the share of late requests rises is the configuration's, so that all servers tell
+    it; the rate at which it crosses the budget is each server's own. What they say together is
+    pooled at each steepness (see ``tuner.pooling``), and weighed by how likely that one is.
     """
-    logs = np.linspace(min(f.logs[0] for f in fits), max(f.logs[-1] for f in fits), _GRID)
-    aside = (logs - math.log(guess)) / _SPREAD
-    prior = 1 / (1 + aside**2) ** 2  # what each fit began with
-    seen = [
-        np.maximum(np.gradient(np.interp(logs, f.logs, f.below, left=0, right=1)), 0) / prior
-        for f in fits
-    ]
-    below = cumulative(np.log(prior) + pooled(seen, logs))
-    return Fit.of(logs, below, float(np.median([f.steepness for f in fits])))
+    alone = [fit_rate(points, budget, guess) for points in rounds]
+    if len(alone) == 1:
+        return alone[0], alone
+    low, high = min(fit.logs[0] for fit in alone), max(fit.logs[-1] for fit in alone)
+    common, each = alone[0], alone
+    for _ in range(2):
+        logs = np.linspace(low, high, _GRID)
+        common, each = _fit_together(rounds, budget, logs, math.log(guess))
+        ends = [np.interp((_SURE, 1 - _SURE), fit.below, logs) for fit in (common, *each)]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return common, each
+
+
+def _fit_together(
+    rounds: list[list[Point]], budget: float, logs: Floats, guess: float
+) -> tuple[Fit, list[Fit]]:
+    """``guess`` is a logarithm, as are ``logs``."""
+    prior = _prior(logs, guess)[:, None]
+    tables = [_table(points, budget, logs) for points in rounds]
+    told = [np.logaddexp.reduce(table + prior, axis=0) for table in tables]
+    weights = np.log(_STEEPNESS_PRIOR) + np.sum(told, axis=0)
+    weights -= np.logaddexp.reduce(weights)
+    steepness = float(np.interp(0.5, np.cumsum(np.exp(weights)), _STEEPNESS))
+    each = [
+        Fit.of(logs, cumulative(np.logaddexp.reduce(table + prior - alone + weights, axis=1)),
+               steepness)
+        for table, alone in zip(tables, told, strict=True)
+    ]  # fmt: skip
+    seen = [np.exp(table - table.max()) for table in tables]
+    together = np.stack(
+        [pooled([likelihood[:, b] for likelihood in seen], logs) for b in range(len(_STEEPNESS))],
+        axis=1,
+    )
+    belief = np.logaddexp.reduce(together + prior + np.log(_STEEPNESS_PRIOR), axis=1)
+    return Fit.of(logs, cumulative(belief), steepness), each
+
+
+def _prior(logs: Floats, guess: float) -> Floats:
+    """Log-density of the rate before any probe, up to a constant."""
+    return np.asarray(-2 * np.log1p(((logs - guess) / _SPREAD) ** 2))
 
 
 def _posterior(
     points: list[Point], budget: float, logs: Floats, guess: float
 ) -> tuple[Floats, float]:
     """The belief over log rates, and the median steepness."""
-    prior = -2 * np.log1p(((logs - guess) / _SPREAD) ** 2)
-    flat = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT)))
-    belief = flat + prior[:, None, None] + np.log(_DRIFT_PRIOR)
-    belief += np.log(_STEEPNESS_PRIOR)[:, None]
-    for point in points:
-        belief = belief + _likelihood(point, budget, logs)
-    belief = np.exp(belief - belief.max())
+    belief = _table(points, budget, logs) + _prior(logs, guess)[:, None]
+    belief = np.exp(belief + np.log(_STEEPNESS_PRIOR) - belief.max())
     belief /= belief.sum()
-    steep = np.cumsum(belief.sum(axis=(0, 2)))
-    return belief.sum(axis=(1, 2)), float(np.interp(0.5, steep, _STEEPNESS))
+    steep = np.cumsum(belief.sum(axis=0))
+    return belief.sum(axis=1), float(np.interp(0.5, steep, _STEEPNESS))
+
+
+def _table(points: list[Point], budget: float, logs: Floats) -> Floats:
+    """Log-likelihood of one server's probes, of shape (rates, steepness), over all drifts."""
+    total = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT))) + np.log(_DRIFT_PRIOR)
+    for point in points:
+        total += _likelihood(point, budget, logs)
+    return np.asarray(np.logaddexp.reduce(total, axis=2))
 
 
 def _likelihood(point: Point, budget: float, logs: Floats) -> Floats:

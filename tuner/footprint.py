@@ -37,7 +37,7 @@ class Footprint:
         parts, _ = nnls(np.array(rows) / scale, values)
         return cls(*(float(each) for each in parts / scale))
 
-    def of(self, instances: int, largest: int) -> float:
+    def of(self, instances: float, largest: int) -> float:
         """Bytes that so many instances with batches up to ``largest`` need."""
         return self.base + instances * (self.per_instance + largest * self.per_item)
 

@@ -9,7 +9,8 @@ from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
 from tuner.errors import RunError, UsageError
 from tuner.model_config import check_config, parse_config, render
-from tuner.results import PERCENTILES, Run, Window, baseline
+from tuner.results import PERCENTILES, Window, baseline
+from tuner.run import Run
 from tuner.simulator.predict import is_kept, play, predict_capacity, saturation
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling

@@ -217,6 +217,21 @@ Confirm = Annotated[
         rich_help_panel=_LOAD,
     ),
 ]
+Minimize = Annotated[
+    str | None,
+    typer.Option(
+        "--minimize",
+        help="In place of capacity, at --rate: p99, instances, gpu_memory, memory, cpu, energy, or "
+        "a sum such as p99/10ms + 0.5*instances.",
+        metavar="OBJECTIVE",
+    ),
+]
+AtRate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", min=0.01, help="Requests/s at which --minimize compares.", metavar="RATE"
+    ),
+]
 Sampler = Annotated[
     str | None,
     typer.Option(

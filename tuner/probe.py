@@ -18,7 +18,7 @@ from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.sla import Judge, Outcome, Sla, Verdict, judge, margin, requests_to_settle
 from tuner.space import Candidate
-from tuner.stats import design_effect, quantile, quantile_interval, throughput_interval
+from tuner.stats import design_effect, growth, quantile, quantile_interval, throughput_interval
 
 Purpose = Literal["unloaded", "capacity", "proof", "measure"]
 _DRAIN_SECONDS = 5.0
@@ -30,6 +30,7 @@ _WANTED = 300
 _PATIENCE_SECONDS = 15.0
 _TOO_LONG = 1.2
 _INTERVAL = 0.95
+_LOOSE, _MOST_GROWTH = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,7 @@ class Prober:
             remedy=verdict.remedy,
             confidence=verdict.confidence,
             margin=margin(samples, self._sla),
+            growth=growth(samples),
             lateness_p99=quantile(samples.lateness, 0.99),
             client_limited=is_client_limited(samples, self._sla),
             client_cpu=result.cpu,
@@ -264,7 +266,20 @@ class Prober:
         if len(samples) and not samples.ok.any():
             why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
             raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
+        if self.falls_behind(record) and verdict.outcome is not Outcome.VIOLATED:
+            words = f"the server falls behind: latency grows by {record.growth:.0%} of the time"
+            record = record.model_copy(update={"outcome": "violated", "remedy": words})
+            self.records[-1] = record
+            verdict = replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
         return self._constrained(record, verdict)
+
+    def falls_behind(self, record: ProbeRecord) -> bool | None:
+        """Whether requests came faster than they were answered, so that in the long run none is in
+        time; None where the probe was long enough for the bounds themselves to tell.
+        """
+        if record.rate is None or self._sla.longest < _LOOSE * record.seconds:
+            return None
+        return record.growth is not None and record.growth > _MOST_GROWTH
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """The same where all constraints are kept; else violated, in the records too."""

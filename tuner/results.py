@@ -1,27 +1,18 @@
-"""The records of a run: what they hold, how they are written and read.
+"""The records of a run: what was measured, and what it comes to.
 
-A run is a folder: ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per
-evaluation, appended and flushed), ``windows.jsonl`` (what service times are fitted to),
-``outcome.json`` (how the search ended), ``probes/`` (raw samples), ``logs/``, ``winner/``,
-``report.html``. Records are immutable; ``format`` is raised when their meaning changes.
+Records are immutable; ``format`` is raised when their meaning changes.
 """
 
-import fcntl
 import math
-import os
-import re
-from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO, TypeVar
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tuner.errors import RunError, StorageError
 from tuner.space import Candidate, ValueField
 
 FORMAT = 3
+LEAST_COST = 1e-12
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -113,6 +104,7 @@ class ProbeRecord(Record):
     nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is
     "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
     latency of the good replies, ``client_wait`` the part of it before their requests were sent.
+    ``growth`` is by how many seconds the latency grew for each second, towards the end.
     """
 
     purpose: Literal["unloaded", "capacity", "proof", "measure"]
@@ -136,6 +128,7 @@ class ProbeRecord(Record):
     remedy: str | None
     confidence: float
     margin: float | None
+    growth: float | None = None
     lateness_p99: float | None
     client_limited: bool
     client_cpu: float | None = None
@@ -201,6 +194,20 @@ class State(StrEnum):
     """The candidate could not be measured; ``failure`` says why, ``cause`` what kind it is."""
 
 
+class Cost(Record):
+    """What a candidate comes to at ``rate`` requests/s, in a search that minimises ``objective``:
+    ``value``, the smaller the better, and its 95 % interval. ``by_round`` has the value and its
+    standard error (of the logarithm) of each round of a confirmation.
+    """
+
+    objective: str
+    rate: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+    by_round: tuple[tuple[float, float], ...] = ()
+
+
 class Evaluation(Record):
     """All that is known of one candidate.
 
@@ -211,6 +218,8 @@ class Evaluation(Record):
     round of a confirmation. ``margin`` is the largest ratio of percentile to bound of
     the probe that tells the capacity or, where there is none, came nearest to the Sla.
     ``relaunched`` says that its server was launched for it, and not changed to it in place.
+    In a search that minimises something at a given rate, ``capacity`` is that rate where the Sla is
+    kept there, and no more is known of it; ``cost`` is what counts.
     """
 
     format: int = FORMAT
@@ -229,6 +238,7 @@ class Evaluation(Record):
     steepness: float | None = None
     by_round: tuple[tuple[float, float], ...] = ()
     margin: float | None = None
+    cost: Cost | None = None
     client_limited: bool = False
     started: str
     seconds: float
@@ -246,6 +256,15 @@ class Evaluation(Record):
         if self.state is State.BEATEN and self.low and self.high:
             return math.sqrt(self.low * self.high)
         return self.capacity
+
+    @property
+    def merit(self) -> float | None:
+        """What the search maximises: the capacity or, where a cost is minimised, 1 / cost; None
+        where the promise is not kept. Ratios of merits are gains.
+        """
+        if self.capacity is None or self.cost is None:
+            return self.capacity
+        return 1 / max(self.cost.value, LEAST_COST)
 
     @property
     def label(self) -> str:
@@ -290,7 +309,8 @@ class Evaluation(Record):
 
 
 def best(evaluations: list[Evaluation]) -> Evaluation | None:
-    """The winner: the highest capacity, as confirmed where anything was confirmed; None if none.
+    """The winner: the highest capacity or the least cost, as confirmed where anything was
+    confirmed; None if none. Of equal costs, that with the most room below the promise counts.
 
     Where every confirmation failed there is no winner.
     """
@@ -298,7 +318,7 @@ def best(evaluations: list[Evaluation]) -> Evaluation | None:
     confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
     searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
     found = confirmed if again else searched
-    return max(found, key=lambda e: e.capacity or 0.0, default=None)
+    return max(found, key=lambda e: (e.merit or 0.0, -(e.margin or 0.0)), default=None)
 
 
 def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
@@ -312,159 +332,3 @@ def closest(evaluations: list[Evaluation]) -> Evaluation | None:
     """Where nothing meets the Sla, the candidate that came nearest; None if none was measured."""
     measured = [e for e in evaluations if e.margin is not None]
     return min(measured, key=lambda e: e.margin or 0.0, default=None)
-
-
-class Run:
-    """The folder of one run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.experiment_file = folder / "experiment.yaml"
-        self.evaluations_file = folder / "evaluations.jsonl"
-        self.windows_file = folder / "windows.jsonl"
-        self.outcome_file = folder / "outcome.json"
-        self.study_file = folder / "study.db"
-        self.logs = folder / "logs"
-        self.probes = folder / "probes"
-        self.winner = folder / "winner"
-        self.report = folder / "report.html"
-        self._lock: TextIO | None = None
-
-    @classmethod
-    def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
-        """A new run's folder with its experiment; StorageError where that cannot be."""
-        run = cls(folder)
-        try:
-            run.logs.mkdir(parents=True, exist_ok=True)
-            if run.experiment_file.exists():
-                raise StorageError(f"another tuner has just begun a run in {folder}")
-            run.probes.mkdir(exist_ok=True)
-            write_text(run.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
-        except OSError as error:
-            raise StorageError(_cannot_write(folder, error)) from error
-        return run
-
-    @classmethod
-    def open(cls, folder: Path) -> "Run":
-        """An existing run; RunError where the folder is none."""
-        run = cls(folder)
-        if not run.experiment_file.is_file():
-            raise RunError(f"{folder} is not a run of tuner: it has no experiment.yaml")
-        return run
-
-    def lock(self) -> bool:
-        """Claim the run for this process; False where another one is at work on it."""
-        if self._lock is None:
-            try:
-                self._lock = (self.folder / ".lock").open("w")
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.unlock()
-                return False
-            except OSError as error:
-                raise StorageError(_cannot_write(self.folder, error)) from error
-        return True
-
-    def unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def experiment(self) -> dict[str, Any]:
-        try:
-            content = yaml.safe_load(self.experiment_file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"cannot read {self.experiment_file}: {error}") from error
-        if not isinstance(content, dict):
-            raise RunError(f"{self.experiment_file} does not hold an experiment")
-        return content
-
-    def append(self, evaluation: Evaluation) -> None:
-        """Add a record and flush it to disk, so that a killed run keeps it."""
-        _append(self.evaluations_file, [evaluation])
-
-    def append_windows(self, windows: list[Window]) -> None:
-        """Add what a server showed while it was kept busy."""
-        if windows:
-            _append(self.windows_file, windows)
-
-    def evaluations(self) -> list[Evaluation]:
-        """All records in order; a last line that a kill cut short is left out."""
-        return list(_read(self.evaluations_file, Evaluation))
-
-    def write_outcome(self, outcome: Outcome) -> None:
-        try:
-            write_text(self.outcome_file, outcome.model_dump_json(indent=1) + "\n")
-        except OSError as error:
-            raise StorageError(_cannot_write(self.outcome_file, error)) from error
-
-    def outcome(self) -> Outcome | None:
-        """How the search ended; None where it has not yet, or nothing is known of it."""
-        try:
-            return Outcome.model_validate_json(self.outcome_file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise RunError(f"{self.outcome_file}: {error.errors()[0]['msg']}") from error
-
-    def windows(self) -> list[Window]:
-        """All windows in order; none in runs of before there were any."""
-        return list(_read(self.windows_file, Window))
-
-
-R = TypeVar("R", bound=Record)
-
-
-def _append(path: Path, records: Sequence[Record]) -> None:
-    lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
-    try:
-        with path.open("ab+") as file:
-            _drop_cut_line(file)
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise StorageError(_cannot_write(path, error)) from error
-
-
-def _read(path: Path, kind: type[R]) -> Iterator[R]:
-    if not path.exists():
-        return
-    *lines, _cut = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            yield kind.model_validate_json(line)
-        except ValidationError as error:
-            raise RunError(f"{path}:{number}: {_unreadable(line, error)}") from error
-
-
-def _unreadable(line: bytes, error: ValidationError) -> str:
-    found = re.search(rb'"format":(\d+)', line)
-    if found is not None and int(found[1]) != FORMAT:
-        return (
-            f"a record of format {int(found[1])}, where this version of tuner reads format {FORMAT}"
-        )
-    return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
-
-
-def _drop_cut_line(file: BinaryIO) -> None:
-    """Shorten a file of lines to its last whole one: a kill may have cut the next."""
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    file.truncate(whole)
-    file.seek(whole)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none of it: a new file takes the old one's place at the end."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror}; make room or choose another --output"

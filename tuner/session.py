@@ -6,10 +6,10 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -24,6 +24,7 @@ from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.draft import Subject
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.evaluate import Evaluator, Progress
+from tuner.evaluate_cost import CostEvaluator
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
@@ -31,14 +32,18 @@ from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
-from tuner.results import Evaluation, Run, Window, best
+from tuner.results import Evaluation, Window, best
+from tuner.run import Run
 from tuner.servers.address import attach, readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
+from tuner.simulator import is_available
 from tuner.sla import Sla
 from tuner.space import Candidate, SearchSpace, Value, check_settings, load_space
-from tuner.study import Budget, Study, first_ideas, hide_password, is_finished
+from tuner.storage import hide_password, is_finished
+from tuner.study import Budget, Study
+from tuner.suggestion import first_ideas
 
 if TYPE_CHECKING:
     from tuner.strategy import Strategy
@@ -112,13 +117,16 @@ def search(
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
     experiment = plan.experiment
+    if experiment.rate is not None and experiment.minimize is None:
+        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    experiment.objective()
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
     with _machinery(plan) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
         notes = _notes(plan, gpus)
-        if experiment.sampler == "simulation" and not _simulates():
+        if experiment.sampler == "simulation" and not is_available():
             notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
@@ -143,13 +151,14 @@ def search(
             _strategy(plan, gpus),
             experiment.sampler,
             calibrated=bool(known),
+            minimizes=experiment.minimize is not None,
         )
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
             ended = study.search(budget, audience.evaluated)
             reason = ended.value
             run.write_outcome(study.outcome(ended))
-            audience.search_ended(reason, confirms)
+            audience.search_ended(reason, confirms and study.has_found())
             if confirms:
                 study.confirm(audience.evaluated)
             study.finish(reason)
@@ -158,11 +167,6 @@ def search(
             conclude(run, experiment.model)
             run.unlock()
     return run, reason
-
-
-def _simulates() -> bool:
-    """Whether what the simulator is compiled with is there."""
-    return find_spec("numba") is not None
 
 
 def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:
@@ -199,7 +203,7 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
         return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None:
         return None  # to measure all of them takes no longer than to calibrate
-    if not _simulates():
+    if not is_available():
         return None
     from tuner.strategy import Strategy, Workload  # it takes its time, and not everyone needs it
 
@@ -209,6 +213,7 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
         BatchMix.parse(experiment.batch),
         max(1, len(gpus.devices)),
         _limits(experiment, gpus),
+        experiment.objective(),
     )
     try:
         return Strategy(
@@ -231,7 +236,8 @@ def measure(
     audience: Audience,
 ) -> tuple[Run, Evaluation]:
     """Measure one configuration: the model as found, or with some settings changed."""
-    experiment = plan.experiment
+    experiment = plan.experiment.model_copy(update={"minimize": None, "rate": None})
+    plan = replace(plan, experiment=experiment)  # those are a search's
     if rate is not None and experiment.load == "closed":
         raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
     if rate is not None and experiment.confirm == "none":
@@ -329,7 +335,9 @@ def _evaluator(
     load: Arrivals | Literal["closed"] = (
         "closed" if experiment.load == CLOSED else Arrivals.parse(experiment.load)
     )
-    return Evaluator(
+    objective = experiment.objective()
+    make = Evaluator if objective is None else partial(CostEvaluator, objective)
+    return make(
         deployment,
         generator,
         Sla.parse(experiment.sla),

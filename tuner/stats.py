@@ -127,6 +127,18 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
     return max(0.0, float(rates.mean()) - aside), float(rates.mean()) + aside
 
 
+def growth(samples: Samples) -> float | None:
+    """By how many seconds the latency grew for each second of sending, over the second half of a
+    run: lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for good, and
+    about 0 where the server keeps up. None below 30 good replies there.
+    """
+    half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
+    if np.count_nonzero(half) < _FEWEST_REPLIES:
+        return None
+    times, latency = samples.intended[half], samples.latency[half]
+    return float(np.polyfit(times, latency, 1)[0]) if times[-1] > times[0] else None
+
+
 @cache
 def requests_needed(violations: int, share: float, confidence: float) -> int:
     """The smallest n for which ``surely_below`` holds with so many violations.

@@ -10,7 +10,9 @@ from rich.table import Table
 
 from tuner import breakdown
 from tuner.comparison import completeness, disagreement, drift, gain, theft
-from tuner.results import Evaluation, ProbeRecord, Run, State, baseline, best, closest
+from tuner.objective import Objective, describe_cost, objective_of
+from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
+from tuner.run import Run
 from tuner.sla import Sla
 from tuner.space import format_value, queue_delay, short_name
 from tuner.units import format_duration, format_rate
@@ -40,7 +42,8 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     if not as_json:
         outcome = run.outcome()
         if outcome is not None and winner is not None:
-            text = f"{completeness(outcome)} It ended since {outcome.reason}."
+            better = "serves more by over" if winner.cost is None else "comes to less by over"
+            text = f"{completeness(outcome, better)} It ended because {outcome.reason}."
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         for line in breakdown.lines(evaluations, constraints):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -75,7 +78,8 @@ def _show_winner(
         if each.phase == "confirm" and each.capacity is None and not each.baseline:
             console.print(
                 f"Trial {each.trial} ({each.label}) did better in the search, but its second "
-                "measurement met the promise at no rate: search again on a quieter machine.",
+                f"measurement {'did not keep' if each.cost else 'met'} the promise"
+                f"{'' if each.cost else ' at no rate'}: search again on a quieter machine.",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
@@ -110,18 +114,27 @@ def _headline(found: Evaluation | None, winner: Evaluation, promise: str) -> str
         said = f"; {verdict_in_words(asked)}" if asked else ""
         return f"{format_rate(winner.capacity)} within {promise}{said}."
     if winner.baseline:
-        return f"The model's own configuration is the best found: {format_rate(winner.capacity)}."
+        told = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
+        return f"The model's own configuration is the best found: {told}."
     sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
-    if found is None or not found.capacity or not winner.capacity:
-        rate = format_rate(winner.capacity)
+    if found is None or not found.merit or not winner.merit:
+        rate = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
         missed = found is not None and found.state is State.INFEASIBLE
-        rest = "the baseline met it at no rate tried" if missed else "the baseline was not measured"
+        rest = "the baseline was not measured"
+        if missed:
+            rest = "the baseline met it at no rate tried"
+        if missed and winner.cost:
+            rest = "the baseline does not keep it there"
         return f"{rate} within {promise} ({sure}); {rest}."
     ratio = gain(winner, found)
     if ratio is None:
-        times = f"{winner.capacity / found.capacity:.2f} x"
+        times = f"{winner.merit / found.merit:.2f} x"
     else:
         times = f"{ratio.value:.2f} x (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
+    if winner.cost and found.cost:
+        objective = Objective.parse(winner.cost.objective, winner.cost.rate)
+        shown = f"{objective.show(winner.cost.value)} instead of {objective.show(found.cost.value)}"
+        return f"{objective.title}: {shown}, {times} less, within {promise}, {sure}."
     return f"{times} the requests of the baseline within {promise}, {sure}."
 
 
@@ -131,14 +144,22 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
         (short_name(path), [format_value(e.candidate.get(path)) for e in columns]) for path in paths
     ]
     at = [e.at_capacity() for e in columns]
-    rows.append((f"capacity, {promise}", [format_rate(e.capacity) for e in columns]))
+    objective = objective_of(columns)
+    if objective is not None:
+        costs = [e.cost for e in columns]
+        rows.append((objective.title, [objective.show(c.value) if c else "-" for c in costs]))
+        ranges = [
+            objective.between(c).strip(" ()").removeprefix("95 %: ") if c else "" for c in costs
+        ]
+        rows.append(("95 % interval", [each or "-" for each in ranges]))
+        rows.append((f"{promise} there", ["kept" if e.capacity else "not kept" for e in columns]))
+        rows += _proofs(columns)
+    else:
+        rows.append((f"capacity, {promise}", [format_rate(e.capacity) for e in columns]))
     if any(e.steepness is not None for e in columns):  # else one rate was judged, or a closed loop
-        intervals = [between(e).strip(" ()").removeprefix("95 %: ") or "-" for e in columns]
-        rows.append(("95 % interval", intervals))
+        rows.append(("95 % interval", [_bare(between(e)) for e in columns]))
         rows.append(("recommended rate", [format_rate(e.recommended) for e in columns]))
-        proofs = [(e.verdict(), e.proof()) for e in columns]
-        if any(asked for asked, _ in proofs):
-            rows.append(("proven", [_proven(asked, proof) for asked, proof in proofs]))
+        rows += _proofs(columns)
     if any(e.items != 1 for e in columns):
         items = [None if e.capacity is None else e.capacity * e.items for e in columns]
         mean = f"items there, {columns[-1].items:.3g} a request"
@@ -155,6 +176,17 @@ def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, 
     return rows
 
 
+def _bare(interval: str) -> str:
+    return interval.strip(" ()").removeprefix("95 %: ") or "-"
+
+
+def _proofs(columns: list[Evaluation]) -> list[tuple[str, list[str]]]:
+    proofs = [(e.verdict(), e.proof()) for e in columns]
+    if not any(asked for asked, _ in proofs):
+        return []
+    return [("proven", [_proven(asked, proof) for asked, proof in proofs])]
+
+
 def _proven(asked: ProbeRecord | None, proof: ProbeRecord | None) -> str:
     """The model as found is put to the proof only where it is the best."""
     if proof is not None:
@@ -169,7 +201,9 @@ def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: C
     elif single:
         verdict = f"Not shown to keep {promise}: {_judged(single[-1])}"
     else:
-        verdict = f"Nothing meets {promise}"
+        objective = objective_of(evaluations)
+        at = f" at {format_rate(objective.rate)}" if objective else ""
+        verdict = f"Nothing meets {promise}{at}"
     console.print(f"{verdict}.", markup=False, highlight=False, soft_wrap=True)
     near = closest(evaluations)
     if near is not None and near.margin is not None:
@@ -214,7 +248,7 @@ def _as_dict(
 
 
 def _gain(winner: Evaluation | None, found: Evaluation | None) -> dict[str, float] | None:
-    both = winner and found and winner.capacity and found.capacity and not winner.baseline
+    both = winner and found and winner.merit and found.merit and not winner.baseline
     ratio = gain(winner, found) if winner and found and both else None
     return None if ratio is None else {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
 
@@ -259,6 +293,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "settings": evaluation.settings,
         "capacity_per_second": evaluation.capacity,
         "capacity_interval": [evaluation.low, evaluation.high],
+        "cost": None if evaluation.cost is None else evaluation.cost.model_dump(),
         "recommended_per_second": evaluation.recommended,
         "proven_per_second": proof.rate if (proof := evaluation.proof()) else None,
         "verdict": _verdict(evaluation.verdict()),

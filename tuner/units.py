@@ -24,6 +24,7 @@ _BYTES = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
+_JOULES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ°%]*)\s*")
 
 
@@ -62,6 +63,14 @@ def parse_share(text: str) -> float:
 def parse_power(text: str) -> float:
     """Watts from ``250W``; the unit must be written."""
     return _plain(text, "power", "250W", ("W",))
+
+
+def parse_energy(text: str) -> float:
+    """Joules from ``0.5J`` or ``80mJ``; the unit must be written."""
+    value, unit = _split(text, "energy", "80mJ")
+    if unit not in _JOULES:
+        raise UnitError(f"energy {text!r} needs a unit out of {', '.join(_JOULES)}")
+    return value * _JOULES[unit]
 
 
 def parse_temperature(text: str) -> float:
@@ -125,6 +134,14 @@ def format_size(size: int) -> str:
     return f"{size} B"
 
 
+def format_energy(joules: float) -> str:
+    """Three significant digits in the unit that fits."""
+    for unit in ("kJ", "J"):
+        if joules >= _JOULES[unit]:
+            return f"{_three_digits(joules / _JOULES[unit])} {unit}"
+    return f"{_three_digits(1e3 * joules)} mJ"
+
+
 def format_number(value: float) -> str:
     """Three significant digits."""
     return _three_digits(value)
@@ -158,6 +175,10 @@ def exact_share(share: float) -> str:
 
 def exact_power(watts: float) -> str:
     return f"{_digits(watts)}W"
+
+
+def exact_energy(joules: float) -> str:
+    return f"{_digits(joules)}J"
 
 
 def exact_temperature(celsius: float) -> str:

@@ -11,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.draft import Phase
-from tuner.results import Evaluation, ProbeRecord, Run, State
+from tuner.evaluate import ROUNDS
+from tuner.objective import Objective, describe_cost
+from tuner.results import Evaluation, ProbeRecord, State
+from tuner.run import Run
 from tuner.sla import Sla
 from tuner.space import Candidate
 from tuner.units import format_clock, format_duration, format_rate
@@ -55,7 +58,7 @@ class PlainView:
         self._say(f"{_task(phase, trial)}: {what}{candidate}")
 
     def turning(self, trial: int, candidate: Candidate, number: int) -> None:
-        self._say(f"  round {number + 1} of {trial}: {candidate}")
+        self._say(f"  round {number + 1} of {ROUNDS}, trial {trial}: {candidate}")
 
     def probing(self, what: str, rate: float | None) -> None:
         pass
@@ -87,7 +90,15 @@ def _ending(reason: str, confirms: bool) -> str:
 class LiveView:
     """The last candidates, what is being done right now, the best so far, and the time left."""
 
-    def __init__(self, console: Console, sla: Sla, title: str, budget: float | None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        sla: Sla,
+        title: str,
+        budget: float | None,
+        objective: Objective | None = None,
+    ) -> None:
+        self._objective = objective
         self._sla = sla
         self._title = title
         self._budget = budget
@@ -136,7 +147,7 @@ class LiveView:
         self._rows.append(evaluation)
         if evaluation.baseline:
             self._baseline = evaluation
-        if (evaluation.capacity or 0.0) > ((self._best and self._best.capacity) or 0.0):
+        if (evaluation.merit or 0.0) > ((self._best and self._best.merit) or 0.0):
             self._best = evaluation
 
     def search_ended(self, reason: str, confirms: bool) -> None:
@@ -150,7 +161,8 @@ class LiveView:
             clock += f", about {format_clock(self._budget - elapsed)} left"
         head = Text.assemble((self._title, "bold cyan"), clock)
         table = Table(box=None, pad_edge=False, expand=False)
-        for heading in ("trial", "candidate", "capacity", "against baseline", f"{self._p} there"):
+        looked_for = self._objective.title if self._objective else "capacity"
+        for heading in ("trial", "candidate", looked_for, "against baseline", f"{self._p} there"):
             table.add_column(heading, justify="left" if heading == "candidate" else "right")
         for row in self._rows:
             table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
@@ -167,10 +179,17 @@ class LiveView:
         if row.state is not State.OK:
             return [name, label, escape(describe_result(row).splitlines()[0][:48]), "", ""]
         at = row.at_capacity()
-        base = self._baseline.capacity if self._baseline else None
-        gain = f"{row.capacity / base:.2f} x" if row.capacity and base else ""
+        base = self._baseline.merit if self._baseline else None
+        gain = f"{row.merit / base:.2f} x" if row.merit and base else ""
+        if row.cost is not None and gain:
+            gain += " less"
         shown = format_duration(at.latency.get(self._p)) if at else "-"
-        return [name, label, format_rate(row.capacity), gain, shown]
+        return [name, label, self._amount(row), gain, shown]
+
+    def _amount(self, row: Evaluation) -> str:
+        if row.cost is not None and self._objective is not None:
+            return self._objective.show(row.cost.value)
+        return format_rate(row.capacity)
 
 
 def describe_probe(record: ProbeRecord, sla: Sla) -> str:
@@ -193,7 +212,12 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
 
 
 def describe_result(evaluation: Evaluation) -> str:
+    cost = evaluation.cost
     match evaluation.state:
+        case State.OK if cost is not None:
+            return describe_cost(cost)
+        case State.INFEASIBLE if cost is not None and not evaluation.failure:
+            return f"does not keep the promise at {format_rate(cost.rate)}{_by(evaluation)}"
         case State.OK:
             return f"capacity {format_rate(evaluation.capacity)}{between(evaluation)}"
         case State.INFEASIBLE:
@@ -210,6 +234,17 @@ def describe_result(evaluation: Evaluation) -> str:
         case State.FAILED:
             cause = f", {evaluation.cause}" if evaluation.cause else ""
             return f"failed{cause}: {evaluation.failure}"
+
+
+def _by(evaluation: Evaluation) -> str:
+    """By how much it misses the bound; or what else it did not keep."""
+    over = evaluation.margin
+    if over is None or not math.isfinite(over):
+        return ""
+    if over > 1:
+        return f": {over:.2g} x the bound"
+    remedies = [p.remedy for p in evaluation.probes if p.outcome == "violated" and p.remedy]
+    return f": {remedies[-1]}" if remedies else ""
 
 
 def between(evaluation: Evaluation) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
-from tuner.results import Evaluation, ProbeRecord, Run
+from tuner.results import Evaluation, ProbeRecord
+from tuner.run import Run
 
 STARTUP = "240s"
 WORKERS = max(1, min(6, len(os.sched_getaffinity(0)) // 2 - 1))

@@ -9,7 +9,8 @@ from benchmarks.gpu import serve
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.result import Result, comparable
 from benchmarks.gpu.serve import Setting
-from tuner.results import Evaluation, Run, baseline, best
+from tuner.results import Evaluation, baseline, best
+from tuner.run import Run
 
 EXECUTIONS = ("eager", "cuda_graphs", "compiled")
 BASELINES = {

@@ -21,7 +21,7 @@ from tuner.deployments.triton import Inputs, Running, TritonDeployment
 from tuner.load import perf_analyzer
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
-from tuner.results import write_text
+from tuner.run import write_text
 from tuner.servers.local import LocalLauncher
 from tuner.session import processor
 

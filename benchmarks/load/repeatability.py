@@ -19,7 +19,8 @@ from tuner.evaluate import SEARCH_EFFORT, Evaluator
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
-from tuner.results import ProbeRecord, Run
+from tuner.results import ProbeRecord
+from tuner.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.sla import Sla
 from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate

@@ -15,7 +15,7 @@ from benchmarks.gpu.result import Result, comparable, read, set_state
 from benchmarks.gpu.stages import BACKEND, BASELINES, STAGES, _of_limit, _of_search
 from tuner.model_config import check_config, read_config, render
 from tuner.options import settings
-from tuner.results import Run
+from tuner.run import Run
 from tuner.space import Candidate
 
 MINUTES = 20

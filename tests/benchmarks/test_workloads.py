@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.search import judge, summarise
+from benchmarks.search import judge, read_truth, replays, summarise
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
 from tuner.model_config import fit_space, read_config
-from tuner.results import Evaluation, Run, State
+from tuner.results import Evaluation, State
+from tuner.run import Run
 from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, parse_space
 
 
@@ -60,5 +61,17 @@ def test_the_median_and_the_worst_of_several_seeds_are_told() -> None:
     rows = [{**row, "quality": q, "requests_to_good": n} for q, n in ((1.0, 50), (0.9, None))]
     told = summarise(rows)
     assert (told["quality"], told["worst"]) == (0.95, 0.9)
-    assert told["good"] == "1 of 2"
+    assert (told["good"], told["seeds"]) == (1, 2)
     assert told["requests_to_good"] == 50
+    never = summarise([{**row, "quality": 0.9, "requests_to_good": None}, *rows])
+    assert never["requests_to_good"] is None
+
+
+def test_samplers_are_replayed_over_a_known_truth() -> None:
+    workload = named("gpu")
+    found = replays(workload, read_truth(workload), seeds=1)
+    assert set(found) == {"gpu, tpe, replayed", "gpu, random, replayed"}
+    for row in found.values():
+        assert 0 < row["quality"] <= 1
+        assert row["trials"] == 20
+        assert row["requests"] > 10_000

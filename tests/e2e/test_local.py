@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
-from tuner.results import Run
+from tuner.run import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
@@ -32,7 +32,7 @@ def nothing_left_running(tmp_path: Path) -> Iterator[None]:
 
 
 def test_promise_below_a_single_request_is_told_soon(tuner: Tuner, model: Path) -> None:
-    done = tuner("search", str(model), "--sla-p99", "2ms", "--trials", "1")
+    done = tuner("search", str(model), "--sla-p99", "2ms", "--sampler", "tpe", "--trials", "1")
     assert done.code == 1, done.err
     assert "Nothing meets p99 ≤ 2 ms" in done.out
     assert "Closest: " in done.out

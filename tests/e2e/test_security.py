@@ -22,7 +22,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol, Target
 from tuner.model_config import read_config
 from tuner.probe import Prober, Thoroughness
-from tuner.results import Run
+from tuner.run import Run
 from tuner.security import Security
 from tuner.servers.address import attach
 from tuner.servers.attached import AttachedLauncher

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuner.errors import LoadFailed
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol, Tensor, make_target
 from tuner.sla import Sla
@@ -72,3 +73,18 @@ def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: 
     assert 0 < len(result.samples) < 100_000
     assert (quantile(result.samples.lateness, 0.5) or 0.0) > sla.longest
     assert after.samples.ok.all()
+
+
+def test_a_run_waits_for_processes_that_are_still_starting(listener: Listener) -> None:
+    pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]
+    address = f"127.0.0.1:{listener.server_port}"
+    with LoadGenerator(workers=2) as generator:
+        generator.aim(make_target(Protocol.HTTP, address, "m", pool))
+        result = generator.closed_loop(2, 0.1, drain=1.0)
+    assert result.samples.ok.any()
+
+
+def test_processes_that_do_not_come_up_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.load.generator._READY_SECONDS", 0.0)
+    with LoadGenerator() as generator, pytest.raises(LoadFailed, match="does not start"):
+        generator.closed_loop(1, 0.1, drain=0.1)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.nvml.conftest import FakeNvml, gpu, machine
-from tuner.results import Evaluation, Run
+from tuner.results import Evaluation
+from tuner.run import Run
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Measured = tuple[Run, Evaluation, str]

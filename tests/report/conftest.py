@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from report_records import EXPERIMENT, realistic
 
-from tuner.results import Evaluation, Run
+from tuner.results import Evaluation
+from tuner.run import Run
 
 
 @pytest.fixture

@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from tuner.results import Evaluation, GpuReading, ProbeRecord, ServerTimes, State
+from tuner.results import (
+    Cost,
+    Evaluation,
+    GpuReading,
+    ProbeRecord,
+    ServerTimes,
+    State,
+)
 from tuner.samples import Samples
 from tuner.space import Value
 from tuner.stats import quantile
@@ -213,3 +220,37 @@ def realistic(folder: Path | None) -> list[Evaluation]:
 def _with_client_limit(evaluation: Evaluation) -> Evaluation:
     last = evaluation.probes[-1].model_copy(update={"client_limited": True})
     return evaluation.model_copy(update={"probes": (*evaluation.probes[:-1], last)})
+
+
+def priced(
+    trial: int,
+    settings: dict[str, Value],
+    value: float,
+    kept: bool = True,
+    phase: str = "search",
+    baseline: bool = False,
+) -> Evaluation:
+    """A candidate of a run that minimises p99 at 100 requests/s."""
+    rate = 100.0
+    record, _ = probe(settings, rate, trial)
+    rounds = ((value, 0.01),) * 3 if phase == "confirm" else ()
+    cost = Cost(
+        objective="p99",
+        rate=rate,
+        value=value,
+        low=0.95 * value,
+        high=1.05 * value,
+        by_round=rounds,
+    )
+    return evaluate(trial, settings, phase=phase, baseline=baseline).model_copy(
+        update={
+            "state": State.OK if kept else State.INFEASIBLE,
+            "capacity": rate if kept else None,
+            "low": None,
+            "high": None,
+            "recommended": None,
+            "margin": value / LIMIT,
+            "cost": cost,
+            "probes": (record,),
+        }
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tuner.report.page import write_report
-from tuner.results import Run
+from tuner.run import Run
 
 pytestmark = pytest.mark.browser
 _REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
@@ -121,7 +121,7 @@ def test_every_figure_is_drawn_without_error_or_request(browser: Any, shown: Sho
         "return [...document.querySelectorAll('.js-plotly-plot')]"
         ".filter((plot) => plot.querySelector('.main-svg')).length"
     )
-    assert drawn == 8
+    assert drawn == 10
     assert {url for url in shown.requested if not url.startswith("data:")} == {shown.page.as_uri()}
     assert shown.log == []
 

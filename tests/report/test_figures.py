@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from report_records import BATCH, COUNT, LIMIT, evaluate, failed, infeasible, realistic
+from report_records import (
+    BATCH,
+    COUNT,
+    LIMIT,
+    evaluate,
+    failed,
+    infeasible,
+    priced,
+    realistic,
+)
 
 from tuner.report import style
 from tuner.report.figures import drawings
 from tuner.report.figures_latency import latency_by_rate, latency_distribution, slower_than
+from tuner.report.figures_pareto import Offer, front, latency_frontier, memory_frontier
 from tuner.report.figures_search import (
     capacity_by_candidate,
     parallel_coordinates,
@@ -43,7 +53,7 @@ def test_a_whole_run_draws_every_figure(run: Any) -> None:
     evaluations, samples = run
     drawn = drawings(evaluations, SLA, samples)
     assert [d.name for d in drawn if d.figure is None] == []
-    assert len(drawn) == 8
+    assert len(drawn) == 10
 
 
 def test_no_records_draw_nothing() -> None:
@@ -55,6 +65,50 @@ def test_without_an_sla_the_other_figures_remain(run: Any) -> None:
     names = {d.name for d in drawings(run[0], None, run[1])}
     assert "capacity" in names
     assert not names & {"latency-by-rate", "latency-distribution"}
+
+
+def test_the_front_has_what_no_other_beats_in_both() -> None:
+    evaluation = evaluate(0, {BATCH: 8})
+    pairs = [(100, 5.0), (200, 5.0), (150, 6.0), (300, 9.0), (300, 8.0), (50, 1.0)]
+    offers = [Offer(evaluation, rate, price) for rate, price in pairs]
+    assert [(o.rate, o.price) for o in front(offers)] == [(50, 1.0), (200, 5.0), (300, 8.0)]
+
+
+def test_the_frontier_is_over_all_candidates(run: Any) -> None:
+    evaluations, _ = run
+    figure = latency_frontier(evaluations, SLA)
+    line = trace(figure, "no other is better in both")
+    assert list(line.x) == sorted(line.x)
+    assert list(line.y) == sorted(line.y)
+    rates = [p.rate for e in evaluations for p in e.probes if p.margin and p.margin < 1]
+    within = max(x for x, y in zip(line.x, line.y, strict=True) if y <= 20)
+    assert within >= 0.95 * max(rates)
+    assert latency_frontier([evaluations[0]], SLA) is None
+
+
+def test_memory_is_the_gpus_where_it_is_known(run: Any) -> None:
+    figure = memory_frontier(run[0])
+    assert figure is not None
+    assert figure.layout.yaxis.title.text == "GPU memory (GiB)"
+    assert memory_frontier([]) is None
+
+
+def test_a_cost_is_drawn_in_the_place_of_capacity() -> None:
+    found = [
+        priced(0, {BATCH: 8}, 0.012, baseline=True),
+        priced(1, {BATCH: 16}, 0.009),
+        priced(2, {BATCH: 32}, 0.030, kept=False),
+    ]
+    figure = capacity_by_candidate(found)
+    assert figure is not None
+    assert figure.layout.yaxis.title.text == "p99 at 100/s (ms)"
+    assert trace(figure, "winner").y == (pytest.approx(9.0),)
+    assert trace(figure, "best so far").y == (pytest.approx(12.0), pytest.approx(9.0))
+    assert len([t for t in figure.data if t.name == "not met at this rate"]) == 0
+    lines = parallel_coordinates(found)
+    assert lines is not None
+    assert lines.layout.xaxis.ticktext[-1] == "<b>p99</b>"
+    assert "memory" not in {d.name for d in drawings(found, SLA, {})}
 
 
 def test_capacity_has_its_interval_as_error_bars() -> None:

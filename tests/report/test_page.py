@@ -7,13 +7,24 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from report_records import BATCH, COUNT, EXPERIMENT, evaluate, failed, infeasible, realistic
+from report_records import (
+    BATCH,
+    COUNT,
+    EXPERIMENT,
+    evaluate,
+    failed,
+    infeasible,
+    priced,
+    realistic,
+)
 
 from tuner.errors import RunError
 from tuner.report.html import diff, script_json, tag, text
 from tuner.report.page import write_report
 from tuner.report.story import Story, percent, times
-from tuner.results import Evaluation, GpuReading, Run
+from tuner.results import Evaluation, GpuReading
+from tuner.run import Run
+from tuner.space import Value
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 MakeRun = Callable[..., Run]
@@ -71,8 +82,27 @@ def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None
     assert EXPERIMENT["command"] in page.text
     assert "NVIDIA L4, 24 GiB" in page.text
     assert "CUDA out of memory" in page.text
-    assert len(page.figures()) == 8
+    assert len(page.figures()) == 10
     assert page.count("tr") == 1 + len(whole_run.evaluations())
+
+
+def test_a_run_that_minimised_tells_what_it_came_to(make_run: MakeRun) -> None:
+    settings: dict[str, Value] = {BATCH: 16}
+    run = make_run(
+        [
+            priced(0, {BATCH: 8}, 0.012, baseline=True),
+            priced(1, settings, 0.008),
+            priced(2, {BATCH: 32}, 0.030, kept=False),
+            priced(0, {BATCH: 8}, 0.012, baseline=True, phase="confirm"),
+            priced(1, settings, 0.008, phase="confirm"),
+        ]
+    )
+    page = report(run)
+    assert "1.50\N{NO-BREAK SPACE}× less p99 at 100/s: 8 ms" in page.text
+    assert "8 ms instead of 12 ms, with batch 16" in page.text
+    assert "95 %: 1.4" in page.text
+    assert "Every candidate was offered 100/s" in page.text
+    assert "the highest rate that keeps" not in page.text
 
 
 def test_the_page_asks_no_one_for_anything(whole_run: Run) -> None:

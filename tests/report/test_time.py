@@ -13,7 +13,8 @@ from tuner.breakdown import HIDDEN
 from tuner.report.figures import drawings
 from tuner.report.figures_time import host_use, time_breakdown
 from tuner.report.page import write_report
-from tuner.results import Evaluation, HostReading, ProbeRecord, Run, ServerTimes, State
+from tuner.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
+from tuner.run import Run
 from tuner.samples import Samples
 from tuner.sla import Sla
 

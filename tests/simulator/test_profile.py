@@ -113,6 +113,40 @@ def test_stalls_of_the_machine_are_no_habit_of_the_model() -> None:
     assert max(found.noise) < 0.002
 
 
+def held_up(seen: Window, factor: float = 2.5, seconds: float = 0.1) -> Window:
+    """As if something else had had the machine for half of the time."""
+    server = seen.server
+    slower = {size: factor * taken for size, taken in server.batch_seconds.items()}
+    return seen.model_copy(
+        update={
+            "throughput": seen.throughput / factor,
+            "mean": factor * seen.mean + seconds,
+            "latency": {name: factor * (v or 0.0) + seconds for name, v in seen.latency.items()},
+            "server": server.model_copy(
+                update={
+                    "batch_seconds": slower,
+                    "queue": factor * server.queue,
+                    "compute_infer": factor * server.compute_infer,
+                }
+            ),
+        }
+    )
+
+
+@pytest.mark.parametrize("place", range(10))
+def test_a_window_in_which_the_machine_was_held_up_does_not_count(place: int) -> None:
+    """Of each size there are two, as in a calibration; one of them is spoilt."""
+    each = windows()[:10]
+    seen = [*each, *each[:place], held_up(each[place]), *each[place + 1 :]]
+    found = fitted(seen)
+    np.testing.assert_allclose(found.curve.table(LARGEST), TRUTH.seconds, rtol=0.1)
+    for instances in (2, 4):
+        assert found.effective(instances) == pytest.approx(1 / TRUTH.exclusive, rel=0.1)
+    sla = Sla.parse("p99<40ms")
+    truth = predict_capacity(GREEDY, TRUTH, sla)
+    assert predict_capacity(GREEDY, found.service(GREEDY), sla) == pytest.approx(truth, rel=0.1)
+
+
 @pytest.mark.parametrize(
     "scheduling",
     [

@@ -174,6 +174,11 @@ class TritonDeployment:
         self._gpus = gpus or Gpus("none")
 
     @property
+    def gpu_count(self) -> int:
+        """The GPUs that its servers see."""
+        return len(self._gpus.devices)
+
+    @property
     def runs_side_by_side(self) -> bool:
         """Whether several servers may run at once: not where they would share a GPU's memory."""
         return self._launcher.starts_several() and not self._gpus.devices

@@ -16,13 +16,14 @@ from tuner.errors import LoadFailed, LoadProcessDied
 from tuner.load import worker
 from tuner.load.board import Board
 from tuner.load.target import Target
-from tuner.load.worker import ClosedLoop, Command, OpenLoop, Report, Stop
+from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, Stop
 from tuner.samples import Floats, Samples
 from tuner.scratch import scratch_folder
 
 _LEAD = 0.05
 _LOOK_EVERY = 0.1
 _STOP_SECONDS = 6.0
+_READY_SECONDS = 120.0
 _CLOSED_ROWS_PER_SECOND = 50_000
 Watch = Callable[[Samples], bool]
 
@@ -77,6 +78,7 @@ class LoadGenerator:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
+        self._starting = list(range(workers))
 
     @property
     def workers(self) -> int:
@@ -112,6 +114,7 @@ class LoadGenerator:
         ``watch`` is asked ten times a second, with the requests planned more than ``horizon``
         seconds ago; the run ends early when it says True.
         """
+        self._await_start()
         boards = []
         start = time.monotonic() + _LEAD
         for number in range(self.workers):
@@ -134,6 +137,7 @@ class LoadGenerator:
         """Keep so many requests outstanding for so long, spread over the workers; ``watch`` as in
         ``open_loop``.
         """
+        self._await_start()
         shares = [len(range(number, concurrency, self.workers)) for number in range(self.workers)]
         rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
         boards = [self._board(number, rows) for number in range(self.workers)]
@@ -161,6 +165,20 @@ class LoadGenerator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _await_start(self) -> None:
+        """A run is timed, and a process that is not there yet would miss some of it."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while self._starting:
+            number = self._starting[0]
+            if not self._pipes[number].poll(max(0.0, deadline - time.monotonic())):
+                raise LoadFailed(f"load process {number} does not start")
+            try:
+                found = self._pipes[number].recv()
+            except (EOFError, OSError) as error:
+                raise LoadProcessDied(self._obituary(number)) from error
+            assert isinstance(found, Ready)
+            self._starting.pop(0)
 
     def _board(self, number: int, rows: int) -> Board:
         return Board.create(Path(self._folder.name) / f"board-{number}", max(1, rows))

@@ -72,6 +72,11 @@ class Report:
     said: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Commands are heard from now on: a process takes seconds to start where cores are busy."""
+
+
 class _Run:
     """One run: the part that open and closed loops share."""
 
@@ -272,4 +277,5 @@ def main(pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection each is outstanding
     with contextlib.suppress(PermissionError):  # be on time where the server shares the cores
         os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+    pipe.send(Ready())
     uvloop.run(_Worker(pipe).serve())

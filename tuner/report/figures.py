@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from tuner.breakdown import HIDDEN, hides_compute
+from tuner.objective import objective_of
 from tuner.report import importance
 from tuner.report.figures_latency import latency_by_rate, latency_distribution
+from tuner.report.figures_pareto import latency_frontier, memory_frontier
 from tuner.report.figures_search import (
     capacity_by_candidate,
     parallel_coordinates,
@@ -20,9 +22,12 @@ from tuner.report.figures_search import (
 from tuner.report.figures_server import batch_sizes, gpu_utilisation
 from tuner.report.figures_time import host_use, time_breakdown
 from tuner.report.story import subjects
+from tuner.report.yardstick import Yardstick
 from tuner.results import Evaluation
 from tuner.samples import Samples
 from tuner.sla import Sla
+
+_CAPACITY = "Capacity of every candidate"
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,56 @@ def drawings(
     evaluations: list[Evaluation], sla: Sla | None, samples: Mapping[str, Samples]
 ) -> list[Drawing]:
     """Every figure; ``samples`` are by the name that the probe's record gives them."""
+    finds_capacities = objective_of(evaluations) is None
     found = [_capacity(evaluations)]
     if sla is not None:
-        found += [_rates(evaluations, sla), _distribution(evaluations, sla, samples)]
+        if finds_capacities:
+            found.append(_rates(evaluations, sla))
+        found.append(_distribution(evaluations, sla, samples))
+        if finds_capacities:
+            found.append(_frontier(evaluations, sla))
+    if finds_capacities:
+        found.append(_memory(evaluations))
     found += [_parallel(evaluations), _importance(evaluations)]
     return [*found, *_server(evaluations, samples)]
 
 
 def _capacity(evaluations: list[Evaluation]) -> Drawing:
+    yardstick = Yardstick.of(evaluations)
+    each = "the highest rate at which a candidate keeps the promise, by all its probes"
+    if yardstick.smaller_is_better:
+        each = "what a candidate comes to at that rate: the lower, the better"
     return Drawing(
         "capacity",
-        "Capacity of every candidate",
-        "Each mark is the highest rate at which a candidate keeps the promise, by all its probes; "
+        f"{yardstick.name}, every candidate" if yardstick.objective else _CAPACITY,
+        f"Each mark is {each}; "
         "the bar is the interval of 95 %. The dotted line is the best found so far.",
         capacity_by_candidate(evaluations),
         "No candidate has been tried yet.",
+    )
+
+
+def _frontier(evaluations: list[Evaluation], sla: Sla) -> Drawing:
+    name = sla.primary.name
+    return Drawing(
+        "frontier",
+        f"What other promises would allow: rate against {name}",
+        f"Each mark is one probe of any candidate. On the line are those that no other beats in "
+        f"both rate and {name}: the most that any candidate held at that {name}. Hover to see "
+        "which one; 'tuner search --warm-start' looks closer at another promise.",
+        latency_frontier(evaluations, sla),
+        f"Fewer than two candidates have probes that tell {name}.",
+    )
+
+
+def _memory(evaluations: list[Evaluation]) -> Drawing:
+    return Drawing(
+        "memory",
+        "Capacity against memory",
+        "Each mark is a candidate with its capacity and the most memory that its server held. On "
+        "the line are those that no other beats in both: what more memory buys.",
+        memory_frontier(evaluations),
+        "Fewer than two candidates have both a capacity and a reading of memory.",
     )
 
 
@@ -74,22 +114,32 @@ def _distribution(
 ) -> Drawing:
     return Drawing(
         "latency-distribution",
-        "Latency distribution near capacity",
-        "The share of requests that took longer than the time on the axis, each candidate at its "
-        "own proven rate or near its capacity. A curve that passes below and left of the red "
-        "corner keeps the promise.",
+        f"Latency distribution {_where(evaluations)}",
+        "The share of requests that took longer than the time on the axis, each candidate "
+        f"{_at(evaluations)}. A curve that passes below and left of the red corner keeps the "
+        "promise.",
         latency_distribution(evaluations, sla, samples),
         "No probe at capacity has its raw samples in the run's folder.",
     )
+
+
+def _where(evaluations: list[Evaluation]) -> str:
+    return "near capacity" if objective_of(evaluations) is None else "at that rate"
+
+
+def _at(evaluations: list[Evaluation]) -> str:
+    if objective_of(evaluations) is None:
+        return "at its own proven rate or near its capacity"
+    return "at the rate that was given"
 
 
 def _parallel(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "settings",
         "Settings and what they reached",
-        "Each line is one candidate, from its settings on the left to its capacity on the right; "
-        "the bluer, the higher. Where a setting does not apply, the line dips below its axis. "
-        "Orange is the model as found; the thick blue line is the winner.",
+        "Each line is one candidate, from its settings on the left to what it reached on the "
+        "right; the bluer, the better. Where a setting does not apply, the line dips below its "
+        "axis. Orange is the model as found; the thick blue line is the winner.",
         parallel_coordinates(evaluations),
         "It takes at least two candidates with a capacity and with different settings.",
     )
@@ -111,7 +161,7 @@ def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> li
     found = [
         Drawing(
             "batch-sizes",
-            "Batches that formed at capacity",
+            f"Batches that formed {_where(evaluations)}",
             "Above, the share of executions that had a batch of that size; below, the share of "
             "requests that travelled in one. Large batches amortise the cost of an execution.",
             batch_sizes(evaluations),

@@ -8,9 +8,11 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from tuner.objective import describe_cost
 from tuner.report import style
 from tuner.report.importance import importances
 from tuner.report.story import Subject, same, subjects
+from tuner.report.yardstick import Yardstick
 from tuner.results import Evaluation, State
 from tuner.space import Value, format_value
 from tuner.units import format_rate
@@ -21,34 +23,37 @@ _NOT_APPLICABLE = -0.08
 
 
 def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
-    """Capacity in trial order, with its 95 % interval, and the best so far as a line.
+    """Capacity in trial order, with its 95 % interval, and the best so far as a line; or what was
+    minimised in its place.
 
     Candidates without a capacity stand in a strip of their own below, never at zero.
     """
+    yardstick = Yardstick.of(evaluations)
     searched = [e for e in evaluations if e.phase != "confirm"]
-    measured = [e for e in searched if e.capacity is not None]
+    measured = [e for e in searched if e.merit is not None]
     if not searched:
         return None
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.86, 0.14], vertical_spacing=0.04)
     if measured:
-        figure.add_trace(_running_best(measured), 1, 1)
+        figure.add_trace(_running_best(measured, yardstick), 1, 1)
     for name, colour, group in _by_role(searched, subjects(evaluations)):
-        found = [e for e in group if e.capacity is not None]
+        found = [e for e in group if e.merit is not None]
         if found:
-            figure.add_trace(_capacities(found, name, colour), 1, 1)
-    for trace in _confirmed(evaluations, searched):
+            figure.add_trace(_capacities(found, name, colour, yardstick), 1, 1)
+    for trace in _confirmed(evaluations, searched, yardstick):
         figure.add_trace(trace, 1, 1)
     behind = [e for e in searched if e.state is State.BEATEN]
     if behind:
         figure.add_trace(_left_behind(behind), 1, 1)
-    rest = [e for e in searched if e.capacity is None and e.state is not State.BEATEN]
-    below = [e for e in rest if _lowest_rate(e) is not None]
+    rest = [e for e in searched if e.merit is None and e.state is not State.BEATEN]
+    rates = yardstick.objective is None
+    below = [e for e in rest if rates and _lowest_rate(e) is not None]
     if below:
         figure.add_trace(_not_met(below), 1, 1)
     for trace in _without_capacity(rest):
         figure.add_trace(trace, 2, 1)
     style.layout(figure, height=460)
-    figure.update_yaxes(title_text="capacity (requests/s)", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text=yardstick.axis, rangemode="tozero", row=1, col=1)
     _label_strip(figure, ["failed", "not met"] if rest else [])
     last = max(e.trial for e in searched)
     figure.update_xaxes(**_whole_steps(len(searched), last))
@@ -78,9 +83,10 @@ def _by_role(
         yield subject.name, subject.colour, group
 
 
-def _running_best(measured: list[Evaluation]) -> go.Scatter:
+def _running_best(measured: list[Evaluation], yardstick: Yardstick) -> go.Scatter:
     in_turn = [e for e in measured if e.phase != "again"]
-    best = np.maximum.accumulate([e.capacity or 0.0 for e in in_turn])
+    so_far = np.minimum if yardstick.smaller_is_better else np.maximum
+    best = so_far.accumulate([yardstick.drawn(yardstick.value(e)) for e in in_turn])
     return go.Scatter(
         x=[e.trial for e in in_turn],
         y=best.tolist(),
@@ -91,12 +97,17 @@ def _running_best(measured: list[Evaluation]) -> go.Scatter:
     )
 
 
-def _capacities(found: list[Evaluation], name: str, colour: str) -> go.Scatter:
-    upward = [(e.high or e.capacity or 0.0) - (e.capacity or 0.0) for e in found]
-    downward = [(e.capacity or 0.0) - (e.low or e.capacity or 0.0) for e in found]
+def _capacities(
+    found: list[Evaluation], name: str, colour: str, yardstick: Yardstick
+) -> go.Scatter:
+    values = [yardstick.drawn(yardstick.value(e)) for e in found]
+    ranges = [yardstick.range(e) for e in found]
+    pairs = list(zip(values, ranges, strict=True))
+    upward = [yardstick.drawn(high) - at if high else 0.0 for at, (_, high) in pairs]
+    downward = [at - yardstick.drawn(low) if low else 0.0 for at, (low, _) in pairs]
     return go.Scatter(
         x=[e.trial for e in found],
-        y=[e.capacity for e in found],
+        y=values,
         error_y={
             "type": "data",
             "symmetric": False,
@@ -113,15 +124,17 @@ def _capacities(found: list[Evaluation], name: str, colour: str) -> go.Scatter:
     )
 
 
-def _confirmed(evaluations: list[Evaluation], searched: list[Evaluation]) -> list[go.Scatter]:
+def _confirmed(
+    evaluations: list[Evaluation], searched: list[Evaluation], yardstick: Yardstick
+) -> list[go.Scatter]:
     """Second measurements, beside the trial of the same candidate."""
     traces = []
     for name, colour, group in _by_role(evaluations, subjects(evaluations)):
-        again = [e for e in group if e.phase == "confirm" and e.capacity is not None]
+        again = [e for e in group if e.phase == "confirm" and e.merit is not None]
         if not again:
             continue
         trials = [next((s.trial for s in searched if same(s, e)), e.trial) for e in again]
-        trace = _capacities(again, f"{name}, confirmed", colour)
+        trace = _capacities(again, f"{name}, confirmed", colour, yardstick)
         trace.update(x=[trial + 0.25 for trial in trials])
         trace.update(marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2}})
         traces.append(trace)
@@ -201,7 +214,9 @@ def _role_colour(evaluation: Evaluation) -> str:
 def _hover(evaluation: Evaluation) -> str:
     lines = [f"<b>trial {evaluation.trial}</b>" + (", baseline" if evaluation.baseline else "")]
     lines += [style.label(part) for part in evaluation.label.split(", ")]
-    if evaluation.capacity is not None:
+    if evaluation.cost is not None:
+        lines.append(describe_cost(evaluation.cost))
+    elif evaluation.capacity is not None:
         lines.append(f"capacity {format_rate(evaluation.capacity)}")
     if evaluation.state is State.BEATEN:
         lines.append("left behind: it could not win any more")
@@ -247,27 +262,34 @@ def parallel_coordinates(evaluations: list[Evaluation]) -> go.Figure | None:
 
     Plain lines instead of Plotly's own trace for this, which needs WebGL and draws nothing without.
     """
-    best_of = {e.candidate: e for e in evaluations if e.estimate is not None}
-    found = sorted(best_of.values(), key=lambda e: e.estimate or 0.0)
+    yardstick = Yardstick.of(evaluations)
+    best_of = {e.candidate: e for e in evaluations if yardstick.estimate(e) is not None}
+    found = sorted(
+        best_of.values(),
+        key=lambda e: yardstick.estimate(e) or 0.0,
+        reverse=yardstick.smaller_is_better,
+    )
     axes = _axes(found)
     if len(found) < 2 or not axes:
         return None
-    low, high = found[0].estimate or 0.0, found[-1].estimate or 0.0
+    worst, best = yardstick.estimate(found[0]) or 0.0, yardstick.estimate(found[-1]) or 0.0
     figure = go.Figure()
     for rank, evaluation in enumerate(found):
         shift = (rank / (len(found) - 1) - 0.5) * _SPREAD
         heights = [_height(values, evaluation, path) + shift for path, values in axes.items()]
-        share = ((evaluation.estimate or 0.0) - low) / (high - low) if high > low else 1.0
+        at = yardstick.estimate(evaluation) or 0.0
+        share = (at - worst) / (best - worst) if best != worst else 1.0
         figure.add_trace(_candidate_line([*heights, share], share, evaluation, evaluations))
     for position, values in enumerate(axes.values()):
         _write_values(figure, position, values)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        _write_value(figure, len(axes), share, format_rate(low + share * (high - low)), left=False)
+        value = yardstick.show(worst + share * (best - worst))
+        _write_value(figure, len(axes), share, value, left=False)
     titles = [style.setting(path, 10) for path in axes]
     style.layout(figure, height=480, showlegend=False, margin={"l": 40, "r": 72, "t": 8, "b": 60})
     figure.update_xaxes(
         tickvals=list(range(len(axes) + 1)),
-        ticktext=[*titles, "<b>capacity</b>"],
+        ticktext=[*titles, f"<b>{yardstick.short_name}</b>"],
         tickangle=0,
         range=[-0.4, len(axes) + 0.1],
         gridcolor=style.OTHERS,

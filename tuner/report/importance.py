@@ -82,7 +82,7 @@ def _as_trial(evaluation: Evaluation, seen: dict[str, tuple[str, ...]]) -> optun
     distributions: dict[str, BaseDistribution] = {
         path: CategoricalDistribution(seen[path]) for path in params
     }
-    value = evaluation.estimate or 0.0
+    value = (evaluation.merit if evaluation.cost else evaluation.estimate) or 0.0
     return optuna.trial.create_trial(params=params, distributions=distributions, value=value)
 
 

@@ -29,7 +29,8 @@ from tuner.report.html import (
 )
 from tuner.report.sections import cards, failures, measurement, search, table
 from tuner.report.story import Story, same
-from tuner.results import Evaluation, Run, write_text
+from tuner.results import Evaluation
+from tuner.run import Run, write_text
 from tuner.samples import Samples
 
 _OWN_SECTIONS = ("sla", "model", "command", "seed", "environment", "space")

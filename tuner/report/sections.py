@@ -49,6 +49,9 @@ def _card(name: str, value: str, note: str, kind: str = "") -> Html:
 
 def _capacity_card(story: Story, subject: Subject) -> Html:
     name, evaluation = subject.name, subject.evaluation
+    yardstick = story.yardstick
+    if yardstick.objective is not None:
+        return _cost_card(story, subject)
     if evaluation.capacity is None:
         failed = evaluation.state is State.FAILED
         note = "could not be measured" if failed else "no rate kept the promise"
@@ -68,8 +71,28 @@ def _capacity_card(story: Story, subject: Subject) -> Html:
     return _card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(words), name)
 
 
+def _cost_card(story: Story, subject: Subject) -> Html:
+    name, evaluation, yardstick = subject.name, subject.evaluation, story.yardstick
+    title = f"{name}, {yardstick.name}"
+    value = yardstick.value(evaluation)
+    if value is None:
+        failed = evaluation.state is State.FAILED
+        note = "could not be measured" if failed else "did not keep the promise there"
+        return _card(title, "none", note, name)
+    low, high = yardstick.range(evaluation)
+    words = []
+    if low is not None and high is not None and low != high:
+        words.append(f"95 %: {yardstick.show(low)} to {yardstick.show(high)}")
+    asked = evaluation.verdict()
+    if asked is not None:
+        words.append("promise proven there" if evaluation.proof() else "promise not proven there")
+    return _card(title, yardstick.show(value), "; ".join(words), name)
+
+
 def _gain_note(story: Story) -> str:
     if story.gain_range is None:
+        if story.yardstick.objective is not None:
+            return "baseline over winner"
         return "capacity of winner over baseline"
     low, high = story.gain_range
     return f"95 %: {times(low)} to {times(high)}, measured by turns"
@@ -97,17 +120,21 @@ def table(story: Story) -> Html:
         "phase",
         "candidate",
         "result",
-        "capacity",
+        story.yardstick.name,
         "95 % from",
         "95 % to",
         "× baseline",
     )
     percentile = story.sla.primary.name if story.sla else "p99"
-    heads = [*names, f"{percentile} at capacity", "probes", "time"]
+    heads = [*names, f"{percentile} {_where(story)}", "probes", "time"]
     head = join(_heading(name) for name in heads)
     body = join(_row(story, e, percentile) for e in story.evaluations)
     whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", body))
     return tag("div", whole, class_="scroll", tabindex=0)
+
+
+def _where(story: Story) -> str:
+    return "at capacity" if story.yardstick.objective is None else "there"
 
 
 def _heading(name: str) -> Html:
@@ -118,16 +145,18 @@ def _heading(name: str) -> Html:
 def _row(story: Story, evaluation: Evaluation, percentile: str) -> Html:
     probe = evaluation.at_capacity()
     latency = probe.latency.get(percentile) if probe else None
-    reference = story.baseline.capacity if story.baseline else None
-    ratio = evaluation.capacity / reference if evaluation.capacity and reference else None
+    yardstick = story.yardstick
+    value, (low, high) = yardstick.value(evaluation), yardstick.range(evaluation)
+    reference = yardstick.value(story.baseline) if story.baseline else None
+    ratio = value / reference if value and reference else None
     cells = (
         _number(evaluation.trial, str(evaluation.trial)),
         tag("td", text(evaluation.phase), class_="words"),
         tag("td", text(evaluation.label), class_="words wide"),
         tag("td", text(_STATES[evaluation.state]), class_="words"),
-        _number(evaluation.capacity, format_rate(evaluation.capacity)),
-        _number(evaluation.low, format_rate(evaluation.low)),
-        _number(evaluation.high, format_rate(evaluation.high)),
+        _number(value, yardstick.show(value)),
+        _number(low, yardstick.show(low)),
+        _number(high, yardstick.show(high)),
         _number(ratio, f"{ratio:.2f}" if ratio else "-"),
         _number(latency, format_duration(latency)),
         _number(len(evaluation.probes), str(len(evaluation.probes))),
@@ -170,8 +199,8 @@ def search(story: Story) -> Html | None:
     if story.outcome is None:
         return None
     told = [
-        f"It ended since {story.outcome.reason}.",
-        completeness(story.outcome),
+        f"It ended because {story.outcome.reason}.",
+        completeness(story.outcome, _better(story)),
     ]
     behind = sum(e.state is State.BEATEN for e in story.evaluations)
     if behind:
@@ -193,6 +222,11 @@ def search(story: Story) -> Html | None:
     return join(parts)
 
 
+def _better(story: Story) -> str:
+    serves = story.yardstick.objective is None
+    return "serves more by over" if serves else "comes to less by over"
+
+
 def measurement(story: Story) -> Html:
     """The meaning of the numbers, and the facts of the probes that the answer rests on."""
     meaning = [
@@ -208,11 +242,21 @@ def measurement(story: Story) -> Html:
         "that falls behind cannot slow down the clock; a failed request is infinitely late.",
         "A probe at which the client itself gave out says nothing of the server, and is left out.",
     ]
+    objective = story.yardstick.objective
+    if objective is not None:
+        meaning[:2] = [
+            f"Every candidate was offered {format_rate(objective.rate)}. One that keeps "
+            f"{story.promise} comes to its {objective}, the mean of its rounds: the less, the "
+            "better. Its interval of 95 % is from how rounds differ, and from their own errors.",
+            "The promise is called proven only after a probe that, by itself, showed at its stated "
+            "confidence that it is kept.",
+        ]
     parts = [items(meaning)]
     for subject in story.subjects:
         probe = subject.evaluation.at_capacity()
         if probe is not None:
-            what = "proven" if subject.evaluation.proof() else "near capacity"
+            near = "near capacity" if objective is None else "at that rate"
+            what = "proven" if subject.evaluation.proof() else near
             title = tag("h3", text(f"{subject.name.capitalize()}, {what}"))
             parts.append(tag("div", title, facts(_probe_facts(probe, subject.evaluation))))
     seed = story.experiment.get("seed")

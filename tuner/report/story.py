@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tuner.comparison import disagreement, drift, gain, theft
 from tuner.errors import UnitError
 from tuner.report import style
+from tuner.report.yardstick import Yardstick
 from tuner.results import (
     Evaluation,
     Outcome,
@@ -41,14 +42,15 @@ class Subject:
     @property
     def label(self) -> str:
         """``winner, 431/s``: for a legend."""
-        capacity = self.evaluation.capacity
-        return self.name if capacity is None else f"{self.name}, {format_rate(capacity)}"
+        yardstick = Yardstick.of([self.evaluation])
+        value = yardstick.value(self.evaluation)
+        return self.name if value is None else f"{self.name}, {yardstick.show(value)}"
 
 
 def winner(evaluations: list[Evaluation]) -> Evaluation | None:
     """The search's winner or, in a run that only measured, what reached the highest rate."""
-    measured = [e for e in evaluations if e.phase == "measure" and e.capacity is not None]
-    return best(evaluations) or max(measured, key=lambda e: e.capacity or 0.0, default=None)
+    measured = [e for e in evaluations if e.phase == "measure" and e.merit is not None]
+    return best(evaluations) or max(measured, key=lambda e: e.merit or 0.0, default=None)
 
 
 def subjects(evaluations: list[Evaluation]) -> list[Subject]:
@@ -121,20 +123,29 @@ class Story:
         return subjects(self.evaluations)
 
     @property
+    def yardstick(self) -> Yardstick:
+        return Yardstick.of(self.evaluations)
+
+    @property
     def promise(self) -> str:
-        """The Sla and the constraints, in words."""
+        """The Sla and the constraints, in words; and the rate, where one was given."""
         sla = str(self.sla) if self.sla else "the latency promise"
+        objective = self.yardstick.objective
+        if objective is not None:
+            sla += f" at {format_rate(objective.rate)}"
         return ", ".join([sla, *map(str, self.experiment.get("constraints") or ())])
 
     @property
     def gain(self) -> float | None:
-        """Winner's capacity over the baseline's; None unless both have one."""
-        if self.winner is None or self.baseline is None or not self.baseline.capacity:
+        """Winner's capacity over the baseline's, or the baseline's cost over the winner's; None
+        unless both have one.
+        """
+        if self.winner is None or self.baseline is None or not self.baseline.merit:
             return None
         ratio = gain(self.winner, self.baseline)
         if ratio is not None:
             return ratio.value
-        return (self.winner.capacity or 0.0) / self.baseline.capacity
+        return (self.winner.merit or 0.0) / self.baseline.merit
 
     @property
     def gain_range(self) -> tuple[float, float] | None:
@@ -166,6 +177,9 @@ class Story:
             return "Nothing has been measured yet"
         if self.winner is None:
             return f"No candidate keeps {self.promise}"
+        yardstick = self.yardstick
+        if yardstick.objective is not None:
+            return self._cost_headline(self.winner, yardstick)
         rate = f"{format_rate(self.winner.capacity)} within {self.promise}"
         if self.baseline is not None and same(self.winner, self.baseline):
             if self.candidates == 1:
@@ -177,6 +191,14 @@ class Story:
             return f"No gain worth a change: {rate}"
         return f"{times(self.gain)} the requests within {self.promise}"
 
+    def _cost_headline(self, winner: Evaluation, yardstick: Yardstick) -> str:
+        value = yardstick.show(yardstick.value(winner))
+        if self.baseline is not None and same(winner, self.baseline):
+            return f"The configuration as found is the best of all: {yardstick.name} {value}"
+        if self.gain is None or self.gain < 1 + _SAME:
+            return f"{yardstick.name}: {value}"
+        return f"{times(self.gain)} less {yardstick.name}: {value}"
+
     def answer(self) -> str:
         """One or two sentences below the headline."""
         if not self.evaluations:
@@ -184,7 +206,8 @@ class Story:
         first, last = self.baseline, self.winner
         if last is None:
             return self._how_near()
-        rate = format_rate(last.capacity)
+        yardstick = self.yardstick
+        rate = yardstick.show(yardstick.value(last))
         if first is None:
             return f"{last.label}: {rate}. The model as found was not measured."
         if same(first, last):
@@ -192,11 +215,9 @@ class Story:
         if first.state is State.FAILED:
             return f"{last.label}: {rate}. The model as found could not be measured."
         if first.capacity is None:
-            return (
-                f"{last.label}: {rate}. "
-                "The model as found does not keep the promise at any rate that was tried."
-            )
-        return f"{rate} instead of {format_rate(first.capacity)}, with {last.label}."
+            at = "at that rate" if yardstick.objective else "at any rate that was tried"
+            return f"{last.label}: {rate}. The model as found does not keep the promise {at}."
+        return f"{rate} instead of {yardstick.show(yardstick.value(first))}, with {last.label}."
 
     def _how_near(self) -> str:
         nearest = self.closest
@@ -207,6 +228,8 @@ class Story:
             who = f"Closest came the model as found ({nearest.label})"
         if isinf(nearest.margin):
             return f"{who}; even there failed requests reach the percentile."
+        if nearest.margin <= 1 and nearest.cost is not None:
+            return f"{who}: within the bound in most probes, but not in all that counted."
         if nearest.margin <= 1:
             return f"{who}: within the bound at face value, but too few requests to prove it."
         return f"{who}: it misses the bound by {percent(nearest.margin - 1)}."
@@ -220,7 +243,7 @@ class Story:
             found.append("The model as found was not measured: there is nothing to compare with.")
         if self.winner is not None and all(e.phase == "search" for e in self.evaluations):
             found.append(
-                "Not confirmed: the capacities come from the search alone, which measures each "
+                "Not confirmed: the figures come from the search alone, which measures each "
                 "candidate once; the best of many such measurements tends to flatter."
             )
         for subject in self.subjects:
@@ -264,7 +287,9 @@ class Story:
                 f"{name}: the client gave out before the server did, so the true capacity may be "
                 "higher."
             )
-        elif evaluation.capacity is not None and evaluation.high is None:
+        elif (
+            evaluation.capacity is not None and evaluation.high is None and evaluation.cost is None
+        ):
             found.append(
                 f"{name}: no rate was found at which the promise breaks, so the true capacity may "
                 "be higher."

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import nnls
 
 from tuner.samples import Floats
+from tuner.simulator.robust import solve
 
 _SCATTER = 0.03  # of windows about the curve, beyond the scatter of single executions
 _SINGLE = 0.15
@@ -38,7 +38,7 @@ class ServiceCurve:
 
     @classmethod
     def fit(cls, observations: Iterable[Observation]) -> "ServiceCurve":
-        """The rising curve nearest to the observations (weighted least squares).
+        """The rising curve nearest to the observations (``tuner.simulator.robust``).
 
         It is a sum of ramps between knots, each of a height of at least 0, so it may have flat
         stretches, steps and bends either way; changes of its slope cost a little, so that sizes
@@ -55,14 +55,14 @@ class ServiceCurve:
         knots = _knots(sizes)
         design = _ramps(sizes, knots) * weights[:, None]
         rough = _roughness(knots) * _STIFF / float(np.median(seconds) * _SCATTER)
-        stacked = np.vstack([design, rough])
-        target = np.concatenate([seconds * weights, np.zeros(len(rough))])
-        heights, _ = nnls(stacked, target)
+        heights, trust = solve(design, seconds * weights, rough)
         at_knots = _ramps(knots, knots)
         vague = np.eye(len(knots)) / (_VAGUE * float(np.median(seconds))) ** 2
-        inverse = np.linalg.inv(stacked.T @ stacked + vague)
-        degrees = max(1, len(seen) - np.count_nonzero(heights))
-        excess = max(1.0, float(np.sum((design @ heights - target[: len(seen)]) ** 2)) / degrees)
+        trusted = design.T @ (design * trust[:, None])
+        inverse = np.linalg.inv(trusted + rough.T @ rough + vague)
+        degrees = max(1.0, float(trust.sum()) - np.count_nonzero(heights))
+        off = design @ heights - seconds * weights
+        excess = max(1.0, float(np.sum(trust * off**2)) / degrees)
         spread = np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots)
         errors = np.sqrt(excess * np.maximum(spread, 0.0))
         return cls(

@@ -4,17 +4,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from tuner.results import PERCENTILES, ServerTimes, Window
 from tuner.samples import Floats
 from tuner.simulator.curve import Observation, ServiceCurve
+from tuner.simulator.robust import solve
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
 
 _SATURATED = 0.5  # of the time of an execution: requests that wait so long find no idle instance
 _NOISE_POINTS = 64
 _TAIL = 2.0
+_CALM = 0.25
+_LEAST_REST = 2e-5
 
 
 @dataclass(frozen=True)
@@ -127,47 +129,61 @@ def _busy(sight: Sight, curve: ServiceCurve) -> float:
 
 
 def _fit_parallel(sights: list[Sight], curve: ServiceCurve) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
+    """By number of instances; of several windows that are not much shorter than the longest nearly
+    the best one, since whatever else holds the machine up only takes away.
+    """
+    full: dict[int, list[Sight]] = {}
     for sight in sights:
         if sight.instances > 1 and sight.is_saturated:
-            busy = min(max(_busy(sight, curve), 1.0), float(sight.instances))
-            found.setdefault(sight.instances, []).append(busy)
-    return {count: float(np.median(each)) for count, each in found.items()}
+            full.setdefault(sight.instances, []).append(sight)
+    found = {}
+    for count, each in full.items():
+        most = max(s.server.executions for s in each)
+        busy = [_busy(s, curve) for s in each if s.server.executions >= most / 2]
+        found[count] = min(
+            max(float(np.quantile(busy, 1 - _CALM, method="higher")), 1.0), float(count)
+        )
+    return found
 
 
 def _fit_release(sights: list[Sight], curve: ServiceCurve) -> float:
     """Of one instance with requests waiting, the time that executions do not account for."""
-    gaps, items = [], []
-    for sight in sights:
-        if sight.instances == 1 and sight.is_saturated:
-            gaps.append(max(0.0, 1 / sight.executions - sight.execution))
-            items.append(sight.server.mean_batch or 1.0)
-    return float(np.dot(gaps, items) / np.dot(items, items)) if items else 0.0
+    full = [s for s in sights if s.instances == 1 and s.is_saturated]
+    items = np.array([s.server.mean_batch or 1.0 for s in full])
+    if not full:
+        return 0.0
+    gaps = np.array([max(0.0, 1 / s.executions - s.execution) for s in full])
+    large = items >= items.max() / 2
+    return float(np.median(gaps[large] / items[large]))
 
 
 def _fit_rest(sights: list[Sight]) -> tuple[float, float]:
     """Seconds per reply, and of the network, out of what neither queue nor execution explain.
 
-    The replies of an execution leave one by one, so that on average half of them come before.
+    The replies of an execution leave one by one, so that on average half of them come before; and
+    they leave at least as fast as they came in any window.
     """
-    rows, rests = [], []
-    for sight in sights:
-        server = sight.server
-        inside = server.queue + server.compute_input + server.compute_infer + server.compute_output
-        rests.append(max(0.0, sight.window.mean - inside))
-        rows.append((sight.batch_of_a_request / sight.window.items / 2 + 0.5, 1.0))
-    if not rows:
+    if not sights:
         return 0.0, 0.0
-    (reply, network), _ = nnls(np.array(rows), np.array(rests))
-    return float(reply), float(network)
+    times = [s.server for s in sights]
+    inside = [t.queue + t.compute_input + t.compute_infer + t.compute_output for t in times]
+    rests = np.maximum([s.window.mean for s in sights] - np.array(inside), 0.0)
+    before = np.array([s.batch_of_a_request / s.window.items / 2 + 0.5 for s in sights])
+    rows = np.column_stack([before, np.ones_like(before)])
+    scale = max(_LEAST_REST, float(np.median(np.abs(rests - np.median(rests)))))
+    (reply, network), _ = solve(rows / scale, rests / scale)
+    most = 1 / max(s.window.throughput for s in sights)
+    if reply <= most:
+        return float(reply), float(network)
+    return most, max(0.0, float(np.quantile(rests - most * before, _CALM)))
 
 
 def _fit_noise(alone: list[Sight]) -> Floats:
     """How far single executions lie from their mean, from the latencies of one request at a time.
 
-    Percentiles are medians over the windows in which nothing waited. The lower half, of which
-    records have none, is taken as narrow as the stretch between p50 and p90; and what lies far
-    beyond p95, in so few requests, is a stall of the machine rather than a habit of the model.
+    Percentiles are those of the calmer ones of the windows in which nothing waited. The lower half,
+    of which records have none, is taken as narrow as the stretch between p50 and p90; and what lies
+    far beyond p95, in so few requests, is a stall of the machine rather than a habit of the model.
     """
     waited = [s.server.queue > s.execution / 4 for s in alone]
     unloaded = [
@@ -178,7 +194,8 @@ def _fit_noise(alone: list[Sight]) -> Floats:
     if not unloaded:
         return np.zeros(1)
     levels = np.array(list(PERCENTILES.values()))
-    seconds = np.median([[w.latency[n] or 0.0 for n in PERCENTILES] for w in unloaded], axis=0)
+    each = [[w.latency[n] or 0.0 for n in PERCENTILES] for w in unloaded]
+    seconds = np.quantile(each, _CALM, axis=0, method="lower")
     p50, p90, p95 = np.interp((0.5, 0.9, 0.95), levels, seconds)
     low, top = 2 * p50 - p90, p95 + _TAIL * (p95 - p50)
     at = (np.arange(_NOISE_POINTS) + 0.5) / _NOISE_POINTS

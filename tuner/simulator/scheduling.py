@@ -38,7 +38,7 @@ class Scheduling:
         if config.model_transaction_policy.decoupled:
             raise SimulationError(f"{config.name} is decoupled, which is not simulated")
         largest = max(1, config.max_batch_size)
-        instances, devices = _instances(config, gpus)
+        instances, devices = count_instances(config, gpus)
         if not config.HasField("dynamic_batching") or largest == 1:
             return cls(False, largest, (largest,), instances=instances, devices=devices)
         block = config.dynamic_batching
@@ -59,7 +59,7 @@ class Scheduling:
         )
 
 
-def _instances(config: Any, gpus: int) -> tuple[int, int]:
+def count_instances(config: Any, gpus: int) -> tuple[int, int]:
     """All instances, and the devices that they are on; a count of 0 is Triton's default of 1."""
     total, used = 0, set()
     for group in config.instance_group:

@@ -1,0 +1,107 @@
+"""Candidates held against each other at one given rate: what each comes to there."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tuner.capacity import Capacity
+from tuner.draft import Draft, Phase, Subject
+from tuner.errors import LoadFailed
+from tuner.evaluate import PROOF_ATTEMPTS, ROUNDS, SEARCH, Evaluator, is_hopeless
+from tuner.objective import Objective
+from tuner.probe import Prober
+from tuner.results import Evaluation, ProbeRecord
+from tuner.simulator.scheduling import count_instances
+from tuner.sla import Outcome
+
+_SECONDS = 4.0
+
+
+class CostEvaluator(Evaluator):
+    """Every probe is at the objective's rate: a candidate either keeps the promise there, and has a
+    cost, or does not.
+    """
+
+    def __init__(self, objective: Objective, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._objective = objective
+        wanted = max(_SECONDS, objective.requests / objective.rate)
+        seconds = min(wanted, SEARCH.most_seconds)
+        self._sample = replace(SEARCH, seconds=seconds, least_seconds=seconds)
+
+    def search(
+        self, subject: Subject, to_beat: float, phase: Phase = "search", expected: float = 0.0
+    ) -> Evaluation:
+        draft = self._draft(subject, phase)
+        return draft.attempt(lambda: self._visit_once(draft))
+
+    def _draft(self, subject: Subject, phase: Phase) -> Draft:
+        draft = super()._draft(subject, phase)
+        draft.objective = self._objective
+        return draft
+
+    def _prepare(self, prober: Prober, draft: Draft) -> tuple[float, ProbeRecord]:
+        saturation, alone = super()._prepare(prober, draft)
+        self._objective.require_readings(alone)
+        return saturation, alone
+
+    def _visit_once(self, draft: Draft) -> None:
+        with self._prober(draft) as prober:
+            _, alone = self._prepare(prober, draft)
+            if is_hopeless(draft.subject, alone, self._sla):
+                draft.capacity = Capacity(None, margin=alone.margin)
+                return
+            self._play(prober, draft, 0, 0.0)
+
+    def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
+        """Each round on fresh servers, and the proof on one more."""
+
+        def play(draft: Draft, number: int) -> None:
+            with self._prober(draft) as prober:
+                self._prepare(prober, draft)
+                self._play(prober, draft, number, 0.0)
+
+        def prove(draft: Draft, rate: float) -> None:
+            with self._prober(draft) as prober:
+                self._prepare(prober, draft)
+                self._prove(prober, draft, rate)
+
+        for number in range(ROUNDS):
+            for draft, _ in drafts:
+                draft.attempt(partial(play, draft, number))
+        self._prove_best([draft for draft, _ in drafts], prove)
+
+    def _play(self, prober: Prober, draft: Draft, number: int, expected: float) -> None:
+        rate = self._objective.rate
+        finding = self._finding(prober, self._sample, "capacity")(rate)
+        draft.findings.append(finding)
+        telling = [each for each in draft.findings if not each.client_limited]
+        if not finding.client_limited:
+            record, instances = prober.records[-1], self._instances(draft.subject)
+            value = self._objective.value(record, instances)
+            if value is None:
+                raise LoadFailed(f"a reading went missing: {self._objective} cannot be told")
+            draft.costs.append((value, self._objective.error(record, instances)))
+        margins = sorted(each.margin for each in telling if each.margin is not None)
+        kept = 2 * sum(each.kept for each in telling) > len(telling)
+        known = all(math.isfinite(value) for value, _ in draft.costs)
+        draft.capacity = Capacity(
+            rate if kept and known else None,
+            margin=margins[len(margins) // 2] if margins else None,
+            client_limited=not telling,
+        )
+
+    def _instances(self, subject: Subject) -> int:
+        return count_instances(
+            self._deployment.config_of(subject.changes), self._deployment.gpu_count
+        )[0]
+
+    def _prove(self, prober: Prober, draft: Draft, rate: float) -> None:
+        """The full test at the given rate; once more where one stall decided."""
+        for share in PROOF_ATTEMPTS:
+            finding = self._test(prober, rate, share)
+            if not finding.repeat:
+                break
+        if finding.outcome is Outcome.VIOLATED and not finding.client_limited:
+            draft.capacity = replace(draft.capacity, rate=None, margin=finding.margin)

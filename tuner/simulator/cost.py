@@ -1,0 +1,54 @@
+"""What a configuration would come to at a given rate, as far as a simulation can tell."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tuner.footprint import READ, Footprint
+from tuner.objective import INSTANCES, Objective, Term
+from tuner.results import PERCENTILES, Window
+from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Simulation
+from tuner.stats import quantile
+
+
+class Costs:
+    """Predicts costs with what these windows tell of memory."""
+
+    def __init__(self, objective: Objective, windows: Sequence[Window]) -> None:
+        self._objective = objective
+        found = {name: Footprint.fit(windows, name) for name in READ}
+        self._footprints: Mapping[str, Footprint | None] = found
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether a candidate's settings alone say what it comes to."""
+        return all(term.name == INSTANCES for term in self._objective.terms)
+
+    def of(self, scheduling: Scheduling, played: Simulation) -> float | None:
+        """The objective's value; None where a term is not simulated."""
+        total = 0.0
+        for term in self._objective.terms:
+            value = self._read(term, scheduling, played)
+            if value is None:
+                return None
+            total += term.factor * value
+        return total
+
+    def _read(self, term: Term, scheduling: Scheduling, played: Simulation) -> float | None:
+        latency = played.samples.latency
+        if term.name == INSTANCES:
+            return float(scheduling.instances)
+        if term.name in PERCENTILES:
+            return quantile(latency, PERCENTILES[term.name])
+        if term.name == "mean":
+            good = latency[np.isfinite(latency)]
+            return float(np.mean(good)) if len(good) else math.inf
+        if term.name == "queue":
+            return played.queue
+        footprint = self._footprints.get(term.name)
+        if footprint is None:
+            return None
+        devices = scheduling.devices if term.name == "gpu_memory" else 1
+        return footprint.of(scheduling.instances / devices, scheduling.max_batch)
