@@ -32,6 +32,7 @@ from tuner.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.model_config import own_settings, read_config, render
 from tuner.results import Evaluation, ProbeRecord
+from tuner.results import best as winner_of
 from tuner.run import Run
 from tuner.sla import Sla
 from tuner.space import Candidate
@@ -85,8 +86,8 @@ def corrected(
 
     A truth of few measurements has its own errors, the larger the more the machine was held up.
     """
-    final, best = _final(run.evaluations()), max(truth, key=lambda each: truth[each])
-    if final is None or truth.get(final.candidate, 0.0) >= _GOOD * truth[best]:
+    final, top = winner_of(run.evaluations()), max(truth, key=lambda each: truth[each])
+    if final is None or truth.get(final.candidate, 0.0) >= _GOOD * truth[top]:
         return truth
     known = folder / "beside.json"
     if not known.is_file():
@@ -97,13 +98,13 @@ def corrected(
             Harness(workload, Path(name), generator) as harness,
         ):
             for turn, (label, candidate) in itertools.product(
-                range(_ROUNDS), (("found", final.candidate), ("best", best))
+                range(_ROUNDS), (("found", final.candidate), ("best", top))
             ):
                 rates[label].append(harness.capacity(candidate, turn, 0.0))
         known.write_text(json.dumps(rates), encoding="utf-8")
     rates = json.loads(known.read_text(encoding="utf-8"))
     ratio = median(rates["found"]) / median(rates["best"])
-    return {**truth, final.candidate: min(1.0, ratio) * truth[best]}
+    return {**truth, final.candidate: min(1.0, ratio) * truth[top]}
 
 
 def judge(run: Run, truth: dict[Candidate, float], seconds: float) -> Row:
@@ -112,7 +113,7 @@ def judge(run: Run, truth: dict[Candidate, float], seconds: float) -> Row:
     best = max(truth.values())
     found = [e for e in evaluations if e.phase == "search"]
     probes = [p for e in evaluations for p in e.probes]
-    final = _final(evaluations)
+    final = winner_of(evaluations)
     quality = truth.get(final.candidate, 0.0) / best if final else 0.0
     return {
         "quality": round(quality, 4),
@@ -131,12 +132,6 @@ def _stolen(probes: list[ProbeRecord]) -> float:
     """The mean share of the busy time that the hypervisor gave to others; 0.0 where unknown."""
     shares = [p.host.stolen for p in probes if p.host is not None and p.host.stolen is not None]
     return sum(shares) / len(shares) if shares else 0.0
-
-
-def _final(evaluations: list[Evaluation]) -> Evaluation | None:
-    confirmed = [e for e in evaluations if e.phase == "confirm"]
-    known = [e for e in confirmed or evaluations if e.capacity is not None]
-    return max(known, key=lambda e: e.capacity or 0.0, default=None)
 
 
 def _requests(run: Run, evaluations: list[Evaluation]) -> int:

@@ -66,9 +66,10 @@ class Bench:
             self.to_beat.append(to_beat)
         return self._evaluation(subject, phase, self.formula)
 
-    def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
+    def confirm(self, finalists: list[tuple[Subject, float]], look: int = 0) -> list[Evaluation]:
         self.confirmed += [subject for subject, _ in finalists]
-        return [self._evaluation(s, "confirm", self.confirmed_capacity) for s, _ in finalists]
+        found = [self._evaluation(s, "confirm", self.confirmed_capacity) for s, _ in finalists]
+        return [each.model_copy(update={"look": look}) for each in found]
 
     def _evaluation(self, subject: Subject, phase: str, formula: Formula) -> Evaluation:
         values: dict[str, Any] = {"state": State.FAILED, "failure": "no such luck"}
@@ -391,6 +392,49 @@ class TestConfirm:
         winner = best(study.evaluations)
         assert winner is not None
         assert winner.candidate != ranked[0].candidate
+
+    def refuted(self, run: Run, factor: float) -> tuple[Study, Bench, list[Subject]]:
+        """A search whose best candidate is confirmed at so much of what it was measured at; and the
+        candidates by rank.
+        """
+
+        def apart(candidate: Candidate) -> float:
+            return 1.3 ** product(candidate)
+
+        bench = Bench(apart)
+        study = make(run, bench, storage=in_memory())
+        study.search(Budget(8, 1e6), ignore)
+        ranked = sorted(bench.searched, key=lambda s: apart(s.candidate), reverse=True)
+        top = ranked[0].candidate
+        bench.confirmed_capacity = lambda c: apart(c) * (factor if c == top else 1.0)
+        study.confirm(ignore)
+        return study, bench, ranked
+
+    def test_where_the_best_is_refuted_the_next_is_confirmed_beside_it(self, run: Run) -> None:
+        study, bench, ranked = self.refuted(run, 1e-9)
+        own = bench.searched[0]
+        assert bench.confirmed == [ranked[0], own, ranked[1], ranked[0], own]
+        winner, compared = best(study.evaluations), baseline(study.evaluations)
+        assert winner is not None
+        assert compared is not None
+        assert winner.candidate == ranked[1].candidate
+        assert winner.look == compared.look == 1
+
+    def test_what_is_refuted_a_little_stays_the_winner(self, run: Run) -> None:
+        study, bench, ranked = self.refuted(run, 0.99)
+        winner = best(study.evaluations)
+        assert winner is not None
+        assert winner.candidate == ranked[0].candidate
+        assert bench.confirmed.count(bench.searched[0]) == 1
+
+    def test_the_one_after_the_next_is_not_confirmed(self, run: Run) -> None:
+        study, bench = self.search(run, nothing, 6)
+        study.confirm(ignore)
+        ranked = sorted(bench.searched, key=lambda s: product(s.candidate), reverse=True)
+        assert [subject for subject in bench.confirmed if not subject.baseline] == ranked[:2]
+        assert best(study.evaluations) is None
+        study.confirm(ignore)
+        assert max(each.look for each in study.evaluations) == 1
 
     def test_in_a_long_search_the_baseline_is_measured_again(self, run: Run) -> None:
         bench = Bench(product, seconds=100.0)

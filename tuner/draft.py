@@ -111,6 +111,7 @@ class Draft:
         return Evaluation(
             trial=self.subject.trial,
             phase=self.phase,
+            look=self.look,
             baseline=self.subject.baseline,
             settings=dict(self.subject.candidate.settings),
             config=self.config,

@@ -176,15 +176,18 @@ class Evaluator:
             return draft.attempt(lambda: self._judge_rate(draft, rate))
         return draft.attempt(lambda: self._visit(draft, _MEASURE_EFFORT, 0.0, self._proves))
 
-    def confirm(self, finalists: list[tuple[Subject, float]]) -> list[Evaluation]:
-        """The capacities of finalists again, each with about how many requests/s are expected.
+    def confirm(self, finalists: list[tuple[Subject, float]], look: int = 0) -> list[Evaluation]:
+        """The capacities of finalists again, each with about how many requests/s are expected; for
+        the first time (``look`` 0), or beside others once more.
 
         Interleaved, on fresh servers with fresh seeds, so that a slow change of the machine meets
         all alike and luck in the search does not carry over. Where no GPU has to hold them all, the
         servers run side by side and are loaded by turns; else each round has a fresh server. At the
         end the rate that the best one is recommended for is put to the proof.
         """
-        drafts = [(self._draft(subject, "confirm"), expected) for subject, expected in finalists]
+        drafts = [
+            (self._draft(subject, "confirm", look), expected) for subject, expected in finalists
+        ]
         if self._deployment.runs_side_by_side and self._load != "closed":
             self._side_by_side(drafts)
         else:
@@ -257,9 +260,8 @@ class Evaluator:
         start = _between(expected, draft.findings)
         self._seek(prober, draft, start, _SIDE_EFFORT, _QUICK)
 
-    def _draft(self, subject: Subject, phase: Phase) -> Draft:
+    def _draft(self, subject: Subject, phase: Phase, look: int = 0) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
-        look = 0
         if phase == "again":
             look = sum(each.phase == "again" for each in self._run.evaluations()) + 1
         seeds = np.random.default_rng([self._seed, subject.trial, PHASES.index(phase), look])

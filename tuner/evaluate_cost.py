@@ -36,8 +36,8 @@ class CostEvaluator(Evaluator):
         draft = self._draft(subject, phase)
         return draft.attempt(lambda: self._visit_once(draft))
 
-    def _draft(self, subject: Subject, phase: Phase) -> Draft:
-        draft = super()._draft(subject, phase)
+    def _draft(self, subject: Subject, phase: Phase, look: int = 0) -> Draft:
+        draft = super()._draft(subject, phase, look)
         draft.objective = self._objective
         return draft
 

@@ -211,6 +211,7 @@ class Cost(Record):
 class Evaluation(Record):
     """All that is known of one candidate.
 
+    ``look`` counts from 0 where a candidate was looked at again, or confirmed, more than once.
     ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
     tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
     operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
@@ -225,6 +226,7 @@ class Evaluation(Record):
     format: int = FORMAT
     trial: int
     phase: Literal["search", "again", "confirm", "measure"]
+    look: int = 0
     baseline: bool
     settings: dict[str, ValueField]
     config: str
@@ -310,22 +312,24 @@ class Evaluation(Record):
 
 def best(evaluations: list[Evaluation]) -> Evaluation | None:
     """The winner: the highest capacity or the least cost, as confirmed where anything was
-    confirmed; None if none. Of equal costs, that with the most room below the promise counts.
+    confirmed, the last time where it was more than once; None if none. Of equal costs, that with
+    the most room below the promise counts.
 
     Where every confirmation failed there is no winner.
     """
     again = any(e.phase == "confirm" for e in evaluations)
     confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
+    last = max((e.look for e in confirmed), default=0)
     searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
-    found = confirmed if again else searched
+    found = [e for e in confirmed if e.look == last] if again else searched
     return max(found, key=lambda e: (e.merit or 0.0, -(e.margin or 0.0)), default=None)
 
 
 def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
-    """The model as found: as confirmed, if it was."""
+    """The model as found: as confirmed, if it was, the last time."""
     own = [e for e in evaluations if e.baseline]
     confirmed = [e for e in own if e.phase == "confirm"]
-    return next(iter(confirmed or own), None)
+    return max(confirmed, key=lambda e: e.look) if confirmed else next(iter(own), None)
 
 
 def closest(evaluations: list[Evaluation]) -> Evaluation | None:

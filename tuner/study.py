@@ -35,6 +35,8 @@ _LEAST_HOPELESS_TRIALS, _HOPELESS_TRIALS, _MOST_HOPELESS_TRIALS = 2, 5, 15
 _LEAST_HOPE = 0.05
 _FINALISTS = 2
 _NEAR = 0.99
+_CLEARLY = 1.05
+_MOST_LOOKS = 2
 _AGAIN_AFTER_SECONDS = 300.0
 _CONFIRMATION_SECONDS = 60.0
 _MISSED_BY = 0.02
@@ -208,40 +210,64 @@ class Study:
         """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
         seeds (``Evaluator.confirm``).
 
-        The runner-up is one of them where it came near enough to be the better one. The baseline
-        is, even if the search found no rate for it: all is reported against it.
+        The baseline is among them, even if the search found no rate for it: all is reported against
+        it. Where the finalists disappoint, so that another candidate is to be expected better now,
+        that one is confirmed as well, beside the best of them.
         """
-        if self._strategy is not None:
-            self._strategy.learn(list(self._known.values()))
-        subjects = self._finalists()
-        found = baseline([e for e in self._evaluations if e.phase == "search"])
-        if found is not None and all(s.candidate != found.candidate for s, _ in subjects):
-            expected = found.merit or (subjects[0][1] / 2 if subjects else 0.0)
-            if expected > 0 and found.state is not State.FAILED:
-                subjects.append((Subject(found.trial, found.candidate, True), expected))
+        subjects = self._with_baseline(self._finalists())
+        if subjects and self._confirmed().issuperset(s.candidate for s, _ in subjects):
+            subjects = self._after_refutation()
         while subjects:
-            if not self._confirmed().issuperset(subject.candidate for subject, _ in subjects):
-                for evaluation in self._evaluator.confirm(subjects):
-                    self._keep(evaluation)
-                    heard(evaluation)
-            kept = any(e.phase == "confirm" and e.merit is not None for e in self._evaluations)
-            subjects = [] if kept or not self._minimizes else self._finalists()
+            look = max((e.look + 1 for e in self._evaluations if e.phase == "confirm"), default=0)
+            for evaluation in self._evaluator.confirm(subjects, look):
+                self._keep(evaluation)
+                heard(evaluation)
+            subjects = self._after_refutation()
+
+    def _with_baseline(self, subjects: list[tuple[Subject, float]]) -> list[tuple[Subject, float]]:
+        found = baseline([e for e in self._evaluations if e.phase == "search"])
+        if found is None or any(s.candidate == found.candidate for s, _ in subjects):
+            return subjects
+        expected = found.merit or (subjects[0][1] / 2 if subjects else 0.0)
+        if expected <= 0 or found.state is State.FAILED:
+            return subjects
+        return [*subjects, (Subject(found.trial, found.candidate, True), expected)]
 
     def _finalists(self) -> list[tuple[Subject, float]]:
-        """The best of the search, and what is as good, with what is expected of them; none that
-        was confirmed before, where the least cost is looked for: it lies at the edge of what keeps
-        the promise, and the next best may have to do.
+        """The best of the search, and the runner-up where it is as good, with what is expected of
+        them.
         """
-        searched = [(e, self._likely(e)) for e in self._known.values() if e.merit is not None]
+        ranked = self._ranked(list(self._known.values()))
+        near = [each for each in ranked if each[1] >= _NEAR * ranked[0][1]][:_FINALISTS]
+        return [_expecting(*each) for each in near]
+
+    def _after_refutation(self) -> list[tuple[Subject, float]]:
+        """What to confirm next, given what was confirmed; nothing, mostly.
+
+        Where the least cost is looked for, the next best, until one keeps the promise: the best lie
+        at the edge of what keeps it. Else the best that is left, once, where it is expected to be
+        clearly better than all that was confirmed.
+        """
+        confirmed = {e.candidate: e for e in self._evaluations if e.phase == "confirm"}
+        kept = [e for e in confirmed.values() if e.merit is not None]
+        ranked = self._ranked([confirmed.get(c, e) for c, e in self._known.items()])
+        left = [each for each in ranked if each[0].candidate not in confirmed]
         if self._minimizes:
-            done = self._confirmed()
-            if any(e.phase == "confirm" and e.merit is not None for e in self._evaluations):
-                done = set()
-            searched = [each for each in searched if each[0].candidate not in done]
-        searched.sort(key=lambda each: each[1], reverse=True)
-        best_found = searched[0][1] if searched else 0.0
-        near = [each for each in searched if each[1] >= _NEAR * best_found][:_FINALISTS]
-        return [(Subject(e.trial, e.candidate, e.baseline), expected) for e, expected in near]
+            near = [each for each in left if not kept and each[1] >= _NEAR * left[0][1]]
+            return [_expecting(*each) for each in near[:_FINALISTS]]
+        reached = max((e.merit or 0.0 for e in kept), default=0.0)
+        looks = {e.look for e in confirmed.values()}
+        if not left or left[0][1] < _CLEARLY * reached or len(looks) >= _MOST_LOOKS:
+            return []
+        best_kept = [(e, e.merit or 0.0) for e in kept if e.merit == reached and not e.baseline]
+        return self._with_baseline([_expecting(*each) for each in [left[0], *best_kept]])
+
+    def _ranked(self, evaluations: list[Evaluation]) -> list[tuple[Evaluation, float]]:
+        """Those that keep the promise, the best first, with what is expected of each."""
+        if self._strategy is not None:
+            self._strategy.learn(evaluations)
+        likely = [(e, self._likely(e)) for e in evaluations if e.merit is not None]
+        return sorted(likely, key=lambda each: each[1], reverse=True)
 
     def _confirmed(self) -> set[Candidate]:
         return {e.candidate for e in self._evaluations if e.phase == "confirm"}
@@ -327,6 +353,10 @@ def _constraint(evaluation: Evaluation) -> float:
             return min(max(over, 1e-3), _FAILED_CONSTRAINT)
         case State.FAILED:
             return _FAILED_CONSTRAINT
+
+
+def _expecting(evaluation: Evaluation, merit: float) -> tuple[Subject, float]:
+    return Subject(evaluation.trial, evaluation.candidate, evaluation.baseline), merit
 
 
 def _seconds_to_confirm(done: list[Evaluation], budget: Budget) -> float:

@@ -277,5 +277,8 @@ def main(pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection each is outstanding
     with contextlib.suppress(PermissionError):  # be on time where the server shares the cores
         os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
-    pipe.send(Ready())
+    try:
+        pipe.send(Ready())
+    except BrokenPipeError:  # the parent found something wrong, and left
+        return
     uvloop.run(_Worker(pipe).serve())
