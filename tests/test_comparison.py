@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_results import evaluation, probe
-from tuner.comparison import Round, disagreement, paired_ratio, theft
+from tuner.comparison import Round, disagreement, paired_ratio, refutation, theft
 from tuner.results import Evaluation, HostReading
 
 RATES = st.floats(1.0, 1e5)
@@ -94,3 +94,29 @@ def test_time_that_a_hypervisor_took_is_told(stolen: float | None, told: bool) -
     assert (found is not None) is told
     if found:
         assert "took 20%" in found
+
+
+def refuted(confirmed: float) -> list[Evaluation]:
+    """A search whose trial 1 was confirmed at so much, and trial 2 beside it where that is less."""
+    first = {"settings": {"max_batch_size": 8}, "trial": 1}
+    second = {"settings": {"max_batch_size": 4}, "trial": 2}
+    found = [
+        evaluation(**first, capacity=600.0),
+        evaluation(**second, capacity=450.0),
+        evaluation(**first, capacity=confirmed, phase="confirm"),
+    ]
+    if confirmed < 450:
+        found.append(evaluation(**second, capacity=440.0, phase="confirm", look=1))
+        found.append(evaluation(**first, capacity=confirmed, phase="confirm", look=1))
+    return found
+
+
+def test_a_search_that_was_refuted_is_told() -> None:
+    told = refutation(refuted(69.0))
+    assert told is not None
+    assert told.startswith("Trial 1 (batch 8) was put at 600/s by the search and at 69/s")
+    assert "So trial 2 (batch 4) was confirmed as well." in told
+
+
+def test_a_search_that_was_borne_out_needs_no_words() -> None:
+    assert refutation(refuted(590.0)) is None

@@ -10,6 +10,7 @@ import numpy as np
 from tuner.objective import Objective
 from tuner.pooling import cumulative, pooled
 from tuner.results import Evaluation, Outcome
+from tuner.space import Candidate
 from tuner.units import format_rate
 
 _REACH = 1.0
@@ -116,6 +117,29 @@ def drift(evaluations: list[Evaluation]) -> str | None:
                 "confirmed was measured by turns."
             )
     return None
+
+
+def refutation(evaluations: list[Evaluation]) -> str | None:
+    """A sentence where the finalists of the search did so much worse when they were confirmed that
+    another candidate was confirmed besides.
+    """
+    confirmed = [e for e in evaluations if e.phase == "confirm"]
+    known = {e.candidate for e in confirmed if e.look == 0}
+    more = [e for e in confirmed if e.look and e.candidate not in known and e.cost is None]
+    first = next((e for e in confirmed if not e.look and not e.baseline), None)
+    if not more or first is None:
+        return None
+    hoped = next((e for e in evaluations if _is_searched(e, first.candidate)), None)
+    return (
+        f"Trial {first.trial} ({first.label}) was put at "
+        f"{format_rate(hoped.capacity if hoped else None)} by the search and at "
+        f"{format_rate(first.capacity)} by its confirmation: of many measurements the best one was "
+        f"also lucky. So trial {more[0].trial} ({more[0].label}) was confirmed as well."
+    )
+
+
+def _is_searched(evaluation: Evaluation, candidate: Candidate) -> bool:
+    return evaluation.phase == "search" and evaluation.candidate == candidate
 
 
 def _interval(evaluation: Evaluation) -> tuple[float | None, float | None, float | None]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner import breakdown
-from tuner.comparison import completeness, disagreement, drift, gain, theft
+from tuner.comparison import completeness, disagreement, drift, gain, refutation, theft
 from tuner.objective import Objective, describe_cost, objective_of
 from tuner.results import Evaluation, ProbeRecord, State, baseline, best, closest
 from tuner.run import Run
@@ -89,7 +89,7 @@ def _show_winner(
         if unsteady:
             name = _role(each).capitalize()
             console.print(f"{name}: {unsteady}", markup=False, highlight=False, soft_wrap=True)
-    for doubt in (drift(evaluations), theft(evaluations)):
+    for doubt in (refutation(evaluations), drift(evaluations), theft(evaluations)):
         if doubt:
             console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     full = {e.candidate for e in evaluations if e.cause == "out of memory"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.comparison import disagreement, drift, gain, theft
+from tuner.comparison import disagreement, drift, gain, refutation, theft
 from tuner.errors import UnitError
 from tuner.report import style
 from tuner.report.yardstick import Yardstick
@@ -255,7 +255,7 @@ class Story:
                 "client sent late. No capacity is taken from them: more --workers, or a machine of "
                 "its own for the load, would show whether the server holds more."
             )
-        told = (drift(self.evaluations), theft(self.evaluations))
+        told = (f(self.evaluations) for f in (refutation, drift, theft))
         return [*found, *filter(None, told), *self._gpu_doubts()]
 
     def _gpu_doubts(self) -> list[str]:
