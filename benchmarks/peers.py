@@ -29,7 +29,7 @@ from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.search import METHODS, search
 from benchmarks.workloads import Workload, named
 from tuner.load.generator import LoadGenerator
-from tuner.model_config import own_settings, read_config
+from tuner.model_config import own_settings, parse_config, read_config
 from tuner.results import best
 from tuner.servers import embedded
 from tuner.sla import Sla
@@ -108,7 +108,9 @@ def _read(folder: Path) -> Candidate:
     kept = [row for row in rows if row[_BUDGET].lower() in ("yes", "true")] or rows
     chosen = max(kept, key=lambda row: float(row[_THROUGHPUT]))
     variant = folder / "variants" / Path(chosen[_CONFIG]).name
-    config = read_config(variant if variant.is_dir() else folder / "models" / chosen["Model"])
+    model = variant if variant.is_dir() else folder / "models" / chosen["Model"]
+    # Variants may bear the name of the model and not of their folder, which read_config refuses.
+    config = parse_config((model / "config.pbtxt").read_text(encoding="utf-8"), str(model))
     harness_space = Harness.space_of(config)
     return Candidate.of(own_settings(harness_space, config))
 
