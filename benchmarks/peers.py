@@ -29,7 +29,7 @@ from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.search import METHODS, search
 from benchmarks.workloads import Workload, named
 from tuner.load.generator import LoadGenerator
-from tuner.model_config import own_settings, parse_config, read_config
+from tuner.model_config import own_settings, parse_config
 from tuner.results import best
 from tuner.servers import embedded
 from tuner.sla import Sla
