@@ -1,3 +1,5 @@
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from tuner.deployments.stage import Stage
 from tuner.deployments.triton import Inputs, Running, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
+from tuner.model_config import read_config, to_text
 from tuner.servers.local import LocalLauncher
 from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
@@ -82,3 +84,65 @@ def test_only_instances_can_be_changed(
     deployment: TritonDeployment, other: Candidate, can: bool
 ) -> None:
     assert deployment.can_change(candidate(8, 1), other) is can
+
+
+COMPLETING = """\
+
+
+def completing(config):
+    config.set_dynamic_batching()
+    return config
+
+
+TritonPythonModel.auto_complete_config = staticmethod(completing)
+"""
+
+
+def completes(log: Path) -> bool:
+    """Whether the server of this log was to complete configurations."""
+    found = re.search(r"strict_model_config +\| (\d)", log.read_text())
+    assert found
+    return found[1] == "0"
+
+
+def test_completion_is_left_out_where_it_had_nothing_to_add(
+    deployment: TritonDeployment, tmp_path: Path
+) -> None:
+    deployment = TritonDeployment(
+        *(deployment._launcher, deployment._model, deployment._config),
+        *(Protocol.HTTP, Inputs(), 60.0),
+    )
+    said = []
+    with Stage(deployment) as stage:
+        for number, (subject, keep) in enumerate(
+            [
+                (candidate(8, 1), True),
+                (candidate(4, 1), True),
+                (candidate(4, 1), False),
+                (None, True),
+            ]
+        ):
+            log = tmp_path / str(number)
+            with stage.server(subject, log, keep):
+                pass
+            said.append(completes(log))
+    assert said == [True, False, True, True]
+
+
+def test_completion_stays_where_the_model_completes_itself(
+    deployment: TritonDeployment, repository: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "models/emulated_gpu"
+    shutil.copytree(repository / "emulated_gpu", model)
+    with (model / "1/model.py").open("a") as code:
+        code.write(COMPLETING)
+    config = read_config(model)
+    config.ClearField("dynamic_batching")
+    (model / "config.pbtxt").write_text(to_text(config))
+    completed = TritonDeployment(deployment._launcher, model, config, Protocol.HTTP, Inputs(), 60.0)
+    with Stage(completed) as stage:
+        for number, largest in enumerate((8, 4)):
+            log = tmp_path / str(number)
+            with stage.server(candidate(largest, 1), log, keep=True):
+                pass
+            assert completes(log)

@@ -52,7 +52,7 @@ class CostEvaluator(Evaluator):
             if is_hopeless(draft.subject, alone, self._sla):
                 draft.capacity = Capacity(None, margin=alone.margin)
                 return
-            self._play(prober, draft, 0, 0.0)
+            self._play(prober, draft, 0)
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
         """Each round on fresh servers, and the proof on one more."""
@@ -60,7 +60,7 @@ class CostEvaluator(Evaluator):
         def play(draft: Draft, number: int) -> None:
             with self._prober(draft) as prober:
                 self._prepare(prober, draft)
-                self._play(prober, draft, number, 0.0)
+                self._play(prober, draft, number)
 
         def prove(draft: Draft, rate: float) -> None:
             with self._prober(draft) as prober:
@@ -72,7 +72,14 @@ class CostEvaluator(Evaluator):
                 draft.attempt(partial(play, draft, number))
         self._prove_best([draft for draft, _ in drafts], prove)
 
-    def _play(self, prober: Prober, draft: Draft, number: int, expected: float) -> None:
+    def _play(
+        self,
+        prober: Prober,
+        draft: Draft,
+        number: int,
+        expected: float = 0.0,
+        far_below: bool = False,
+    ) -> None:
         rate = self._objective.rate
         finding = self._finding(prober, self._sample, "capacity")(rate)
         draft.findings.append(finding)

@@ -22,6 +22,10 @@ from tuner.space import (
 )
 
 ModelConfig = model_config_pb2.ModelConfig
+_FILLED_IN = (
+    *("name", "platform", "backend", "runtime", "version_policy", "default_model_filename"),
+    *("instance_group", "optimization"),
+)
 _SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")
 
 
@@ -69,6 +73,22 @@ def to_json(config: Any) -> str:
 def from_json(config: dict[str, Any]) -> Any:
     """The ModelConfig of a ``GET v2/models/M/config`` reply; fields unknown here are left out."""
     return json_format.ParseDict(config, ModelConfig(), ignore_unknown_fields=True)
+
+
+def completed(asked: Any, in_force: Any) -> bool:
+    """Whether the server added to what was asked of it, beyond the defaults it fills in always."""
+    return bool(_essence(asked) != _essence(in_force))
+
+
+def _essence(config: Any) -> Any:
+    kept = ModelConfig()
+    kept.CopyFrom(config)
+    for name in _FILLED_IN:
+        kept.ClearField(name)
+    if kept.HasField(DYNAMIC_BATCHING):
+        kept.dynamic_batching.Clear()
+        kept.dynamic_batching.SetInParent()
+    return kept
 
 
 def render(config: Any, candidate: Candidate) -> Any:

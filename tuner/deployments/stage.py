@@ -45,7 +45,7 @@ class Stage:
         )
         if self.is_fresh:
             self.close()
-            running = self._stack.enter_context(self._deployment.start(candidate, log))
+            running = self._stack.enter_context(self._deployment.start(candidate, log, not keep))
         elif candidate != before:
             assert running is not None
             assert candidate is not None

@@ -16,7 +16,7 @@ from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
-from tuner.model_config import from_json, get_path, render, to_json
+from tuner.model_config import completed, from_json, get_path, render, to_json
 from tuner.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec
 from tuner.servers.causes import out_of_memory
@@ -29,6 +29,8 @@ from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
 _FIRST_ANSWER_SECONDS = 60.0
+_SCHEDULER = "scheduling_choice"
+_AS_GIVEN = ("--disable-auto-complete-config",)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class TritonDeployment:
         self._inputs = inputs
         self._timeout = startup_timeout
         self._gpus = gpus or Gpus("none")
+        self._complete: set[str | None] = set()
 
     @property
     def gpu_count(self) -> int:
@@ -188,15 +191,21 @@ class TritonDeployment:
         return render(self._config, candidate)
 
     @contextmanager
-    def start(self, candidate: Candidate | None, log: Path) -> Iterator[Running]:
+    def start(
+        self, candidate: Candidate | None, log: Path, as_served: bool = True
+    ) -> Iterator[Running]:
         """Launch, load, and wait for the first answer to an inference.
 
+        Where it need not be all ``as_served``, Triton is told not to complete the configuration, if
+        an earlier launch has shown that it had nothing to add: it starts a process, or loads the
+        model once more, only to find that out.
         Raises ServerFailed for what is the candidate's fault, LauncherUnavailable and
         InputDataError for what would fail every other candidate, too.
         """
         began = time.monotonic()
         name = self._model.name
-        spec = ServerSpec(self._model.parent, name, log, self._timeout)
+        args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
+        spec = ServerSpec(self._model.parent, name, log, self._timeout, args)
         others = self._gpus.users()
         self._check_batches(candidate)
         with self._launcher.launch(spec) as server, Control(server) as control:
@@ -258,8 +267,16 @@ class TritonDeployment:
         in_force = from_json(control.config(name))
         if candidate is not None:
             _check_in_force(candidate, in_force)
+            asked = self.config_of(candidate)
+            if not completed(asked, in_force):
+                self._complete.add(asked.WhichOneof(_SCHEDULER))
         self._check_size(in_force.max_batch_size or None)
         return in_force
+
+    def _is_complete(self, candidate: Candidate | None) -> bool:
+        if candidate is None:
+            return False
+        return self.config_of(candidate).WhichOneof(_SCHEDULER) in self._complete
 
     def can_change(self, one: Candidate, other: Candidate) -> bool:
         """Whether they differ in their instances alone: Triton then changes the loaded model in
