@@ -266,3 +266,23 @@ def test_rounds_together_say_more_than_one_of_them() -> None:
         first = fit_findings([f for f in findings if f.round == 0], CAPACITY)
         widths.append(fit_findings(findings, CAPACITY).width / first.width)
     assert float(np.median(widths)) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "chance"),
+    [
+        (Capacity(100.0, 90.0, 110.0), Capacity(100.0, 80.0, 120.0), (0.5, 0.5)),
+        (Capacity(100.0, 90.0, 110.0), Capacity(150.0, 140.0, 160.0), (0.0, 1e-6)),
+        (Capacity(100.0, 70.0, 140.0), Capacity(110.0, 100.0, 120.0), (0.2, 0.4)),
+        (Capacity(100.0), Capacity(110.0), (0.3, 0.5)),
+        (Capacity(None), Capacity(1.0), (0.0, 0.0)),
+        (Capacity(1.0), Capacity(None), (1.0, 1.0)),
+    ],
+)
+def test_the_chance_to_be_higher(
+    one: Capacity, other: Capacity, chance: tuple[float, float]
+) -> None:
+    least, most = chance
+    assert least <= one.chance_above(other) <= most
+    if one.rate and other.rate:
+        assert one.chance_above(other) + other.chance_above(one) == pytest.approx(1.0)

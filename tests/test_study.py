@@ -105,6 +105,11 @@ def product(candidate: Candidate) -> float:
     return 10.0 * number(candidate, MAX_BATCH_SIZE) + number(candidate, INSTANCE_COUNT)
 
 
+def apart(candidate: Candidate) -> float:
+    """As product, but no two are near each other."""
+    return float(1.3 ** product(candidate))
+
+
 def nothing(candidate: Candidate) -> None:
     return None
 
@@ -397,10 +402,6 @@ class TestConfirm:
         """A search whose best candidate is confirmed at so much of what it was measured at; and the
         candidates by rank.
         """
-
-        def apart(candidate: Candidate) -> float:
-            return 1.3 ** product(candidate)
-
         bench = Bench(apart)
         study = make(run, bench, storage=in_memory())
         study.search(Budget(8, 1e6), ignore)
@@ -428,9 +429,12 @@ class TestConfirm:
         assert bench.confirmed.count(bench.searched[0]) == 1
 
     def test_the_one_after_the_next_is_not_confirmed(self, run: Run) -> None:
-        study, bench = self.search(run, nothing, 6)
+        bench = Bench(apart)
+        study = make(run, bench, storage=in_memory())
+        study.search(Budget(6, 1e6), ignore)
+        bench.confirmed_capacity = nothing
         study.confirm(ignore)
-        ranked = sorted(bench.searched, key=lambda s: product(s.candidate), reverse=True)
+        ranked = sorted(bench.searched, key=lambda s: apart(s.candidate), reverse=True)
         assert [subject for subject in bench.confirmed if not subject.baseline] == ranked[:2]
         assert best(study.evaluations) is None
         study.confirm(ignore)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from scipy.special import ndtr
+
 from tuner.fit import Fit, Point, fit_rate, fit_rounds, lowest
 from tuner.sla import Bound, Count, Outcome
 
@@ -21,6 +23,7 @@ _CLEARLY_LOWER = 0.9
 _FEWEST_PROBES = 3
 _TWICE = 2
 _MARGIN, _CLIFF_MARGIN = 0.05, 0.1
+_OPEN_ERROR, _LEAST_ERROR = 0.3, 1e-3
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ class Capacity:
     margin: float | None = None
     client_limited: bool = False
     beaten: bool = False
+
+    def chance_above(self, other: "Capacity") -> float:
+        """The probability that it is higher than another one, both taken as log-normal."""
+        if not self.rate:
+            return 0.0
+        if not other.rate:
+            return 1.0
+        error = math.hypot(*(_log_error(each) for each in (self, other)))
+        return float(ndtr(math.log(self.rate / other.rate) / error))
+
+
+def _log_error(capacity: Capacity) -> float:
+    """The standard error of the logarithm that the 95 % interval stands for."""
+    if not capacity.low or not capacity.high:
+        return _OPEN_ERROR
+    return max(math.log(capacity.high / capacity.low) / 3.92, _LEAST_ERROR)
 
 
 @dataclass(frozen=True)

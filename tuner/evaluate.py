@@ -64,7 +64,7 @@ _FIRST_EFFORT = Effort(seconds=9.0)
 _NEXT_EFFORT = Effort(width=0.0, seconds=6.0, fewest=2)
 _SIDE_EFFORT = Effort(width=0.0, seconds=3.5, fewest=2)
 _GLANCE = Effort(width=0.0, seconds=0.0, fewest=1)
-_FAR_BELOW = 0.8
+_OUTDONE = 0.05
 SEARCH_EFFORT = Effort(width=0.08, seconds=12.5)
 _RACE_EFFORT = Effort(width=0.1, seconds=3.5, doubt=0.2, fewest=2)
 _MEASURE_EFFORT = Effort(width=0.04, seconds=15.0)
@@ -213,7 +213,7 @@ class Evaluator:
     ) -> None:
         """A round of one of the drafts on a server of its own, and the proof in the last one."""
         effort = _NEXT_EFFORT if number else _FIRST_EFFORT
-        effort = _GLANCE if _is_far_below(draft, [each for each, _ in drafts]) else effort
+        effort = _GLANCE if _is_outdone(draft, [each for each, _ in drafts]) else effort
         self._visit(draft, effort, expected, last, drafts)
 
     def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
@@ -230,8 +230,8 @@ class Evaluator:
             def play(draft: Draft, number: int, expected: float) -> None:
                 self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
                 probers[id(draft)].turn(number)
-                far_below = _is_far_below(draft, [each for each, _ in drafts])
-                self._play(probers[id(draft)], draft, number, expected, far_below)
+                outdone = _is_outdone(draft, [each for each, _ in drafts])
+                self._play(probers[id(draft)], draft, number, expected, outdone)
 
             def prove(draft: Draft, rate: float) -> None:
                 probers[id(draft)].turn(ROUNDS - 1)
@@ -260,11 +260,11 @@ class Evaluator:
                 return
 
     def _play(
-        self, prober: Prober, draft: Draft, number: int, expected: float, far_below: bool = False
+        self, prober: Prober, draft: Draft, number: int, expected: float, outdone: bool = False
     ) -> None:
-        """A round of a server that runs beside others; a glance at it where it is far below."""
+        """A round of a server that runs beside others; a glance at it where it is outdone."""
         start = _between(expected, draft.findings)
-        self._seek(prober, draft, start, _GLANCE if far_below else _SIDE_EFFORT, _QUICK)
+        self._seek(prober, draft, start, _GLANCE if outdone else _SIDE_EFFORT, _QUICK)
 
     def _draft(self, subject: Subject, phase: Phase, look: int = 0) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
@@ -440,10 +440,13 @@ def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
     return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0.0)
 
 
-def _is_far_below(draft: Draft, drafts: list[Draft]) -> bool:
-    """Whether, by the rounds so far, it holds surely and clearly less than another one."""
-    sure = max((each.capacity.low or 0.0 for each in drafts if each is not draft), default=0.0)
-    return (draft.capacity.high or math.inf) < _FAR_BELOW * sure
+def _is_outdone(draft: Draft, drafts: list[Draft]) -> bool:
+    """Whether, by the rounds so far, it hardly has a chance to be the best of them."""
+    others = [each for each in drafts if each is not draft and each.capacity.rate]
+    best = max(others, key=lambda each: each.rank, default=None)
+    if best is None or draft.capacity.rate is None:
+        return False
+    return draft.capacity.chance_above(best.capacity) < _OUTDONE
 
 
 def _between(expected: float, findings: list[Finding]) -> float:

@@ -78,7 +78,7 @@ class CostEvaluator(Evaluator):
         draft: Draft,
         number: int,
         expected: float = 0.0,
-        far_below: bool = False,
+        outdone: bool = False,
     ) -> None:
         rate = self._objective.rate
         finding = self._finding(prober, self._sample, "capacity")(rate)
