@@ -132,7 +132,7 @@ def requests_until_good() -> go.Figure:
             )
         )
     style.layout(figure, height=_HEIGHT, barmode="group", bargap=0.3)
-    figure.update_yaxes(title_text="requests sent", type="log")
+    figure.update_yaxes(title_text="requests sent", rangemode="tozero")
     return figure
 
 

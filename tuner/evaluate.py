@@ -250,14 +250,14 @@ class Evaluator:
             self._prove_best([draft for draft, _ in drafts], prove)
 
     def _prove_best(self, drafts: list[Draft], prove: Callable[[Draft, float], None]) -> None:
-        """Put the best one to the proof; where that refutes it, the one that is best then."""
+        """Put the best one to the proof; where another one is best afterwards, that one as well."""
+        tried: list[Draft] = []
         for _ in drafts if self._proves else ():
             best = max(drafts, key=lambda each: each.rank)
-            if best.to_prove is None:
+            if best.to_prove is None or any(best is each for each in tried):
                 return
             best.attempt(partial(prove, best, best.to_prove))
-            if best.to_prove is not None:
-                return
+            tried.append(best)
 
     def _play(
         self, prober: Prober, draft: Draft, number: int, expected: float, outdone: bool = False
