@@ -6,9 +6,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from tuner.capacity import Capacity
+from tuner.capacity import Capacity, Finding
 from tuner.draft import Draft, Subject
 from tuner.evaluate import Evaluator, _is_outdone
+from tuner.sla import Outcome
 from tuner.space import INSTANCE_COUNT, Candidate
 
 PROVING = cast(Evaluator, SimpleNamespace(_proves=True))
@@ -57,5 +58,15 @@ def test_only_who_can_still_win_gets_a_whole_round() -> None:
     leader, near, far = draft(0, about(1000.0)), draft(1, about(950.0)), draft(2, about(500.0))
     unknown = draft(3, Capacity(None))
     everyone = [leader, near, far, unknown]
-    assert [_is_outdone(each, everyone) for each in everyone] == [False, False, True, False]
-    assert not _is_outdone(far, [far])
+    for each in everyone:
+        each.findings = [Finding(500.0, Outcome.MET, 0.5)]
+    outdone = [_is_outdone(each, everyone, 1000.0) for each in everyone]
+    assert outdone == [False, False, True, False]
+    assert not _is_outdone(far, [far], 1000.0)
+
+
+@pytest.mark.parametrize(("expected", "outdone"), [(0.0, False), (400.0, True), (900.0, False)])
+def test_before_its_first_round_what_is_expected_counts(expected: float, outdone: bool) -> None:
+    leader, new = draft(0, about(1000.0)), draft(1, Capacity(None))
+    assert _is_outdone(new, [leader, new], expected) is outdone
+    assert not _is_outdone(new, [new], expected)

@@ -213,7 +213,8 @@ class Evaluator:
     ) -> None:
         """A round of one of the drafts on a server of its own, and the proof in the last one."""
         effort = _NEXT_EFFORT if number else _FIRST_EFFORT
-        effort = _GLANCE if _is_outdone(draft, [each for each, _ in drafts]) else effort
+        outdone = _is_outdone(draft, [each for each, _ in drafts], expected)
+        effort = _GLANCE if outdone else effort
         self._visit(draft, effort, expected, last, drafts)
 
     def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
@@ -230,7 +231,7 @@ class Evaluator:
             def play(draft: Draft, number: int, expected: float) -> None:
                 self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
                 probers[id(draft)].turn(number)
-                outdone = _is_outdone(draft, [each for each, _ in drafts])
+                outdone = _is_outdone(draft, [each for each, _ in drafts], expected)
                 self._play(probers[id(draft)], draft, number, expected, outdone)
 
             def prove(draft: Draft, rate: float) -> None:
@@ -318,10 +319,12 @@ class Evaluator:
     ) -> None:
         """Launch, and look for the capacity about ``expected`` requests/s, or wherever it is."""
         with self._prober(draft) as prober:
-            saturation, alone = self._prepare(prober, draft)
-            if draft.phase != "confirm" and is_hopeless(draft.subject, alone, self._sla):
-                draft.capacity = Capacity(None, margin=alone.margin)
-                return
+            if draft.phase != "search" or draft.subject.baseline or not expected:
+                alone = self._alone(prober)
+                if draft.phase != "confirm" and is_hopeless(draft.subject, alone, self._sla):
+                    draft.capacity = Capacity(None, margin=alone.margin)
+                    return
+            saturation = self._saturate(prober, draft)
             if self._load == "closed":
                 draft.capacity = find_concurrency(self._closed_finding(prober), effort)
                 return
@@ -384,17 +387,25 @@ class Evaluator:
                 client_limited=finding.client_limited,
             )
 
-    def _prepare(self, prober: Prober, draft: Draft) -> tuple[float, ProbeRecord]:
-        """One request at a time, then warm-up to saturation: its throughput (requests/s)."""
+    def _prepare(self, prober: Prober, draft: Draft) -> None:
+        self._alone(prober)
+        self._saturate(prober, draft)
+
+    def _alone(self, prober: Prober) -> ProbeRecord:
+        """One request at a time."""
         self._progress.probing("unloaded", None)
         prober.warm_up(1, rounds=1)
         record, _ = prober.closed_loop(
             1, replace(SEARCH, seconds=_UNLOADED_SECONDS, settle=False), "unloaded"
         )
         self._progress.probed(record)
+        return record
+
+    def _saturate(self, prober: Prober, draft: Draft) -> float:
+        """Warm-up to saturation: its throughput (requests/s)."""
         self._progress.probing("warm-up", None)
         concurrency = _saturating(self._deployment.config_of(draft.subject.changes))
-        return prober.warm_up(concurrency), record
+        return prober.warm_up(concurrency)
 
     def _finding(self, prober: Prober, how: Thoroughness, purpose: Purpose) -> Probe:
         assert self._load != "closed"
@@ -440,13 +451,16 @@ def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
     return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0.0)
 
 
-def _is_outdone(draft: Draft, drafts: list[Draft]) -> bool:
-    """Whether, by the rounds so far, it hardly has a chance to be the best of them."""
+def _is_outdone(draft: Draft, drafts: list[Draft], expected: float) -> bool:
+    """Whether it hardly has a chance to be the best of them, by the rounds so far; before its
+    first, by how many requests/s are ``expected``.
+    """
     others = [each for each in drafts if each is not draft and each.capacity.rate]
     best = max(others, key=lambda each: each.rank, default=None)
-    if best is None or draft.capacity.rate is None:
+    own = draft.capacity if draft.findings else Capacity(expected)
+    if best is None or not own.rate:
         return False
-    return draft.capacity.chance_above(best.capacity) < _OUTDONE
+    return own.chance_above(best.capacity) < _OUTDONE
 
 
 def _between(expected: float, findings: list[Finding]) -> float:

@@ -41,17 +41,18 @@ class CostEvaluator(Evaluator):
         draft.objective = self._objective
         return draft
 
-    def _prepare(self, prober: Prober, draft: Draft) -> tuple[float, ProbeRecord]:
-        saturation, alone = super()._prepare(prober, draft)
+    def _alone(self, prober: Prober) -> ProbeRecord:
+        alone = super()._alone(prober)
         self._objective.require_readings(alone)
-        return saturation, alone
+        return alone
 
     def _visit_once(self, draft: Draft) -> None:
         with self._prober(draft) as prober:
-            _, alone = self._prepare(prober, draft)
+            alone = self._alone(prober)
             if is_hopeless(draft.subject, alone, self._sla):
                 draft.capacity = Capacity(None, margin=alone.margin)
                 return
+            self._saturate(prober, draft)
             self._play(prober, draft, 0)
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
