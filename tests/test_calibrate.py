@@ -99,6 +99,18 @@ def test_a_course_over_a_wide_range_takes_a_few_counts() -> None:
     assert len(course.counts) == 4
 
 
+@pytest.mark.parametrize(
+    ("alone", "longest", "expected"),
+    [(0.005, 0.02, (2, 3)), (0.7, 2.5, (3,)), (0.7, 0.3, ()), (0.0, 0.02, (2, 3))],
+    ids=["quick", "slow", "hopeless", "unknown"],
+)
+def test_a_slow_model_is_seen_with_the_most_instances_only(
+    alone: float, longest: float, expected: tuple[int, ...]
+) -> None:
+    assert Course((), (1, 2, 3)).further(alone, longest) == expected
+    assert Course((), (2,)).further(alone, longest) == ()
+
+
 def test_a_window_survives_the_file(tmp_path: Path) -> None:
     from tests.simulated import batch_times, windows
     from tuner.simulator.simulate import Service

@@ -48,20 +48,39 @@ class Course:
         candidates = dict.fromkeys(Candidate.of(settings) for settings in larger)
         return cls(tuple(candidates)[:_TRIES], _few(counts))
 
+    def further(self, alone: float, longest: float) -> tuple[int, ...]:
+        """The counts of several instances that are worth a look where a request alone takes so many
+        seconds: of slow ones the highest, and none that cannot keep the promise.
+        """
+        if alone > _HOPELESS * longest:
+            return ()
+        return self.counts[1:][-1:] if is_slow(alone) else self.counts[1:]
 
-def climb(prober: Prober, largest: int, longest: float) -> None:
+
+def climb(prober: Prober, largest: int, longest: float) -> float:
     """Windows of one instance, from one request at a time to more than fill the largest batch, and
-    back at one, since the first may have met a bad time.
+    back at one, since the first may have met a bad time; the mean seconds of a request alone.
 
-    It stays at one where that alone takes clearly more than the ``longest`` seconds of the promise.
+    Of slow executions two windows have to do; and one where a request alone takes clearly more than
+    the ``longest`` seconds of the promise.
     """
-    alone = prober.look(1, _ALONE_SECONDS)
-    if alone is None or alone.mean > _HOPELESS * longest:
-        return
-    execution = alone.mean
-    for concurrency in concurrencies(largest, alone.items):
-        prober.look(concurrency, _length(execution))
-    prober.look(1, _ALONE_SECONDS)
+    first = prober.look(1, _ALONE_SECONDS)
+    if first is None:
+        return 0.0
+    alone = first.mean
+    steps = concurrencies(largest, first.items) if alone <= _HOPELESS * longest else []
+    if is_slow(alone):
+        steps = steps[-1:]
+    for concurrency in steps:
+        prober.look(concurrency, min(max(_SECONDS, _EXECUTIONS * alone), _MOST_SECONDS))
+    if len(steps) > 1:
+        prober.look(1, _ALONE_SECONDS)
+    return alone
+
+
+def is_slow(alone: float) -> bool:
+    """Whether some executions, of so many seconds each, take longer than a window should."""
+    return _EXECUTIONS * alone > _MOST_SECONDS
 
 
 def crowd(prober: Prober, largest: int, instances: int) -> None:
@@ -79,10 +98,6 @@ def concurrencies(largest: int, items: float) -> list[int]:
     """Requests of ``items`` each: twice 2, 4, 8 … up to ``largest`` items, and enough for more."""
     steps = [2 * 4**k for k in range(1, 10) if 4**k < largest]
     return [max(2, math.ceil(step / items)) for step in (*steps, 2 * largest, 2.5 * largest)]
-
-
-def _length(execution: float) -> float:
-    return min(max(_SECONDS, _EXECUTIONS * execution), _MOST_SECONDS)
 
 
 def _few(counts: tuple[int, ...]) -> tuple[int, ...]:

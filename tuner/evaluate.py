@@ -131,11 +131,11 @@ class Evaluator:
         failed = []
         for candidate in course.candidates:
             try:
-                largest = self._climb(candidate)
+                largest, alone = self._climb(candidate)
             except CandidateError as error:
                 failed.append((candidate, str(error)))
                 continue
-            for count in course.counts[1:]:
+            for count in course.further(alone, self._sla.longest):
                 more = Candidate.of({**dict(candidate.settings), INSTANCE_COUNT: count})
                 try:
                     self._crowd(more, largest)
@@ -145,14 +145,14 @@ class Evaluator:
             break
         return failed
 
-    def _climb(self, candidate: Candidate) -> int:
+    def _climb(self, candidate: Candidate) -> tuple[int, float]:
         draft = self._draft(Subject(0, candidate), "calibrate")
         with self._prober(draft) as prober:
             self._progress.probing("one at a time and more", None)
             prober.warm_up(8, rounds=2)
             largest = max(1, int(self._deployment.config_of(candidate).max_batch_size))
-            climb(prober, largest, self._sla.longest)
-        return largest
+            alone = climb(prober, largest, self._sla.longest)
+        return largest, alone
 
     def _crowd(self, candidate: Candidate, largest: int) -> None:
         draft = self._draft(Subject(0, candidate), "calibrate")

@@ -69,8 +69,8 @@ def test_a_promise_that_all_keep_leaves_what_the_server_can_do(
     assert done.code == 0, done.err
     winner = done.result["winner"]
     assert winner["settings"]["instance_group.count"] == 2
-    # Batches of eight in about 33 ms on two instances.
-    assert 300 <= winner["capacity_per_second"] <= 560
+    # Batches of eight in about 33 ms on two instances; a probe falls behind visibly only above it.
+    assert 300 <= winner["capacity_per_second"] <= 620
 
 
 def test_service_times_may_fall_where_batches_get_larger(
