@@ -94,9 +94,23 @@ def test_requests_outstanding_go_up_to_more_than_two_batches(
 def test_a_course_over_a_wide_range_takes_a_few_counts() -> None:
     space = parse_space("parameters: {instance_count: {range: [1, 48]}}", "here")
     course = Course.of(space, {INSTANCE_COUNT: 2})
-    assert course.counts[0] == 1
     assert course.counts[-1] == 48
-    assert len(course.counts) == 4
+    assert len(course.counts) == 3
+    assert {c.get(INSTANCE_COUNT) for c in course.candidates} == {1}
+
+
+@pytest.mark.parametrize(
+    ("space", "counts"),
+    [("instance_count: [2, 4]", (2, 4)), ("max_batch_size: [4, 8]", (None,))],
+    ids=["several", "not varied"],
+)
+def test_the_largest_batches_are_seen_on_one_instance_in_any_space(
+    space: str, counts: tuple[int | None, ...]
+) -> None:
+    """Else nothing would tell what a full batch takes alone."""
+    course = Course.of(parse_space(f"parameters: {{{space}}}", "here"), {})
+    assert [c.get(INSTANCE_COUNT) for c in course.candidates] == [1] * len(course.candidates)
+    assert course.counts == counts
 
 
 @pytest.mark.parametrize(
@@ -107,8 +121,8 @@ def test_a_course_over_a_wide_range_takes_a_few_counts() -> None:
 def test_a_slow_model_is_seen_with_the_most_instances_only(
     alone: float, longest: float, expected: tuple[int, ...]
 ) -> None:
-    assert Course((), (1, 2, 3)).further(alone, longest) == expected
-    assert Course((), (2,)).further(alone, longest) == ()
+    assert Course((), (2, 3)).further(alone, longest) == expected
+    assert Course((), ()).further(alone, longest) == ()
 
 
 def test_a_window_survives_the_file(tmp_path: Path) -> None:

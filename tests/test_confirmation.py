@@ -9,6 +9,7 @@ import pytest
 from tuner.capacity import Capacity, Finding
 from tuner.draft import Draft, Subject
 from tuner.evaluate import Evaluator, _is_outdone
+from tuner.objective import Objective
 from tuner.sla import Outcome
 from tuner.space import INSTANCE_COUNT, Candidate
 
@@ -63,6 +64,21 @@ def test_only_who_can_still_win_gets_a_whole_round() -> None:
     outdone = [_is_outdone(each, everyone, 1000.0) for each in everyone]
     assert outdone == [False, False, True, False]
     assert not _is_outdone(far, [far], 1000.0)
+
+
+def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
+    """Else its next one would be compared with another's first."""
+    made = draft(0, about(100.0))
+    made.objective = Objective.parse("instances", 100.0)
+    made.findings = [Finding(100.0, Outcome.MET, 0.5) for _ in range(3)]
+    made.costs = [(2.0, 0.0)] * 3
+    whole = made.evaluation().cost
+    made.costs.pop()
+    lost = made.evaluation().cost
+    assert whole is not None
+    assert lost is not None
+    assert len(whole.by_round) == 3
+    assert lost.by_round == ()
 
 
 @pytest.mark.parametrize(("expected", "outdone"), [(0.0, False), (400.0, True), (900.0, False)])

@@ -50,6 +50,11 @@ def test_what_is_larger_than_what_did_not_fit_is_not_tried(cause: Cause) -> None
     assert all(survival(smaller, evaluations) > 0)
 
 
+def test_what_failed_besides_counts_as_well() -> None:
+    known: list[tuple[Candidate, Cause | None]] = [(candidate(32, 2), "out of memory")]
+    assert survival([candidate(64, 2), candidate(16, 1)], [], known).tolist() == [0.0, 1.0]
+
+
 def test_memory_of_other_settings_is_another_question() -> None:
     evaluations = [done(candidate(32, 2, threads=1), "out of memory")]
     assert survival([candidate(64, 4, threads=2)], evaluations)[0] > 0

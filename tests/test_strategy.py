@@ -84,7 +84,9 @@ class World:
 
     def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
         self.calibrated += 1
-        self._run.append_windows(windows(self._truth, (2, 8, 32, 64), course.counts[1:]))
+        self._run.append_windows(
+            windows(self._truth, (2, 8, 32, 64), [n for n in course.counts if n])
+        )
         return []
 
     def capacity(self, candidate: Candidate) -> float:
@@ -175,15 +177,49 @@ def test_it_is_calibrated_once_also_over_a_break(tmp_path: Path) -> None:
     assert world.calibrated == 1
 
 
-def test_without_windows_optuna_chooses(tmp_path: Path) -> None:
+def test_without_windows_optuna_chooses_and_it_is_said(tmp_path: Path) -> None:
     class Mute(World):
         def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
             return []
 
     run = Run.create(tmp_path / "run", {})
-    study, reason = searched(tmp_path, Mute(run, GPU), run, Budget(4, 1e6, confirms=False))
-    assert reason is Stop.TRIALS
+    notes: list[str] = []
+    world = _as_evaluator(Mute(run, GPU))
+    study = Study(run, SPACE, OWN, world, 0, None, strategy(), note=notes.append)
+    assert study.search(Budget(4, 1e6, confirms=False), ignore) is Stop.TRIALS
     assert len(study.evaluations) == 4
+    assert "Optuna's sampler chooses" in notes[0]
+
+
+def test_what_ran_out_of_memory_in_the_calibration_is_not_tried_again(tmp_path: Path) -> None:
+    class Small(World):
+        def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+            super().calibrate(course)
+            first = course.candidates[0]
+            assert first.get(MAX_BATCH_SIZE) == 64
+            return [(first, "CUDA out of memory. Tried to allocate 2 GiB")]
+
+    run = Run.create(tmp_path / "run", {})
+    notes: list[str] = []
+    world = _as_evaluator(Small(run, STEEP))
+    own = own_settings(SHORT, MODEL)
+    study = Study(run, SHORT, own, world, 0, None, strategy(SHORT), note=notes.append)
+    reason = study.search(Budget(None, 1e6, confirms=False, until=1e-9), ignore)
+    assert reason in (Stop.NONE_LEFT, Stop.CONVERGED)
+    tried = {each.candidate.get(MAX_BATCH_SIZE) for each in study.evaluations}
+    assert 64 not in tried
+    assert len(tried) > 1
+    assert "calibration failed" in notes[0]
+
+
+def test_of_what_keeps_the_promise_at_no_rate_nothing_is_expected() -> None:
+    """It is probed like one of which nothing is known, and not at a thousandth of the best."""
+    known = Strategy(
+        SPACE, Workload(Sla.parse("p99<1ms"), Arrivals.POISSON, BatchMix()), config_of, 0
+    )
+    known.calibrate(windows(GPU, (2, 8, 32, 64), (2, 3)))
+    assert {known.expected(candidate) for candidate in known.candidates} == {0.0}
+    assert known.hope([]) == 0.0
 
 
 def test_a_scheduler_that_is_not_simulated_is_said_to_be_so() -> None:
@@ -210,7 +246,7 @@ def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> 
     course = Course.of(SPACE, OWN)
     sizes = [c.get(MAX_BATCH_SIZE) for c in course.candidates]
     assert sizes == [64, 32, 16]
-    assert course.counts == (1, 2, 3, 4)
+    assert course.counts == (2, 3, 4)
     assert all(c.get(INSTANCE_COUNT) == 1 for c in course.candidates)
 
 

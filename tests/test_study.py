@@ -440,6 +440,18 @@ class TestConfirm:
         study.confirm(ignore)
         assert max(each.look for each in study.evaluations) == 1
 
+    def test_also_where_all_keep_the_promise_only_one_more_is_confirmed(self, run: Run) -> None:
+        bench = Bench(apart)
+        study = make(run, bench, storage=in_memory())
+        study.search(Budget(6, 1e6), ignore)
+        bench.confirmed_capacity = lambda candidate: apart(candidate) / 1e3
+        study.confirm(ignore)
+        ranked = sorted(bench.searched, key=lambda s: apart(s.candidate), reverse=True)
+        assert {s.candidate for s in bench.confirmed if not s.baseline} == {
+            s.candidate for s in ranked[:2]
+        }
+        assert max(each.look for each in study.evaluations) == 1
+
     def test_in_a_long_search_the_baseline_is_measured_again(self, run: Run) -> None:
         bench = Bench(product, seconds=100.0)
         heard: list[Evaluation] = []
@@ -477,8 +489,8 @@ class Till(Bench):
 
 @pytest.mark.usefixtures("unsynced")
 class TestLeastCost:
-    def study(self, run: Run, bench: Bench, space: str = SPACE) -> Study:
-        config = parse_config(MODEL, "config.pbtxt")
+    def study(self, run: Run, bench: Bench, space: str = SPACE, model: str = MODEL) -> Study:
+        config = parse_config(model, "config.pbtxt")
         fitted = fit_space(parse_space(space, "space.yaml"), config)
         own = own_settings(fitted, config)
         return Study(run, fitted, own, cast(Evaluator, bench), 0, in_memory(), minimizes=True)
@@ -500,6 +512,21 @@ class TestLeastCost:
         again = len(bench.confirmed)
         study.confirm(ignore)
         assert len(bench.confirmed) == again
+
+    def test_a_baseline_that_keeps_the_promise_does_not_end_it(self, run: Run) -> None:
+        bench = Till(lambda c: 9.0)
+        model = MODEL + " instance_group { count: 4 }"
+        study = self.study(run, bench, model=model)
+        study.search(Budget(40, 1e6), ignore)
+        assert {number(s.candidate, INSTANCE_COUNT) for s in bench.searched} >= {1, 2, 3, 4}
+        bench.confirmed_capacity = lambda c: 9.0 if number(c, INSTANCE_COUNT) >= 3 else None
+        study.confirm(ignore)
+        winner = best(study.evaluations)
+        assert winner is not None
+        assert (winner.phase, number(winner.candidate, INSTANCE_COUNT)) == ("confirm", 3)
+        assert 4 not in [
+            number(s.candidate, INSTANCE_COUNT) for s in bench.confirmed if not s.baseline
+        ]
 
     def test_it_ends_where_all_are_refuted(self, run: Run) -> None:
         bench = Till(lambda c: 9.0)
@@ -534,6 +561,7 @@ class TestStorage:
     def test_another_url_holds_the_study(self, run: Run, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/other.db"
         assert not is_finished(run, url)
+        assert optuna.get_all_study_names(storage=url) == []
         study = make(run, Bench(product), storage=url)
         study.search(Budget(2, 1e6), ignore)
         assert not run.study_file.exists()

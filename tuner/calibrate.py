@@ -30,36 +30,40 @@ _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY:
 
 @dataclass(frozen=True)
 class Course:
-    """What to load: the largest batches, on one instance and then on more of them."""
+    """What to load: the largest batches, on one instance and then on more of them.
+
+    On one also where the space has only more: what an execution takes alone is seen there.
+    """
 
     candidates: tuple[Candidate, ...]
     """The same with fewer and smaller batches, for where the largest do not fit."""
-    counts: tuple[int, ...]
-    """Numbers of instances, ascending."""
+    counts: tuple[int | None, ...]
+    """Numbers of several instances, ascending; None: as many as the model has."""
 
     @classmethod
     def of(cls, space: SearchSpace, own: dict[str, Value]) -> "Course":
         sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
-        counts = _numbers(space.parameters.get(INSTANCE_COUNT))
+        varied = space.parameters.get(INSTANCE_COUNT)
+        counts = [count for count in _few(_numbers(varied)) if count > 1]
         base = {**own, **{p: v for p, v in _GREEDY.items() if p in space.parameters}}
-        if counts:
-            base[INSTANCE_COUNT] = counts[0]
+        base[INSTANCE_COUNT] = 1
         larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
         candidates = dict.fromkeys(Candidate.of(settings) for settings in larger)
-        return cls(tuple(candidates)[:_TRIES], _few(counts))
+        return cls(tuple(candidates)[:_TRIES], (None,) if varied is None else tuple(counts))
 
-    def further(self, alone: float, longest: float) -> tuple[int, ...]:
-        """The counts of several instances that are worth a look where a request alone takes so many
-        seconds: of slow ones the highest, and none that cannot keep the promise.
+    def further(self, alone: float, longest: float) -> tuple[int | None, ...]:
+        """The counts that are worth a look where a request alone takes so many seconds: of slow
+        ones the highest, and none that cannot keep the promise.
         """
         if alone > _HOPELESS * longest:
             return ()
-        return self.counts[1:][-1:] if is_slow(alone) else self.counts[1:]
+        return self.counts[-1:] if is_slow(alone) else self.counts
 
 
 def climb(prober: Prober, largest: int, longest: float) -> float:
-    """Windows of one instance, from one request at a time to more than fill the largest batch, and
-    back at one, since the first may have met a bad time; the mean seconds of a request alone.
+    """Windows of one instance, or one on each GPU, from one request at a time to more than fill
+    their ``largest`` batches, and back at one, since the first may have met a bad time; the mean
+    seconds of a request alone.
 
     Of slow executions two windows have to do; and one where a request alone takes clearly more than
     the ``longest`` seconds of the promise.

@@ -149,7 +149,8 @@ class Draft:
             return None
         value, low, high = summarise(self.costs)
         rounds = tuple((max(each, LEAST_COST), error) for each, error in self.costs)
-        by_round = rounds if self.phase == "confirm" and self.capacity.rate else ()
+        whole = len(rounds) == len(self.findings)  # only then each is paired with its own round
+        by_round = rounds if self.phase == "confirm" and self.capacity.rate and whole else ()
         return Cost(
             objective=str(objective),
             rate=objective.rate,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -27,10 +27,11 @@ from tuner.deployments.triton import TritonDeployment
 from tuner.draft import PHASES, Draft, Phase, Subject
 from tuner.errors import CandidateError
 from tuner.load.generator import LoadEngine
-from tuner.model_config import get_path, to_text
+from tuner.model_config import to_text
 from tuner.probe import Prober, Purpose, Thoroughness
 from tuner.results import Evaluation, ProbeRecord
 from tuner.run import Run
+from tuner.simulator.scheduling import count_instances
 from tuner.sla import Outcome, Sla, judge_as_loadgen
 from tuner.space import INSTANCE_COUNT, Candidate, queue_delay
 
@@ -118,6 +119,7 @@ class Evaluator:
         self._proves = proof != "none"
         self._proof = _PROOFS.get(proof, _PROOF)
         self._constraints = constraints
+        self._calibrations = 0
 
     def close(self) -> None:
         """Stop the server in hand."""
@@ -136,7 +138,9 @@ class Evaluator:
                 failed.append((candidate, str(error)))
                 continue
             for count in course.further(alone, self._sla.longest):
-                more = Candidate.of({**dict(candidate.settings), INSTANCE_COUNT: count})
+                more = _with_instances(candidate, count)
+                if self._instances(more) == self._instances(candidate):
+                    continue
                 try:
                     self._crowd(more, largest)
                 except CandidateError as error:
@@ -146,16 +150,22 @@ class Evaluator:
         return failed
 
     def _climb(self, candidate: Candidate) -> tuple[int, float]:
-        draft = self._draft(Subject(0, candidate), "calibrate")
+        draft = self._calibration(candidate)
         with self._prober(draft) as prober:
             self._progress.probing("one at a time and more", None)
             prober.warm_up(8, rounds=2)
             largest = max(1, int(self._deployment.config_of(candidate).max_batch_size))
-            alone = climb(prober, largest, self._sla.longest)
+            alone = climb(prober, largest * prober.devices, self._sla.longest)
         return largest, alone
 
-    def _crowd(self, candidate: Candidate, largest: int) -> None:
+    def _calibration(self, candidate: Candidate) -> Draft:
         draft = self._draft(Subject(0, candidate), "calibrate")
+        draft.launches = self._calibrations  # each server has a log of its own
+        self._calibrations += 1
+        return draft
+
+    def _crowd(self, candidate: Candidate, largest: int) -> None:
+        draft = self._calibration(candidate)
         with self._prober(draft) as prober:
             self._progress.probing("all instances busy", None)
             prober.warm_up(8, rounds=1)
@@ -267,6 +277,10 @@ class Evaluator:
         start = _between(expected, draft.findings)
         self._seek(prober, draft, start, _GLANCE if outdone else _SIDE_EFFORT, _QUICK)
 
+    def _instances(self, candidate: Candidate) -> tuple[int, int]:
+        """How many there are in all, and the devices that they are on."""
+        return count_instances(self._deployment.config_of(candidate), self._deployment.gpu_count)
+
     def _draft(self, subject: Subject, phase: Phase, look: int = 0) -> Draft:
         config = to_text(self._deployment.config_of(subject.changes))
         if phase == "again":
@@ -300,7 +314,7 @@ class Evaluator:
                 draft.launches,
                 self._constraints,
                 subject.candidate,
-                _instances(self._deployment.config_of(subject.changes)),
+                self._instances(subject.changes),
             )
             draft.launches += 1
             try:
@@ -404,8 +418,8 @@ class Evaluator:
     def _saturate(self, prober: Prober, draft: Draft) -> float:
         """Warm-up to saturation: its throughput (requests/s)."""
         self._progress.probing("warm-up", None)
-        concurrency = _saturating(self._deployment.config_of(draft.subject.changes))
-        return prober.warm_up(concurrency)
+        largest = max(1, int(self._deployment.config_of(draft.subject.changes).max_batch_size))
+        return prober.warm_up(_saturating(largest, prober.instances))
 
     def _finding(self, prober: Prober, how: Thoroughness, purpose: Purpose) -> Probe:
         assert self._load != "closed"
@@ -477,12 +491,12 @@ def is_hopeless(subject: Subject, alone: ProbeRecord, sla: Sla) -> bool:
     return p50 is not None and p50 - queue_delay(subject.candidate) > sla.longest
 
 
-def _instances(config: Any) -> int:
-    instances = get_path(config, INSTANCE_COUNT)
-    return instances if isinstance(instances, int) else 1
+def _with_instances(candidate: Candidate, count: int | None) -> Candidate:
+    """With so many instances of each group; None: with as many as the model has."""
+    rest = {path: value for path, value in candidate.settings if path != INSTANCE_COUNT}
+    return Candidate.of(rest if count is None else {**rest, INSTANCE_COUNT: count})
 
 
-def _saturating(config: Any) -> int:
+def _saturating(largest: int, instances: int) -> int:
     """A concurrency that fills two batches per instance, within reason."""
-    wanted = 2 * max(1, int(config.max_batch_size)) * _instances(config)
-    return min(max(8, wanted), _MOST_CONCURRENCY)
+    return min(max(8, 2 * largest * instances), _MOST_CONCURRENCY)

@@ -12,7 +12,6 @@ from tuner.evaluate import PROOF_ATTEMPTS, ROUNDS, SEARCH, Evaluator, is_hopeles
 from tuner.objective import Objective
 from tuner.probe import Prober
 from tuner.results import Evaluation, ProbeRecord
-from tuner.simulator.scheduling import count_instances
 from tuner.sla import Outcome
 
 _SECONDS = 4.0
@@ -86,7 +85,7 @@ class CostEvaluator(Evaluator):
         draft.findings.append(finding)
         telling = [each for each in draft.findings if not each.client_limited]
         if not finding.client_limited:
-            record, instances = prober.records[-1], self._instances(draft.subject)
+            record, (instances, _) = prober.records[-1], self._instances(draft.subject.changes)
             value = self._objective.value(record, instances)
             if value is None:
                 raise LoadFailed(f"a reading went missing: {self._objective} cannot be told")
@@ -99,11 +98,6 @@ class CostEvaluator(Evaluator):
             margin=margins[len(margins) // 2] if margins else None,
             client_limited=not telling,
         )
-
-    def _instances(self, subject: Subject) -> int:
-        return count_instances(
-            self._deployment.config_of(subject.changes), self._deployment.gpu_count
-        )[0]
 
     def _prove(self, prober: Prober, draft: Draft, rate: float) -> None:
         """The full test at the given rate; once more where one stall decided."""

@@ -21,19 +21,25 @@ _NEVER_ALIVE = 3.0
 _HARMLESS = (MAX_BATCH_SIZE, INSTANCE_COUNT, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY)
 
 
-def survival(candidates: Sequence[Candidate], evaluations: Sequence[Evaluation]) -> Floats:
-    """The probability that each candidate can be measured at all; shape (n,).
+def survival(
+    candidates: Sequence[Candidate],
+    evaluations: Sequence[Evaluation],
+    also: Sequence[tuple[Candidate, Cause | None]] = (),
+) -> Floats:
+    """The probability that each candidate can be measured at all; shape (n,). ``also`` are more of
+    those that failed.
 
     What ran out of memory or time does so with larger batches and more instances, too. Any other
     failure is held against the settings that it had: for each of them, how many of the candidates
     with it failed, and the worst of these counts.
     """
-    failed = [e for e in evaluations if e.state is State.FAILED]
+    failed = [(e.candidate, e.cause) for e in evaluations if e.state is State.FAILED]
+    failed += also
     if not failed:
         return np.ones(len(candidates))
-    grown = [e.candidate for e in failed if e.cause in _GROWING]
+    grown = [candidate for candidate, cause in failed if cause in _GROWING]
     alive = _tally([e.candidate for e in evaluations if e.state is not State.FAILED])
-    dead = _tally([e.candidate for e in failed if e.cause not in _GROWING])
+    dead = _tally([candidate for candidate, cause in failed if cause not in _GROWING])
     return np.array(
         [
             0.0 if any(_exceeds(c, g) for g in grown) else _least_alive(c, alive, dead)

@@ -9,16 +9,20 @@ from scipy.optimize import nnls
 from tuner.results import Window
 from tuner.space import MAX_BATCH_SIZE
 
+GPU_MEMORY = "gpu_memory"
 READ: dict[str, Callable[[Window], int | None]] = {
     "memory": lambda window: window.memory,
-    "gpu_memory": lambda window: window.gpu_memory,
+    GPU_MEMORY: lambda window: window.gpu_memory,
 }
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes: of the server, of each instance, and of each item of an instance's largest batch."""
+    """Bytes: of the server, of each instance, and of each item of an instance's largest batch; of
+    GPU memory, on each device.
+    """
 
+    quantity: str
     base: float
     per_instance: float
     per_item: float
@@ -29,29 +33,37 @@ class Footprint:
         instances, so that an instance's share is not known.
         """
         seen = [(w, value) for w in windows if (value := READ[quantity](w)) is not None]
-        if len({w.instances for w, _ in seen}) < 2:
+        counts = [_share(quantity, w.instances, w.devices) for w, _ in seen]
+        if len(set(counts)) < 2:
             return None
-        rows = [(1.0, w.instances, w.instances * _largest(w)) for w, _ in seen]
+        rows = [(1.0, n, n * _largest(w)) for n, (w, _) in zip(counts, seen, strict=True)]
         values = np.array([value for _, value in seen], dtype=float)
         scale = np.max(rows, axis=0)
         parts, _ = nnls(np.array(rows) / scale, values)
-        return cls(*(float(each) for each in parts / scale))
+        return cls(quantity, *(float(each) for each in parts / scale))
 
-    def of(self, instances: float, largest: int) -> float:
-        """Bytes that so many instances with batches up to ``largest`` need."""
-        return self.base + instances * (self.per_instance + largest * self.per_item)
+    def of(self, instances: int, devices: int, largest: int) -> float:
+        """Bytes that so many instances in all, on so many devices, with batches up to ``largest``
+        need.
+        """
+        count = _share(self.quantity, instances, devices)
+        return self.base + count * (self.per_instance + largest * self.per_item)
 
 
 def fits(
-    windows: Sequence[Window], limits: Mapping[str, float], sizes: Sequence[tuple[int, int]]
+    windows: Sequence[Window], limits: Mapping[str, float], sizes: Sequence[tuple[int, int, int]]
 ) -> list[bool]:
-    """Of each pair of instances and largest batch, whether it keeps all limits (bytes by quantity)
-    as far as is known.
+    """Of each triple of instances, devices and largest batch, whether it keeps all limits (bytes by
+    quantity) as far as is known.
     """
     known = [(Footprint.fit(windows, quantity), limit) for quantity, limit in limits.items()]
     return [
         all(found is None or found.of(*size) <= limit for found, limit in known) for size in sizes
     ]
+
+
+def _share(quantity: str, instances: int, devices: int) -> float:
+    return instances / devices if quantity == GPU_MEMORY else instances
 
 
 def _largest(window: Window) -> int:

@@ -73,11 +73,12 @@ class Prober:
         number: int = 0,
         constraints: tuple[Constraint, ...] = (),
         candidate: Candidate | None = None,
-        instances: int = 1,
+        instances: tuple[int, int] = (1, 1),
     ) -> None:
+        """``instances`` are how many of them there are, and the devices that they are on."""
         self._constraints = constraints
         self._candidate = candidate or Candidate()
-        self.instances = instances
+        self.instances, self.devices = instances
         self.records: list[ProbeRecord] = []
         self.windows: list[Window] = []
         self._round = number
@@ -193,6 +194,7 @@ class Prober:
         return result, Window(
             settings=dict(self._candidate.settings),
             instances=self.instances,
+            devices=self.devices,
             concurrency=concurrency,
             items=self._running.items,
             throughput=samples.throughput or 0.0,

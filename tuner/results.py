@@ -78,6 +78,15 @@ class HostReading(Record):
     stolen: float | None = None
 
 
+class Stages(Record):
+    """What an HTTP service counted over one probe: ``seconds`` are means per request, by the name
+    of what it did (see ``tuner.comparing.records.PARTS``).
+    """
+
+    requests: int
+    seconds: dict[str, float]
+
+
 class BoundCount(Record):
     """``late`` of a probe's requests broke one bound of the Sla, which allows a share ``budget``.
 
@@ -133,6 +142,7 @@ class ProbeRecord(Record):
     client_limited: bool
     client_cpu: float | None = None
     server: ServerTimes | None = None
+    stages: Stages | None = None
     gpu: GpuReading | None = None
     host: HostReading | None = None
     samples: str | None = None
@@ -141,13 +151,15 @@ class ProbeRecord(Record):
 
 class Window(Record):
     """A moment in which a server was kept busy by so many requests outstanding: what the service
-    times are fitted to. ``settings`` are the candidate's, on ``instances`` in all; ``throughput``
-    is in requests/s, which held ``items`` in the mean; ``mean`` and
-    ``latency`` seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes.
+    times are fitted to. ``settings`` are the candidate's, on ``instances`` in all, which share
+    ``devices``; ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and
+    ``latency`` are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the
+    latter of one GPU.
     """
 
     settings: dict[str, ValueField]
     instances: int
+    devices: int = 1
     concurrency: int
     items: float
     throughput: float
@@ -160,6 +172,15 @@ class Window(Record):
     @property
     def candidate(self) -> Candidate:
         return Candidate.of(dict(self.settings))
+
+    @property
+    def instances_of_a_device(self) -> float:
+        return self.instances / self.devices
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no two executions shared a device."""
+        return self.instances <= self.devices or self.concurrency == 1
 
 
 Cause = Literal["out of memory", "refused", "timed out", "died"]

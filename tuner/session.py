@@ -60,6 +60,9 @@ class Audience(Progress, Protocol):
 
     def search_ended(self, reason: str, confirms: bool) -> None: ...
 
+    def noted(self, note: str) -> None:
+        """What goes otherwise than planned."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -128,12 +131,16 @@ def search(
         notes = _notes(plan, gpus)
         if experiment.sampler == "simulation" and not is_available():
             notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
+        strategy = _strategy(plan, gpus)
+        if strategy is None and experiment.warm_start is not None:
+            notes.append("nothing is simulated in this search, so --warm-start changes nothing")
         if not resumed:
             about = _circumstances(command, launcher, gpus, notes, experiment)
             _create(run, {**identity, **about})
             if not run.lock():
                 raise StorageError(f"another tuner is at work on {run.folder}")
-            run.append_windows(known)
+        seen = run.windows()
+        run.append_windows([window for window in known if window not in seen])
         audience.begins(
             run,
             _server(kind, launcher, experiment),
@@ -148,10 +155,11 @@ def search(
             evaluator,
             experiment.seed,
             experiment.storage,
-            _strategy(plan, gpus),
+            strategy,
             experiment.sampler,
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
+            note=audience.noted,
         )
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
@@ -189,7 +197,7 @@ def _learned_before(plan: Plan) -> list[Window]:
     learned, model = run.windows(), Path(str(run.experiment().get("model"))).name
     if model != plan.config.name:
         raise RunError(f"{run.folder} is a run of {model}, and this is {plan.config.name}")
-    if not any(window.instances == 1 or window.concurrency == 1 for window in learned):
+    if not any(window.runs_alone for window in learned):
         raise RunError(f"{run.folder} tells nothing of service times to start from")
     return learned
 

@@ -20,7 +20,12 @@ def is_finished(run: Run, storage: str | None) -> bool:
     """Whether the run's search came to its end, so that there is nothing to resume."""
     if storage is None and not run.study_file.exists():
         return False
-    return STOPPED in open_study(run, url_of(run, storage), 0, "tpe", False).user_attrs
+    url = url_of(run, storage)
+    with storage_errors(url):
+        name = _name(run, url)
+        if name not in optuna.get_all_study_names(storage=url):
+            return False
+        return STOPPED in optuna.load_study(study_name=name, storage=url).user_attrs
 
 
 def url_of(run: Run, storage: str | None) -> str:

@@ -19,8 +19,9 @@ from tuner.errors import SimulationError
 from tuner.failures import survival
 from tuner.footprint import fits
 from tuner.objective import Objective
-from tuner.results import LEAST_COST, Evaluation, State, Window
+from tuner.results import LEAST_COST, Cause, Evaluation, State, Window
 from tuner.samples import Floats
+from tuner.servers.causes import cause_of
 from tuner.simulator.cost import Costs
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.profile import Profile
@@ -101,6 +102,8 @@ class Strategy:
         self._belief: Belief | None = None
         self._margins: Belief | None = None
         self._is_possible = True
+        self._failed: list[tuple[Candidate, Cause | None]] = []
+        self._predicted = np.ones(len(self.candidates), dtype=bool)
         self._fits = np.ones(len(self.candidates), dtype=bool)
         self._seed = seed
         self._windows = 0
@@ -122,12 +125,16 @@ class Strategy:
         profile = Profile.fit(windows)
         if profile is None:
             raise SimulationError("the server's statistics tell nothing of single executions")
-        sizes = [(each.instances, each.max_batch) for each in self._schedulings]
+        sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
         self._fits = np.array(fits(windows, self._workload.limits, sizes))
         if self._workload.objective is None:
             self._believe_in_capacities(profile)
         else:
             self._believe_in_costs(profile, Costs(self._workload.objective, windows))
+
+    def avoid(self, failed: Sequence[tuple[Candidate, str]]) -> None:
+        """Take into account what failed besides evaluations, and why."""
+        self._failed += [(candidate, cause_of(why)) for candidate, why in failed]
 
     def _believe_in_capacities(self, profile: Profile) -> None:
         found = dict.fromkeys(self._schedulings, 0.0)
@@ -135,7 +142,8 @@ class Strategy:
             best = sorted(found, key=lambda each: found[each], reverse=True)[:most]
             found |= {each: self._predict(profile, each, requests, precision) for each in best}
         rates = np.array([found[each] for each in self._schedulings])
-        self._is_possible = bool(rates.max() > 0)
+        self._predicted = rates > 0
+        self._is_possible = bool(self._predicted.any())
         least = max(_LEAST, _LEAST * float(rates.max()))
         common = COMMON if self._is_possible else _UNKNOWN
         self._belief = Belief(self.candidates, np.log(np.maximum(rates, least)), common)
@@ -180,9 +188,16 @@ class Strategy:
         )
 
     def expected(self, candidate: Candidate) -> float:
-        """The merit that is expected of a candidate; 0.0 where nothing is known."""
+        """The merit that is expected of a candidate; 0.0 where nothing is known, or it keeps the
+        promise at no rate in the simulation, which is not believed where no candidate keeps it
+        there and one did on a server.
+        """
         place = None if self._belief is None else self._belief.place(candidate)
-        return 0.0 if self._belief is None or place is None else math.exp(self._belief.mean[place])
+        if self._belief is None or place is None:
+            return 0.0
+        if not self._predicted[place]:
+            return 0.0
+        return math.exp(self._belief.mean[place])
 
     def propose(self, evaluations: Sequence[Evaluation]) -> Proposal | None:
         """The candidate that promises most, of those not measured yet; None if there is none."""
@@ -241,6 +256,8 @@ class Strategy:
 
     def learn(self, evaluations: Sequence[Evaluation]) -> None:
         """Take what was measured into account: it is what ``expected`` and ``missed`` go by."""
+        if not self._is_possible and any(each.capacity for each in evaluations):
+            self._predicted[:] = True
         if self._belief is not None:
             told = [e for e in evaluations if e.cost is not None or self._margins is None]
             self._belief.learn([s for e in told if (s := _sighting(e)) is not None])
@@ -266,7 +283,8 @@ class Strategy:
         """The probability that each can be measured and, where a cost is minimised, keeps the
         promise: 0 where it would not fit into memory.
         """
-        alive = np.where(self._fits, survival(self.candidates, evaluations), 0.0)
+        able = survival(self.candidates, evaluations, self._failed)
+        alive = np.where(self._fits, able, 0.0)
         if self._margins is None:
             return alive
         keeps = norm.cdf(-self._margins.mean / self._margins.error)

@@ -49,6 +49,7 @@ class Stop(StrEnum):
     TRIALS = "the number of trials was reached"
     TIMEOUT = "the time was spent"
     EXHAUSTED = "every candidate of the space was measured"
+    NONE_LEFT = "no candidate is left of which it is expected that it can be measured"
     CONVERGED = "no other candidate is expected to be better by as much as asked"
     NOTHING_NEW = "the sampler proposes nothing new"
     HOPELESS = "not one of the first candidates could be shown to keep the promise"
@@ -82,7 +83,11 @@ class Study:
         sampler: str = "tpe",
         calibrated: bool = False,
         minimizes: bool = False,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``calibrated`` says that the run has windows from elsewhere; ``note`` is told what went
+        otherwise than planned.
+        """
         self._strategy = strategy
         self._run = run
         self._space = space
@@ -93,10 +98,11 @@ class Study:
         self._size = space.count(limit=10_000)
         self._url = url_of(run, storage)
         self._minimizes = minimizes
+        self._note = note
         self._study = open_study(run, self._url, seed, sampler, minimizes)
         with storage_errors(self._url):
             if calibrated:
-                self._study.set_user_attr(_CALIBRATED, True)
+                self._study.set_user_attr(_CALIBRATED, 0.0)
             self._in_hand = self._begin_or_go_on()
 
     def _begin_or_go_on(self) -> list[optuna.Trial]:
@@ -141,7 +147,8 @@ class Study:
 
     def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:
         """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
-        began = time.monotonic() - sum(e.seconds for e in self._evaluations)
+        spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
+        began = time.monotonic() - spent - sum(e.seconds for e in self._evaluations)
         duplicates = 0
         if _CALIBRATED in self._study.user_attrs:
             self._calibrate()
@@ -180,7 +187,7 @@ class Study:
             return None
         proposal = self._strategy.propose(list(self._known.values()))
         if proposal is None:
-            return Stop.EXHAUSTED
+            return Stop.NONE_LEFT
         if proposal.gain < budget.until and self.has_found():
             return Stop.CONVERGED
         with storage_errors(self._url):
@@ -194,12 +201,17 @@ class Study:
         if self._strategy is None:
             return
         if _CALIBRATED not in self._study.user_attrs:
-            self._evaluator.calibrate(Course.of(self._space, self._own))
+            began = time.monotonic()
+            failed = self._evaluator.calibrate(Course.of(self._space, self._own))
+            for candidate, why in failed:
+                self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
+            self._strategy.avoid(failed)
             with storage_errors(self._url):
-                self._study.set_user_attr(_CALIBRATED, True)
+                self._study.set_user_attr(_CALIBRATED, time.monotonic() - began)
         try:
             self._strategy.calibrate(self._run.windows())
-        except SimulationError:
+        except SimulationError as error:
+            self._note(f"nothing is simulated, Optuna's sampler chooses: {error}")
             self._strategy = None
 
     def has_found(self) -> bool:
@@ -244,19 +256,19 @@ class Study:
     def _after_refutation(self) -> list[tuple[Subject, float]]:
         """What to confirm next, given what was confirmed; nothing, mostly.
 
-        Where the least cost is looked for, the next best, until one keeps the promise: the best lie
-        at the edge of what keeps it. Else the best that is left, once, where it is expected to be
-        clearly better than all that was confirmed.
+        Where the least cost is looked for, the next best, until one keeps the promise or the
+        baseline is as good: the best lie at the edge of what keeps it. Else the best that is left,
+        once, where it is expected to be clearly better than all that was confirmed.
         """
         confirmed = {e.candidate: e for e in self._evaluations if e.phase == "confirm"}
         kept = [e for e in confirmed.values() if e.merit is not None]
         ranked = self._ranked([confirmed.get(c, e) for c, e in self._known.items()])
         left = [each for each in ranked if each[0].candidate not in confirmed]
-        if self._minimizes:
-            near = [each for each in left if not kept and each[1] >= _NEAR * left[0][1]]
-            return [_expecting(*each) for each in near[:_FINALISTS]]
         reached = max((e.merit or 0.0 for e in kept), default=0.0)
-        looks = {e.look for e in confirmed.values()}
+        if self._minimizes and all(e.baseline for e in kept):
+            least = max(reached, _NEAR * left[0][1]) if left else 0.0
+            return [_expecting(*each) for each in left if each[1] > least][:_FINALISTS]
+        looks = {e.look for e in self._evaluations if e.phase == "confirm"}
         if not left or left[0][1] < _CLEARLY * reached or len(looks) >= _MOST_LOOKS:
             return []
         best_kept = [(e, e.merit or 0.0) for e in kept if e.merit == reached and not e.baseline]

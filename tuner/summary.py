@@ -76,14 +76,8 @@ def _show_winner(
     console.print(_headline(found, winner, promise), markup=False, highlight=False, soft_wrap=True)
     for each in evaluations:
         if each.phase == "confirm" and each.capacity is None and not each.baseline:
-            console.print(
-                f"Trial {each.trial} ({each.label}) did better in the search, but its second "
-                f"measurement {'did not keep' if each.cost else 'met'} the promise"
-                f"{'' if each.cost else ' at no rate'}: search again on a quieter machine.",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            text = f"Trial {each.trial} ({each.label}) {_unconfirmed(each)}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     for each in columns:
         unsteady = disagreement(each)
         if unsteady:
@@ -100,6 +94,15 @@ def _show_winner(
             "Above this rate the load generator itself fell behind, so the server may hold more: "
             "raise --workers, or give it cores of its own."
         )
+
+
+def _unconfirmed(evaluation: Evaluation) -> str:
+    """What became of a finalist in its confirmation."""
+    begin = "was among the best of the search, but when it was to be confirmed it"
+    if evaluation.state is State.FAILED:
+        return f"{begin} {describe_result(evaluation)}"
+    kept = "did not keep the promise" if evaluation.cost else "met the promise at no rate"
+    return f"{begin} {kept}: {evaluation.failure or 'search again on a quieter machine.'}"
 
 
 def _role(evaluation: Evaluation) -> str:

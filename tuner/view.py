@@ -51,7 +51,10 @@ class PlainView:
             self._say(f"run {run.folder}")
         self._say(f"server {about}")
         for note in notes:
-            self._say(f"note: {note}")
+            self.noted(note)
+
+    def noted(self, note: str) -> None:
+        self._say(f"note: {note}")
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         what = "baseline: " if baseline else ""
@@ -123,7 +126,11 @@ class LiveView:
 
     def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
         self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
-        self._notes = [Text(f"note: {note}", style="yellow") for note in notes]
+        for note in notes:
+            self.noted(note)
+
+    def noted(self, note: str) -> None:
+        self._notes.append(Text(f"note: {note}", style="yellow"))
 
     def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
         mark = " (baseline)" if baseline else ""

@@ -32,6 +32,7 @@ def window(found: Simulation, scheduling: Scheduling, concurrency: int) -> Windo
     return Window(
         settings={},
         instances=scheduling.instances,
+        devices=scheduling.devices,
         concurrency=concurrency,
         items=1.0,
         throughput=len(found.started) / float(found.ends.max() - found.samples.intended[0]),
@@ -192,6 +193,22 @@ def test_nothing_is_known_without_windows() -> None:
 
 def test_nothing_is_known_where_no_execution_ran_alone() -> None:
     assert Profile.fit([loaded(replace(GREEDY, instances=2))]) is None
+
+
+def test_nothing_is_known_where_only_small_batches_ran_alone() -> None:
+    """Else a full batch would seem to take as long as one request."""
+    two = replace(GREEDY, instances=2)
+    assert Profile.fit([unloaded(two), loaded(two)]) is None
+
+
+def test_two_devices_with_one_instance_each_run_alone() -> None:
+    pair = replace(GREEDY, instances=2, devices=2)
+    four = replace(GREEDY, instances=4, devices=2)
+    single = fitted([unloaded(GREEDY), loaded(GREEDY), loaded(replace(GREEDY, instances=2))])
+    double = fitted([unloaded(pair), loaded(pair), loaded(four)])
+    assert double.curve.table(LARGEST) == pytest.approx(single.curve.table(LARGEST), rel=0.05)
+    assert double.release == pytest.approx(single.release, abs=1e-5)
+    assert double.parallel[0] == (2, pytest.approx(single.parallel[0][1], rel=0.1))
 
 
 def test_instances_between_those_seen_lie_on_a_line_and_above_them_it_stays() -> None:

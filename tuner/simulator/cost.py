@@ -50,5 +50,4 @@ class Costs:
         footprint = self._footprints.get(term.name)
         if footprint is None:
             return None
-        devices = scheduling.devices if term.name == "gpu_memory" else 1
-        return footprint.of(scheduling.instances / devices, scheduling.max_batch)
+        return footprint.of(scheduling.instances, scheduling.devices, scheduling.max_batch)

@@ -26,8 +26,9 @@ class Sight:
     window: Window
 
     @property
-    def instances(self) -> int:
-        return self.window.instances
+    def instances(self) -> float:
+        """Those of one device."""
+        return self.window.instances_of_a_device
 
     @property
     def server(self) -> ServerTimes:
@@ -42,13 +43,14 @@ class Sight:
 
     @property
     def executions(self) -> float:
-        """Executions per second."""
-        return self.window.throughput * self.window.items / (self.server.mean_batch or 1.0)
+        """Executions per second of one device."""
+        items = self.window.throughput * self.window.items / self.window.devices
+        return items / (self.server.mean_batch or 1.0)
 
     @property
     def is_saturated(self) -> bool:
         """Whether, as far as the queue tells, there was always a request waiting."""
-        enough = self.window.concurrency > self.instances
+        enough = self.window.concurrency > self.window.instances
         return enough and self.server.queue > _SATURATED * self.execution
 
     @property
@@ -62,14 +64,14 @@ class Sight:
 class Profile:
     """Service times alone, and what instances side by side, replies and the network add.
 
-    ``parallel`` maps a number of instances to how many of them are as good as alone when all are
-    busy: n of n where nothing is shared, 1 where they take turns. ``release`` and ``reply`` are
-    seconds per item and per reply, ``noise`` equally likely additions to an execution
+    ``parallel`` maps a number of instances of one device to how many of them are as good as alone
+    when all are busy: n of n where nothing is shared, 1 where they take turns. ``release`` and
+    ``reply`` are seconds per item and per reply, ``noise`` equally likely additions to an execution
     (see ``tuner.simulator.simulate.Service``).
     """
 
     curve: ServiceCurve
-    parallel: tuple[tuple[int, float], ...] = ()
+    parallel: tuple[tuple[float, float], ...] = ()
     release: float = 0.0
     reply: float = 0.0
     network: float = 0.0
@@ -77,15 +79,19 @@ class Profile:
 
     @classmethod
     def fit(cls, windows: Iterable[Window]) -> "Profile | None":
-        """From windows of any configurations; None where in none an execution ran alone."""
+        """From windows of any configurations; None where in none an execution ran alone, or batches
+        of one size only, though there are larger ones: nothing tells what these would take.
+        """
         sights = [Sight(window) for window in windows]
-        alone = [s for s in sights if s.instances == 1 or s.window.concurrency == 1]
+        alone = [s for s in sights if s.window.runs_alone]
         seen = [
             Observation(size, s.server.batch_seconds[size], n)
             for s in alone
             for size, n in s.server.batches.items()
         ]
-        if not seen:
+        largest = max((max(s.server.batches, default=1) for s in sights), default=1)
+        known = {o.size for o in seen}
+        if not known or (len(known) == 1 and largest >= 2 * max(known)):
             return None
         curve = ServiceCurve.fit(seen)
         reply, network = _fit_rest(sights)
@@ -121,18 +127,20 @@ class Profile:
 
 
 def _busy(sight: Sight, curve: ServiceCurve) -> float:
-    """Instances that would be busy if each execution took as long as alone (Little's law)."""
+    """Instances of a device that would be busy if each execution took as long as alone, by Little's
+    law.
+    """
     table = curve.table(max(sight.server.batches))
     number = sum(sight.server.batches.values())
     alone = sum(n * table[b] for b, n in sight.server.batches.items()) / number
     return float(sight.executions * alone)
 
 
-def _fit_parallel(sights: list[Sight], curve: ServiceCurve) -> dict[int, float]:
-    """By number of instances; of several windows that are not much shorter than the longest nearly
-    the best one, since whatever else holds the machine up only takes away.
+def _fit_parallel(sights: list[Sight], curve: ServiceCurve) -> dict[float, float]:
+    """By number of instances of a device; of several windows that are not much shorter than the
+    longest nearly the best one, since whatever else holds the machine up only takes away.
     """
-    full: dict[int, list[Sight]] = {}
+    full: dict[float, list[Sight]] = {}
     for sight in sights:
         if sight.instances > 1 and sight.is_saturated:
             full.setdefault(sight.instances, []).append(sight)
@@ -140,15 +148,13 @@ def _fit_parallel(sights: list[Sight], curve: ServiceCurve) -> dict[int, float]:
     for count, each in full.items():
         most = max(s.server.executions for s in each)
         busy = [_busy(s, curve) for s in each if s.server.executions >= most / 2]
-        found[count] = min(
-            max(float(np.quantile(busy, 1 - _CALM, method="higher")), 1.0), float(count)
-        )
+        found[count] = min(max(float(np.quantile(busy, 1 - _CALM, method="higher")), 1.0), count)
     return found
 
 
 def _fit_release(sights: list[Sight], curve: ServiceCurve) -> float:
-    """Of one instance with requests waiting, the time that executions do not account for."""
-    full = [s for s in sights if s.instances == 1 and s.is_saturated]
+    """Of single instances with requests waiting, the time that executions do not account for."""
+    full = [s for s in sights if s.instances <= 1 and s.is_saturated]
     items = np.array([s.server.mean_batch or 1.0 for s in full])
     if not full:
         return 0.0
