@@ -1,0 +1,1 @@
+"""Deployments held against each other: records, and what follows from them."""

@@ -1,0 +1,1 @@
+"""HTTP services in front of a model: FastAPI alone, and FastAPI in front of Triton."""
