@@ -27,8 +27,9 @@ ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 # Where it has grpcio, too: tritonclient refuses to be imported with one that is not recent.
 PRESENT = ("torch", "numpy", "pandas", "typer")
-# Too large to carry: without numba nothing is simulated, and Optuna's TPE chooses candidates.
-LEFT_OUT = ("numba", "llvmlite")
+# Too large to carry: without numba nothing is simulated, and Optuna's TPE chooses candidates. The
+# models there are PyTorch's, and take no text.
+LEFT_OUT = ("numba", "llvmlite", "onnxruntime", "tokenizers")
 SERVER = "nvidia-pytriton"
 MOST_BYTES = 60_000_000
 GLIBC = ("2_35", "2_34", "2_31", "2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
@@ -97,7 +98,7 @@ def _resolve(python: str) -> list[dict[str, Any]]:
 
 def _requirements() -> Iterator[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for line in project["dependencies"]:
+    for line in (*project["dependencies"], *project["optional-dependencies"]["serve"]):
         requirement = Requirement(line)
         if requirement.name in EXTRAS:
             requirement.extras = EXTRAS[requirement.name]

@@ -13,8 +13,8 @@ from tuner.servers.docker import engine_answers, image_present
 
 ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
-_OWN_FOLDERS = {"contracts", "e2e", "load", "nvml", "servers"}
-_SHARING_FOLDERS = {"benchmarks", "models"}
+_OWN_FOLDERS = {"e2e", "load", "nvml", "servers"}
+_SHARING_FOLDERS = {"benchmarks", "client", "contracts", "deployments", "models", "services"}
 _OWN_MARKERS = ("triton", "docker", "browser")
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
 
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What measures, or runs servers, needs the cores for itself."""
+    """What measures, or runs servers, needs the cores for itself, unless it has time."""
     wanted = config.getoption("--cores")
     if wanted:
         left = [item for item in items if _needs_own(item) is not (wanted == "own")]
@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _needs_own(item: pytest.Item) -> bool:
+    if item.get_closest_marker("patient"):
+        return False
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     marked = any(map(item.get_closest_marker, _OWN_MARKERS))
     return folder in _OWN_FOLDERS or (marked and folder not in _SHARING_FOLDERS)

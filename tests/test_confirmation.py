@@ -8,7 +8,7 @@ import pytest
 
 from tuner.capacity import Capacity, Finding
 from tuner.draft import Draft, Subject
-from tuner.evaluate import Evaluator, _is_outdone
+from tuner.evaluate import Evaluator, is_outdone
 from tuner.objective import Objective
 from tuner.sla import Outcome
 from tuner.space import INSTANCE_COUNT, Candidate
@@ -61,9 +61,9 @@ def test_only_who_can_still_win_gets_a_whole_round() -> None:
     everyone = [leader, near, far, unknown]
     for each in everyone:
         each.findings = [Finding(500.0, Outcome.MET, 0.5)]
-    outdone = [_is_outdone(each, everyone, 1000.0) for each in everyone]
+    outdone = [is_outdone(each, everyone, 1000.0) for each in everyone]
     assert outdone == [False, False, True, False]
-    assert not _is_outdone(far, [far], 1000.0)
+    assert not is_outdone(far, [far], 1000.0)
 
 
 def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
@@ -84,5 +84,5 @@ def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
 @pytest.mark.parametrize(("expected", "outdone"), [(0.0, False), (400.0, True), (900.0, False)])
 def test_before_its_first_round_what_is_expected_counts(expected: float, outdone: bool) -> None:
     leader, new = draft(0, about(1000.0)), draft(1, Capacity(None))
-    assert _is_outdone(new, [leader, new], expected) is outdone
-    assert not _is_outdone(new, [new], expected)
+    assert is_outdone(new, [leader, new], expected) is outdone
+    assert not is_outdone(new, [new], expected)

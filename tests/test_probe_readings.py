@@ -12,7 +12,7 @@ import pytest
 
 from tuner.arrivals import Arrivals
 from tuner.breakdown import break_down
-from tuner.deployments.triton import Inputs, Running, TritonDeployment
+from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.generator import LoadGenerator
 from tuner.model_config import read_config
@@ -79,14 +79,14 @@ def generator() -> Iterator[LoadGenerator]:
 
 
 @contextmanager
-def running(model: Path, folder: Path) -> Iterator[Running]:
+def running(model: Path, folder: Path) -> Iterator[RunningTriton]:
     with LocalLauncher() as launcher:
         deployment = TritonDeployment(launcher, model, read_config(model), "http", Inputs())
         with deployment.start(None, folder / "log") as running:
             yield running
 
 
-def prober(running: Running, generator: LoadGenerator, folder: Path) -> Prober:
+def prober(running: RunningTriton, generator: LoadGenerator, folder: Path) -> Prober:
     sla = Sla.parse("p99<2s")
     return Prober(running, generator, sla, folder, "0", np.random.default_rng(0))
 
@@ -142,7 +142,7 @@ def test_a_server_that_dies_in_a_probe_is_told_as_before(
     models: Path, generator: LoadGenerator, tmp_path: Path
 ) -> None:
     with running(models / "busy", tmp_path) as server:
-        pid = server._server.pids()[0]
+        pid = server.server.pids()[0]
         timer = threading.Timer(0.4, os.kill, (pid, signal.SIGKILL))
         timer.start()
         with pytest.raises(ServerFailed, match="SIGKILL"):

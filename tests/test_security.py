@@ -7,9 +7,10 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from tuner.cli import _command, app
+from tuner.cli import app
 from tuner.errors import UsageError
 from tuner.experiment import Experiment, resolve
+from tuner.invocation import command_line
 from tuner.run import Run
 from tuner.security import Security, hide_value, parse_header
 from tuner.session import Plan
@@ -174,9 +175,9 @@ def test_the_command_is_recorded_without_values(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tuner", "search", *words, "--url", "https://h:1"])
-    assert SECRET not in _command()
-    assert "X-Key: ***" in _command()
-    assert "https://h:1" in _command()
+    assert SECRET not in command_line()
+    assert "X-Key: ***" in command_line()
+    assert "https://h:1" in command_line()
 
 
 def test_without_a_name_nothing_of_a_header_is_shown() -> None:

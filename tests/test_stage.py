@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuner.deployments.stage import Stage
-from tuner.deployments.triton import Inputs, Running, TritonDeployment
+from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.target import Protocol
 from tuner.model_config import read_config, to_text
@@ -33,8 +33,8 @@ def stage(deployment: TritonDeployment) -> Iterator[Stage]:
         yield stage
 
 
-def processes(running: Running) -> tuple[int, ...]:
-    return running._server.pids()[:1]
+def processes(running: RunningTriton) -> tuple[int, ...]:
+    return running.server.pids()[:1]
 
 
 def test_a_server_is_kept_where_only_instances_differ(stage: Stage, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_server_is_kept_where_only_instances_differ(stage: Stage, tmp_path: Pa
     with stage.server(candidate(8, 3), log, keep=True) as second:
         assert not stage.is_fresh
         assert processes(second) == before
-        assert len(second._server.pids()) > 3  # one process for each instance, and the server
+        assert len(second.server.pids()) > 3  # one process for each instance, and the server
     with stage.server(candidate(16, 3), log, keep=True) as third:
         assert stage.is_fresh
         assert processes(third) != before
@@ -57,7 +57,7 @@ def test_who_does_not_keep_gets_a_fresh_one(stage: Stage, tmp_path: Path) -> Non
     with stage.server(candidate(8, 2), tmp_path / "log", keep=False) as second:
         assert stage.is_fresh
         assert processes(second) != before
-    assert second._server.exit_reason() is not None
+    assert second.server.exit_reason() is not None
 
 
 def test_the_model_as_found_is_always_launched(stage: Stage, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_after_an_error_the_server_is_gone(stage: Stage, tmp_path: Path) -> None
         stage.server(candidate(8, 1), tmp_path / "log", keep=True) as running,
     ):
         raise ServerFailed("as a probe may find")
-    assert running._server.exit_reason() is not None
+    assert running.server.exit_reason() is not None
     with stage.server(candidate(8, 2), tmp_path / "log", keep=True):
         assert stage.is_fresh
 

@@ -1,13 +1,7 @@
 """The command ``tuner``: parse, call, print, exit code."""
 
 import json
-import os
-import shlex
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +9,11 @@ import typer
 from rich.console import Console
 
 from tuner import __version__, options
-from tuner.errors import TunerError, UsageError
+from tuner.cli_compare import compare
+from tuner.errors import UsageError
+from tuner.exit_codes import NOT_MET, OK, exit_codes
+from tuner.invocation import command_line, given, plan_of
 
-_OK, _NOT_MET, _INTERRUPTED = 0, 1, 130
 _REPORTS = Path("reports")
 _CODES = """
 Exit codes: 0 a winner was found, 1 nothing meets the promise, 2 usage, 3 something is missing on
@@ -119,13 +115,13 @@ def search(
     winner's config.pbtxt, a repository to serve, and a report. The same command resumes a run that
     was interrupted.
     """
-    given = _given(locals())
-    with _exit_codes():
+    asked = given(locals())
+    with exit_codes():
         from tuner import session, summary
 
-        plan = _plan(given, sla_p99, sla, config)
+        plan = plan_of(asked, sla_p99, sla, config)
         with _view(plan, as_json, quiet, plan.experiment.timeout) as view:
-            found, reason = session.search(plan, output, run, _command(), view)
+            found, reason = session.search(plan, output, run, command_line(), view)
         code = summary.show(found, reason, as_json, Console())
     raise typer.Exit(code)
 
@@ -185,14 +181,14 @@ def measure(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure one configuration: the model as found, or with some fields changed."""
-    given = _given(locals())
-    with _exit_codes():
+    asked = given(locals())
+    with exit_codes():
         from tuner import session, summary
 
         changes = options.settings(assignments)
-        plan = _plan(given, sla_p99, sla, config)
+        plan = plan_of(asked, sla_p99, sla, config)
         with _view(plan, as_json, quiet, None) as view:
-            found, _ = session.measure(plan, changes, rate, output, _command(), view)
+            found, _ = session.measure(plan, changes, rate, output, command_line(), view)
         code = summary.show(found, None, as_json, Console())
     raise typer.Exit(code)
 
@@ -228,7 +224,7 @@ def simulate(
 
     Service times come from a run; the promise and the load, too, unless they are given.
     """
-    with _exit_codes():
+    with exit_codes():
         from tuner.simulator import is_available
 
         if not is_available():
@@ -245,7 +241,12 @@ def simulate(
             typer.echo(f"{found.label} (simulated, not measured)")
             for name, value in found.lines():
                 typer.echo(f"  {name:<24}{value}")
-    raise typer.Exit(_OK if found.kept else _NOT_MET)
+    raise typer.Exit(OK if found.kept else NOT_MET)
+
+
+app.command(
+    epilog="Example: tuner compare model_repository/text_classifier --sla-p99 20ms" + _CODES
+)(compare)
 
 
 @app.command()
@@ -253,7 +254,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
 ) -> None:
     """Write a run's report again, from its records."""
-    with _exit_codes():
+    with exit_codes():
         from tuner.report.page import write_report
         from tuner.run import Run
 
@@ -269,7 +270,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the winner as a model repository that Triton serves as it is."""
-    with _exit_codes():
+    with exit_codes():
         from tuner.export import export_winner
         from tuner.run import Run
 
@@ -286,7 +287,7 @@ def doctor(
     as_json: options.Json = False,
 ) -> None:
     """Show what is here, what is missing, and how to get it."""
-    with _exit_codes():
+    with exit_codes():
         from tuner.doctor import can_launch, examine
         from tuner.experiment import DEFAULT_IMAGE
 
@@ -298,27 +299,7 @@ def doctor(
                 mark = "ok     " if each.there else "missing"
                 hint = f"  -> {each.remedy}" if each.remedy and not each.there else ""
                 typer.echo(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": "))
-    raise typer.Exit(_OK if can_launch(findings) else 3)
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Options as fields of the experiment."""
-    renamed = {
-        "server_arg": "server_args",
-        "constraint": "constraints",
-        "shape": "shapes",
-        "header": "headers",
-    }
-    return {renamed.get(name, name): value for name, value in values.items()}
-
-
-def _plan(given: dict[str, Any], sla_p99: str | None, sla: str | None, config: Path | None) -> Any:
-    from tuner.experiment import Experiment, resolve
-    from tuner.session import Plan
-
-    fields = {name: given[name] for name in Experiment.model_fields if name in given}
-    fields["sla"] = options.promise(sla_p99, sla)
-    return Plan.of(resolve(fields, config))
+    raise typer.Exit(OK if can_launch(findings) else 3)
 
 
 def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
@@ -332,42 +313,3 @@ def _view(plan: Any, as_json: bool, quiet: bool, budget: float | None) -> Any:
         objective = None if budget is None else plan.experiment.objective()  # measure has none
         return LiveView(console, sla, title, budget, objective)
     return PlainView(console, sla, quiet)
-
-
-def _command() -> str:
-    """The command line, with passwords of storage URLs and values of headers left out."""
-    from tuner.security import hide_value
-
-    words = ["tuner"]
-    for before, word in pairwise(sys.argv):
-        if before == "--header":
-            word = hide_value(word)
-        elif word.startswith("--header="):
-            word = "--header=" + hide_value(word.removeprefix("--header="))
-        words.append(_without_password(word))
-    return shlex.join(words)
-
-
-def _without_password(word: str) -> str:
-    from tuner.storage import hide_password
-
-    option, separator, url = word.partition("=") if word.startswith("--") else ("", "", word)
-    return option + separator + (hide_password(url) if "://" in url else url)
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Errors as one message and an exit code; a traceback only with TUNER_DEBUG=1."""
-    try:
-        yield
-    except TunerError as error:
-        if os.environ.get("TUNER_DEBUG") == "1":
-            raise
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as interrupt:
-        typer.echo(
-            "interrupted; a search goes on with the same command, a measurement starts anew",
-            err=True,
-        )
-        raise typer.Exit(_INTERRUPTED) from interrupt

@@ -22,8 +22,8 @@ from tuner.capacity import (
     fit_findings,
 )
 from tuner.constraints import Constraint
+from tuner.deployments.base import Deployments
 from tuner.deployments.stage import Stage
-from tuner.deployments.triton import TritonDeployment
 from tuner.draft import PHASES, Draft, Phase, Subject
 from tuner.errors import CandidateError
 from tuner.load.generator import LoadEngine
@@ -55,7 +55,7 @@ _LOADGEN = Thoroughness(
 _PROOFS = {"sequential": _PROOF, "mlperf": _LOADGEN}
 PROOF_ATTEMPTS = (0.5, 0.25, 0.25)
 _EASIER = 0.85
-_START = 0.7
+START = 0.7
 _CHALLENGE = 1.03
 _UNLOADED_SECONDS = 0.5
 _KEEPING_UP = "keeping up"
@@ -96,7 +96,7 @@ class Evaluator:
 
     def __init__(
         self,
-        deployment: TritonDeployment,
+        deployment: Deployments,
         generator: LoadEngine,
         sla: Sla,
         load: Arrivals | Literal["closed"],
@@ -223,8 +223,7 @@ class Evaluator:
     ) -> None:
         """A round of one of the drafts on a server of its own, and the proof in the last one."""
         effort = _NEXT_EFFORT if number else _FIRST_EFFORT
-        outdone = _is_outdone(draft, [each for each, _ in drafts], expected)
-        effort = _GLANCE if outdone else effort
+        effort = _GLANCE if self._is_outdone(draft, drafts, expected) else effort
         self._visit(draft, effort, expected, last, drafts)
 
     def _side_by_side(self, drafts: list[tuple[Draft, float]]) -> None:
@@ -241,7 +240,7 @@ class Evaluator:
             def play(draft: Draft, number: int, expected: float) -> None:
                 self._progress.turning(draft.subject.trial, draft.subject.candidate, number)
                 probers[id(draft)].turn(number)
-                outdone = _is_outdone(draft, [each for each, _ in drafts], expected)
+                outdone = self._is_outdone(draft, drafts, expected)
                 self._play(probers[id(draft)], draft, number, expected, outdone)
 
             def prove(draft: Draft, rate: float) -> None:
@@ -274,8 +273,12 @@ class Evaluator:
         self, prober: Prober, draft: Draft, number: int, expected: float, outdone: bool = False
     ) -> None:
         """A round of a server that runs beside others; a glance at it where it is outdone."""
-        start = _between(expected, draft.findings)
+        start = between(expected, draft.findings)
         self._seek(prober, draft, start, _GLANCE if outdone else _SIDE_EFFORT, _QUICK)
+
+    def _is_outdone(self, draft: Draft, drafts: list[tuple[Draft, float]], expected: float) -> bool:
+        """Whether a round of it may be short, since it hardly has a chance to be the best."""
+        return is_outdone(draft, [each for each, _ in drafts], expected)
 
     def _instances(self, candidate: Candidate) -> tuple[int, int]:
         """How many there are in all, and the devices that they are on."""
@@ -342,7 +345,7 @@ class Evaluator:
             if self._load == "closed":
                 draft.capacity = find_concurrency(self._closed_finding(prober), effort)
                 return
-            start = _between(expected or _START * saturation, draft.findings)
+            start = between(expected or START * saturation, draft.findings)
             if saturation > effort.to_beat > start:
                 start = _CHALLENGE * effort.to_beat
             if effort.to_beat:
@@ -465,7 +468,7 @@ def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:
     return not draft.subject.baseline or (draft.capacity.rate or 0.0) >= max(others, default=0.0)
 
 
-def _is_outdone(draft: Draft, drafts: list[Draft], expected: float) -> bool:
+def is_outdone(draft: Draft, drafts: list[Draft], expected: float) -> bool:
     """Whether it hardly has a chance to be the best of them, by the rounds so far; before its
     first, by how many requests/s are ``expected``.
     """
@@ -477,7 +480,7 @@ def _is_outdone(draft: Draft, drafts: list[Draft], expected: float) -> bool:
     return own.chance_above(best.capacity) < _OUTDONE
 
 
-def _between(expected: float, findings: list[Finding]) -> float:
+def between(expected: float, findings: list[Finding]) -> float:
     """Between what is expected and what was found: the rounds before may have had a bad time."""
     return math.sqrt(expected * fit_findings(findings, expected).rate) if findings else expected
 

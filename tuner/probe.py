@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.arrivals import Arrivals, schedule
 from tuner.constraints import Constraint, require_readings
-from tuner.deployments.triton import Running
+from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.results import PERCENTILES, BoundCount, ProbeRecord, Window
@@ -81,7 +81,7 @@ class Prober:
         self.instances, self.devices = instances
         self.records: list[ProbeRecord] = []
         self.windows: list[Window] = []
-        self._round = number
+        self.round = number
         self._running = running
         self._generator = generator
         self._sla = sla
@@ -93,7 +93,7 @@ class Prober:
 
     def turn(self, number: int) -> None:
         """Begin a round of a confirmation: what follows goes to this server, and counts for it."""
-        self._round = number
+        self.round = number
         self._generator.aim(self._running.target)
 
     def open_loop(
@@ -248,7 +248,7 @@ class Prober:
                 BoundCount(bound=str(c.bound), budget=c.bound.budget, late=c.late, effect=c.effect)
                 for c in verdict.counts
             ),
-            round=self._round,
+            round=self.round,
             outcome=verdict.outcome.value,
             remedy=verdict.remedy,
             confidence=verdict.confidence,
@@ -258,6 +258,7 @@ class Prober:
             client_limited=is_client_limited(samples, self._sla),
             client_cpu=result.cpu,
             server=self._running.times_since(before),
+            stages=self._running.stages_since(before),
             gpu=self._running.gpu(gpus),
             host=host.reading(result.cpu),
             samples=self._save(samples),

@@ -84,6 +84,13 @@ class Run:
             raise RunError(f"{self.experiment_file} does not hold an experiment")
         return content
 
+    def describe(self, experiment: dict[str, Any]) -> None:
+        """Put what is known by now in the place of ``experiment.yaml``."""
+        try:
+            write_text(self.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
+        except OSError as error:
+            raise StorageError(_cannot_write(self.folder, error)) from error
+
     def append(self, evaluation: Evaluation) -> None:
         """Add a record and flush it to disk, so that a killed run keeps it."""
         _append(self.evaluations_file, [evaluation])

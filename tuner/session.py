@@ -1,25 +1,15 @@
 """A run from its experiment to its report: what the commands ``search`` and ``measure`` do."""
 
 import hashlib
-import os
-import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import psutil
-
-from tuner import __version__
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
-from tuner.deployments.memory import check_shares_memory
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.draft import Subject
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
@@ -28,15 +18,13 @@ from tuner.evaluate_cost import CostEvaluator
 from tuner.experiment import Experiment, parse_shape
 from tuner.export import export_winner
 from tuner.load import target
-from tuner.load.generator import LoadEngine, LoadGenerator
-from tuner.load.perf_analyzer import PerfAnalyzer
+from tuner.load.generator import LoadEngine
 from tuner.model_config import check_config, fit_space, own_settings, read_config, render
 from tuner.report.page import write_report
 from tuner.results import Evaluation, Window, best
 from tuner.run import Run
-from tuner.servers.address import attach, readable_by_others
+from tuner.servers.address import attach
 from tuner.servers.base import Endpoints, Launcher
-from tuner.servers.choose import choose, make_launcher
 from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
 from tuner.sla import Sla
@@ -44,6 +32,7 @@ from tuner.space import Candidate, SearchSpace, Value, check_settings, load_spac
 from tuner.storage import hide_password, is_finished
 from tuner.study import Budget, Study
 from tuner.suggestion import first_ideas
+from tuner.workplace import circumstances, described, fresh_folder, machinery, notes_on, tidy
 
 if TYPE_CHECKING:
     from tuner.strategy import Strategy
@@ -87,7 +76,7 @@ class Plan:
     def identity(self, command: str) -> dict[str, Any]:
         """What must be the same for a run of that command to be resumed."""
         fields = {"kind": command, **self.experiment.identity()}
-        fields["model"] = str(_tidy(self.experiment.model))
+        fields["model"] = str(tidy(self.experiment.model))
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
         config = self.config.SerializeToString(deterministic=True)
@@ -125,25 +114,25 @@ def search(
     experiment.objective()
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
-    with _machinery(plan) as (launcher, generator, gpus, kind):
+    with machinery(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
-        notes = _notes(plan, gpus)
+        notes = notes_on(plan.endpoints, gpus)
         if experiment.sampler == "simulation" and not is_available():
             notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
         strategy = _strategy(plan, gpus)
         if strategy is None and experiment.warm_start is not None:
             notes.append("nothing is simulated in this search, so --warm-start changes nothing")
         if not resumed:
-            about = _circumstances(command, launcher, gpus, notes, experiment)
-            _create(run, {**identity, **about})
+            about = circumstances(command, launcher, gpus, notes, experiment)
+            Run.create(run.folder, {**identity, **about})
             if not run.lock():
                 raise StorageError(f"another tuner is at work on {run.folder}")
         seen = run.windows()
         run.append_windows([window for window in known if window not in seen])
         audience.begins(
             run,
-            _server(kind, launcher, experiment),
+            described(kind, launcher, experiment),
             len(run.evaluations()),
             notes,
         )
@@ -253,22 +242,18 @@ def measure(
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
-    with _machinery(plan) as (launcher, generator, gpus, kind):
-        run = Run(_fresh_folder(output, f"{experiment.model.name}-measure"))
-        notes = _notes(plan, gpus)
-        about = _circumstances(command, launcher, gpus, notes, experiment)
-        _create(run, {**plan.identity("measure"), **about})
-        audience.begins(run, _server(kind, launcher, experiment), 0, notes)
+    with machinery(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+        run = Run(fresh_folder(output, f"{experiment.model.name}-measure"))
+        notes = notes_on(plan.endpoints, gpus)
+        about = circumstances(command, launcher, gpus, notes, experiment)
+        Run.create(run.folder, {**plan.identity("measure"), **about})
+        audience.begins(run, described(kind, launcher, experiment), 0, notes)
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
         evaluation = evaluator.measure(Subject(0, candidate, baseline=not changes), rate)
         run.append(evaluation)
         audience.evaluated(evaluation)
         write_report(run)
     return run, evaluation
-
-
-def _server(kind: str, launcher: Launcher, experiment: Experiment) -> str:
-    return f"{kind}: {launcher.describe().get('server') or experiment.image}"
 
 
 def conclude(run: Run, model: Path) -> None:
@@ -281,38 +266,6 @@ def conclude(run: Run, model: Path) -> None:
         export_winner(run, model, run.winner)
     elif (run.winner / "manifest.json").is_file():  # an earlier session's, refuted since
         shutil.rmtree(run.winner)
-
-
-@contextmanager
-def _machinery(plan: Plan) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
-    experiment = plan.experiment
-    kind = choose(experiment.launcher, experiment.image, experiment.url)
-    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
-        "tuner": LoadGenerator,
-        "perf_analyzer": PerfAnalyzer,
-    }
-    environment = dict(entry.split("=", 1) for entry in experiment.env)
-    with (
-        make_launcher(
-            kind,
-            image=experiment.image,
-            gpus=experiment.gpus,
-            shm_size=experiment.shm_size,
-            environment=environment,
-            server_args=experiment.server_args,
-            endpoints=plan.endpoints,
-        ) as launcher,
-        engines[experiment.load_engine](experiment.workers) as generator,
-        Gpus(launcher.gpus()) as gpus,
-    ):
-        if experiment.shared_memory == "system":
-            check_shares_memory(launcher)
-        yield launcher, generator, gpus, kind
-
-
-def _notes(plan: Plan, gpus: Gpus) -> list[str]:
-    exposed = readable_by_others(plan.endpoints) if plan.endpoints else None
-    return [*([exposed] if exposed else []), *map(str, gpus.notes())]
 
 
 def _evaluator(
@@ -391,7 +344,7 @@ def _open_run(
             )
     if name:
         return Run(output / name), False
-    return Run(_fresh_folder(output, experiment.model.name)), False
+    return Run(fresh_folder(output, experiment.model.name)), False
 
 
 def _require_headers(run: Run, found: dict[str, Any], experiment: Experiment) -> None:
@@ -407,62 +360,3 @@ def _require_headers(run: Run, found: dict[str, Any], experiment: Experiment) ->
             f"{run.folder} sent the header {missing[0]} and would be resumed; values are not "
             f"recorded, so give it again with {option}, or choose another --run name"
         )
-
-
-def _tidy(path: Path) -> Path:
-    """Relative where it lies below the working folder, so that records carry to other machines."""
-    here, there = Path.cwd(), path.resolve()
-    inside = there.is_relative_to(here) and there != here
-    return there.relative_to(here) if inside else there
-
-
-def _fresh_folder(output: Path, name: str) -> Path:
-    """A folder that does not exist yet, named after the model and the time."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = output / stem, 1
-    while folder.exists():
-        number += 1
-        folder = output / f"{stem}-{number}"
-    return folder
-
-
-def _create(run: Run, experiment: dict[str, Any]) -> None:
-    Run.create(run.folder, experiment)
-
-
-def _circumstances(
-    command: str, launcher: Launcher, gpus: Gpus, notes: list[str], experiment: Experiment
-) -> dict[str, Any]:
-    """What else a record needs: budget, command, versions and hardware."""
-    packages = ("optuna", "tritonclient", "numpy")
-    return {
-        "trials": experiment.trials,
-        "timeout": experiment.timeout,
-        "until": experiment.until,
-        **({"warm_start": str(experiment.warm_start)} if experiment.warm_start else {}),
-        "command": command,
-        **experiment.access(),
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "environment": {
-            "tuner": __version__,
-            **launcher.describe(),
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-            "system": platform.platform(),
-            "processor": processor(),
-            "cores": str(len(os.sched_getaffinity(0))),
-            "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-            **gpus.describe(),
-            **({"notes": notes} if notes else {}),
-        },
-    }
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -10,7 +10,7 @@ import torch
 
 from tuner import __version__
 from tuner.servers.gpu import Gpus
-from tuner.session import processor
+from tuner.workplace import processor
 
 PACKAGES = ("torch", "nvidia-pytriton", "tritonclient", "optuna", "numpy", "uvloop")
 

@@ -59,6 +59,13 @@ def search(
     return _tuner(bench, "search", model, promise, words)
 
 
+def compare(bench: Workbench, model: str, promise: str, names: str, seconds: float) -> Run:
+    """``tuner compare`` over the deployments of these names; its search takes so many seconds."""
+    words = ["--deployments", names, "--search-timeout", f"{seconds:g}s", "--no-swaps"]
+    words += ["--confirm", "none"] if bench.dry else ["--space", "pytorch_gpu"]
+    return _tuner(bench, "compare", model, promise, words)
+
+
 def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list[str]) -> Run:
     output = bench.folder / "runs" / uuid4().hex[:8]
     line = [

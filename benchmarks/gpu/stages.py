@@ -9,6 +9,8 @@ from benchmarks.gpu import serve
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.result import Result, comparable
 from benchmarks.gpu.serve import Setting
+from tuner.comparing.kept import read_comparison
+from tuner.comparing.records import contenders
 from tuner.results import Evaluation, baseline, best
 from tuner.run import Run
 
@@ -138,6 +140,43 @@ def _run_backend(bench: Workbench, result: Result, out: Path) -> None:
                 row |= serve.measure(bench, "bert_base", promise(20, bench.dry), setting, options)
 
 
+DEPLOYMENTS = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")
+_FEW_DEPLOYMENTS = ("fastapi", "hybrid")
+
+
+def _deployments(dry: bool) -> tuple[str, ...]:
+    return _FEW_DEPLOYMENTS if dry else DEPLOYMENTS
+
+
+def _deployment_rows(limit: int) -> Callable[[bool], list[str]]:
+    return lambda dry: [f"{limit} ms, {name}" for name in _deployments(dry)]
+
+
+def _run_deployments(limit: int) -> Callable[[Workbench, Result, Path], None]:
+    """FastAPI, Triton and both by turns under the same load; a search tunes Triton first."""
+
+    def run(bench: Workbench, result: Result, out: Path) -> None:
+        names = _deployments(bench.dry)
+        seconds = 0.0 if bench.dry else 45.0
+        kept = promise(limit, bench.dry)
+        try:
+            found = serve.compare(bench, "bert_base", kept, ",".join(names), seconds)
+        except serve.CutShort as cut:
+            _of_deployments(cut.run, limit, result)
+            raise
+        _of_deployments(found, limit, result)
+        serve.keep_report(found, out / f"deployments-{limit}-report.html")
+
+    return run
+
+
+def _of_deployments(run: Run, limit: int, result: Result) -> None:
+    for each in contenders(read_comparison(run), run.evaluations()):
+        with result.row(f"{limit} ms, {each.name}") as row:
+            row |= serve.figures(each.evaluation)
+            row |= {"configuration": each.deployed.what, "cold_start": each.deployed.cold_start}
+
+
 def _run_images(bench: Workbench, result: Result, out: Path) -> None:
     with result.row("20 ms, tuned") as row:
         _search_into(row, bench, "resnet50", 20, 45.0)
@@ -209,5 +248,16 @@ STAGES: dict[str, Stage] = {
         _run_other_promises,
     ),
     "images": Stage("a search for the image model", 100, lambda _: ["20 ms, tuned"], _run_images),
+    **{
+        f"deployments-{limit}": Stage(
+            f"FastAPI, Triton and both at p99 <= {limit} ms",
+            540,
+            _deployment_rows(limit),
+            _run_deployments(limit),
+        )
+        for limit in (20, 10, 50)
+    },
 }
-"""In this order; together at most 20 minutes. Other deployments (FastAPI, hybrid) add theirs."""
+"""In this order. Those of the deployments take up to nine minutes each, all others together at most
+20 minutes.
+"""

@@ -8,7 +8,7 @@ from statistics import median
 import psutil
 
 from benchmarks.load.bench import Row, server, summary, use_perf_analyzer
-from tuner.deployments.triton import Running
+from tuner.deployments.triton import RunningTriton
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.load.target import Protocol
@@ -51,7 +51,7 @@ Found = dict[str, list[tuple[float, ...]]]
 
 
 def _by_turns(
-    engines: dict[str, LoadEngine], running: Running, concurrency: int, rounds: int
+    engines: dict[str, LoadEngine], running: RunningTriton, concurrency: int, rounds: int
 ) -> Found:
     found: Found = {name: [] for name in engines}
     for number in range(rounds):
@@ -92,7 +92,7 @@ def _cores_apart() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _once(engine: LoadEngine, running: Running, concurrency: int) -> tuple[float, ...]:
+def _once(engine: LoadEngine, running: RunningTriton, concurrency: int) -> tuple[float, ...]:
     """Throughput (requests/s), p50 and p99 (ms) of one round, less its beginning and its end; and
     the mean batch of all of it.
     """

@@ -17,13 +17,13 @@ import psutil
 
 from benchmarks.load import program
 from tuner import __version__
-from tuner.deployments.triton import Inputs, Running, TritonDeployment
+from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load import perf_analyzer
 from tuner.load.target import Protocol
 from tuner.model_config import read_config
 from tuner.run import write_text
 from tuner.servers.local import LocalLauncher
-from tuner.session import processor
+from tuner.workplace import processor
 
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ class ProgramMissing(Exception):
 
 
 @contextmanager
-def server(model: str, cheap: bool) -> Iterator[dict[Protocol, Running]]:
+def server(model: str, cheap: bool) -> Iterator[dict[Protocol, RunningTriton]]:
     """One embedded Triton with a sample model, addressed by each protocol.
 
     ``cheap`` makes emulated_gpu take no time, so that the client matters.

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.load.bench import Row, server, summary, use_perf_analyzer
-from tuner.deployments.triton import Running
+from tuner.deployments.triton import RunningTriton
 from tuner.load import perf_analyzer
 from tuner.load.generator import LoadGenerator
 
@@ -53,14 +53,14 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     ]
 
 
-def _tuner(generator: LoadGenerator, running: Running) -> Cost:
+def _tuner(generator: LoadGenerator, running: RunningTriton) -> Cost:
     generator.aim(running.target)
     generator.closed_loop(CONCURRENCY, 0.3, 5.0)
     result = generator.closed_loop(CONCURRENCY, SECONDS, 5.0)
     return len(result.samples), result.cpu
 
 
-def _plain(running: Running) -> Cost:
+def _plain(running: RunningTriton) -> Cost:
     target = running.target
     words = [target.protocol, target.address, str(CONCURRENCY), str(SECONDS)]
     command = [sys.executable, "-m", "benchmarks.load.plain", *words]
@@ -68,14 +68,14 @@ def _plain(running: Running) -> Cost:
     return int(found["requests"]), float(found["cpu"])
 
 
-def _program(running: Running, folder: Path) -> Cost:
+def _program(running: RunningTriton, folder: Path) -> Cost:
     inputs = folder / "inputs.json"
     inputs.write_text(json.dumps(perf_analyzer.input_data(running.target)), encoding="utf-8")
     (many, long), (few, short) = (_once(running, inputs, s) for s in (SECONDS, SHORT))
     return many - few, long - short
 
 
-def _once(running: Running, inputs: Path, window: float) -> Cost:
+def _once(running: RunningTriton, inputs: Path, window: float) -> Cost:
     """Requests as the server counts them: its warm-up costs CPU, too, and is not in its report."""
     target, before = running.target, running.statistics()
     command = [

@@ -14,7 +14,7 @@ from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.docker import DockerLauncher
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.patient]
 Tuner = Callable[..., Outcome]
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.load.http2_servers import Calls, Outcomes, grpc_server, relay, tcp_server
-from tuner.deployments.triton import Inputs, Running, TritonDeployment
+from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load.http2 import Http2Connection, Message, frame
 from tuner.load.http2_headers import header_block
 from tuner.load.target import Protocol
@@ -326,7 +326,7 @@ def test_replies_mean_the_same_however_they_are_cut(recorded: bytes, data: st.Da
 @pytest.fixture(scope="module")
 def triton(
     embedded_triton: None, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+) -> Iterator[RunningTriton]:
     folder = repository / "emulated_gpu"
     with LocalLauncher() as launcher:
         deployment = TritonDeployment(
@@ -339,7 +339,7 @@ def triton(
 @pytest.mark.triton
 @pytest.mark.parametrize("protocol", Protocol)
 def test_triton_answers_good_requests_and_says_what_is_wrong_with_bad_ones(
-    triton: Running, protocol: Protocol
+    triton: RunningTriton, protocol: Protocol
 ) -> None:
     target = triton.towards(protocol).target
     wrong = target.requests[0].replace(b"emulated_gpu", b"emulated_cpu")

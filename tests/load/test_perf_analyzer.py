@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.load import program
 from tests.conftest import need
-from tuner.deployments.triton import Inputs, Running, TritonDeployment
+from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load import perf_analyzer
 from tuner.load.perf_analyzer import PerfAnalyzer, complaint, match, parse
@@ -79,7 +79,7 @@ def engine(binary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PerfAnalyze
 
 
 @pytest.fixture(scope="module")
-def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
     need(program.prepared() is not None, "no perf_analyzer")
     model = repository / "emulated_gpu"
     log = tmp_path_factory.mktemp("logs") / "log"
@@ -93,7 +93,7 @@ def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.mark.parametrize("protocol", Protocol)
 @pytest.mark.usefixtures("embedded_triton")
 def test_both_loops_on_a_real_server(
-    engine: PerfAnalyzer, running: Running, protocol: Protocol
+    engine: PerfAnalyzer, running: RunningTriton, protocol: Protocol
 ) -> None:
     engine.aim(running.towards(protocol).target)
     closed = engine.closed_loop(4, 0.6, 5.0)
@@ -111,7 +111,7 @@ def test_both_loops_on_a_real_server(
 
 @pytest.mark.triton
 @pytest.mark.usefixtures("embedded_triton")
-def test_a_refusal_says_why(engine: PerfAnalyzer, running: Running) -> None:
+def test_a_refusal_says_why(engine: PerfAnalyzer, running: RunningTriton) -> None:
     pool = [[Tensor("INPUT", "FP32", np.zeros((1, 16), np.float32))]]
     engine.aim(make_target(Protocol.HTTP, running.target.address, "nope", pool, batched=True))
     with pytest.raises(LoadFailed, match="unknown model"):

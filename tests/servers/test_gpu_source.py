@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tuner.deployments.triton import Running
+from tuner.deployments.triton import RunningTriton
 from tuner.load.target import Protocol, Target
 from tuner.results import GpuReading
 from tuner.servers.attached import AttachedServer
@@ -41,7 +41,7 @@ def reading(metrics: str | None) -> GpuReading | None:
     server = AttachedServer(Endpoints("127.0.0.1:1", metrics=metrics))
     target = Target(Protocol.HTTP, "127.0.0.1:1", ())
     with Control(server) as control, Gpus("none") as gpus:
-        running = Running(server, control, "m", target, 0.0, gpus, gpus.users())
+        running = RunningTriton(server, control, "m", target, 0.0, gpus, gpus.users())
         with running.watch_gpus() as watch:
             pass
         return running.gpu(watch)

@@ -6,11 +6,16 @@ Each deployment is evaluated as the candidates of a search are: its evaluations 
 
 from typing import Literal
 
+from pydantic import Field
+
 from tuner.results import Evaluation, Record
 
 Kind = Literal["naive", "fastapi", "triton", "hybrid", "service"]
 """FastAPI as in the document that asked the question; FastAPI well made; Triton alone; FastAPI in
 front of Triton; a service of the user's."""
+Sends = Literal["text", "tensors", "own"]
+"""What a client has to send: what the model's own processing takes; tensors; or what a service of
+the user's asks for."""
 PARTS = (
     "client",
     "parsing",
@@ -47,7 +52,7 @@ class Swap(Record):
 
 class Deployed(Record):
     """One deployment: ``what`` says in words how it was run, ``config`` is Triton's config.pbtxt
-    where there is one. ``sends`` is what a client has to send. ``cold_start`` is the seconds from
+    where there is one. ``cold_start`` is the seconds from
     the launch to the first answer.
     """
 
@@ -55,7 +60,7 @@ class Deployed(Record):
     title: str
     kind: Kind
     what: str
-    sends: Literal["text", "tensors", "own"]
+    sends: Sends
     trial: int
     tuned: bool = False
     batching: bool = False
@@ -78,7 +83,8 @@ class Delay(Record):
 class Comparison(Record):
     """``encode_seconds`` is what one request's tokenising took a client of tensors, where the model
     has a pre-processing of its own. ``cores`` are the machine's, ``gpu`` its name if it has one.
-    ``tuned_run`` is the search that the tuned configuration came from.
+    ``tuned_run`` is the search that the tuned configuration came from. ``simulated`` has the
+    capacities (requests/s) that the simulator gives to deployments, by name, as far as it knows.
     """
 
     format: int = 1
@@ -91,6 +97,7 @@ class Comparison(Record):
     tuned_run: str | None = None
     target_rate: float | None = None
     deployments: tuple[Deployed, ...]
+    simulated: dict[str, float] = Field(default_factory=dict)
     delays: tuple[Delay, ...] = ()
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tuner.deployments.triton import Running, TritonDeployment
+from tuner.deployments.base import Deployments, Running
 from tuner.space import Candidate
 
 
 class Stage:
-    """One server at a time of one deployment."""
+    """One server at a time."""
 
-    def __init__(self, deployment: TritonDeployment) -> None:
+    def __init__(self, deployment: Deployments) -> None:
         self._deployment = deployment
         self._stack = ExitStack()
         self._running: Running | None = None
@@ -24,7 +24,7 @@ class Stage:
         """A server of the candidate; None is the model as found, which is always launched.
 
         With ``keep`` it may be the one in hand, changed, and stays in hand afterwards, unless
-        something was raised. Raises as ``TritonDeployment.start``.
+        something was raised. Raises as ``Deployment.start``.
         """
         try:
             yield self._take(candidate, log, keep)

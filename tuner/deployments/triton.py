@@ -7,10 +7,12 @@ from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
 from tuner.batches import BatchMix
+from tuner.deployments.base import Running
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.clients import ask_once
@@ -18,7 +20,7 @@ from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
 from tuner.model_config import completed, from_json, get_path, render, to_json
 from tuner.results import GpuReading, ServerTimes
-from tuner.servers.base import Launcher, Server, ServerSpec
+from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
 from tuner.servers.causes import out_of_memory
 from tuner.servers.connection import fault, refusal
 from tuner.servers.control import Control
@@ -49,11 +51,33 @@ class Inputs:
         return make_inputs(metadata, batched, self.shapes, rng, batches=self.batches)
 
 
-class Running:
-    """A deployment that answers: where to send, and what it says of itself.
+class Contents(Interface):
+    """What requests hold."""
 
-    ``others`` were on its GPUs before it was started; requests hold ``items`` in the mean. Where
-    its statistics are not ``counted``, they say nothing.
+    @property
+    def batches(self) -> BatchMix:
+        """Items per request."""
+
+    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
+        """The inputs of each request, for a model of this metadata."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Requests that were made elsewhere, one item each."""
+
+    tensors: tuple[tuple[Tensor, ...], ...]
+    batches: BatchMix = field(default_factory=BatchMix)
+
+    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
+        return [list(inputs) for inputs in self.tensors]
+
+
+class RunningTriton(Running):
+    """One Triton server with the model loaded.
+
+    ``others`` were on its GPUs before it was started. Where its statistics are not ``counted``,
+    they say nothing.
     """
 
     def __init__(
@@ -74,21 +98,21 @@ class Running:
         self.target = target
         self.items = items
         self.launch_seconds = launch_seconds
-        self._server = server
-        self._control = control
+        self.server = server
+        self.control = control
         self._model = model
         self._gpus = gpus
         self._others = others
 
     def change(self, candidate: Candidate) -> None:
-        """Have the same server take a candidate that ``TritonDeployment.can_change`` it to."""
         if self._change is None:
-            raise LauncherUnavailable("the configuration of this server cannot be changed")
-        self._change(candidate)
+            super().change(candidate)
+        else:
+            self._change(candidate)
 
-    def towards(self, protocol: Protocol) -> "Running":
+    def towards(self, protocol: Protocol) -> "RunningTriton":
         """The same server, addressed by this protocol. It must offer it."""
-        address, source = getattr(self._server.endpoints, protocol), self.target.source
+        address, source = getattr(self.server.endpoints, protocol), self.target.source
         assert address is not None
         assert source is not None
         pool = [list(inputs) for inputs in source.pool]
@@ -99,54 +123,44 @@ class Running:
             source.model,
             pool,
             source.batched,
-            tls=protocol in self._server.endpoints.tls,
-            security=self._server.endpoints.security,
+            tls=protocol in self.server.endpoints.tls,
+            security=self.server.endpoints.security,
         )
         return other
 
     def raise_if_gone(self) -> None:
-        """ServerFailed, with the log's last lines, where the server has ended."""
-        reason = self._server.exit_reason()
-        if reason is not None:
-            raise ServerFailed("\n".join(filter(None, (reason, self._server.log_tail()))))
+        raise_if_ended(self.server)
 
     def raise_if_full(self, said: tuple[str, ...]) -> None:
-        """ServerFailed where a failed request's text, one of ``said``, is that memory ran out.
-
-        A batch that does not fit is not slow but wrong: the candidate would fail in production,
+        """A batch that does not fit is not slow but wrong: the candidate would fail in production,
         too, at whatever rate fills such a batch.
         """
         for line in filter(None, map(out_of_memory, said)):
             raise ServerFailed(f"requests fail under load: {line}")
 
     def raise_if_refused(self, said: tuple[str, ...]) -> None:
-        """LauncherUnavailable where a failed request's text, one of ``said``, is that the server
-        does not let tuner in, as when a token has expired: that is no candidate's fault.
-        """
+        """As when a token has expired: that is no candidate's fault."""
         for words in filter(None, map(refusal, said)):
             raise LauncherUnavailable(words)
 
     def statistics(self) -> dict[str, Any]:
-        """A snapshot, to be subtracted from a later one by ``times_since``."""
-        return self._control.statistics(self._model) if self._counted else {}
+        return self.control.statistics(self._model) if self._counted else {}
 
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return server_times(before, self.statistics())
 
     def watch_gpus(self) -> GpuWatch:
-        """Reads its GPUs while the context is open."""
         return GpuWatch(self._gpus, self._others)
 
     def watch_host(self) -> HostWatch:
-        """Reads what the server uses of its machine while the context is open."""
-        return HostWatch(self._server)
+        return HostWatch(self.server)
 
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
         """What was read or, where NVML tells nothing, what Triton's metrics say at this moment."""
         reading = watch.reading()
         if reading is not None:
             return reading
-        text = self._control.metrics()
+        text = self.control.metrics()
         return gpu_reading(text) if text else None
 
 
@@ -159,7 +173,7 @@ class TritonDeployment:
         model: Path,
         config: Any,
         protocol: Protocol,
-        inputs: Inputs,
+        inputs: Contents,
         startup_timeout: float = 120.0,
         gpus: Gpus | None = None,
         shared_memory: bool = False,
@@ -193,7 +207,7 @@ class TritonDeployment:
     @contextmanager
     def start(
         self, candidate: Candidate | None, log: Path, as_served: bool = True
-    ) -> Iterator[Running]:
+    ) -> Iterator[RunningTriton]:
         """Launch, load, and wait for the first answer to an inference.
 
         Where it need not be all ``as_served``, Triton is told not to complete the configuration, if
@@ -246,7 +260,7 @@ class TritonDeployment:
                     self._load(control, to)
                     _ask(control, name, bodies)
 
-                yield Running(
+                yield RunningTriton(
                     server,
                     control,
                     name,

@@ -118,7 +118,7 @@ class _HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         before = self._received
-        failed = before and self._parser.get_status_code() != 200
+        failed = before and not 200 <= self._parser.get_status_code() < 300
         self._received = before + data if failed else data
         try:
             self._parser.feed_data(data)
@@ -140,7 +140,7 @@ class _HttpConnection(asyncio.Protocol):
         if not parser.should_keep_alive():
             self.may_go_on = False
             self._transport.close()
-        if parser.get_status_code() == 200:
+        if 200 <= parser.get_status_code() < 300:
             self._client.finished(self, index, None)
         else:
             self._client.finished(self, index, _words(self._received, parser.get_status_code()))

@@ -109,6 +109,23 @@ def make_target(
     return Target(protocol, address, requests, source, tls, security)
 
 
+def body_target(
+    address: str,
+    path: str,
+    bodies: tuple[bytes, ...],
+    method: str = "POST",
+    content_type: str = "application/json",
+    tls: bool = False,
+    security: Security = PLAIN,
+) -> Target:
+    """A target of any HTTP service: one request for each of the bodies, at least one."""
+    if not bodies:
+        raise InputDataError(f"there is nothing to send to {address}{path}")
+    head = (("Content-Type", content_type),)
+    requests = tuple(_message(address, method, path, head, b, security) for b in bodies)
+    return Target(Protocol.HTTP, address, requests, None, tls, security)
+
+
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
     request = service_pb2.ModelInferRequest(model_name=model)
     for tensor in inputs:
@@ -143,15 +160,25 @@ def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
 def _http_message(
     address: str, model: str, body: bytes, header_length: int, security: Security
 ) -> bytes:
-    own = "".join(f"{name}: {value}\r\n" for name, value in security.headers)
     head = (
-        f"POST /v2/models/{quote(model)}/infer HTTP/1.1\r\n"
-        f"Host: {address}\r\n"
-        "Content-Type: application/octet-stream\r\n"
-        f"Inference-Header-Content-Length: {header_length}\r\n"
-        f"{own}Content-Length: {len(body)}\r\n\r\n"
+        ("Content-Type", "application/octet-stream"),
+        ("Inference-Header-Content-Length", str(header_length)),
     )
-    return head.encode() + body
+    return _message(address, "POST", f"/v2/models/{quote(model)}/infer", head, body, security)
+
+
+def _message(
+    address: str,
+    method: str,
+    path: str,
+    head: tuple[tuple[str, str], ...],
+    body: bytes,
+    security: Security,
+) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {address}"]
+    lines += [f"{name}: {value}" for name, value in (*head, *security.headers)]
+    lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _grpc_placed(model: str, inputs: list[Tensor], placement: Placement) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from tuner.errors import ServerFailed
 from tuner.security import PLAIN, Security
 
 LOG_TAIL_LINES = 12
@@ -84,6 +85,13 @@ class Server(ABC):
         Never raises, so that a probe says by itself why a server is gone.
         """
         return None
+
+
+def raise_if_ended(server: Server) -> None:
+    """ServerFailed, with the log's last lines, where the server has ended."""
+    reason = server.exit_reason()
+    if reason is not None:
+        raise ServerFailed("\n".join(filter(None, (reason, server.log_tail()))))
 
 
 class Launcher(ABC):

@@ -2,16 +2,22 @@
 
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from tuner.results import HostReading
-from tuner.servers.base import Server, Usage
+from tuner.servers.base import Usage
 
 _PERIOD = 0.5
 _SHARE = 0.01
 _PATIENCE = 1.0
+
+
+class Used(Protocol):
+    """A server, or several that serve together."""
+
+    def usage(self) -> Usage | None: ...
 
 
 class HostWatch:
@@ -22,7 +28,7 @@ class HostWatch:
     and nothing else.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Used) -> None:
         self._server = server
         self._first: Usage | None = None
         self._last: Usage | None = None

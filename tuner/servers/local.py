@@ -107,7 +107,7 @@ class LocalLauncher(Launcher):
         try:
             yield server
         finally:
-            _stop(process, shm_prefix)
+            stop(process, shm_prefix)
 
     def _start(
         self, spec: ServerSpec, shm_prefix: str
@@ -120,7 +120,7 @@ class LocalLauncher(Launcher):
             try:
                 _wait_until_live(server, spec)
             except BaseException as error:
-                _stop(process, shm_prefix)
+                stop(process, shm_prefix)
                 taken = isinstance(error, ServerFailed) and "already in use" in server.log_tail()
                 if taken and attempt < _PORT_ATTEMPTS:
                     continue
@@ -154,7 +154,7 @@ class LocalLauncher(Launcher):
                     stderr=subprocess.STDOUT,
                     env={**_environment(self._binary.environment), **self._extra},
                     start_new_session=True,
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=end_with_parent,
                 )
         except FileNotFoundError as error:
             raise LauncherUnavailable(f"cannot run {command[0]}: {error.strerror}") from error
@@ -174,7 +174,8 @@ def _environment(changes: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a child to run before its program: it is ended where this process is."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -189,8 +190,8 @@ def _wait_until_live(server: LocalServer, spec: ServerSpec) -> None:
         raise ServerFailed("\n".join(filter(None, (what, server.log_tail()))))
 
 
-def _stop(process: "subprocess.Popen[bytes]", shm_prefix: str) -> None:
-    """Kill the server and its stubs at once, and remove the shared memory that they leave.
+def stop(process: "subprocess.Popen[bytes]", shm_prefix: str | None = None) -> None:
+    """Kill the server and all below it at once, and remove the shared memory that they leave.
 
     Asked politely, Triton takes one to five seconds (a second for each Python instance); a server
     that was only measured holds nothing worth that wait.
@@ -205,7 +206,7 @@ def _stop(process: "subprocess.Popen[bytes]", shm_prefix: str) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
     while any(_runs(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.01)
-    for leftover in Path("/dev/shm").glob(f"{shm_prefix}*"):
+    for leftover in Path("/dev/shm").glob(f"{shm_prefix}*") if shm_prefix else ():
         leftover.unlink(missing_ok=True)
 
 

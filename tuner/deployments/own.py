@@ -1,0 +1,120 @@
+"""Services of the user's: any HTTP endpoint, described in YAML."""
+
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tuner.deployments.base import Deployment
+from tuner.deployments.payload import Payload
+from tuner.deployments.service import EndpointDeployment, ServiceDeployment
+from tuner.deployments.triton import RunningTriton
+from tuner.errors import UsageError
+from tuner.load.target import Target, body_target
+from tuner.model_config import parse_config
+from tuner.security import Security
+from tuner.servers.gpu import Gpus
+from tuner.servers.service import ServiceSpec
+from tuner.units import parse_duration
+
+_PORT = "{port}"
+_PORTS = {"http": 80, "https": 443}
+
+
+class OwnService(BaseModel):
+    """Either ``url``, where it runs already, or ``command``, which starts it on ``{port}``, and
+    the ``path`` that requests go to.
+
+    ``body`` is a template of the request (see ``payload.fill``); without it, a request is as
+    tuner's own services take it. ``ready`` is the path that answers 2xx once it is ready.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str | None = None
+    url: str | None = None
+    command: tuple[str, ...] = ()
+    path: str = "/predict"
+    folder: Path | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    ready: str = "/"
+    startup_timeout: float = Field(default=120.0, gt=0)
+    method: str = Field(default="POST", pattern="^(POST|PUT)$")
+    content_type: str = "application/json"
+    headers: tuple[str, ...] = Field(default=(), repr=False)
+    token_env: str | None = None
+    body: Any = None
+
+    @field_validator("startup_timeout", mode="before")
+    @classmethod
+    def _duration(cls, raw: Any) -> Any:
+        return parse_duration(raw) if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (not self.command):
+            raise ValueError("give either the url of a service that runs, or a command")
+        if self.command and not any(_PORT in word for word in self.command):
+            raise ValueError(f"command has to say where {_PORT} goes")
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in _PORTS or not parts.hostname:
+                raise ValueError(f"url {self.url!r} is none; write http://HOST:PORT/PATH")
+        return self
+
+
+def read_services(file: Path) -> dict[str, OwnService]:
+    """Services by name; UsageError where the file cannot be read or says something unknown."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"cannot read {file}: {reason}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"{file}: it maps the names of services to what they are")
+    found = {}
+    for name, entry in content.items():
+        try:
+            found[str(name)] = OwnService.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (name, *first["loc"])))
+            words = str(first["msg"]).removeprefix("Value error, ")
+            raise UsageError(f"{file}: {where}: {words}") from error
+    return found
+
+
+def own_deployment(service: OwnService, payload: Payload, gpus: Gpus) -> Deployment:
+    """UsageError where its headers are unfit, InputDataError where its template is."""
+    security = Security.of(service.headers, service.token_env)
+    bodies = payload.json(service.body)
+    config = parse_config("", "a service")
+
+    def aim(address: str, path: str, tls: bool = False) -> Target:
+        method, kind = service.method, service.content_type
+        return body_target(address, path, bodies, method, kind, tls, security)
+
+    if service.url is not None:
+        parts = urlsplit(service.url)
+        port = parts.port or _PORTS[parts.scheme]
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+        return EndpointDeployment(config, aim(f"{host}:{port}", path, parts.scheme == "https"))
+
+    def specify(_: RunningTriton | None, log: Path) -> ServiceSpec:
+        return ServiceSpec(
+            lambda port: tuple(word.replace(_PORT, str(port)) for word in service.command),
+            log,
+            ready=service.ready,
+            startup_timeout=service.startup_timeout,
+            environment=service.env,
+            folder=service.folder,
+        )
+
+    return ServiceDeployment(
+        config, specify, lambda address: aim(address, service.path), gpus, counts=False
+    )

@@ -1,0 +1,184 @@
+"""The same requests in each form in which a deployment takes them: JSON for services, tensors."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from tuner.batches import BatchMix
+from tuner.errors import InputDataError
+from tuner.load.inputs import make_inputs, read_inputs
+from tuner.load.target import Tensor
+from tuner.services.loading import find_processing, load_processing
+from tuner.signature import Signature
+
+_SAMPLES = ("samples.jsonl", "samples.txt")
+_TIMED = 200
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """``bodies`` are those of ``/predict``, each with its inputs in ``pool``, batch 1 in front.
+
+    ``encode_seconds`` is the mean time to make the tensors of a body; None where the tensors
+    themselves are what is asked with, so that ``sends_text`` is False.
+    """
+
+    bodies: tuple[Body, ...]
+    pool: tuple[tuple[Tensor, ...], ...]
+    batched: bool
+    encode_seconds: float | None = None
+
+    @property
+    def sends_text(self) -> bool:
+        return self.encode_seconds is not None
+
+    def entries(self) -> list[Body]:
+        """The tensors of each request as perf_analyzer's format has them."""
+        return [_body(inputs, self.batched) for inputs in self.pool]
+
+    def json(self, template: Any = None) -> tuple[bytes, ...]:
+        """Each body as JSON, put into a template if there is one (see ``fill``)."""
+        filled = (body if template is None else fill(template, body) for body in self.bodies)
+        return tuple(json.dumps(each, ensure_ascii=False).encode() for each in filled)
+
+    @classmethod
+    def of(
+        cls,
+        model: Path,
+        signature: Signature,
+        processing: str | None = None,
+        requests: Path | None = None,
+        input_data: Path | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        seed: int = 0,
+    ) -> "Payload":
+        """Of a model with a processing of its own: from the file of requests, or the samples in its
+        folder. Else from ``input_data`` or made up, as a search does it.
+
+        InputDataError where there is nothing to send, or it does not fit.
+        """
+        if find_processing(model, processing) is None:
+            if requests is not None:
+                raise InputDataError(
+                    f"--requests {requests} needs a processing of the model's own, to make tensors "
+                    "of them; give --processing FILE, or tensors with --input-data"
+                )
+            return cls._of_tensors(signature, input_data, dict(shapes or {}), seed)
+        bodies = read_bodies(requests or _samples(model))
+        made = load_processing(model, signature, processing)
+        began = time.perf_counter()
+        try:
+            pool = [
+                _tensors(made.encode([made.Request.model_validate(b)]), signature) for b in bodies
+            ]
+        except (ValidationError, ValueError) as error:
+            raise InputDataError(
+                f"a request does not fit the model's processing: {error}"
+            ) from error
+        spent = (time.perf_counter() - began) / len(bodies)
+        return cls(tuple(bodies), tuple(pool), signature.batched, spent)
+
+    @classmethod
+    def _of_tensors(
+        cls, signature: Signature, file: Path | None, shapes: dict[str, tuple[int, ...]], seed: int
+    ) -> "Payload":
+        metadata = _metadata(signature)
+        if file is not None:
+            pool = read_inputs(file, metadata, signature.batched, shapes, BatchMix(), seed)
+        else:
+            rng = np.random.default_rng(seed)
+            pool = make_inputs(metadata, signature.batched, shapes, rng)
+        bodies = tuple(_body(inputs, signature.batched) for inputs in pool)
+        return cls(bodies, tuple(map(tuple, pool)), signature.batched)
+
+
+def read_bodies(file: Path) -> list[Body]:
+    """One request a line: an object in JSON, or a plain text, which is sent as ``{"text": …}``."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputDataError(f"cannot read --requests {file}: {reason}") from error
+    bodies = [
+        _line(line, f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not bodies:
+        raise InputDataError(f"--requests {file} holds no request; write one a line")
+    return bodies
+
+
+def _line(line: str, where: str) -> Body:
+    if not line.lstrip().startswith("{"):
+        return {"text": line.strip()}
+    try:
+        body: Body = json.loads(line)
+    except ValueError as error:
+        raise InputDataError(f"{where}: not JSON: {error}") from error
+    return body
+
+
+def fill(template: Any, body: Mapping[str, Any]) -> Any:
+    """The template with each string ``$name`` in it replaced by that field of the body, and
+    ``$request`` by all of it; ``$$`` is a dollar sign. InputDataError where there is no such field.
+    """
+    match template:
+        case dict():
+            return {key: fill(value, body) for key, value in template.items()}
+        case list():
+            return [fill(value, body) for value in template]
+        case "$request":
+            return dict(body)
+        case str() if template.startswith("$$"):
+            return template[1:]
+        case str() if template.startswith("$"):
+            if template[1:] not in body:
+                known = ", ".join(f"${name}" for name in (*body, "request"))
+                raise InputDataError(f"the template names {template}; a request has {known}")
+            return body[template[1:]]
+    return template
+
+
+def _samples(model: Path) -> Path:
+    for name in _SAMPLES:
+        if (model / name).is_file():
+            return model / name
+    raise InputDataError(
+        f"{model} has a processing of its own, and nothing to send: give --requests FILE, one "
+        f"request a line, or put a {_SAMPLES[0]} beside it"
+    )
+
+
+def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]], of: Signature) -> tuple[Tensor, ...]:
+    found = []
+    for spec in of.inputs:
+        if spec.name in arrays:
+            array = np.ascontiguousarray(arrays[spec.name], dtype=spec.dtype)
+            found.append(Tensor(spec.name, spec.datatype, array))
+    return tuple(found)
+
+
+def _metadata(signature: Signature) -> dict[str, Any]:
+    first = [-1] if signature.batched else []
+    entries = [
+        {"name": s.name, "datatype": s.datatype, "shape": [*first, *s.dims]}
+        for s in signature.inputs
+    ]
+    return {"inputs": entries}
+
+
+def _body(inputs: Sequence[Tensor], batched: bool) -> Body:
+    """An item as nested lists by the inputs' names."""
+    body = {}
+    for tensor in inputs:
+        array = tensor.array[0] if batched else tensor.array
+        if tensor.datatype == "BYTES":
+            array = np.vectorize(lambda raw: raw.decode(), otypes=[np.object_])(array)
+        body[tensor.name] = array.tolist()
+    return body

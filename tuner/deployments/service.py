@@ -1,0 +1,197 @@
+"""HTTP services: FastAPI, alone or in front of Triton, and those of the user's."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tuner.deployments.base import Deployment, Running
+from tuner.deployments.triton import RunningTriton
+from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.clients import ask_once
+from tuner.load.target import Target
+from tuner.results import ServerTimes, Stages
+from tuner.servers.base import Server, Usage, raise_if_ended
+from tuner.servers.causes import out_of_memory
+from tuner.servers.gpu import Gpus
+from tuner.servers.gpu_watch import GpuWatch
+from tuner.servers.host_watch import HostWatch
+from tuner.servers.service import ServiceSpec, launch_service
+
+_FIRST_ANSWER_SECONDS = 60.0
+_SUM = re.compile(r'^tuner_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
+_TRITON = "triton"
+Specify = Callable[[RunningTriton | None, Path], ServiceSpec]
+"""How a service is started: in front of this Triton, if any, with its log in this file."""
+Aim = Callable[[str], Target]
+"""What is sent to a service at this ``host:port``."""
+
+
+class Group:
+    """Servers that serve together: what they use is what all of them use."""
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self._servers = servers
+
+    def usage(self) -> Usage | None:
+        each = [server.usage() for server in self._servers]
+        known = [usage for usage in each if usage is not None]
+        if len(known) < len(each) or not known:
+            return None
+        sizes = [usage.memory for usage in known if usage.memory is not None]
+        return Usage(
+            cpu=sum(usage.cpu for usage in known),
+            memory=sum(sizes) if len(sizes) == len(known) else None,
+            processes=sum(usage.processes for usage in known),
+        )
+
+
+class RunningService(Running):
+    """A service that answers; ``behind`` is the Triton that it asks, if there is one.
+
+    ``server`` is its process; None where it is one that others run. ``counts`` says that it offers
+    the metrics of tuner's own services.
+    """
+
+    items = 1.0
+
+    def __init__(
+        self,
+        server: Server | None,
+        target: Target,
+        launch_seconds: float,
+        gpus: Gpus,
+        others: frozenset[str],
+        behind: RunningTriton | None = None,
+        counts: bool = True,
+    ) -> None:
+        self.server = server
+        self.target = target
+        self.launch_seconds = launch_seconds
+        self.behind = behind
+        self._counts = counts
+        self._gpus = gpus
+        self._others = others
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def raise_if_gone(self) -> None:
+        if self.behind is not None:
+            self.behind.raise_if_gone()
+        if self.server is not None:
+            raise_if_ended(self.server)
+
+    def raise_if_full(self, said: tuple[str, ...]) -> None:
+        for line in filter(None, map(out_of_memory, said)):
+            raise ServerFailed(f"requests fail under load: {line}")
+
+    def raise_if_refused(self, said: tuple[str, ...]) -> None:
+        for words in said:
+            if re.search(r"HTTP status 40[13]\b", words):
+                raise LauncherUnavailable(f"the service does not let tuner in ({words})")
+
+    def statistics(self) -> dict[str, Any]:
+        counted = self._stages() if self._counts else {}
+        behind = {} if self.behind is None else {_TRITON: self.behind.statistics()}
+        return {**counted, **behind}
+
+    def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
+        return None if self.behind is None else self.behind.times_since(before[_TRITON])
+
+    def stages_since(self, before: dict[str, Any]) -> Stages | None:
+        after = self._stages() if self._counts else {}
+        means, counts = {}, []
+        for stage, (spent, number) in after.items():
+            first, known = before.get(stage, (0.0, 0.0))
+            if number > known:
+                means[stage] = max(0.0, (spent - first) / (number - known))
+                counts.append(int(number - known))
+        return Stages(requests=max(counts), seconds=means) if counts else None
+
+    def _stages(self) -> dict[str, tuple[float, float]]:
+        """Seconds and number of each stage so far; empty where it does not tell."""
+        try:
+            reply = self._session.get(f"http://{self.target.address}/metrics", timeout=5.0)
+        except requests.RequestException:
+            return {}
+        found: dict[str, dict[str, float]] = {}
+        for what, stage, value in _SUM.findall(reply.text):
+            found.setdefault(stage, {})[what] = float(value)
+        return {s: (v["sum"], v["count"]) for s, v in found.items() if len(v) == len(("s", "c"))}
+
+    def watch_gpus(self) -> GpuWatch:
+        return GpuWatch(self._gpus, self._others)
+
+    def watch_host(self) -> HostWatch:
+        behind = () if self.behind is None else (self.behind.server,)
+        own = () if self.server is None else (self.server,)
+        return HostWatch(Group((*own, *behind)))
+
+
+class ServiceDeployment:
+    """A service that is started; with ``behind``, after the Triton that it asks."""
+
+    def __init__(
+        self,
+        config: Any,
+        specify: Specify,
+        aim: Aim,
+        gpus: Gpus | None = None,
+        behind: Deployment | None = None,
+        counts: bool = True,
+    ) -> None:
+        self.config = config
+        self._specify = specify
+        self._aim = aim
+        self._gpus = gpus or Gpus("none")
+        self._behind = behind
+        self._counts = counts
+
+    @contextmanager
+    def start(self, log: Path) -> Iterator[RunningService]:
+        began = time.monotonic()
+        others = self._gpus.users()
+        with ExitStack() as stack:
+            behind = None
+            if self._behind is not None:
+                first = log.with_name(f"{log.stem}-triton{log.suffix}")
+                found = stack.enter_context(self._behind.start(first))
+                assert isinstance(found, RunningTriton)
+                behind = found
+            server = stack.enter_context(launch_service(self._specify(behind, log)))
+            target = self._aim(server.endpoints.http)
+            _ask(target, server)
+            spent = time.monotonic() - began
+            yield RunningService(server, target, spent, self._gpus, others, behind, self._counts)
+
+
+class EndpointDeployment:
+    """A service that others run already, at the target's address."""
+
+    def __init__(self, config: Any, target: Target) -> None:
+        self.config = config
+        self._target = target
+
+    @contextmanager
+    def start(self, log: Path) -> Iterator[RunningService]:
+        began = time.monotonic()
+        _ask(self._target, None)
+        yield RunningService(
+            None, self._target, time.monotonic() - began, Gpus("none"), frozenset(), counts=False
+        )
+
+
+def _ask(target: Target, server: Server | None) -> None:
+    """One request, as all that follow; ServerFailed where it is not answered in good order."""
+    said = ask_once(target, _FIRST_ANSWER_SECONDS)
+    if said is None:
+        return
+    if server is not None:
+        raise_if_ended(server)
+    log = "" if server is None else server.log_tail()
+    why = f"the service at {target.address} fails at the first request: {said}"
+    raise ServerFailed("\n".join(filter(None, (why, log))))

@@ -1,0 +1,174 @@
+"""The model replaced by another version of it while requests come in, and what becomes of them.
+
+It is done on a copy of the model's folder, so that nothing is written to the user's repository.
+"""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+
+from tuner.arrivals import Arrivals, schedule
+from tuner.comparing.records import Swap
+from tuner.deployments.base import Running
+from tuner.deployments.service import RunningService
+from tuner.deployments.triton import RunningTriton
+from tuner.errors import CandidateError, ServerFailed
+from tuner.load.generator import LoadEngine
+from tuner.model_config import to_json
+from tuner.samples import Samples
+from tuner.servers.service import ready_worker
+from tuner.stats import quantile
+
+_BEFORE, _AFTER = 1.5, 1.0
+_MOST_SECONDS = 60.0
+_LOAD_SECONDS = 55.0
+_POLL = 0.02
+_DRAIN = 6.0
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
+
+
+def copy_model(model: Path, folder: Path) -> Path:
+    """The model's folder copied into ``folder``, by links where the file system allows it."""
+    return Path(shutil.copytree(model, folder / model.name, ignore=_LEFT_OUT, copy_function=_link))
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        return str(shutil.copy2(source, target))
+    return target
+
+
+def add_version(model: Path) -> None:
+    """The highest version once more, as the next one."""
+    versions = [int(each.name) for each in model.iterdir() if each.is_dir() and each.name.isdigit()]
+    if not versions:
+        raise ServerFailed(f"{model.name} has no version to replace")
+    last = max(versions)
+    shutil.copytree(model / str(last), model / str(last + 1), ignore=_LEFT_OUT, copy_function=_link)
+
+
+def swap_of(
+    how: Literal["load", "restart"], running: Running, model: Path, config: Any | None
+) -> Callable[[], None]:
+    """What replaces the model that runs by another version, and returns once all answers come from
+    that. ``config`` is the ModelConfig that Triton was given; None for the model's own file.
+    """
+    if how == "restart":
+        assert isinstance(running, RunningService)
+        return lambda: _restart(running, model)
+    triton = running.behind if isinstance(running, RunningService) else running
+    assert isinstance(triton, RunningTriton)
+    return lambda: _load(triton, model, config)
+
+
+def _load(triton: RunningTriton, model: Path, config: Any | None) -> None:
+    """Triton's own way: it loads the new version beside the old one, and then changes over."""
+    before = triton.control.metadata(model.name).get("versions")
+    add_version(model)
+    override = None if config is None else to_json(config)
+    triton.control.load(model.name, override, _LOAD_SECONDS)
+    if triton.control.metadata(model.name).get("versions") == before:
+        raise ServerFailed(f"Triton still serves version {before} of {model.name}")
+
+
+def _restart(running: RunningService, model: Path) -> None:
+    """New workers take the place of the old ones, each once its model is loaded (SIGHUP)."""
+    assert running.server is not None
+    address, old = running.target.address, set(_workers(running))
+    add_version(model)
+    os.kill(running.server.pids()[0], signal.SIGHUP)
+    deadline = time.monotonic() + _LOAD_SECONDS
+    while time.monotonic() < deadline:
+        seen = ready_worker(address, "/healthz")
+        if seen is not None and seen not in old and not any(map(_lives, old)):
+            return
+        time.sleep(_POLL)
+    raise ServerFailed(f"the old workers were not replaced within {_LOAD_SECONDS:g} s")
+
+
+def _workers(running: RunningService) -> list[str]:
+    """The processes that answer, as they call themselves."""
+    assert running.server is not None
+    seen = {ready_worker(running.target.address, "/healthz") for _ in range(8)}
+    known = {str(pid) for pid in running.server.pids()}
+    return [worker for worker in seen if worker in known]
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+class _Change:
+    """The change, made in a thread of its own once the load has gone on for a while."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        self._change = change
+        self._thread = threading.Thread(target=self._run, name="tuner-swap", daemon=True)
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.failure: str | None = None
+
+    def _run(self) -> None:
+        try:
+            self._change()
+        except (CandidateError, OSError) as error:
+            self.failure = str(error)
+        self.ended = time.monotonic()
+
+    def watch(self, samples: Samples) -> bool:
+        """Asked with the requests so far; True ends the load."""
+        at = float(samples.intended[-1]) if len(samples) else 0.0
+        if self.began is None and at >= _BEFORE:
+            self.began = time.monotonic()
+            self._thread.start()
+        return self.ended is not None and time.monotonic() > self.ended + _AFTER
+
+    def join(self) -> None:
+        if self.began is not None:
+            self._thread.join(_LOAD_SECONDS)
+
+
+def measure_swap(
+    running: Running,
+    generator: LoadEngine,
+    rate: float,
+    how: Literal["load", "restart"],
+    change: Callable[[], None],
+    seed: int = 0,
+) -> Swap:
+    """Offer ``rate`` requests/s (Poisson), make the change meanwhile, and count."""
+    generator.aim(running.target)
+    generator.closed_loop(2, 0.5, _DRAIN)
+    times = schedule(Arrivals.POISSON, rate, _MOST_SECONDS, np.random.default_rng(seed))
+    made = _Change(change)
+    began = time.monotonic()
+    result = generator.open_loop(times, _DRAIN, 0.0, made.watch)
+    made.join()
+    samples = result.samples
+    start = (made.began or began) - began
+    over = samples.done < start  # false where there was no answer
+    answered = samples.latency[samples.ok & ~over]
+    took = made.ended - made.began if made.ended and made.began else None
+    return Swap(
+        how=how,
+        rate=rate,
+        seconds=None if made.failure else took,
+        requests=len(samples),
+        lost=samples.errors,
+        worst=float(answered.max()) if len(answered) else None,
+        usual=quantile(samples.latency[over & samples.ok], 0.99),
+        failure=made.failure,
+    )

@@ -1,0 +1,29 @@
+"""Errors as one message and an exit code."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from tuner.errors import TunerError
+
+OK, NOT_MET, INTERRUPTED = 0, 1, 130
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Errors as one message and an exit code; a traceback only with TUNER_DEBUG=1."""
+    try:
+        yield
+    except TunerError as error:
+        if os.environ.get("TUNER_DEBUG") == "1":
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        typer.echo(
+            "interrupted; a search goes on with the same command, a measurement starts anew",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from interrupt

@@ -1,0 +1,119 @@
+"""What a run works with: servers' launcher, load processes and GPUs; and what its record tells of
+them.
+"""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tuner import __version__
+from tuner.deployments.memory import check_shares_memory
+from tuner.experiment import Experiment
+from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.perf_analyzer import PerfAnalyzer
+from tuner.servers.address import readable_by_others
+from tuner.servers.base import Endpoints, Launcher
+from tuner.servers.choose import choose, make_launcher
+from tuner.servers.gpu import Gpus
+
+
+@contextmanager
+def machinery(
+    experiment: Experiment, endpoints: Endpoints | None
+) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
+    """Launcher, load generator, GPUs and the launcher's kind; ``endpoints`` are to attach to."""
+    kind = choose(experiment.launcher, experiment.image, experiment.url)
+    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
+        "tuner": LoadGenerator,
+        "perf_analyzer": PerfAnalyzer,
+    }
+    environment = dict(entry.split("=", 1) for entry in experiment.env)
+    with (
+        make_launcher(
+            kind,
+            image=experiment.image,
+            gpus=experiment.gpus,
+            shm_size=experiment.shm_size,
+            environment=environment,
+            server_args=experiment.server_args,
+            endpoints=endpoints,
+        ) as launcher,
+        engines[experiment.load_engine](experiment.workers) as generator,
+        Gpus(launcher.gpus()) as gpus,
+    ):
+        if experiment.shared_memory == "system":
+            check_shares_memory(launcher)
+        yield launcher, generator, gpus, kind
+
+
+def notes_on(endpoints: Endpoints | None, gpus: Gpus) -> list[str]:
+    """What limits the worth of all that is measured here."""
+    exposed = readable_by_others(endpoints) if endpoints else None
+    return [*([exposed] if exposed else []), *map(str, gpus.notes())]
+
+
+def described(kind: str, launcher: Launcher, experiment: Experiment) -> str:
+    """The server in a few words."""
+    return f"{kind}: {launcher.describe().get('server') or experiment.image}"
+
+
+def tidy(path: Path) -> Path:
+    """Relative where it lies below the working folder, so that records carry to other machines."""
+    here, there = Path.cwd(), path.resolve()
+    inside = there.is_relative_to(here) and there != here
+    return there.relative_to(here) if inside else there
+
+
+def fresh_folder(output: Path, name: str) -> Path:
+    """A folder that does not exist yet, named after the model and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = output / stem, 1
+    while folder.exists():
+        number += 1
+        folder = output / f"{stem}-{number}"
+    return folder
+
+
+def circumstances(
+    command: str, launcher: Launcher, gpus: Gpus, notes: list[str], experiment: Experiment
+) -> dict[str, Any]:
+    """What else a record needs: budget, command, versions and hardware."""
+    packages = ("optuna", "tritonclient", "numpy")
+    return {
+        "trials": experiment.trials,
+        "timeout": experiment.timeout,
+        "until": experiment.until,
+        **({"warm_start": str(experiment.warm_start)} if experiment.warm_start else {}),
+        "command": command,
+        **experiment.access(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "environment": {
+            "tuner": __version__,
+            **launcher.describe(),
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": str(len(os.sched_getaffinity(0))),
+            "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+            **gpus.describe(),
+            **({"notes": notes} if notes else {}),
+        },
+    }
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
