@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 
-.PHONY: search test check setup-tests gpu-kit format clean
+.PHONY: search compare test check setup-tests gpu-kit format clean
+
+compare: $(VENV)/.serve ## Compare FastAPI, Triton and both on the sample model
+	$(BIN)/tuner compare text_classifier --sla-p99 20ms $(ARGS)
 
 search: $(VENV)/.local ## Tune the sample model under a promise of 20 ms at p99
 	$(BIN)/tuner search --sla-p99 20ms $(ARGS)
@@ -37,9 +40,13 @@ $(VENV)/.local: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local]'
 	touch $@
 
+$(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[local,serve]'
+	touch $@ $(VENV)/.local
+
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local,dev]'
-	touch $@ $(VENV)/.local
+	touch $@ $(VENV)/.local $(VENV)/.serve
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

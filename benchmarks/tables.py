@@ -1,7 +1,8 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
 A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
-``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the page is left.
+``<!-- gateway -->``, ``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the
+page is left.
 """
 
 import re
@@ -17,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 LOAD_RESULTS = ROOT / "benchmarks" / "results" / "load"
+GATEWAY = ROOT / "benchmarks" / "results" / "gateway.json"
 SIMULATOR = ROOT / "benchmarks" / "results" / "simulator.json"
 _LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_PLACE = re.compile(r"(<!-- gpu:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- gpu:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SEARCHES = ROOT / "benchmarks" / "results" / "search.json"
 PEERS = ROOT / "benchmarks" / "results" / "peers.json"
 Row = dict[str, Any]
@@ -30,6 +32,7 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     written = fill_load(fill(text, RESULTS), LOAD_RESULTS)
     written = fill_one(written, "simulator", SIMULATOR, render_simulator)
+    written = fill_one(written, "gateway", GATEWAY, render_gateway)
     written = fill_one(written, "search", SEARCHES, render_search)
     written = fill_one(written, "peers", PEERS, render_peers)
     PAGE.write_text(written, encoding="utf-8")
@@ -118,6 +121,22 @@ def render_peers(result: dict[str, Any]) -> str:
         rate = "" if row["capacity"] is None else f"{row['capacity']:,.0f}"
         cells = [name, row["winner"], rate, rounds]
         lines.append(_line([*cells, str(row["measured"]), f"{row['seconds']:.0f}"]))
+    lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def render_gateway(result: dict[str, Any]) -> str:
+    """A row for each model: capacities, and p50 of both."""
+    heads = ("", "Triton, gRPC, /s", "gateway, /s", "share", "one at a time", "added")
+    heads += ("at half", "added", "gateway's CPU")
+    lines = [_about(result), "", _line(list(heads)), _line(["---", *["---:"] * (len(heads) - 1)])]
+    for name, row in result["rows"].items():
+        cells = [name, f"{row['direct_capacity']:,}", f"{row['hybrid_capacity']:,}"]
+        cells.append(f"{100 * row['share']:.0f} %")
+        for when in ("alone", "at_half"):
+            direct, hybrid = row[f"direct_{when}_ms"], row[f"hybrid_{when}_ms"]
+            cells += [f"{direct:.2f} to {hybrid:.2f} ms", f"{row[f'overhead_{when}_ms']:.2f} ms"]
+        lines.append(_line([*cells, f"{row['gateway_cpu_us']} µs"]))
     lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
     return "\n".join(lines) + "\n"
 

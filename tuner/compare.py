@@ -307,7 +307,8 @@ class _Comparing:
             for each in found or evaluator.so_far():
                 self._run.append(each)
                 self._watcher.evaluated(each)
-            self._keep({e.trial: e.launch_seconds for e in found}, {})
+            own = [e for e in found if not self._entries[e.trial].is_running]
+            self._keep({e.trial: e.launch_seconds for e in own}, {})
 
     def swap(self) -> None:
         """Each model replaced while it serves, where tuner knows how."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from report_records import EXPERIMENT, realistic
 
+from tests.browsing import browser as browser
 from tuner.results import Evaluation
 from tuner.run import Run
 

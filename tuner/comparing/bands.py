@@ -33,8 +33,8 @@ Clients = Literal["any", "text", "tensors"]
 
 class Band(Record):
     """From ``low`` to ``high`` requests/s, without end for None, ``deployment`` is the one to use,
-    more than one of it with ``replicas``. The truth of ``high`` lies in ``edge`` with 95 %, as far
-    as it is a rate that may be promised. ``ties`` serve as much within the intervals.
+    more than one of it with ``replicas``. Its capacity, from which ``high`` keeps a margin, lies in
+    ``edge`` with 95 %. ``ties`` serve as much within the intervals.
     """
 
     low: float
@@ -119,19 +119,14 @@ def bands(order: Sequence[Contender]) -> tuple[Band, ...]:
             found[-1] = found[-1].model_copy(update={"ties": (*found[-1].ties, each.name)})
         elif _safe_rate(each) > reached:
             high = _safe_rate(each)
-            found.append(Band(low=reached, high=high, deployment=each.name, edge=edge(each)))
+            found.append(Band(low=reached, high=high, deployment=each.name, edge=_edge(each)))
             reached, last = high, each
     if last is not None:
         found.append(Band(low=reached, high=None, deployment=last.name, replicas=True))
     return tuple(found)
 
 
-def edge(contender: Contender) -> Interval | None:
-    """The interval of the capacity, moved down to the rate that may be promised; None where the
-    probes do not tell one.
-    """
-    evaluation, safe = contender.evaluation, contender.safe_rate
-    if evaluation.capacity is None or safe is None or evaluation.low is None:
-        return None
-    share = safe / evaluation.capacity
-    return evaluation.low * share, None if evaluation.high is None else evaluation.high * share
+def _edge(contender: Contender) -> Interval | None:
+    """Of the capacity; None where the probes do not tell it."""
+    evaluation = contender.evaluation
+    return None if evaluation.low is None else (evaluation.low, evaluation.high)

@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from tuner.comparing.bands import UNBATCHED
+from tuner.comparing.claim import Claim, unknown
+from tuner.comparing.claims_delay import long_delay, short_delay
 from tuner.comparing.parts import overhead, parts_of
 from tuner.comparing.ratios import NBSP, is_tie, ratio, show_ratio
-from tuner.comparing.records import Comparison, Contender, Delay, Swap, contenders
+from tuner.comparing.records import Comparison, Contender, Swap, contenders
 from tuner.comparison import Ratio
-from tuner.results import Evaluation, ProbeRecord, Record
+from tuner.results import Evaluation, ProbeRecord
 from tuner.units import format_duration, format_number, format_rate
 
 _LOW_LOAD = 100.0
@@ -25,18 +27,8 @@ _ONE_INSTANCE = (40.0, 60.0)
 _OUTSIDE = (0.8, 1.0)
 _FASTAPI_GPU = (0.0, 0.1)
 _TRITON_GPU = (0.6, 0.8)
-_SHORT_DELAYS = (0.001, 0.002)
-_LONG_DELAYS = (0.005, 0.01)
+_QUICKER = 0.1
 _TUNED = "triton-tuned"
-_SAME = 0.02
-"""Simulated capacities nearer than that are the same."""
-
-
-class Claim(Record):
-    text: str
-    measured: str
-    holds: bool | None
-    why: str
 
 
 By = Mapping[str, Contender]
@@ -56,8 +48,8 @@ def claims(comparison: Comparison, evaluations: list[Evaluation]) -> list[Claim]
         _high_loads(by_name),
         _gpu(comparison, by_name, ("naive", "fastapi"), _FASTAPI_GPU),
         _gpu(comparison, by_name, (_TUNED,), _TRITON_GPU),
-        _short_delay(comparison.delays),
-        _long_delay(comparison.delays),
+        short_delay(comparison.delays),
+        long_delay(comparison.delays),
         _swapping(by_name),
         _medium_loads(by_name),
         _days(),
@@ -69,10 +61,6 @@ def _by_role(found: list[Contender]) -> By:
     own = [e for e in found if e.deployed.kind == "triton" and e.deployed.tuned]
     tuned = [each for each in own if each.name != UNBATCHED][:1]
     return dict([(_TUNED, each) for each in tuned] + [(each.name, each) for each in found])
-
-
-def _unknown(text: str, why: str) -> Claim:
-    return Claim(text=text, measured="-", holds=None, why=why)
 
 
 def _lacking(by_name: By, *names: str) -> str | None:
@@ -121,7 +109,7 @@ def _slow_requests(
     probe = probe_of(naive) if naive is not None else None
     parts = parts_of(probe, naive.deployed) if probe and naive else None
     if parts is None or naive is None:
-        return _unknown(text, "the naive form did not count its parts")
+        return unknown(text, "the naive form did not count its parts")
     total, outside = sum(parts.values()), overhead(parts)
     share = outside / total
     holds = _overlaps(share, share, _OUTSIDE)
@@ -138,7 +126,7 @@ def _one_instance(by_name: By) -> Claim:
     """A single instance of the naive form: 50 requests/s, to within a fifth."""
     text = "one instance of FastAPI serves 50 requests/s"
     if lacking := _lacking(by_name, "naive"):
-        return _unknown(text, lacking)
+        return unknown(text, lacking)
     naive = by_name["naive"]
     low, high = _interval(naive)
     made = by_name.get("fastapi")
@@ -160,10 +148,10 @@ def _where(low: float, high: float, claimed: tuple[float, float], words: str) ->
 def _batching(by_name: By, other: str, text: str) -> Claim:
     """The tuned configuration against the same instances without batching, or against FastAPI."""
     if lacking := _lacking(by_name, _TUNED, other):
-        return _unknown(text, lacking)
+        return unknown(text, lacking)
     tuned = by_name[_TUNED]
     if not tuned.deployed.batching:
-        return _unknown(text, "the tuned configuration does not batch")
+        return unknown(text, "the tuned configuration does not batch")
     found = ratio(tuned, by_name[other])
     assert found is not None
     return Claim(
@@ -186,7 +174,7 @@ def _price_of_batching(by_name: By) -> Claim:
     text = "batching costs a lone request a few milliseconds"
     tuned, plain = (_median_alone(by_name.get(name)) for name in (_TUNED, UNBATCHED))
     if tuned is None or plain is None:
-        return _unknown(text, "no latency one request at a time of both, with and without batching")
+        return unknown(text, "no latency one request at a time of both, with and without batching")
     least, most = tuned[1] - plain[2], tuned[2] - plain[1]
     more = tuned[0] - plain[0]
     holds = least <= _FEW_MILLISECONDS
@@ -214,7 +202,7 @@ def _low_loads(by_name: By) -> Claim:
     """Holds unless the well-made form is shown to serve less than 100 requests/s."""
     text = "FastAPI is enough below 100 requests/s"
     if lacking := _lacking(by_name, "fastapi"):
-        return _unknown(text, lacking)
+        return unknown(text, lacking)
     low, high = _interval(by_name["fastapi"])
     claimed = (_LOW_LOAD, math.inf)
     return Claim(
@@ -232,7 +220,7 @@ def _high_loads(by_name: By) -> Claim:
     text = "above 100 requests/s it takes Triton"
     best = _best_triton(by_name)
     if (lacking := _lacking(by_name, "fastapi")) or best is None:
-        return _unknown(text, lacking or "no capacity of Triton")
+        return unknown(text, lacking or "no capacity of Triton")
     made = by_name["fastapi"]
     measured = f"{_show_capacity(made)}; {_show_capacity(best)}"
     found = ratio(best, made)
@@ -263,7 +251,7 @@ def _gpu(
     if claimed is _FASTAPI_GPU:
         text = f"FastAPI keeps the GPU busy for less than 10{NBSP}%"
     if comparison.gpu is None:
-        return _unknown(text, "no GPU here")
+        return unknown(text, "no GPU here")
     for each in (by_name[name] for name in names if name in by_name):
         probe = each.evaluation.at_capacity()
         busy = probe.gpu.utilisation if probe is not None and probe.gpu is not None else None
@@ -276,109 +264,39 @@ def _gpu(
                 holds=_overlaps(busy, busy, claimed),
                 why=_where(busy, busy, claimed, words).replace("overlaps", "lies in"),
             )
-    return _unknown(text, "the GPU did not tell how busy it is")
-
-
-def _short_delay(delays: tuple[Delay, ...]) -> Claim:
-    """Waiting 1 to 2 ms adds to a lone request's latency, so where latency matters it is worth it
-    only if it serves more than the shortest delay does: holds if by over 2 %. Simulated.
-    """
-    text = "a queue delay of 1 to 2 ms where latency matters"
-    known = _simulated(delays)
-    own = [d for d in known if _is_in(d, _SHORT_DELAYS)]
-    shorter = [d for d in known if d.delay < _SHORT_DELAYS[0]]
-    if not own or not shorter:
-        return _unknown(text, "no simulation of such a delay and of a shorter one")
-    best, least = max(own, key=_capacity), min(shorter, key=lambda d: d.delay)
-    gain = _capacity(best) / _capacity(least) if _capacity(least) else math.inf
-    holds = gain > 1 + _SAME
-    return Claim(
-        text=text,
-        measured=f"simulated: {_show_delay(best)}; {_show_delay(least)}",
-        holds=holds,
-        why=f"it serves {'more than' if holds else 'no more than'} {_name(least)}",
-    )
-
-
-def _long_delay(delays: tuple[Delay, ...]) -> Claim:
-    """Holds if the best delay of 5 to 10 ms serves as much as the best of all, to within 2 %, and
-    more than the best of at most 2 ms by over 2 %: else a shorter one does as well. Simulated.
-    """
-    text = "a queue delay of 5 to 10 ms where throughput matters"
-    known = _simulated(delays)
-    own = [d for d in known if _is_in(d, _LONG_DELAYS)]
-    shorter = [d for d in known if d.delay <= _SHORT_DELAYS[1]]
-    if not own or not shorter:
-        return _unknown(text, "no simulation of such a delay and of a shorter one")
-    best, short, most = (max(group, key=_capacity) for group in (own, shorter, known))
-    is_best = _capacity(best) >= (1 - _SAME) * _capacity(most)
-    is_more = _capacity(best) > (1 + _SAME) * _capacity(short)
-    why = f"it serves more than {_name(short)}, and none serves more"
-    if not is_more:
-        why = f"{_name(short)} serves as much or more"
-    elif not is_best:
-        why = f"{_name(most)} serves more"
-    return Claim(
-        text=text,
-        measured=f"simulated: {_show_delay(best)}; {_show_delay(short)}",
-        holds=is_best and is_more,
-        why=why,
-    )
-
-
-def _simulated(delays: tuple[Delay, ...]) -> list[Delay]:
-    """All of them, if the promise is kept with any."""
-    return list(delays) if any(map(_capacity, delays)) else []
-
-
-def _is_in(delay: Delay, claimed: tuple[float, float]) -> bool:
-    return claimed[0] - 1e-9 <= delay.delay <= claimed[1] + 1e-9
-
-
-def _capacity(delay: Delay) -> float:
-    """0 where the promise is kept at no rate."""
-    return delay.capacity or 0.0
-
-
-def _name(delay: Delay) -> str:
-    return f"{format_duration(delay.delay)} of delay" if delay.delay else "no delay"
-
-
-def _show_delay(delay: Delay) -> str:
-    alone = "" if delay.p50 is None else f", p50 alone {format_duration(delay.p50)}"
-    return f"{_name(delay)} {format_rate(delay.capacity)}{alone}"
+    return unknown(text, "the GPU did not tell how busy it is")
 
 
 def _swapping(by_name: By) -> Claim:
     """Of the two forms of FastAPI the one that swaps better, against Triton. Better is to lose a
-    smaller share of the requests and, of equal shares, to take less time. Holds if FastAPI is.
+    smaller share of the requests and, of equal shares, to take less time. Holds if FastAPI is
+    better: of equal shares, if it is quicker by more than a tenth.
     """
     text = "a model is swapped more easily in FastAPI"
     services = [_swap(by_name.get(name)) for name in ("naive", "fastapi")]
     tritons = [_swap(by_name.get(name)) for name in (_TUNED, "triton")]
-    service = min((found for found in services if found), key=lambda f: f[0], default=None)
-    triton = min((found for found in tritons if found), key=lambda f: f[0], default=None)
+    service = min((found for found in services if found), key=lambda f: f[:2], default=None)
+    triton = min((found for found in tritons if found), key=lambda f: f[:2], default=None)
     if service is None or triton is None:
-        return _unknown(text, "no swap of both a FastAPI service and Triton")
-    holds = service[0] < triton[0]
-    better, worse = (service, triton) if holds else (triton, service)
-    lost = "as few requests are lost, and it is quicker"
-    if better[0][0] != worse[0][0]:
-        lost = "fewer requests are lost"
-    return Claim(
-        text=text,
-        measured=f"{service[1]}; {triton[1]}",
-        holds=holds,
-        why=f"{'FastAPI' if holds else 'Triton'}: {lost}",
-    )
+        return unknown(text, "no swap of both a FastAPI service and Triton")
+    (lost, seconds, own), (other_lost, other_seconds, other) = service, triton
+    quicker = other_seconds > (1 + _QUICKER) * seconds
+    slower = seconds > (1 + _QUICKER) * other_seconds
+    why = "as few requests are lost, and neither is quicker by more than a tenth"
+    if lost != other_lost:
+        why = f"{'FastAPI' if lost < other_lost else 'Triton'} loses fewer requests"
+    elif quicker or slower:
+        why = f"as few requests are lost, and {'FastAPI' if quicker else 'Triton'} is quicker"
+    holds = lost < other_lost or (lost == other_lost and quicker)
+    return Claim(text=text, measured=f"{own}; {other}", holds=holds, why=why)
 
 
-def _swap(each: Contender | None) -> tuple[tuple[float, float], str] | None:
-    """What swaps are ordered by, share lost and seconds; and the words."""
+def _swap(each: Contender | None) -> tuple[float, float, str] | None:
+    """The share of requests that were lost, seconds, and both in words."""
     swap = each.deployed.swap if each is not None else None
     if each is None or swap is None or swap.seconds is None or swap.failure is not None:
         return None
-    return (swap.lost / max(1, swap.requests), swap.seconds), f"{each.deployed.title} {_told(swap)}"
+    return swap.lost / max(1, swap.requests), swap.seconds, f"{each.deployed.title} {_told(swap)}"
 
 
 def _told(swap: Swap) -> str:
@@ -391,7 +309,7 @@ def _medium_loads(by_name: By) -> Claim:
     """
     text = "FastAPI in front of Triton suits medium loads"
     if lacking := _lacking(by_name, "hybrid", "fastapi"):
-        return _unknown(text, lacking)
+        return unknown(text, lacking)
     hybrid, made = by_name["hybrid"], by_name["fastapi"]
     more, best = ratio(hybrid, made), _best_triton(by_name)
     direct = ratio(hybrid, best) if best is not None else None
@@ -409,7 +327,7 @@ def _medium_loads(by_name: By) -> Claim:
 
 def _days() -> Claim:
     text = "FastAPI takes 1 to 2 days to develop, Triton 3 to 5"
-    return _unknown(text, "days of work are nothing that a load can measure")
+    return unknown(text, "days of work are nothing that a load can measure")
 
 
 def _percent(share: float) -> str:

@@ -56,23 +56,31 @@ def recommend(comparison: Comparison, evaluations: list[Evaluation]) -> Recommen
     return Recommendation(answers=answers, costs=spent, reasons=reasons)
 
 
+def sla_of(comparison: Comparison) -> Sla | None:
+    """The promise as it was given or as it prints itself; None where it is neither."""
+    try:
+        return Sla.parse(comparison.sla.replace(" and ", ",").replace("≤", "<"))
+    except UnitError:
+        return None
+
+
 def promise_of(comparison: Comparison) -> str:
     """``p99 ≤ 20 ms``; as it stands in the record where this version cannot read it."""
-    try:
-        return str(Sla.parse(comparison.sla))
-    except UnitError:
-        return comparison.sla
+    return str(sla_of(comparison) or comparison.sla)
 
 
 def headline(recommendation: Recommendation, comparison: Comparison) -> str:
-    """The answer in one line: for clients that send text where there are such."""
-    found = recommendation.answers[0].bands
+    """The answer in one line: for clients that send text where there is one for them."""
+    found = [answer for answer in recommendation.answers if answer.bands]
     if not found:
         return f"No deployment keeps {promise_of(comparison)}"
     titles = {deployed.name: deployed.title for deployed in comparison.deployments}
-    return ", then ".join(
-        f"{titles[band.deployment]} up to {format_rate(band.high)}" for band in found[:-1]
+    steps = ", then ".join(
+        f"{titles[band.deployment]} up to {format_rate(band.high)}" for band in found[0].bands[:-1]
     )
+    if found[0] is recommendation.answers[0]:
+        return steps
+    return f"For {CLIENTS[found[0].clients]} alone: {steps}"
 
 
 def _reasons(
@@ -96,7 +104,7 @@ def _reasons(
 def _of_answer(answer: Answer, by_name: dict[str, Contender], promise: str) -> Iterator[str]:
     who = CLIENTS[answer.clients].capitalize()
     if not answer.bands:
-        yield f"{who}: no deployment keeps {promise} at any rate that was tried."
+        yield f"{who}: no deployment for them keeps {promise} at any rate that was tried."
         return
     told, previous = [], None
     for band in answer.bands[:-1]:
@@ -111,7 +119,10 @@ def _of_answer(answer: Answer, by_name: dict[str, Contender], promise: str) -> I
 
 def _of_band(band: Band, each: Contender, previous: Contender | None, promise: str) -> str:
     title, simple = each.deployed.title, _SIMPLE[each.deployed.kind]
-    reach = f"up to {format_rate(band.high)}{show_interval(band.edge)}, {simple}"
+    capacity = format_rate(each.evaluation.capacity)
+    reach = (
+        f"up to {format_rate(band.high)}, {simple} (capacity {capacity}{show_interval(band.edge)})"
+    )
     if previous is None:
         return f"{title} keeps {promise} {reach}."
     more = ratio(each, previous)
@@ -120,13 +131,13 @@ def _of_band(band: Band, each: Contender, previous: Contender | None, promise: s
 
 
 def show_interval(ends: Interval | None) -> str:
-    """`` (95 %: 205/s to 221/s)``, or nothing."""
+    """``, 95 %: 205/s to 221/s``, or nothing."""
     if ends is None:
         return ""
     low, high = ends
     if high is None:
-        return f" (95{NBSP}%: at least {format_rate(low)})"
-    return f" (95{NBSP}%: {format_rate(low)} to {format_rate(high)})"
+        return f", 95{NBSP}%: at least {format_rate(low)}"
+    return f", 95{NBSP}%: {format_rate(low)} to {format_rate(high)}"
 
 
 def _of_tie(each: Contender, chosen: Contender) -> str:
@@ -146,6 +157,8 @@ def _of_naive(by_name: dict[str, Contender]) -> Iterator[str]:
     said = f"{naive.deployed.title} serves {show_ratio(found)} what {made.deployed.title} does"
     if is_clearly_less(made, naive):
         yield f"{said}: here the plain form is enough."
+    elif is_tie(naive, made):
+        yield f"{said}: a tie, which the well-made form wins."
     else:
         yield f"{said}, and is not recommended."
 

@@ -18,7 +18,7 @@ from tuner.load.target import Target, body_target
 from tuner.model_config import parse_config
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec, tuner_command
-from tuner.services.loading import find_processing
+from tuner.services.loading import FILE
 from tuner.space import DYNAMIC_BATCHING, Candidate
 
 NAMES = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")
@@ -36,7 +36,8 @@ _PREDICT = "/predict"
 @dataclass(frozen=True)
 class Entry:
     """A deployment with the words about it; ``swaps`` says how its model can be replaced while it
-    serves, None where tuner cannot do that; ``as_found`` that Triton reads the model's own file.
+    serves, None where tuner cannot do that; ``as_found`` that Triton reads the model's own file,
+    ``is_running`` that others started it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entry:
     batching: bool = False
     swaps: Literal["load", "restart"] | None = None
     as_found: bool = False
+    is_running: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class Lineup:
         for name, service in own.items():
             deployment = own_deployment(service, self.payload, self.gpus)
             what = service.url or " ".join(service.command)
-            yield Entry(name, service.title or name, "service", what, deployment, "own")
+            running = service.url is not None
+            title = service.title or name
+            yield Entry(name, title, "service", what, deployment, "own", is_running=running)
 
     @property
     def _sends(self) -> Sends:
@@ -182,8 +186,9 @@ class Lineup:
         )
 
     def _processing_words(self) -> tuple[str, ...]:
-        found = find_processing(self.model, self.processing)
-        return () if found is None else ("--processing", str(found))
+        own = self.model / FILE
+        found = self.processing or (str(own) if own.is_file() else None)
+        return () if found is None else ("--processing", found)
 
     def _spec(
         self, command: Callable[[int], tuple[str, ...]], log: Path, workers: int

@@ -14,7 +14,8 @@ from tuner.batches import BatchMix
 from tuner.errors import InputDataError
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Tensor
-from tuner.services.loading import find_processing, load_processing
+from tuner.services.loading import find_processing
+from tuner.services.schema import TensorProcessing
 from tuner.signature import Signature
 
 _SAMPLES = ("samples.jsonl", "samples.txt")
@@ -64,7 +65,8 @@ class Payload:
 
         InputDataError where there is nothing to send, or it does not fit.
         """
-        if find_processing(model, processing) is None:
+        make = find_processing(model, processing)
+        if make is TensorProcessing:
             if requests is not None:
                 raise InputDataError(
                     f"--requests {requests} needs a processing of the model's own, to make tensors "
@@ -72,7 +74,7 @@ class Payload:
                 )
             return cls._of_tensors(signature, input_data, dict(shapes or {}), seed)
         bodies = read_bodies(requests or _samples(model))
-        made = load_processing(model, signature, processing)
+        made = make(signature)
         began = time.perf_counter()
         try:
             pool = [

@@ -29,22 +29,22 @@ def cards(story: Story) -> Html:
     """The key figures, most important first."""
     found = [_capacity_card(story, s) for s in story.subjects if s.name != "closest"]
     if story.gain is not None and len(story.subjects) == 2:
-        found.append(_card("gain", times(story.gain), _gain_note(story)))
+        found.append(card("gain", times(story.gain), _gain_note(story)))
     elif story.winner is None:
         found += _nearest_card(story)
-    found.append(_card("candidates", str(story.candidates), _states(story)))
+    found.append(card("candidates", str(story.candidates), _states(story)))
     spent = sum(e.seconds for e in story.evaluations)
-    found.append(_card("time spent", format_clock(spent), "min:s, launches included"))
+    found.append(card("time spent", format_clock(spent), "min:s, launches included"))
     return tag("div", join(found), class_="cards")
 
 
-def _card(name: str, value: str, note: str, kind: str = "") -> Html:
+def card(name: str, value: str, note: str, kind: str = "", **attributes: object) -> Html:
     content = (
         tag("div", text(name), class_="name"),
         tag("div", text(value), class_="value"),
         tag("div", text(note), class_="note"),
     )
-    return tag("div", *content, class_=f"card {kind}".strip())
+    return tag("div", *content, class_=f"card {kind}".strip(), **attributes)
 
 
 def _capacity_card(story: Story, subject: Subject) -> Html:
@@ -55,7 +55,7 @@ def _capacity_card(story: Story, subject: Subject) -> Html:
     if evaluation.capacity is None:
         failed = evaluation.state is State.FAILED
         note = "could not be measured" if failed else "no rate kept the promise"
-        return _card(f"{name}, capacity", "none", note, name)
+        return card(f"{name}, capacity", "none", note, name)
     words = []
     probe = evaluation.at_capacity()
     if probe is not None and story.sla is not None:
@@ -68,7 +68,7 @@ def _capacity_card(story: Story, subject: Subject) -> Html:
         proof = evaluation.proof()
         proven = f", proven at {format_rate(proof.rate)}" if proof else ", not proven"
         words.append(f"recommended: {format_rate(evaluation.recommended)}{proven}")
-    return _card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(words), name)
+    return card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(words), name)
 
 
 def _cost_card(story: Story, subject: Subject) -> Html:
@@ -78,7 +78,7 @@ def _cost_card(story: Story, subject: Subject) -> Html:
     if value is None:
         failed = evaluation.state is State.FAILED
         note = "could not be measured" if failed else "did not keep the promise there"
-        return _card(title, "none", note, name)
+        return card(title, "none", note, name)
     low, high = yardstick.range(evaluation)
     words = []
     if low is not None and high is not None and low != high:
@@ -86,7 +86,7 @@ def _cost_card(story: Story, subject: Subject) -> Html:
     asked = evaluation.verdict()
     if asked is not None:
         words.append("promise proven there" if evaluation.proof() else "promise not proven there")
-    return _card(title, yardstick.show(value), "; ".join(words), name)
+    return card(title, yardstick.show(value), "; ".join(words), name)
 
 
 def _gain_note(story: Story) -> str:
@@ -103,7 +103,7 @@ def _nearest_card(story: Story) -> Iterator[Html]:
     if nearest is None or nearest.margin is None:
         return
     value = percent(nearest.margin) if isfinite(nearest.margin) else "no answer"
-    yield _card("closest", value, f"of the bound, with {nearest.label}")
+    yield card("closest", value, f"of the bound, with {nearest.label}")
 
 
 def _states(story: Story) -> str:
@@ -127,7 +127,7 @@ def table(story: Story) -> Html:
     )
     percentile = story.sla.primary.name if story.sla else "p99"
     heads = [*names, f"{percentile} {_where(story)}", "probes", "time"]
-    head = join(_heading(name) for name in heads)
+    head = join(heading(name, name in ("phase", "candidate", "result")) for name in heads)
     body = join(_row(story, e, percentile) for e in story.evaluations)
     whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", body))
     return tag("div", whole, class_="scroll", tabindex=0)
@@ -137,8 +137,8 @@ def _where(story: Story) -> str:
     return "at capacity" if story.yardstick.objective is None else "there"
 
 
-def _heading(name: str) -> Html:
-    words = "words" if name in ("phase", "candidate", "result") else None
+def heading(name: str, has_words: bool) -> Html:
+    words = "words" if has_words else None
     return tag("th", tag("button", text(name), type="button"), class_=words, scope="col")
 
 
@@ -150,17 +150,17 @@ def _row(story: Story, evaluation: Evaluation, percentile: str) -> Html:
     reference = yardstick.value(story.baseline) if story.baseline else None
     ratio = value / reference if value and reference else None
     cells = (
-        _number(evaluation.trial, str(evaluation.trial)),
+        number(evaluation.trial, str(evaluation.trial)),
         tag("td", text(evaluation.phase), class_="words"),
         tag("td", text(evaluation.label), class_="words wide"),
         tag("td", text(_STATES[evaluation.state]), class_="words"),
-        _number(value, yardstick.show(value)),
-        _number(low, yardstick.show(low)),
-        _number(high, yardstick.show(high)),
-        _number(ratio, f"{ratio:.2f}" if ratio else "-"),
-        _number(latency, format_duration(latency)),
-        _number(len(evaluation.probes), str(len(evaluation.probes))),
-        _number(evaluation.seconds, format_clock(evaluation.seconds)),
+        number(value, yardstick.show(value)),
+        number(low, yardstick.show(low)),
+        number(high, yardstick.show(high)),
+        number(ratio, f"{ratio:.2f}" if ratio else "-"),
+        number(latency, format_duration(latency)),
+        number(len(evaluation.probes), str(len(evaluation.probes))),
+        number(evaluation.seconds, format_clock(evaluation.seconds)),
     )
     return tag("tr", join(cells), class_=_kind(story, evaluation))
 
@@ -172,7 +172,7 @@ def _kind(story: Story, evaluation: Evaluation) -> str | None:
     return "none" if evaluation.capacity is None else None
 
 
-def _number(value: float | None, words: str) -> Html:
+def number(value: float | None, words: str) -> Html:
     """A cell with what sorting goes by: empty, so last, where there is no data."""
     return tag("td", text(words), data_value="" if value is None else value)
 
@@ -258,7 +258,7 @@ def measurement(story: Story) -> Html:
             near = "near capacity" if objective is None else "at that rate"
             what = "proven" if subject.evaluation.proof() else near
             title = tag("h3", text(f"{subject.name.capitalize()}, {what}"))
-            parts.append(tag("div", title, facts(_probe_facts(probe, subject.evaluation))))
+            parts.append(tag("div", title, facts(probe_facts(probe, subject.evaluation))))
     seed = story.experiment.get("seed")
     total = facts(
         (
@@ -270,7 +270,7 @@ def measurement(story: Story) -> Html:
     return join((parts[0], tag("div", join(parts[1:]), class_="columns"), total))
 
 
-def _probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, str]]:
+def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, str]]:
     late = f"{probe.violations} of {probe.n:,} ({percent(probe.violations / max(1, probe.n))})"
     latencies = ", ".join(_latency(probe, name) for name in probe.latency)
     return [

@@ -256,28 +256,7 @@ class Story:
                 "its own for the load, would show whether the server holds more."
             )
         told = (f(self.evaluations) for f in (refutation, drift, theft))
-        return [*found, *filter(None, told), *self._gpu_doubts()]
-
-    def _gpu_doubts(self) -> list[str]:
-        """What the GPU went through while it was measured."""
-        read = [p.gpu for e in self.evaluations for p in e.probes if p.gpu is not None]
-        slowed = [gpu for gpu in read if gpu.throttled]
-        shared = [gpu for gpu in read if gpu.others]
-        found = []
-        if slowed:
-            reasons = ", ".join(dict.fromkeys(r for gpu in slowed for r in gpu.throttled))
-            found.append(
-                f"GPU throttled: in {count(len(slowed), 'probe')} of {len(read)} the GPU lowered "
-                f"its clock ({reasons}). A power cap holds wherever that card serves; heat and "
-                "hardware slowdowns belong to this machine and this hour, and cost capacity."
-            )
-        if shared:
-            others = ", ".join(dict.fromkeys(o for gpu in shared for o in gpu.others))
-            found.append(
-                f"GPU in use by others: in {count(len(shared), 'probe')} of {len(read)} the server "
-                f"shared its GPU with {others}. With the GPU to itself it may serve more."
-            )
-        return found
+        return [*found, *filter(None, told), *gpu_doubts(self.evaluations)]
 
     def _doubts(self, subject: Subject) -> list[str]:
         evaluation, name = subject.evaluation, subject.name.capitalize()
@@ -301,6 +280,28 @@ class Story:
         if confirmed and evaluation.phase != "confirm":
             found.append(f"{name}: taken from the search, not confirmed by a second measurement.")
         return found
+
+
+def gpu_doubts(evaluations: list[Evaluation]) -> list[str]:
+    """What the GPU went through while it was measured."""
+    read = [p.gpu for e in evaluations for p in e.probes if p.gpu is not None]
+    slowed = [gpu for gpu in read if gpu.throttled]
+    shared = [gpu for gpu in read if gpu.others]
+    found = []
+    if slowed:
+        reasons = ", ".join(dict.fromkeys(r for gpu in slowed for r in gpu.throttled))
+        found.append(
+            f"GPU throttled: in {count(len(slowed), 'probe')} of {len(read)} the GPU lowered "
+            f"its clock ({reasons}). A power cap holds wherever that card serves; heat and "
+            "hardware slowdowns belong to this machine and this hour, and cost capacity."
+        )
+    if shared:
+        others = ", ".join(dict.fromkeys(o for gpu in shared for o in gpu.others))
+        found.append(
+            f"GPU in use by others: in {count(len(shared), 'probe')} of {len(read)} the server "
+            f"shared its GPU with {others}. With the GPU to itself it may serve more."
+        )
+    return found
 
 
 def _as_value(raw: Any) -> Any:

@@ -1,0 +1,89 @@
+"""What all reports are made of: the page round its body, sections, figures, environment.
+
+A page needs no network and cannot use one: its content security policy forbids every request.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from tuner.report import style
+from tuner.report.figures import Drawing
+from tuner.report.html import Html, code, fold, join, mapping, paragraph, script_json, tag, text
+
+
+def render_page(title: str, body: Html, drawn: Sequence[Drawing]) -> str:
+    """The whole file; the figures of ``drawn`` go where ``figure`` left room for them."""
+    figures = {d.name: json.loads(d.figure.to_json()) for d in drawn if d.figure is not None}
+    colours = {"baseline": style.BASELINE, "winner": style.WINNER, "sla": style.SLA}
+    return _template("page.html").substitute(
+        title=text(title),
+        css=_template("page.css").substitute(colours, font=style.FONT),
+        body=body,
+        plotly=get_plotlyjs() if figures else "",
+        figures=script_json(figures),
+        js=_read("page.js"),
+    )
+
+
+def section(title: str, content: Html | None) -> Html:
+    """Nothing where there is no content."""
+    return Html("") if content is None else tag("section", tag("h2", text(title)), content)
+
+
+def figure(drawing: Drawing) -> Html:
+    title = tag("h3", text(drawing.title))
+    if drawing.figure is None:
+        missing = paragraph(f"Left out: {_lower_first(drawing.missing)}", class_="reading")
+        return tag("figure", title, missing, class_="absent")
+    plot = tag(
+        "div",
+        id=f"figure-{drawing.name}",
+        class_="plot",
+        style=f"height:{drawing.figure.layout.height}px",
+        role="img",
+        aria_label=drawing.title,
+    )
+    return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
+
+
+def environment(experiment: Mapping[str, Any]) -> Html:
+    found = experiment.get("environment")
+    if not isinstance(found, dict) or not found:
+        return section("Environment", paragraph("The run did not record its environment."))
+    return section("Environment", mapping(found))
+
+
+def repeat(experiment: Mapping[str, Any], told: Iterable[str]) -> Html:
+    """The command, and what of the experiment is not ``told`` elsewhere."""
+    command = experiment.get("command")
+    parts = [paragraph("The run did not record its command line.")]
+    if command:
+        parts = [tag("div", code(str(command), "command"), class_="command")]
+    space = experiment.get("space")
+    if isinstance(space, dict):
+        parts.append(fold("Search space", mapping(space)))
+    rest = {k: v for k, v in experiment.items() if k not in told}
+    if rest:
+        parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
+    return section("Repeat this run", join(parts))
+
+
+def footer(name: str) -> Html:
+    return tag("footer", text(f"Made by tuner from the records of the run {name}."))
+
+
+def _lower_first(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _read(name: str) -> str:
+    return files("tuner.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> Template:
+    return Template(_read(name))
