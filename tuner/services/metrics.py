@@ -1,0 +1,94 @@
+"""What a service counts of itself, in Prometheus' form.
+
+With several workers, ``PROMETHEUS_MULTIPROC_DIR`` names an empty folder that they share; it has to
+be set before ``prometheus_client`` is first imported. Each of them then answers for all. Without
+it, every ``Metrics`` has a registry of its own.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+STAGES = ("parsing", "tokenising", "queue", "inference", "serialisation")
+"""The parts of a request that was answered, in their order."""
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_BUCKETS = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
+    *(1.0, 2.0, 5.0, 10.0),
+)
+
+
+class Metrics:
+    """All metrics of one service; every time is in seconds.
+
+    Children by label are kept here, since looking them up costs more than counting.
+    """
+
+    def __init__(self) -> None:
+        self._shared = bool(os.environ.get(_FOLDER))
+        self._registry = own = CollectorRegistry()
+        self._stages = Summary(
+            "tuner_stage_seconds", "Parts of answered requests.", ["stage"], registry=own
+        )
+        self._answers = Counter(
+            "tuner_requests", "Requests by route and status.", ["route", "status"], registry=own
+        )
+        self._seconds = Histogram(
+            "tuner_request_seconds", "Whole requests.", ["route"], buckets=_BUCKETS, registry=own
+        )
+        self._predictions = Counter("tuner_predictions", "Items that were predicted.", registry=own)
+        self._rejections = Counter(
+            "tuner_rejected", "Requests turned away unseen.", ["reason"], registry=own
+        )
+        self._storage_errors = Counter(
+            "tuner_limit_storage_errors",
+            "Requests let through because the storage of limits failed.",
+            registry=own,
+        )
+        self.in_flight = Gauge(
+            "tuner_in_flight", "Requests inside.", registry=own, multiprocess_mode="livesum"
+        )
+        self._of_stage = {stage: self._stages.labels(stage) for stage in STAGES}
+        self._of_answer: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One of ``STAGES`` of a request that succeeded."""
+        self._of_stage[name].observe(seconds)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """``route`` is a path's template, never the path itself: each one is kept for good."""
+        found = self._of_answer.get((route, status))
+        if found is None:
+            found = self._answers.labels(route, str(status)), self._seconds.labels(route)
+            self._of_answer[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def predicted(self, items: int) -> None:
+        self._predictions.inc(items)
+
+    def rejected(self, reason: str) -> None:
+        """Turned away before it was looked at: ``key``, ``rate`` or ``load``."""
+        self._rejections.labels(reason).inc()
+
+    def storage_failed(self) -> None:
+        self._storage_errors.inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """Body and content type of ``/metrics``; in a shared folder, the sum over all workers."""
+        registry = self._registry
+        if self._shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_worker(pid: int) -> None:
+    """Leave a worker that has ended out of the gauges; what it counted stays. For its parent."""
+    if os.environ.get(_FOLDER):
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
