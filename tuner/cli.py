@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tuner import __version__, options
 from tuner.cli_compare import compare
+from tuner.cli_serve import serve
 from tuner.errors import UsageError
 from tuner.exit_codes import NOT_MET, OK, exit_codes
 from tuner.invocation import command_line, given, plan_of
@@ -244,6 +245,7 @@ def simulate(
     raise typer.Exit(OK if found.kept else NOT_MET)
 
 
+app.add_typer(serve, name="serve")
 app.command(
     epilog="Example: tuner compare model_repository/text_classifier --sla-p99 20ms" + _CODES
 )(compare)

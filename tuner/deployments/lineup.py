@@ -121,8 +121,7 @@ class Lineup:
         return Entry(name, _TITLES[name], kind, what, deployment, self._sends, swaps="restart")
 
     def _as_found(self) -> Entry:
-        title = _TITLES["triton"] if self.tuned else "Triton as found, the best that was found"
-        made = self._triton("triton", title, None, self.own)
+        made = self._triton("triton", _TITLES["triton"], None, self.own)
         return made if self.tuned else _tuned(made)
 
     def _unbatched(self) -> Entry:

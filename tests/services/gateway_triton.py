@@ -1,0 +1,83 @@
+"""A Triton of the tests that can be killed, and started again at the same addresses."""
+
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tuner.servers import local
+from tuner.servers.base import Server, ServerSpec
+from tuner.servers.control import Control
+from tuner.servers.local import LocalLauncher
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60.0
+
+
+class Triton:
+    """``folder`` gets copies of the sample models, which a test may change."""
+
+    def __init__(self, folder: Path, models: Sequence[str]) -> None:
+        self.folder = folder
+        self._models = models
+        self._ports = local.free_ports(3)
+        self._stack = ExitStack()
+        self._server: Server | None = None
+        self._launcher = LocalLauncher()
+        for model in models:
+            shutil.copytree(
+                ROOT / "model_repository" / model,
+                folder / model,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+
+    @property
+    def http(self) -> str:
+        return f"127.0.0.1:{self._ports[0]}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self._ports[1]}"
+
+    def start(self, load: bool = True) -> Self:
+        spec = ServerSpec(self.folder, self._models[0], self.folder / "server.log", SECONDS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local, "free_ports", lambda _: self._ports)
+            self._server = self._stack.enter_context(self._launcher.launch(spec))
+        for model in self._models if load else ():
+            self.load(model)
+        return self
+
+    def load(self, model: str, config_json: str | None = None) -> None:
+        with Control(self.server) as control:
+            control.load(model, config_json, SECONDS)
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def kill(self) -> None:
+        """At once, as where it crashes."""
+        os.kill(self.server.pids()[0], signal.SIGKILL)
+        self.stop()
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def pause(self, on: bool) -> None:
+        """Let the server hang: it takes connections and answers nothing."""
+        for pid in self.server.pids():
+            os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._launcher.close()

@@ -1,0 +1,46 @@
+"""Items put together into batches, and answers taken apart again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuner.client.tensors import Array, as_item
+from tuner.signature import Arrays, Signature
+
+
+def joined(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arrays]:
+    """Requests of at most ``max_batch_size`` items, in order. Items that differ in their shapes, or
+    in which optional inputs they have, cannot share one.
+
+    InvalidInput where an item does not fit.
+    """
+    arrays = [as_item(signature, item) for item in items]
+    if not signature.batched:
+        return list(arrays)
+    return [
+        {name: np.stack([one[name] for one in group]) for name in group[0]}
+        for group in _groups(arrays, signature.max_batch_size)
+    ]
+
+
+def _groups(items: list[dict[str, Array]], most: int) -> Iterator[list[dict[str, Array]]]:
+    group: list[dict[str, Array]] = []
+    before: object = None
+    for item in items:
+        form = {name: array.shape for name, array in item.items()}
+        if group and (form != before or len(group) == most):
+            yield group
+            group = []
+        group.append(item)
+        before = form
+    if group:
+        yield group
+
+
+def apart(signature: Signature, outputs: Arrays) -> list[dict[str, Array]]:
+    """What was answered, by item."""
+    if not signature.batched:
+        return [dict(outputs)]
+    size = min((len(array) for array in outputs.values()), default=0)
+    return [{name: array[row] for name, array in outputs.items()} for row in range(size)]

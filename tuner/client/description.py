@@ -1,0 +1,26 @@
+"""What a server says of a model, out of either protocol's answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.signature import Signature
+
+
+@dataclass(frozen=True)
+class Description:
+    """``stateful``: the model's answers depend on requests before, so none may be sent twice."""
+
+    signature: Signature
+    stateful: bool
+    versions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Description":
+        """From ``v2/models/M`` and ``v2/models/M/config``, as JSON or of equal form."""
+        tensors = {"inputs": (), "outputs": (), **metadata}
+        return cls(
+            Signature.of_metadata(tensors, config),
+            "sequence_batching" in config,
+            tuple(map(str, metadata.get("versions", ()))),
+        )

@@ -1,0 +1,67 @@
+"""Errors of the client.
+
+ClientError
+├── InvalidInput   the tensors do not fit the model; nothing was sent
+├── Refused        the server says that the request is at fault: it would be refused again
+│   ├── UnknownModel   the server has no such model, or no such version of it
+│   └── NotAllowed     the server does not let this client in
+├── Unavailable    the server, or the model on it, cannot be had right now
+│   └── Overloaded     it has more waiting than it takes; asking again at once makes it worse
+├── Timeout        no answer within the time given
+└── ServerError    the server or the model failed at this request
+"""
+
+from tuner.errors import TunerError
+
+_FULL = ("maximum queue size", "timeout expired")
+_PASSING = ("has no available versions", "is not ready")
+
+
+class ClientError(TunerError):
+    """Root of what a client raises about a request."""
+
+
+class InvalidInput(ClientError):
+    pass
+
+
+class Refused(ClientError):
+    pass
+
+
+class UnknownModel(Refused):
+    pass
+
+
+class NotAllowed(Refused):
+    pass
+
+
+class Unavailable(ClientError):
+    pass
+
+
+class Overloaded(Unavailable):
+    pass
+
+
+class Timeout(ClientError):
+    pass
+
+
+class ServerError(ClientError):
+    pass
+
+
+def unavailability(said: str) -> ClientError:
+    """As the server's words tell why it cannot be had."""
+    return (Overloaded if any(words in said for words in _FULL) else Unavailable)(said)
+
+
+def refusal(said: str) -> ClientError:
+    """A refusal in the server's words: as Triton gives the same status to a model that is unknown
+    and to one that is loaded or unloaded right now, the words decide.
+    """
+    if any(words in said for words in _PASSING):
+        return Unavailable(said)
+    return UnknownModel(said) if "unknown model" in said else Refused(said)

@@ -1,0 +1,128 @@
+"""The synchronous client."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, Self
+
+from tuner.client.batching import apart, joined
+from tuner.client.connection import Connection, Tls
+from tuner.client.description import Description
+from tuner.client.errors import ClientError, Unavailable
+from tuner.client.over_grpc import GrpcTransport
+from tuner.client.over_http import HttpTransport
+from tuner.client.tensors import Array, as_item, check
+from tuner.errors import UsageError
+from tuner.signature import Arrays, Signature
+
+_AT_ONCE = 8
+
+
+class TritonClient:
+    """Inference with one model of a Triton server; many threads may share a client.
+
+    ``url`` is ``host:port`` of the server's service for ``protocol``. Times are in seconds; without
+    a ``timeout`` a call waits as long as it takes. ``channels`` are connections of gRPC, each of
+    which carries any number of requests at once. Outputs are read-only arrays.
+
+    Raises ``tuner.client.errors``: InvalidInput before anything is sent, else Refused, Unavailable,
+    Timeout or ServerError. Nothing is sent twice.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        protocol: Literal["grpc", "http"] = "grpc",
+        channels: int = 1,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        version: str = "",
+    ) -> None:
+        connection = Connection.to(url, model, tls, channels, headers, version)
+        self._transport = _transport(protocol, connection)
+        self._name = model
+        self._timeout = timeout
+        self._signature: Signature | None = None
+        self._lock = threading.Lock()
+
+    def signature(self) -> Signature:
+        """What the model takes and gives; asked of the server once."""
+        if self._signature is None:
+            with self._lock:
+                if self._signature is None:
+                    return self.describe().signature
+        return self._signature
+
+    def describe(self, *, timeout: float | None = None) -> Description:
+        """What the server says of the model now, which ``signature`` is from then on."""
+        found = self._transport.describe(self._timeout if timeout is None else timeout)
+        self._signature = found.signature
+        return found
+
+    def infer(
+        self, inputs: Arrays, *, timeout: float | None = None, request_id: str = ""
+    ) -> dict[str, Array]:
+        """One request with these tensors, the batch first, as they are."""
+        checked = check(self.signature(), inputs)
+        return self._transport.infer(
+            checked, self._timeout if timeout is None else timeout, request_id
+        )
+
+    def predict(self, item: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Array]:
+        """One item, without the batch dimension; lists and numbers will do."""
+        signature = self.signature()
+        arrays = as_item(signature, item)
+        if not signature.batched:
+            return self.infer(arrays, timeout=timeout)
+        outputs = self.infer({name: a[None] for name, a in arrays.items()}, timeout=timeout)
+        return apart(signature, outputs)[0]
+
+    def predict_batch(
+        self, items: Sequence[Mapping[str, Any]], *, timeout: float | None = None
+    ) -> list[dict[str, Array]]:
+        """Any number of items, in as many requests as the model's largest batch demands, several of
+        them at once. ``timeout`` holds for each request.
+        """
+        signature = self.signature()
+        batches = joined(signature, items)
+        if len(batches) < 2:
+            answers = [self.infer(batch, timeout=timeout) for batch in batches]
+        else:
+            with ThreadPoolExecutor(min(_AT_ONCE, len(batches))) as pool:
+                answers = list(pool.map(lambda batch: self.infer(batch, timeout=timeout), batches))
+        return [item for outputs in answers for item in apart(signature, outputs)]
+
+    def is_ready(self) -> bool:
+        """Whether the server answers and has the model loaded; never raises."""
+        return self.why_unready() is None
+
+    def why_unready(self, timeout: float = 2.0) -> ClientError | None:
+        """What keeps the model from being asked right now; None where nothing does."""
+        try:
+            if self._transport.is_ready(timeout):
+                return None
+        except ClientError as error:
+            return error
+        return Unavailable(f"{self._name} is not ready")
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _transport(protocol: str, connection: Connection) -> GrpcTransport | HttpTransport:
+    match protocol:
+        case "grpc":
+            return GrpcTransport(connection)
+        case "http":
+            return HttpTransport(connection)
+        case _:
+            raise UsageError(f"protocol is {protocol!r}; it is grpc or http")
