@@ -1,8 +1,8 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
 A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
-``<!-- gateway -->``, ``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the
-page is left.
+``<!-- gateway -->``, ``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in
+the page is left.
 """
 
 import re

@@ -259,6 +259,7 @@ class _Comparing:
             self._payload,
             self._gpus,
             self._candidate,
+            self._source is not None,
             Candidate.of(self._plan.own),
             choice.workers,
             choice.gateway_workers,

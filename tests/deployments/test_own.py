@@ -94,7 +94,7 @@ def test_a_service_is_started_asked_and_stopped(tmp_path: Path, generator: LoadG
         assert running.times_since(before) is None
         assert running.stages_since(before) is None
         with running.watch_host() as watch:
-            generator.closed_loop(2, 0.3, 2.0)
+            assert len(generator.closed_loop(4, 1.0, 2.0).samples) > 100
         reading = watch.reading(0.0)
         assert reading is not None
         assert reading.cpu is not None

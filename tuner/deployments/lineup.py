@@ -55,8 +55,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Lineup:
-    """What all deployments share. ``tuned`` is the configuration to use, with Triton's own words
-    for it; None where it is the model's own.
+    """What all deployments share. ``tuned`` is the configuration to use, None for the model's own;
+    ``searched`` says whether a search found it. ``own`` are the settings that the model was found
+    with.
     """
 
     model: Path
@@ -64,6 +65,7 @@ class Lineup:
     payload: Payload
     gpus: Gpus
     tuned: Candidate | None = None
+    searched: bool = False
     own: Candidate = field(default_factory=Candidate)
     workers: int = 1
     gateway_workers: int = 1
@@ -122,7 +124,7 @@ class Lineup:
 
     def _as_found(self) -> Entry:
         made = self._triton("triton", _TITLES["triton"], None, self.own)
-        return made if self.tuned else _tuned(made)
+        return replace(made, tuned=True) if self.searched and self.tuned is None else made
 
     def _unbatched(self) -> Entry:
         settings = {**dict((self.tuned or self.own).settings), DYNAMIC_BATCHING: False}
@@ -133,7 +135,8 @@ class Lineup:
     def _tuned(self) -> Entry:
         assert self.tuned is not None
         name = "triton-tuned"
-        return _tuned(self._triton(name, _TITLES[name], self.tuned, self.tuned))
+        made = self._triton(name, _TITLES[name], self.tuned, self.tuned)
+        return replace(made, tuned=True)
 
     def _triton(
         self, name: str, title: str, candidate: Candidate | None, words: Candidate
@@ -202,10 +205,6 @@ class Lineup:
             return body_target(address, _PREDICT, bodies)
 
         return aim
-
-
-def _tuned(entry: Entry) -> Entry:
-    return replace(entry, tuned=True)
 
 
 def _cores() -> int:

@@ -24,6 +24,7 @@ from tuner.errors import CandidateError, ServerFailed
 from tuner.load.generator import LoadEngine
 from tuner.model_config import to_json
 from tuner.samples import Samples
+from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
 from tuner.stats import quantile
 
@@ -72,11 +73,19 @@ def swap_of(
 
 
 def _load(triton: RunningTriton, model: Path, config: Any | None) -> None:
-    """Triton's own way: it loads the new version beside the old one, and then changes over."""
+    """Triton's own way: it loads the new version beside the old one, and then changes over.
+
+    Over gRPC where it can be had: a load that is asked for over HTTP holds up, until it is done,
+    every inference on the connections that the same HTTP thread of the server reads.
+    """
     before = triton.control.metadata(model.name).get("versions")
     add_version(model)
     override = None if config is None else to_json(config)
-    triton.control.load(model.name, override, _LOAD_SECONDS)
+    address = triton.server.endpoints.grpc
+    if address is None:
+        triton.control.load(model.name, override, _LOAD_SECONDS)
+    else:
+        load_over_grpc(address, model.name, override, _LOAD_SECONDS)
     if triton.control.metadata(model.name).get("versions") == before:
         raise ServerFailed(f"Triton still serves version {before} of {model.name}")
 

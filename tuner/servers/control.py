@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.servers.base import Endpoints, Server, error_lines
@@ -166,6 +168,15 @@ class Control:
         _trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def load_over_grpc(address: str, model: str, config_json: str | None, timeout: float) -> None:
+    """As ``Control.load``, through the gRPC service at ``address``, without TLS."""
+    with InferenceServerClient(address) as client:
+        try:
+            client.load_model(model, config=config_json, client_timeout=timeout)
+        except InferenceServerException as error:
+            raise ServerFailed(f"the server refused: {error.message()}") from error
 
 
 def is_live(endpoints: Endpoints, timeout: float = 1.0) -> bool:
