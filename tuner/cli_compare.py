@@ -53,11 +53,19 @@ def compare(
         str | None,
         typer.Option(
             "--search-timeout",
-            help="At most so long for that search; 90s by default, 0s for none.",
+            help="At most so long for that search; 90s by default.",
             metavar="DURATION",
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    searches: Annotated[
+        bool,
+        typer.Option(
+            "--search/--no-search",
+            help="Whether to search for a better configuration of Triton first.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = True,
     requests: Annotated[
         Path | None,
         typer.Option(
@@ -184,7 +192,7 @@ def _choice(asked: dict[str, Any]) -> Any:
         names=tuple(names) or NAMES,
         services=services,
         tuned=asked["tuned"],
-        search_seconds=90.0 if seconds is None else parse_duration(seconds),
+        search_seconds=(parse_duration(seconds or "90s")) if asked["searches"] else None,
         target_rate=asked["target_rate"],
         processing=asked["processing"],
         requests=asked["requests"],

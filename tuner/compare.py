@@ -54,13 +54,13 @@ class Choice:
     """What is compared besides the experiment's own settings.
 
     ``names`` are those of ``lineup.NAMES``. The tuned configuration is the winner of the run
-    ``tuned``; where that is None, a search of ``search_seconds`` finds it, unless they are 0.
+    ``tuned``; where that is None, a search of ``search_seconds`` finds it, unless they are None.
     """
 
     names: tuple[str, ...] = NAMES
     services: dict[str, OwnService] = field(default_factory=dict)
     tuned: Path | None = None
-    search_seconds: float = 90.0
+    search_seconds: float | None = 90.0
     target_rate: float | None = None
     processing: str | None = None
     requests: Path | None = None
@@ -183,7 +183,7 @@ def _tuned(
     """The configuration to use, None for the model's own; and the search that found it."""
     if choice.tuned is not None:
         return winner_of(choice.tuned, plan.experiment.model.name), Run(choice.tuned)
-    if not choice.needs_tuning or not choice.search_seconds:
+    if not choice.needs_tuning or choice.search_seconds is None:
         return None, None
     found = Run(run.folder / _SEARCH)
     changes = {"timeout": choice.search_seconds, "confirm": "none", "trials": None}

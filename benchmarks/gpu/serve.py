@@ -60,9 +60,14 @@ def search(
 
 
 def compare(bench: Workbench, model: str, promise: str, names: str, seconds: float) -> Run:
-    """``tuner compare`` over the deployments of these names; its search takes so many seconds."""
-    words = ["--deployments", names, "--search-timeout", f"{seconds:g}s", "--no-swaps"]
-    words += ["--confirm", "none"] if bench.dry else ["--space", "pytorch_gpu"]
+    """``tuner compare`` over the deployments of these names; its search takes so many seconds. A
+    dry run searches and proves nothing.
+    """
+    words = ["--deployments", names, "--no-swaps"]
+    if bench.dry:
+        words += ["--no-search", "--confirm", "none"]
+    else:
+        words += ["--search-timeout", f"{seconds:g}s", "--space", "pytorch_gpu"]
     return _tuner(bench, "compare", model, promise, words)
 
 

@@ -35,7 +35,7 @@ SERVICES = {
     },
 }
 WORDS = (
-    *("compare", "text_classifier", "--sla", "p90<800ms", "--search-timeout", "0s"),
+    *("compare", "text_classifier", "--sla", "p90<100ms", "--no-search"),
     *("--deployments", "fastapi,hybrid,services.yaml", "--fastapi-workers", "2"),
     *("--confirm", "none", "--launcher", "local", "--target-rate", "5000", "--json"),
 )
@@ -54,7 +54,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(embedded_triton: None, tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("story")
-    (folder / "services.yaml").write_text(yaml.safe_dump(SERVICES))
+    (folder / "services.yaml").write_text(yaml.safe_dump(SERVICES, sort_keys=False))
     with no_server_left(folder):
         return Story(folder, run_in(folder, *WORDS))
 
