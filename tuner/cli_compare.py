@@ -105,6 +105,16 @@ def compare(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            min=1,
+            max=20,
+            help="Interleaved rounds; 1 for a quick look.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = 3,
     swaps: Annotated[
         bool,
         typer.Option(
@@ -198,5 +208,6 @@ def _choice(asked: dict[str, Any]) -> Any:
         requests=asked["requests"],
         workers=asked["fastapi_workers"] or min(4, cores),
         gateway_workers=asked["gateway_workers"] or max(1, cores // 2),
+        rounds=asked["rounds"],
         swaps=asked["swaps"],
     )

@@ -18,6 +18,7 @@ from tuner.deployments.swap import copy_model, measure_swap, swap_of
 from tuner.deployments.triton import Given, TritonDeployment
 from tuner.draft import Subject
 from tuner.errors import CandidateError, RunError, UsageError
+from tuner.evaluate import ROUNDS
 from tuner.evaluate_deployments import DeploymentEvaluator
 from tuner.experiment import parse_shape
 from tuner.forecast import Forecast, forecast
@@ -66,6 +67,7 @@ class Choice:
     requests: Path | None = None
     workers: int = 1
     gateway_workers: int = 1
+    rounds: int = ROUNDS
     swaps: bool = True
 
     @property
@@ -87,6 +89,7 @@ class Choice:
             "requests": None if self.requests is None else str(self.requests),
             "workers": self.workers,
             "gateway_workers": self.gateway_workers,
+            "rounds": self.rounds,
         }
 
 
@@ -298,6 +301,7 @@ class _Comparing:
             experiment.seed,
             self._watcher,
             experiment.confirm,
+            rounds=self._choice.rounds,
         )
         subjects = [Subject(n, candidate_of(e.name)) for n, e in enumerate(self._entries)]
         found: list[Evaluation] = []

@@ -3,7 +3,6 @@
 from tuner.comparing.records import Swap
 from tuner.deployments.several import DEPLOYMENT
 from tuner.draft import Phase
-from tuner.evaluate import ROUNDS
 from tuner.space import Candidate
 from tuner.units import format_duration, format_rate
 from tuner.view import PlainView
@@ -20,7 +19,7 @@ class CompareView(PlainView):
             self._say(f"launching {name}")
 
     def turning(self, trial: int, candidate: Candidate, number: int) -> None:
-        self._say(f"round {number + 1} of {ROUNDS}: {candidate.get(DEPLOYMENT)}")
+        self._say(f"round {number + 1}: {candidate.get(DEPLOYMENT)}")
 
     def swapping(self, title: str, rate: float) -> None:
         self._say(f"another version of the model, at {format_rate(rate)}: {title}")

@@ -120,6 +120,7 @@ class Evaluator:
         self._proof = _PROOFS.get(proof, _PROOF)
         self._constraints = constraints
         self._calibrations = 0
+        self._rounds = ROUNDS
 
     def close(self) -> None:
         """Stop the server in hand."""
@@ -207,7 +208,7 @@ class Evaluator:
         return [draft.evaluation() for draft, _ in drafts]
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
-        rounds = ROUNDS if self._load != "closed" else 1
+        rounds = self._rounds if self._load != "closed" else 1
         for number in range(rounds):
             for draft, expected in drafts:
                 last = self._proves and number == rounds - 1
@@ -244,7 +245,7 @@ class Evaluator:
                 self._play(probers[id(draft)], draft, number, expected, outdone)
 
             def prove(draft: Draft, rate: float) -> None:
-                probers[id(draft)].turn(ROUNDS - 1)
+                probers[id(draft)].turn(self._rounds - 1)
                 self._prove(probers[id(draft)], draft, rate)
 
             def attempt(draft: Draft, part: Callable[[], None]) -> None:
@@ -254,7 +255,7 @@ class Evaluator:
 
             for draft, _ in drafts:
                 attempt(draft, partial(launch, draft))
-            for number in range(ROUNDS):
+            for number in range(self._rounds):
                 for draft, expected in drafts:
                     attempt(draft, partial(play, draft, number, expected))
             self._prove_best([draft for draft, _ in drafts], prove)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tuner.capacity import Effort
 from tuner.draft import Draft, Subject
-from tuner.evaluate import SEARCH, START, Evaluator, between
+from tuner.evaluate import ROUNDS, SEARCH, START, Evaluator, between
 from tuner.probe import Prober, Thoroughness
 from tuner.results import Evaluation
 
@@ -19,8 +19,9 @@ class DeploymentEvaluator(Evaluator):
     probe at a share of the capacity tells what it is like to operate below it.
     """
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    def __init__(self, *args: Any, rounds: int = ROUNDS, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._rounds = rounds
         self._saturation: dict[int, float] = {}
         self._drafts: list[Draft] = []
 

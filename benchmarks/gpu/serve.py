@@ -65,7 +65,7 @@ def compare(bench: Workbench, model: str, promise: str, names: str, seconds: flo
     """
     words = ["--deployments", names, "--no-swaps"]
     if bench.dry:
-        words += ["--no-search", "--confirm", "none"]
+        words += ["--no-search", "--confirm", "none", "--rounds", "1"]
     else:
         words += ["--search-timeout", f"{seconds:g}s", "--space", "pytorch_gpu"]
     return _tuner(bench, "compare", model, promise, words)

@@ -35,9 +35,19 @@ SERVICES = {
     },
 }
 WORDS = (
-    *("compare", "text_classifier", "--sla", "p90<100ms", "--no-search"),
+    *("compare", "text_classifier", "--sla", "p90<500ms", "--no-search"),
     *("--deployments", "fastapi,hybrid,services.yaml", "--fastapi-workers", "2"),
-    *("--confirm", "none", "--launcher", "local", "--target-rate", "5000", "--json"),
+    *(
+        "--confirm",
+        "none",
+        "--rounds",
+        "1",
+        "--launcher",
+        "local",
+        "--target-rate",
+        "5000",
+        "--json",
+    ),
 )
 
 
