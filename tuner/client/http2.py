@@ -75,6 +75,7 @@ class Http2Connection(asyncio.Protocol):
         self._room: deque[asyncio.Future[None]] = deque()
         self._reader = Reader()
         self._buffer = b""
+        self._written: list[bytes | memoryview] = []
         self._block: tuple[int, int, bytes] | None = None
         self._next = 1
         self._window = self._first_window = 65535
@@ -135,12 +136,26 @@ class Http2Connection(asyncio.Protocol):
         if size <= self._largest and size <= self._window and size <= call.window:
             self._window -= size
             data = _HEAD.pack(size << 8 | _DATA, _END_STREAM, call.number)
-            self._transport.write(b"".join((head, data, prefix, message)))
+            self._write((head, data, prefix, message))
             return
-        self._transport.write(head)
+        self._write((head,))
         call.rest = memoryview(prefix + message)
         self._held[call.number] = call
         self._push()
+
+    def _write(self, parts: tuple[bytes | memoryview, ...]) -> None:
+        """What several calls have to say at the same moment goes out at once."""
+        if len(self._calls) == 1 and not self._written:
+            self._transport.write(b"".join(parts))
+            return
+        if not self._written:
+            self._loop.call_soon(self._flush)
+        self._written += parts
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            self._transport.write(b"".join(written))
 
     def _push(self) -> None:
         for call in list(self._held.values()):
@@ -149,7 +164,7 @@ class Http2Connection(asyncio.Protocol):
             while size := max(0, min(len(rest), self._largest, self._window, call.window)):
                 last = size == len(rest)
                 head = _HEAD.pack(size << 8 | _DATA, _END_STREAM if last else 0, call.number)
-                self._transport.writelines((head, rest[:size]))
+                self._write((head, rest[:size]))
                 self._window -= size
                 call.window -= size
                 rest = call.rest = rest[size:]
@@ -341,6 +356,8 @@ class Http2Connection(asyncio.Protocol):
             self._transport.close()
 
     def _control(self, written: bytes) -> None:
+        """After what waits to be written, which may be the headers of the call that it is about."""
+        self._flush()
         if not self._transport.is_closing():
             self._transport.write(written)
 
