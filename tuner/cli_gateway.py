@@ -170,8 +170,10 @@ def gateway(
     The routes are /predict, /batch_predict, /healthz, /livez and /metrics; /docs shows their types.
     """
     with exit_codes():
+        from tuner.services.supervise import require_packages, supervise
+
+        require_packages()
         from tuner.services.gateway import GatewaySettings, check
-        from tuner.services.supervise import supervise
 
         folder, name = _folder_and_name(model)
         settings = GatewaySettings(

@@ -15,7 +15,7 @@ MODELS = ("text_classifier", "emulated_gpu")
 SECONDS = 60.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     pythonless = shutil.ignore_patterns("__pycache__")
@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def triton(embedded_triton: None, models: Path) -> Iterator[Server]:
     with LocalLauncher() as launcher:
         spec = ServerSpec(models, MODELS[0], models / "server.log", SECONDS)

@@ -141,7 +141,7 @@ def test_a_server_that_hangs_up_from_time_to_time_costs_no_call() -> None:
     async def ask() -> None:
         options = (("grpc.max_connection_age_ms", 100), ("grpc.max_connection_age_grace_ms", 500))
         async with grpc_server(echo, *options) as (_, address), Calls(address) as calls:
-            until = time.monotonic() + 1.5
+            until = time.monotonic() + 0.6
             while time.monotonic() < until:
                 messages = [bytes([n]) * 100 for n in range(20)]
                 assert await asyncio.gather(*map(calls.call, messages)) == messages
@@ -214,7 +214,7 @@ def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2, "_PING_WAITS", 0.05)
 
     async def slowly(message: bytes, _: Any) -> bytes:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         return message
 
     async def ask() -> None:

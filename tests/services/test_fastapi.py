@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from tests.services.fastapi_served import Served, served, wait_for
+from tests.services.openapi import check_openapi
 from tuner.model_config import read_config
 from tuner.services.loading import find_processing
 from tuner.signature import Signature
@@ -35,6 +36,17 @@ TEXTS = (
     "\u202eright",
     "好" * 9_999,
 )
+
+
+SLOW = """import time
+
+
+def create(*given):
+    time.sleep(2)
+    return _create(*given)
+
+
+def _create("""
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +155,10 @@ def test_a_client_that_leaves_holds_nothing(made_well: Served) -> None:
     wait_for(lambda: "tuner_in_flight 1.0" in told(made_well))  # the one that asks
     reply = httpx.post(f"{made_well.url}/predict", json={"text": "好"}, trust_env=False)
     assert reply.status_code == 200
+
+
+def test_what_its_openapi_promises_holds(made_well: Served) -> None:
+    check_openapi(made_well.url)
 
 
 def told(service: Served) -> str:

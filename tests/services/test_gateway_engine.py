@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.services.gateway_triton import ROOT, Triton
 from tuner.client import AsyncTritonClient
 from tuner.model_config import read_config, to_json
+from tuner.services import remote
 from tuner.services.engine import DeadlineExceeded, EngineRefused, EngineUnavailable
 from tuner.services.remote import RetryBudget, TritonEngine
 from tuner.signature import Signature
@@ -39,7 +40,7 @@ def spare(embedded_triton: None, tmp_path: Path) -> Iterator[Triton]:
 
 @asynccontextmanager
 async def started(triton: Triton, model: str) -> AsyncIterator[TritonEngine]:
-    engine = TritonEngine(AsyncTritonClient(triton.grpc, model))
+    engine = TritonEngine(AsyncTritonClient(triton.grpc, model, protocol="lean"))
     await asyncio.wait_for(engine.start(), 30)
     try:
         yield engine
@@ -100,7 +101,7 @@ def test_what_does_not_fit_is_refused(triton: Triton) -> None:
 @pytest.mark.triton
 def test_it_starts_before_its_server_and_says_what_it_waits_for(spare: Triton) -> None:
     async def begin() -> None:
-        engine = TritonEngine(AsyncTritonClient(spare.grpc, "emulated_gpu"))
+        engine = TritonEngine(AsyncTritonClient(spare.grpc, "emulated_gpu", protocol="lean"))
         start = asyncio.create_task(engine.start())
         await until(lambda: "not available" in str(engine.reason), 2)
         assert not await engine.is_ready()
@@ -151,7 +152,11 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
 
 
 @pytest.mark.triton
-def test_a_server_that_hangs_costs_the_deadline_and_is_then_away(spare: Triton) -> None:
+def test_a_server_that_hangs_costs_the_deadline_and_is_then_away(
+    spare: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_ASK_SECONDS", 0.3)
+
     async def hang() -> None:
         spare.start()
         async with started(spare, "emulated_gpu") as engine:

@@ -17,11 +17,13 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
+from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
 from tuner import __version__
 from tuner.errors import TunerError
 from tuner.services.body import BodyLimit
+from tuner.services.direct import Direct
 from tuner.services.engine import (
     Computed,
     DeadlineExceeded,
@@ -99,6 +101,7 @@ def create_app(
             Middleware(Envelope, metrics=counted),
             *middleware,
             Middleware(BodyLimit, most=settings.max_body, timeout=settings.timeout),
+            Middleware(Direct, service=service),
         ],
     )
     app.state.service = service
@@ -122,16 +125,24 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.signature: Signature | None = None
+        self.request_type: type[BaseModel] | None = None
+        self._processing: Processing | None = None
         self.loaded: str | None = None
         self._make_processing = make_processing
 
     async def load(self, app: FastAPI) -> None:
         """Start the engine and open the routes whose types follow from its model."""
-        self.open(app, await self.engine.start())
+        signature = await self.engine.start()
+        processing = await asyncio.to_thread(self._make_processing, signature)
+        self._open(app, signature, processing)
 
-    def open(self, app: FastAPI, signature: Signature) -> None:
-        """(Re)make the routes for a model of this signature."""
-        _add_computing(app, self, self._make_processing(signature), signature.batched)
+    def reopen(self, app: FastAPI, signature: Signature) -> None:
+        """Make the routes anew for a model of this signature."""
+        self._open(app, signature, self._make_processing(signature))
+
+    def _open(self, app: FastAPI, signature: Signature, processing: Processing) -> None:
+        _add_computing(app, self, processing, signature.batched)
+        self._processing, self.request_type = processing, processing.Request
         self.signature = signature
         self.loaded = datetime.now(UTC).isoformat()
 
@@ -141,7 +152,36 @@ class Service:
         else:
             status = "ready" if await self.engine.is_ready() else "unavailable"
         model = None if self.signature is None else self.signature.model
-        return Health(status=status, model=model, worker=os.getpid(), loaded=self.loaded)
+        return Health(
+            status=status,
+            model=model,
+            worker=os.getpid(),
+            loaded=self.loaded,
+            reason=getattr(self.engine, "reason", None),
+        )
+
+    async def answer(self, scope: Scope, item: BaseModel) -> Response:
+        """What the model says of one item."""
+        processing = self._processing
+        assert processing is not None
+        began = time.perf_counter()
+        inputs = _encoded(processing, [item])
+        encoded = time.perf_counter()
+        computed = await self.compute(inputs)
+        answered = time.perf_counter()
+        (prediction,) = processing.decode(computed.outputs)
+        said = prediction.model_dump_json(by_alias=True)[:-1]
+        took = 1e3 * (time.perf_counter() - began)
+        comma = "," if len(said) > 1 else ""
+        response = Response(f'{said}{comma}"latency_ms":{took:.3f}}}', media_type=JSON)
+        self.metrics.predicted(1)
+        self.count(
+            began - scope["state"]["began"],
+            encoded - began,
+            [computed],
+            time.perf_counter() - answered,
+        )
+        return response
 
     async def compute(self, inputs: Arrays) -> Computed:
         return await self.engine.infer(inputs, time.monotonic() + self.settings.timeout)
@@ -235,24 +275,7 @@ def _add_computing(app: FastAPI, service: Service, processing: Processing, batch
 def predict_route(service: Service, processing: Processing) -> Callable[..., Any]:
     async def predict(request: Request, item: BaseModel) -> Response:
         """What the model says of one item."""
-        began = time.perf_counter()
-        inputs = _encoded(processing, [item])
-        encoded = time.perf_counter()
-        computed = await service.compute(inputs)
-        answered = time.perf_counter()
-        (prediction,) = processing.decode(computed.outputs)
-        said = prediction.model_dump_json(by_alias=True)[:-1]
-        took = 1e3 * (time.perf_counter() - began)
-        comma = "," if len(said) > 1 else ""
-        response = Response(f'{said}{comma}"latency_ms":{took:.3f}}}', media_type=JSON)
-        service.metrics.predicted(1)
-        service.count(
-            began - request.scope["state"]["began"],
-            encoded - began,
-            [computed],
-            time.perf_counter() - answered,
-        )
-        return response
+        return await service.answer(request.scope, item)
 
     predict.__annotations__["item"] = processing.Request
     return predict

@@ -4,7 +4,9 @@ It parses, lets in who has a key, limits rates, makes tensors, and asks Triton o
 up before Triton does and answers 503 until Triton is there; its routes have the types of the model.
 """
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,13 +28,14 @@ from tuner.services.loading import find_processing
 from tuner.services.metrics import Metrics
 from tuner.services.remote import EngineFailed, TritonEngine
 from tuner.services.schema import TensorProcessing
-from tuner.services.settings import ServiceSettings
+from tuner.services.settings import REPLACEMENT, ServiceSettings
 from tuner.services.shedding import Shed
 from tuner.services.supervise import end_with_supervisor
 from tuner.services.tracing import Trace, Tracing, setup_tracing
 
 API_KEYS = "TUNER_API_KEYS"
 """The variable that holds keys themselves, in the form of a file of keys."""
+_TAKE_OVER_SECONDS = 1.0
 
 
 class GatewaySettings(ServiceSettings):
@@ -92,7 +95,7 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
         title=f"{settings.model} behind the gateway of tuner",
     )
     service: Service = app.state.service
-    engine.changed = lambda signature: service.open(app, signature)
+    engine.changed = lambda signature: service.reopen(app, signature)
     _add_failures(app)
     if tracing is not None:
         _close_after(app, tracing)
@@ -112,9 +115,15 @@ def check(settings: GatewaySettings) -> None:
 
 
 def from_environment() -> FastAPI:
-    """For uvicorn's workers."""
+    """For uvicorn's workers. One that takes over from another waits for Triton only briefly: it
+    must be there to say that Triton is not.
+    """
     end_with_supervisor()
-    return create_gateway(GatewaySettings.from_environment())
+    takes_over = os.environ.pop(REPLACEMENT, None) == "1"
+    app = create_gateway(GatewaySettings.from_environment())
+    if takes_over:
+        _wait_until_loaded(app)
+    return app
 
 
 def keys_of(settings: GatewaySettings) -> Keys | None:
@@ -170,6 +179,20 @@ def _add_failures(app: FastAPI) -> None:
         return schema
 
     setattr(app, "openapi", openapi)  # noqa: B010  as FastAPI is extended; mypy forbids the plain
+
+
+def _wait_until_loaded(app: FastAPI) -> None:
+    inner, service = app.router.lifespan_context, app.state.service
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        async with inner(app) as state:
+            ends = time.monotonic() + _TAKE_OVER_SECONDS
+            while service.loaded is None and time.monotonic() < ends:
+                await asyncio.sleep(0.02)
+            yield state
+
+    app.router.lifespan_context = lifespan
 
 
 def _close_after(app: FastAPI, tracing: Tracing) -> None:

@@ -66,11 +66,11 @@ def create_naive(settings: FastApiSettings) -> FastAPI:
 
     async def predict(request: Request, item: Any) -> Any:
         (prediction,), took = answer(request, [item])
-        return {**prediction.model_dump(), "latency_ms": took}
+        return {**prediction.model_dump(by_alias=True), "latency_ms": took}
 
     async def batch_predict(request: Request, items: Any) -> Any:
         predictions, took = answer(request, items)
-        found = [each.model_dump() for each in predictions]
+        found = [each.model_dump(by_alias=True) for each in predictions]
         return {"predictions": found, "latency_ms": took, "batch_size": len(items)}
 
     predict.__annotations__["item"] = processing.Request

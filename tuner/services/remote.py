@@ -113,8 +113,7 @@ class TritonEngine:
     async def close(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await asyncio.wait([self._watch])
         await self._client.close()
 
     async def _ask_in_parts(
@@ -180,7 +179,8 @@ class TritonEngine:
         while True:
             with contextlib.suppress(TimeoutError):
                 pause = _WATCH_SECONDS if self.reason is None else _DOWN_SECONDS
-                await asyncio.wait_for(self._look.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
                 await asyncio.sleep(_DOWN_SECONDS / 10)  # many failures at once are one look
             self._look.clear()
             await self._look_at_it()

@@ -127,12 +127,15 @@ class ErrorAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """``loaded`` is when this ``worker`` loaded its model, and changes with a reload."""
+    """``loaded`` is when this ``worker`` loaded its model, and changes with a reload. ``reason`` is
+    what keeps it from being ready, where that is known.
+    """
 
     status: str
     model: str | None
     worker: int
     loaded: str | None
+    reason: str | None = None
 
 
 class Live(BaseModel):

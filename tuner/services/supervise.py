@@ -18,6 +18,7 @@ from tuner.services.settings import REPLACEMENT, ServiceSettings
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits")
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
+_SUPERVISOR = "TUNER_SUPERVISOR"
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
@@ -33,9 +34,12 @@ def require_packages() -> None:
 
 
 def end_with_supervisor() -> None:
-    """For a worker: it is ended where its supervisor is, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # it was already
+    """For a worker: it is gone once its supervisor is, even where that was killed."""
+    supervisor = os.environ.get(_SUPERVISOR)
+    if supervisor is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(supervisor):  # it ended before the kernel was asked
         os._exit(1)
 
 
@@ -49,6 +53,7 @@ def supervise(app: str, settings: ServiceSettings) -> None:
     require_packages()
     with scratch_folder("service") as folder:
         os.environ[_METRICS] = str(Path(folder))
+        os.environ[_SUPERVISOR] = str(os.getpid())
         settings.to_environment()
         if _run(app, settings):
             sys.exit(3)
@@ -59,6 +64,8 @@ def _run(app: str, settings: ServiceSettings) -> bool:
     from uvicorn import Config
     from uvicorn.config import STARTUP_FAILURE
 
+    from tuner.services.draining import DrainingProtocol
+
     config = Config(
         app,
         factory=True,
@@ -66,7 +73,7 @@ def _run(app: str, settings: ServiceSettings) -> bool:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=DrainingProtocol,
         lifespan="on",
         log_level="warning",
         access_log=False,

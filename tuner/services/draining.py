@@ -1,0 +1,21 @@
+"""uvicorn's HTTP protocol, which at its end also hears out connections that were just made."""
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_PATIENCE_SECONDS = 0.5
+
+
+class DrainingProtocol(HttpToolsProtocol):
+    """A worker that is replaced closes idle connections. One on which no request has come yet is
+    not idle, its request is on the way: closed at once, it would be lost.
+    """
+
+    def shutdown(self) -> None:
+        if self.cycle is None:
+            self.loop.call_later(_PATIENCE_SECONDS, self._end)
+        else:
+            super().shutdown()
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
