@@ -1,4 +1,4 @@
-# Two commands: `make search` and `make test`. Everything is installed into .venv.
+# `make search`, `make compare` and `make test`. Everything is installed into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

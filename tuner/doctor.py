@@ -15,6 +15,7 @@ from tuner.resources import bundled
 from tuner.servers import embedded
 from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
 from tuner.servers.gpu import Gpus
+from tuner.services.supervise import missing_packages
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def _findings(image: str) -> Iterator[Finding]:
     path = shutil.which("tritonserver")
     yield Finding("tritonserver on the PATH", path is not None, path or "", "use one of the others")
     yield from _embedded()
+    yield _services()
     yield _perf_analyzer()
     answers = engine_answers()
     yield Finding(
@@ -85,6 +87,13 @@ def _embedded() -> Iterator[Finding]:
         metadata.version("onnxruntime") if runtime else "",
         "pip install 'triton-tuner[local]'",
     )
+
+
+def _services() -> Finding:
+    missing = missing_packages()
+    found = "" if missing else f"FastAPI {metadata.version('fastapi')}"
+    what = f"{', '.join(missing)} not installed" if missing else found
+    return Finding("tuner serve, compare", not missing, what, "pip install 'triton-tuner[serve]'")
 
 
 def _perf_analyzer() -> Finding:

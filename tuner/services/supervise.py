@@ -24,10 +24,14 @@ _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
 
 
+def missing_packages() -> list[str]:
+    """Those of the extra ``serve`` that are not installed."""
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def require_packages() -> None:
     """LauncherUnavailable where a package of the extra ``serve`` is missing."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise LauncherUnavailable(
             f"{', '.join(missing)} is not installed; pip install 'triton-tuner[serve]'"
         )
