@@ -162,8 +162,14 @@ def compare(
         choice = _choice(asked)
         view = CompareView(Console(stderr=True), Sla.parse(plan.experiment.sla), quiet or as_json)
         found = comparing.compare(plan, choice, output, command_line(), view)
-        code = compare_summary.show(found, as_json, Console())
+        code = compare_summary.show(found, as_json, _wide_console())
     raise typer.Exit(code)
+
+
+def _wide_console() -> Console:
+    """A terminal as it is; anything else wide enough for the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=110)
 
 
 def _require_services() -> None:

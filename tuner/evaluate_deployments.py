@@ -1,9 +1,12 @@
 """Deployments held against each other: the same as finalists, but each of them counts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from tuner.capacity import Effort
+from tuner.comparing.bands import UNBATCHED
+from tuner.deployments.several import DEPLOYMENT
 from tuner.draft import Draft, Subject
 from tuner.evaluate import ROUNDS, SEARCH, START, Evaluator, between
 from tuner.probe import Prober, Thoroughness
@@ -37,6 +40,21 @@ class DeploymentEvaluator(Evaluator):
         self._drafts = [each for each, _ in drafts]
         return False
 
+    def _turn(
+        self,
+        draft: Draft,
+        number: int,
+        expected: float,
+        last: bool,
+        drafts: list[tuple[Draft, float]],
+    ) -> None:
+        rivals = [each for each, _ in drafts if not _is_yardstick(each)]
+        best = max(rivals, key=lambda each: each.rank, default=None)
+        super()._turn(draft, number, expected, last and draft is best, drafts)
+
+    def _prove_best(self, drafts: list[Draft], prove: Callable[[Draft, float], None]) -> None:
+        super()._prove_best([each for each in drafts if not _is_yardstick(each)], prove)
+
     def _saturate(self, prober: Prober, draft: Draft) -> float:
         found = super()._saturate(prober, draft)
         self._saturation[draft.subject.trial] = found
@@ -57,3 +75,8 @@ class DeploymentEvaluator(Evaluator):
         if rate is not None:
             share = _SHARES[prober.round % len(_SHARES)]
             self._finding(prober, _SHARE, "capacity")(share * rate)
+
+
+def _is_yardstick(draft: Draft) -> bool:
+    """Whether it is there to be held against, and not to be promised anything of."""
+    return draft.subject.candidate.get(DEPLOYMENT) == UNBATCHED

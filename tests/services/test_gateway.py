@@ -8,16 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import onnxruntime
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from tokenizers import Tokenizer
 
 from tests.services.edge import eventually
 from tests.services.gateway_served import PROCESSING, ROOT, gateway
 from tests.services.gateway_triton import Triton
 from tests.services.openapi import check_openapi
+from tests.services.test_tracing import Collector
 
 pytestmark = pytest.mark.triton
 MODEL = ROOT / "model_repository/text_classifier"
@@ -248,3 +251,19 @@ def test_stages_are_counted(tensors: httpx.Client) -> None:
 def test_what_its_openapi_promises_holds(texts: httpx.Client, tensors: httpx.Client) -> None:
     for client in (texts, tensors):
         check_openapi(str(client.base_url).rstrip("/"))
+
+
+def test_a_trace_reaches_from_the_caller_to_triton(triton: Triton) -> None:
+    found, server = Collector(), grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(found, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    caller = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+    try:
+        with gateway(triton.grpc, "emulated_gpu", otel_endpoint=f"http://127.0.0.1:{port}") as http:
+            assert http.post("/predict", json=ROW, headers=caller).status_code == 200
+    finally:
+        server.stop(None).wait()
+    ours = [span for span, _ in found.spans if span.trace_id.hex() == "ab" * 16]
+    assert any(span.name == "POST /predict" for span in ours)
+    assert any("ModelInfer" in span.name for span in ours)

@@ -30,9 +30,7 @@ def sent(processing: TensorProcessing, *values: Any) -> dict[str, np.ndarray[Any
     [("INT64", "int64"), ("UINT8", "uint8"), ("INT32", "int32"), ("FP32", "float32")],
 )
 @given(data=st.data())
-def test_numbers_come_back_as_sent(
-    datatype: str, dtype: str, data: st.DataObject
-) -> None:
+def test_numbers_come_back_as_sent(datatype: str, dtype: str, data: st.DataObject) -> None:
     elements: Any = None
     if dtype == "float32":
         elements = st.floats(-(2.0**100), 2.0**100, width=32)

@@ -7,7 +7,8 @@ The order of simplicity is
 2. FastAPI, one process to run. The naive form takes its place only where the well-made one cannot
    keep the promise, or serves less beyond the intervals of both;
 3. Triton, a server of its own to run. The tuned configuration counts unless the one as found
-   serves as much within the intervals;
+   serves as much within the intervals, and the one without batching only where it serves more than
+   that beyond the intervals;
 4. FastAPI in front of Triton: two servers to run.
 
 Where the model has a pre-processing of its own, a client of Triton alone has to do it. There are
@@ -27,7 +28,7 @@ from tuner.comparing.records import Comparison, Contender
 from tuner.results import Interval, Record
 
 UNBATCHED = "triton-unbatched"
-"""A yardstick that shows what batching does: the tuned instances without it. Never recommended."""
+"""A yardstick that shows what batching does: the tuned instances without it."""
 Clients = Literal["any", "text", "tensors"]
 
 
@@ -91,7 +92,20 @@ def _fastapi(kept: Sequence[Contender]) -> Contender | None:
 def _triton(kept: Sequence[Contender]) -> Contender | None:
     own = [each for each in _of_kind(kept, "triton") if each.name != UNBATCHED]
     as_found = [each for each in own if not each.deployed.tuned]
-    return _unless_less(as_found, [e for e in own if e.deployed.tuned])
+    best = _unless_less(as_found, [e for e in own if e.deployed.tuned])
+    return None if best is None else _unless_less([best], yardsticks(kept))
+
+
+def yardsticks(found: Sequence[Contender]) -> list[Contender]:
+    """Triton without batching, if that was measured."""
+    return [each for each in found if each.name == UNBATCHED]
+
+
+def counts(each: Contender, found: Sequence[Contender]) -> bool:
+    """Whether a deployment may be recommended at all: the yardstick only where it is the best
+    Triton there is.
+    """
+    return each.name != UNBATCHED or _triton([e for e in found if e.safe_rate]) is each
 
 
 def _unless_less(preferred: Sequence[Contender], others: Sequence[Contender]) -> Contender | None:

@@ -10,6 +10,7 @@ from tuner.comparing.bands import (
     Answer,
     Band,
     bands,
+    counts,
     is_clearly_less,
     kinds_of_clients,
     slots,
@@ -51,7 +52,7 @@ def recommend(comparison: Comparison, evaluations: list[Evaluation]) -> Recommen
         Answer(clients=clients, bands=bands(slots(found, clients)))
         for clients in kinds_of_clients(comparison)
     )
-    spent = costs([each for each in found if each.name != UNBATCHED])
+    spent = costs([each for each in found if counts(each, found)])
     reasons = tuple(_reasons(comparison, found, answers, spent))
     return Recommendation(answers=answers, costs=spent, reasons=reasons)
 
@@ -172,6 +173,12 @@ def _of_tuning(by_name: dict[str, Contender]) -> Iterator[str]:
         return
     said = f"{tuned.deployed.title} serves {show_ratio(found)} what {plain.deployed.title} does"
     yield f"{said}: a tie, so it may stay as found." if is_tie(tuned, plain) else f"{said}."
+    bare = by_name.get(UNBATCHED)
+    if bare is not None and is_clearly_less(tuned, bare):
+        yield (
+            f"{bare.deployed.title} serves more than {tuned.deployed.title}: it costs more here "
+            "to put requests together than a batch saves."
+        )
 
 
 def _of_tokenising(comparison: Comparison, by_name: dict[str, Contender]) -> Iterator[str]:

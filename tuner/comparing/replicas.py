@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from tuner.comparing.bands import UNBATCHED
+from tuner.comparing.bands import counts
 from tuner.comparing.costs import usage_at
 from tuner.comparing.records import Comparison, Contender, contenders
 from tuner.results import Evaluation, ProbeRecord, Record
@@ -54,10 +54,11 @@ def plan(
     load generator gave out; by default those that the comparison holds.
     """
     known = comparison.simulated if simulated is None else simulated
+    all_of_them = contenders(comparison, evaluations)
     found = [
         _plan(each, rate, known.get(each.name))
-        for each in contenders(comparison, evaluations)
-        if each.safe_rate and each.name != UNBATCHED
+        for each in all_of_them
+        if each.safe_rate and counts(each, all_of_them)
     ]
     found.sort(key=lambda p: (p.replicas, math.inf if p.cores is None else p.cores))
     return [p.model_copy(update={"reason": _reason(p, i, found)}) for i, p in enumerate(found)]

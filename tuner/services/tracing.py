@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuner.errors import InfrastructureError
-from tuner.services.identity import WATCHING
+from tuner.services.identity import COMPUTING, WATCHING
 
 _INFER = "/ModelInfer"
 _PATIENCE = 2.0  # seconds for a batch of spans
@@ -103,7 +103,8 @@ class Trace:
 
 
 def _name(span: Any, scope: Scope) -> None:
-    route = getattr(scope.get("route"), "path", None)
+    known = scope["path"] if scope["path"] in COMPUTING else None  # also where no route was asked
+    route = getattr(scope.get("route"), "path", known)
     if route is not None:
         span.update_name(f"{scope['method']} {route}")
         span.set_attribute("http.route", route)
