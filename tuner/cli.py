@@ -25,7 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Finds the Triton configuration that serves the most requests within a latency promise.",
+    help="Finds the Triton configuration that serves the most requests within a latency promise, "
+    "and says which way to serve a model fits: FastAPI, Triton, or both.",
     epilog=_CODES,
 )
 
