@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 from comparing_records import SHAPES, comparison, deployed, evaluated, failed, missed, realistic
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
 from tests.browsing import overflow, show
+from tuner.report.compare_curves import _rising
 from tuner.report.page import write_report
 from tuner.results import Evaluation
 from tuner.run import Run
@@ -181,3 +185,11 @@ def test_hostile_records_run_no_script(browser: Any, make_run: MakeRun) -> None:
         assert drawn(browser) == 7
         assert browser.execute_script("return window.stolen") is None
         assert shown.log + browser.get_log("browser") == []
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), max_size=30))
+def test_a_rising_line_is_the_nearest_one(values: list[float]) -> None:
+    found = _rising(values)
+    assert found == sorted(found)
+    if values:
+        assert found == pytest.approx(list(isotonic_regression(values).x), rel=1e-6, abs=1e-6)

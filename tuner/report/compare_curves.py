@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from scipy.optimize import isotonic_regression
 
 from tuner.comparing.records import Contender
 from tuner.report import style
@@ -82,8 +81,22 @@ def _rising(points: Sequence[Point]) -> Iterable[tuple[float, float]]:
     """The best fit that never falls, by the squares of logarithms: latency rises with the rate,
     and what does not is the machine's restlessness.
     """
-    logs = isotonic_regression([math.log(y) for _, y, _ in points]).x
+    logs = _rising([math.log(y) for _, y, _ in points])
     return [(x, math.exp(log)) for (x, _, _), log in zip(points, logs, strict=True)]
+
+
+def _rising(values: Sequence[float]) -> list[float]:
+    """The rising sequence nearest to the values by least squares: adjacent violators are pooled
+    (Ayer et al., 1955). SciPy's would bring all of scipy.optimize onto machines without a network.
+    """
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        mean, size = value, 1
+        while pools and pools[-1][0] > mean:
+            before, count = pools.pop()
+            mean, size = (mean * size + before * count) / (size + count), size + count
+        pools.append((mean, size))
+    return [mean for mean, size in pools for _ in range(size)]
 
 
 def _curve(
