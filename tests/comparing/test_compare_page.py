@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
 from tests.browsing import overflow, show
-from tuner.report.compare_curves import _rising
+from tuner.report.compare_curves import _pooled
 from tuner.report.page import write_report
 from tuner.results import Evaluation
 from tuner.run import Run
@@ -188,8 +188,8 @@ def test_hostile_records_run_no_script(browser: Any, make_run: MakeRun) -> None:
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6), max_size=30))
-def test_a_rising_line_is_the_nearest_one(values: list[float]) -> None:
-    found = _rising(values)
+def test_a_pooled_line_is_the_nearest_one(values: list[float]) -> None:
+    found = _pooled(values)
     assert found == sorted(found)
     if values:
         assert found == pytest.approx(list(isotonic_regression(values).x), rel=1e-6, abs=1e-6)

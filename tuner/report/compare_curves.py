@@ -81,11 +81,11 @@ def _rising(points: Sequence[Point]) -> Iterable[tuple[float, float]]:
     """The best fit that never falls, by the squares of logarithms: latency rises with the rate,
     and what does not is the machine's restlessness.
     """
-    logs = _rising([math.log(y) for _, y, _ in points])
+    logs = _pooled([math.log(y) for _, y, _ in points])
     return [(x, math.exp(log)) for (x, _, _), log in zip(points, logs, strict=True)]
 
 
-def _rising(values: Sequence[float]) -> list[float]:
+def _pooled(values: Sequence[float]) -> list[float]:
     """The rising sequence nearest to the values by least squares: adjacent violators are pooled
     (Ayer et al., 1955). SciPy's would bring all of scipy.optimize onto machines without a network.
     """
