@@ -197,6 +197,8 @@ def _choice(asked: dict[str, Any]) -> Any:
             raise UsageError(
                 f"there is no deployment {name!r}{hint}; services of yours are named in a YAML file"
             )
+    if "triton-tuned" in names and not asked["searches"] and asked["tuned"] is None:
+        raise UsageError("triton-tuned needs a search: give --tuned RUN, or leave --no-search out")
     clash = [name for name in services if name in NAMES]
     if clash:
         raise UsageError(

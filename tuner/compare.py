@@ -11,7 +11,7 @@ from tuner.arrivals import CLOSED, Arrivals
 from tuner.comparing.kept import FILE, KIND, write_comparison
 from tuner.comparing.records import Comparison, Delay, Deployed, Swap
 from tuner.deployments.lineup import NAMES, Entry, Lineup
-from tuner.deployments.own import OwnService
+from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
 from tuner.deployments.several import Several, candidate_of
 from tuner.deployments.swap import copy_model, measure_swap, swap_of
@@ -28,6 +28,7 @@ from tuner.report.page import write_report
 from tuner.results import Evaluation, State, best
 from tuner.run import Run
 from tuner.scratch import scratch_folder
+from tuner.servers.gpu import Gpus
 from tuner.session import Audience, Plan, search
 from tuner.signature import Signature
 from tuner.simulator import is_available
@@ -45,6 +46,7 @@ from tuner.workplace import (
 
 _SEARCH = "search"
 _REQUESTS = "requests.json"
+_FINISHED = "finished"
 _SWAP_SHARE, _LEAST_SWAP_RATE = 0.3, 5.0
 _IDLE_RATE = 1.0
 _DELAYS = (0.0, 0.001, 0.002, 0.005, 0.01)
@@ -76,10 +78,7 @@ class Choice:
 
     def identity(self) -> dict[str, Any]:
         """What two comparisons must share to be the same."""
-        services = {
-            name: service.model_dump(mode="json", exclude={"headers"})
-            for name, service in self.services.items()
-        }
+        services = {name: service.recorded() for name, service in self.services.items()}
         return {
             "deployments": [*self.names],
             "services": services,
@@ -113,6 +112,8 @@ def compare(plan: Plan, choice: Choice, output: Path, command: str, watcher: Wat
     if choice.tuned is not None:
         winner_of(choice.tuned, experiment.model.name)
     payload = _payload(plan, choice)
+    for service in choice.services.values():  # what is wrong with one is told before all else
+        own_deployment(service, payload, Gpus("none"))
     run = _open(plan, choice, output)
     experiment = experiment.model_copy(update={"input_data": _keep_requests(run, payload)})
     plan = replace(plan, experiment=experiment)
@@ -121,6 +122,7 @@ def compare(plan: Plan, choice: Choice, output: Path, command: str, watcher: Wat
         with _Comparing(plan, choice, run, payload, tuned, source, command, watcher) as comparing:
             comparing.measure()
             comparing.swap()
+        run.describe({**run.experiment(), _FINISHED: True})
     finally:
         if (run.folder / FILE).is_file():
             write_report(run)
@@ -159,13 +161,14 @@ def _open(plan: Plan, choice: Choice, output: Path) -> Run:
     wanted = {**plan.identity(KIND), **choice.identity()}
     for folder in sorted(output.glob("*/"), reverse=True):
         run = Run(folder)
-        if not run.experiment_file.is_file() or run.report.is_file():
+        if not run.experiment_file.is_file():
             continue
         try:
             found = run.experiment()
         except RunError:
             continue
-        if {key: found.get(key) for key in wanted} == wanted and run.lock():
+        same = {key: found.get(key) for key in wanted} == wanted
+        if same and not found.get(_FINISHED) and run.lock():
             return run
     run = Run(fresh_folder(output, f"{plan.experiment.model.name}-compare"))
     Run.create(run.folder, wanted)
@@ -196,6 +199,8 @@ def _tuned(
     winner = best(found.evaluations())
     if winner is None:
         watcher.noted("the search found no configuration that keeps the promise")
+    elif winner.baseline:
+        watcher.noted("the search found nothing better than the model's own configuration")
     return (None if winner is None or winner.baseline else winner.candidate), found
 
 
@@ -239,6 +244,8 @@ class _Comparing:
         about = circumstances(self._command, self._launcher, self._gpus, notes, experiment)
         run.describe({**run.experiment(), **about})
         self._entries = list(self._lineup(self._folder / "measured"))
+        if not self._entries:
+            raise UsageError("nothing is left to compare; name more --deployments")
         self._comparison = self._first()
         write_comparison(run, self._comparison)
         self._watcher.begins(run, described(kind, self._launcher, experiment), 0, notes)

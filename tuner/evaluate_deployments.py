@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tuner.capacity import Effort
@@ -40,17 +41,18 @@ class DeploymentEvaluator(Evaluator):
         self._drafts = [each for each, _ in drafts]
         return False
 
-    def _turn(
-        self,
-        draft: Draft,
-        number: int,
-        expected: float,
-        last: bool,
-        drafts: list[tuple[Draft, float]],
-    ) -> None:
-        rivals = [each for each, _ in drafts if not _is_yardstick(each)]
-        best = max(rivals, key=lambda each: each.rank, default=None)
-        super()._turn(draft, number, expected, last and draft is best, drafts)
+    def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
+        """Each round on fresh servers, and the proof of who is best then on one more."""
+
+        def prove(draft: Draft, rate: float) -> None:
+            with self._prober(draft) as prober:
+                self._prepare(prober, draft)
+                self._prove(prober, draft, rate)
+
+        for number in range(self._rounds):
+            for draft, expected in drafts:
+                draft.attempt(partial(self._turn, draft, number, expected, False, drafts))
+        self._prove_best([draft for draft, _ in drafts], prove)
 
     def _prove_best(self, drafts: list[Draft], prove: Callable[[Draft, float], None]) -> None:
         super()._prove_best([each for each in drafts if not _is_yardstick(each)], prove)

@@ -10,7 +10,7 @@ import pytest
 
 from tuner.deployments.own import OwnService, own_deployment, read_services
 from tuner.deployments.payload import Payload, fill
-from tuner.errors import InputDataError, LauncherUnavailable, ServerFailed, UsageError
+from tuner.errors import InputDataError, ServerFailed, UsageError
 from tuner.load.generator import LoadGenerator
 from tuner.servers.gpu import Gpus
 
@@ -66,6 +66,8 @@ def test_services_are_read(tmp_path: Path) -> None:
         ("mine: {command: [serve]}", "where {port} goes"),
         ("mine: {url: 'localhost:80/x'}", "write http://HOST:PORT/PATH"),
         ("mine: {url: 'http://a/b', methd: GET}", "mine.methd"),
+        ("mine: {url: 'http://a:99999/b'}", "mine"),
+        ("mine: {url: 'http://me:pw@a/b'}", "holds no password"),
         ("mine: {url: 'http://a/b', method: GET}", "mine.method"),
         ("[1, 2]", "maps the names of services"),
         ("mine: {", "not YAML"),
@@ -129,7 +131,7 @@ def test_a_service_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
 
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     made = own_deployment(service(command=("no-such-program", "{port}")), TEXTS, Gpus("none"))
-    with pytest.raises(LauncherUnavailable, match="no-such-program"), made.start(tmp_path / "l"):
+    with pytest.raises(ServerFailed, match="no-such-program"), made.start(tmp_path / "l"):
         pytest.fail("it ran")
 
 
@@ -163,3 +165,21 @@ def test_what_it_is_started_with_is_its_own(tmp_path: Path) -> None:
         pytest.fail("it ran")
     assert (tmp_path / "seen").read_text() == "x"
     assert "MODE" not in os.environ
+
+
+def test_a_folder_is_told_from_where_the_file_lies(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file = written(tmp_path, "mine: {command: [serve, '{port}'], folder: there}\n")
+    assert read_services(file)["mine"].folder == tmp_path / "there"
+    file = written(tmp_path, "mine: {command: [serve, '{port}'], folder: gone}\n")
+    with pytest.raises(UsageError, match=r"mine\.folder: there is no folder"):
+        read_services(file)
+
+
+def test_secrets_are_neither_recorded_nor_shown() -> None:
+    theirs = service(command=(), url="http://a:80/b?key=s3cret", headers=("X-Key: s3cret",))
+    mine = service(env={"TOKEN": "s3cret"})
+    for each in (theirs, mine):
+        assert "s3cret" not in str(each.recorded())
+        assert "s3cret" not in each.shown
+    assert mine.recorded()["env"] == ["TOKEN"]

@@ -87,9 +87,8 @@ class Lineup:
                 yield makers[name]()
         for name, service in own.items():
             deployment = own_deployment(service, self.payload, self.gpus)
-            what = service.url or " ".join(service.command)
             running = service.url is not None
-            title = service.title or name
+            title, what = service.title or name, service.shown
             yield Entry(name, title, "service", what, deployment, "own", is_running=running)
 
     @property

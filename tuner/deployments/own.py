@@ -60,9 +60,22 @@ class OwnService(BaseModel):
             raise ValueError(f"command has to say where {_PORT} goes")
         if self.url is not None:
             parts = urlsplit(self.url)
-            if parts.scheme not in _PORTS or not parts.hostname:
+            if parts.scheme not in _PORTS or not parts.hostname or parts.port == 0:
                 raise ValueError(f"url {self.url!r} is none; write http://HOST:PORT/PATH")
+            if "@" in parts.netloc:
+                raise ValueError("a url holds no password; give headers or token_env")
         return self
+
+    @property
+    def shown(self) -> str:
+        """Where it is or how it is started, without what may be a secret of an address."""
+        return " ".join(self.command) if self.url is None else self.url.partition("?")[0]
+
+    def recorded(self) -> dict[str, Any]:
+        """What a record may hold of it: no header, no value of a variable."""
+        fields = self.model_dump(mode="json", exclude={"headers", "env"})
+        url = None if self.url is None else self.shown
+        return {**fields, "url": url, "env": sorted(self.env)}
 
 
 def read_services(file: Path) -> dict[str, OwnService]:
@@ -79,13 +92,23 @@ def read_services(file: Path) -> dict[str, OwnService]:
     found = {}
     for name, entry in content.items():
         try:
-            found[str(name)] = OwnService.model_validate(entry)
+            found[str(name)] = _placed(OwnService.model_validate(entry), str(name), file)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, (name, *first["loc"])))
             words = str(first["msg"]).removeprefix("Value error, ")
             raise UsageError(f"{file}: {where}: {words}") from error
     return found
+
+
+def _placed(service: OwnService, name: str, file: Path) -> OwnService:
+    """Its folder is told from where the file lies."""
+    if service.folder is None:
+        return service
+    folder = (file.parent / service.folder).resolve()
+    if not folder.is_dir():
+        raise UsageError(f"{file}: {name}.folder: there is no folder {folder}")
+    return service.model_copy(update={"folder": folder})
 
 
 def own_deployment(service: OwnService, payload: Payload, gpus: Gpus) -> Deployment:

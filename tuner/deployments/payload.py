@@ -104,7 +104,7 @@ class Payload:
 def read_bodies(file: Path) -> list[Body]:
     """One request a line: an object in JSON, or a plain text, which is sent as ``{"text": …}``."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # texts may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputDataError(f"cannot read --requests {file}: {reason}") from error

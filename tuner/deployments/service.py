@@ -11,7 +11,7 @@ import requests
 
 from tuner.deployments.base import Deployment, Running
 from tuner.deployments.triton import RunningTriton
-from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.errors import ServerFailed
 from tuner.load.clients import ask_once
 from tuner.load.target import Target
 from tuner.results import ServerTimes, Stages
@@ -90,9 +90,10 @@ class RunningService(Running):
             raise ServerFailed(f"requests fail under load: {line}")
 
     def raise_if_refused(self, said: tuple[str, ...]) -> None:
+        """It is this service's own: others may let tuner in."""
         for words in said:
             if re.search(r"HTTP status 40[13]\b", words):
-                raise LauncherUnavailable(f"the service does not let tuner in ({words})")
+                raise ServerFailed(f"the service does not let tuner in ({words})")
 
     def statistics(self) -> dict[str, Any]:
         counted = self._stages() if self._counts else {}

@@ -3,6 +3,7 @@
 It is done on a copy of the model's folder, so that nothing is written to the user's repository.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -43,7 +44,7 @@ def copy_model(model: Path, folder: Path) -> Path:
 
 def _link(source: str, target: str) -> str:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # what a link leads to, wherever that lies
     except OSError:
         return str(shutil.copy2(source, target))
     return target
@@ -106,11 +107,14 @@ def _restart(running: RunningService, model: Path) -> None:
 
 
 def _workers(running: RunningService) -> list[str]:
-    """The processes that answer, as they call themselves."""
+    """The processes below the supervisor that serve, as they call themselves."""
     assert running.server is not None
-    seen = {ready_worker(running.target.address, "/healthz") for _ in range(8)}
-    known = {str(pid) for pid in running.server.pids()}
-    return [worker for worker in seen if worker in known]
+    found = []
+    for pid in running.server.pids()[1:]:
+        with contextlib.suppress(psutil.Error):
+            if any("spawn_main" in word for word in psutil.Process(pid).cmdline()):
+                found.append(str(pid))
+    return found
 
 
 def _lives(pid: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from tuner.errors import LauncherUnavailable, ServerFailed, StorageError
+from tuner.errors import ServerFailed
 from tuner.servers.base import Endpoints
 from tuner.servers.local import LocalServer, end_with_parent, free_ports, stop
 
@@ -47,8 +47,7 @@ def tuner_command(*words: str) -> tuple[str, ...]:
 def launch_service(spec: ServiceSpec) -> Iterator[LocalServer]:
     """A service that is ready; at the end it is gone, with all of its processes.
 
-    ServerFailed, with the log's last lines, where it does not come up; LauncherUnavailable where
-    its command cannot be run.
+    ServerFailed where its command cannot be run or, with the log's last lines, it does not come up.
     """
     process, server = _start(spec)
     try:
@@ -89,10 +88,8 @@ def _spawn(spec: ServiceSpec, port: int) -> "subprocess.Popen[bytes]":
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
-    except FileNotFoundError as error:
-        raise LauncherUnavailable(f"cannot run {command[0]}: {error.strerror}") from error
     except OSError as error:
-        raise StorageError(f"cannot start {command[0]}: {error}") from error
+        raise ServerFailed(f"cannot run {command[0]}: {error.strerror or error}") from error
 
 
 def _wait_until_ready(server: LocalServer, spec: ServiceSpec) -> None:
