@@ -147,8 +147,8 @@ class TestOnAServer:
 
             def killed() -> None:
                 with deployed.start(None, tmp_path / "log") as running:
-                    os.kill(running._server.pids()[0], signal.SIGKILL)
-                    while running._server.exit_reason() is None:
+                    os.kill(running.server.pids()[0], signal.SIGKILL)
+                    while running.server.exit_reason() is None:
                         time.sleep(0.01)
                     running.raise_if_gone()
 
