@@ -34,8 +34,9 @@ class DeploymentEvaluator(Evaluator):
         return self.confirm([(subject, 0.0) for subject in subjects])
 
     def so_far(self) -> list[Evaluation]:
-        """What there is where ``measure_all`` was interrupted."""
-        return [draft.evaluation() for draft in self._drafts if draft.probes]
+        """What is known where ``measure_all`` was interrupted: no verdict on what was not finished."""
+        told = [draft for draft in self._drafts if draft.capacity.rate or draft.failure]
+        return [draft.evaluation() for draft in told]
 
     def _is_outdone(self, draft: Draft, drafts: list[tuple[Draft, float]], expected: float) -> bool:
         self._drafts = [each for each, _ in drafts]

@@ -13,6 +13,7 @@ from pathlib import Path
 import requests
 
 from tuner.errors import ServerFailed
+from tuner.scratch import scratch_folder
 from tuner.servers.base import Endpoints
 from tuner.servers.local import LocalServer, end_with_parent, free_ports, stop
 
@@ -54,6 +55,7 @@ def launch_service(spec: ServiceSpec) -> Iterator[LocalServer]:
         yield server
     finally:
         stop(process)
+        scratch_folder("service").cleanup()  # making one removes those of the killed
 
 
 def _start(spec: ServiceSpec) -> "tuple[subprocess.Popen[bytes], LocalServer]":
