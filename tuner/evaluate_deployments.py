@@ -34,7 +34,7 @@ class DeploymentEvaluator(Evaluator):
         return self.confirm([(subject, 0.0) for subject in subjects])
 
     def so_far(self) -> list[Evaluation]:
-        """What is known where ``measure_all`` was interrupted: no verdict on what was not finished."""
+        """What is known where ``measure_all`` was interrupted; nothing of what was not finished."""
         told = [draft for draft in self._drafts if draft.capacity.rate or draft.failure]
         return [draft.evaluation() for draft in told]
 
