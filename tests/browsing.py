@@ -1,8 +1,10 @@
 """A real browser for pages: what they draw, log and request."""
 
+import gzip
 import json
 import os
 import shutil
+from base64 import b85decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,14 +65,20 @@ class Shown:
 
 
 @contextmanager
-def show(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> Iterator[Shown]:
-    """Slow, for the page holds all of Plotly: tests that leave it as it is share one."""
+def show(
+    browser: Any, page: Path, width: int = 1280, scheme: str = "light", first: str = ""
+) -> Iterator[Shown]:
+    """Slow, for the page holds all of Plotly: tests that leave it as it is share one.
+
+    ``first`` is JavaScript that runs before the page's own.
+    """
     from selenium.webdriver.support.ui import WebDriverWait
 
     before = browser.current_window_handle
     browser.switch_to.new_window("tab")
     try:
         emulate(browser, width, scheme)
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": first})
         browser.get_log("browser")
         browser.get_log("performance")
         browser.get(page.as_uri())
@@ -92,3 +100,8 @@ def requested(browser: Any) -> set[str]:
 def overflow(browser: Any, width: int) -> int:
     """Pixels by which the page is wider than its window; 0 where it fits."""
     return max(0, browser.execute_script("return document.documentElement.scrollWidth") - width)
+
+
+def unpacked(script: str) -> str:
+    """What page.js reads in a script element that tuner.report.frame packed."""
+    return gzip.decompress(b85decode(script.replace(",", "<"))).decode()

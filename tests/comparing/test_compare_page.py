@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from tests.browsing import overflow, show
+from tests.browsing import overflow, show, unpacked
 from tuner.report.compare_curves import _pooled
 from tuner.report.page import write_report
 from tuner.results import Evaluation
@@ -51,7 +51,7 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.elements)
 
     def figures(self) -> dict[str, Any]:
-        found = json.loads(self.scripts[1])
+        found = json.loads(unpacked(self.scripts[1]))
         assert isinstance(found, dict)
         return found
 
@@ -79,6 +79,11 @@ def test_a_whole_comparison_tells_the_answer_and_all_figures(make_run: MakeRun) 
     ids = {attributes.get("id") for _, attributes in page.elements}
     assert len(set(keys)) == len(keys) == 4
     assert set(keys) <= ids
+
+
+def test_a_page_with_figures_is_small(make_run: MakeRun) -> None:
+    page: Path = write_report(make_run(*realistic(gpu=True)))
+    assert page.stat().st_size <= 2_000_000
 
 
 def test_the_parts_are_drawn_alone_and_at_half_capacity(make_run: MakeRun) -> None:

@@ -31,28 +31,45 @@ def shown(browser: Any, page: Path, request: pytest.FixtureRequest) -> Iterator[
         yield shown
 
 
-def test_every_figure_is_drawn_without_error_or_request(browser: Any, shown: Shown) -> None:
-    drawn = browser.execute_script(
+def drawn(browser: Any) -> Any:
+    return browser.execute_script(
         "return [...document.querySelectorAll('.js-plotly-plot')]"
         ".filter((plot) => plot.querySelector('.main-svg')).length"
     )
-    assert drawn == 10
+
+
+def figure_texts(browser: Any) -> str:
+    script = "return [...document.querySelectorAll('figure')].map((f) => f.innerText).join(' ')"
+    return str(browser.execute_script(script))
+
+
+def sort_by_capacity(browser: Any) -> Any:
+    """The column's values after a click on its heading; no value is an empty text."""
+    return browser.execute_script("""
+        const head = [...document.querySelectorAll('th')].find((h) => h.innerText === 'capacity');
+        head.firstChild.click();
+        return [...document.querySelectorAll('tbody tr')]
+            .map((row) => row.cells[head.cellIndex].dataset.value);
+    """)
+
+
+def assert_sorts(browser: Any) -> None:
+    for reverse in (False, True):
+        values = sort_by_capacity(browser)
+        numbers = [float(value) for value in values if value]
+        assert numbers == sorted(numbers, reverse=reverse)
+        assert values[len(numbers) :] == [""] * 2
+
+
+def test_every_figure_is_drawn_without_error_or_request(browser: Any, shown: Shown) -> None:
+    assert drawn(browser) == 10
+    assert browser.execute_script("return document.body.dataset.drawn") == "10"
     assert {url for url in shown.requested if not url.startswith("data:")} == {shown.page.as_uri()}
     assert shown.log == []
 
 
 def test_a_click_on_a_heading_sorts_with_gaps_last(browser: Any, shown: Shown) -> None:
-    column = """
-        const head = [...document.querySelectorAll('th')].find((h) => h.innerText === 'capacity');
-        head.firstChild.click();
-        return [...document.querySelectorAll('tbody tr')]
-            .map((row) => row.cells[head.cellIndex].dataset.value);
-    """
-    for reverse in (False, True):
-        values = browser.execute_script(column)
-        numbers = [float(value) for value in values if value]
-        assert numbers == sorted(numbers, reverse=reverse)
-        assert values[len(numbers) :] == [""] * 2
+    assert_sorts(browser)
 
 
 def test_the_page_fits_its_window_and_its_scheme(browser: Any, shown: Shown) -> None:
@@ -69,6 +86,26 @@ def test_an_open_page_follows_its_scheme(browser: Any, shown: Shown) -> None:
         message = f"the ink is not that of {scheme}"
         WebDriverWait(browser, 10).until(lambda b, s=scheme: ink(b) == _INK[s], message)
         assert overflow(browser, shown.width) == 0
+
+
+def test_an_old_browser_shows_a_sentence_in_place_of_figures(browser: Any, page: Path) -> None:
+    with show(browser, page, first="delete window.DecompressionStream") as shown:
+        assert drawn(browser) == 0
+        assert figure_texts(browser).count("Figures need a browser of 2023 or later.") == 10
+        assert_sorts(browser)
+        assert shown.log == []
+
+
+def test_figures_that_fail_leave_the_tables_working(
+    browser: Any, page: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.html"
+    damaged.write_text(page.read_text(encoding="utf-8").replace('id="plotly">', 'id="plotly">0'))
+    with show(browser, damaged) as shown:
+        assert drawn(browser) == 0
+        assert figure_texts(browser).count("The figures could not be drawn.") == 10
+        assert_sorts(browser)
+        assert [entry["source"] for entry in shown.log] == ["console-api"]
 
 
 def test_hostile_records_run_no_script(browser: Any, whole_run: Run) -> None:

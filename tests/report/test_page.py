@@ -1,12 +1,14 @@
 """The page tells every run, whole or broken, and escapes whatever the records hold."""
 
 import json
-import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plotly.offline import get_plotlyjs
 from report_records import (
     BATCH,
     COUNT,
@@ -18,8 +20,10 @@ from report_records import (
     realistic,
 )
 
+from tests.browsing import unpacked
 from tuner.errors import RunError
-from tuner.report.html import diff, script_json, tag, text
+from tuner.report.frame import packed
+from tuner.report.html import diff, tag, text
 from tuner.report.page import write_report
 from tuner.report.story import Story, percent, times
 from tuner.results import Evaluation, GpuReading
@@ -58,7 +62,7 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.elements)
 
     def figures(self) -> dict[str, Any]:
-        found = json.loads(self.scripts[1])
+        found = json.loads(unpacked(self.scripts[1]))
         assert isinstance(found, dict)
         return found
 
@@ -137,11 +141,19 @@ def test_hostile_text_stays_text_everywhere(make_run: MakeRun) -> None:
     assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
 
 
-def test_json_in_a_script_cannot_end_the_script() -> None:
-    value = {"a": "</script><!-- & \u2028"}
-    found = script_json(value)
-    assert not re.search("[<>&\u2028]", found)
-    assert json.loads(found) == value
+@given(content=st.text())
+def test_what_is_packed_cannot_end_its_script_and_is_unpacked_alike(content: str) -> None:
+    script = packed(content)
+    assert not set("</") & set(script)
+    assert unpacked(script) == content
+    assert packed(content) == script
+
+
+def test_a_page_with_figures_is_small_though_it_holds_plotly(whole_run: Run) -> None:
+    page = write_report(whole_run)
+    assert page.stat().st_size <= 2_000_000
+    plotly = Page(page.read_text(encoding="utf-8")).scripts[0]
+    assert unpacked(plotly) == get_plotlyjs()
 
 
 def test_attributes_are_escaped() -> None:
@@ -158,6 +170,7 @@ def test_nothing_measured_yet(make_run: MakeRun) -> None:
     page = report(make_run([]))
     assert "Nothing has been measured yet" in page.text
     assert page.figures() == {}
+    assert page.scripts[0] == "", "Plotly is of no use here"
 
 
 def test_only_the_baseline(make_run: MakeRun) -> None:

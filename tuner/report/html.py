@@ -4,7 +4,6 @@
 """
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any, NewType
@@ -78,14 +77,3 @@ def diff(before: str, after: str) -> Html:
 
 def fold(summary: str, content: Html) -> Html:
     return tag("details", tag("summary", text(summary)), content)
-
-
-def script_json(value: Any) -> Html:
-    """JSON that is safe inside a script element: no ``<``, so nothing can end the element."""
-    return escape_json(json.dumps(value, allow_nan=False))
-
-
-def escape_json(content: str) -> Html:
-    for sign in "<>&\u2028\u2029":
-        content = content.replace(sign, f"\\u{ord(sign):04x}")
-    return Html(content)
