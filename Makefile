@@ -27,7 +27,7 @@ setup-tests: $(VENV)/.dev ## A browser, a Docker engine and the test image, wher
 	tests/setup.sh $(abspath $(BIN)/python)
 
 gpu-kit: $(VENV)/.dev ## What a GPU machine without a network lacks: build/gpu-kit.tar.xz
-	$(BIN)/python benchmarks/kit.py $(ARGS)
+	$(BIN)/python -m benchmarks.kit $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .

@@ -139,6 +139,7 @@ def compare(
     protocol: options.ProtocolKind = None,
     load: options.Load = None,
     workers: options.Workers = None,
+    pin: options.Pin = None,
     input_data: options.InputData = None,
     shape: options.Shapes = None,
     confirm: options.Confirm = None,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.comparing.kept import FILE, KIND, write_comparison
 from tuner.comparing.records import Comparison, Delay, Deployed, Swap
+from tuner.cores import parse_cores
 from tuner.deployments.lineup import NAMES, Entry, Lineup
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
@@ -275,6 +276,7 @@ class _Comparing:
             choice.gateway_workers,
             choice.processing,
             experiment.startup_timeout,
+            cores.serving if (cores := parse_cores(experiment.pin)) else frozenset(),
         ).entries(choice.names, choice.services)
 
     def _first(self) -> Comparison:

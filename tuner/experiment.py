@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tuner.arrivals import CLOSED, Arrivals
 from tuner.batches import BatchMix
 from tuner.constraints import parse_constraints
+from tuner.cores import NONE, parse_cores
 from tuner.errors import RepositoryError, UsageError
 from tuner.objective import Objective
 from tuner.resources import bundled
@@ -60,6 +61,7 @@ class Experiment(BaseModel):
     shared_memory: Literal["none", "system"] = "none"
     load_engine: Literal["tuner", "perf_analyzer"] = "tuner"
     workers: int = Field(default=1, ge=1, le=64)
+    pin: str = NONE
     confirm: Literal["sequential", "mlperf", "none"] = "sequential"
     sampler: Literal["simulation", "tpe", "random"] = "simulation"
     relaunch: Literal["auto", "always"] = "auto"
@@ -86,6 +88,12 @@ class Experiment(BaseModel):
     @classmethod
     def _size(cls, raw: Any) -> Any:
         return parse_size(raw) if isinstance(raw, str) else raw
+
+    @field_validator("pin")
+    @classmethod
+    def _pin(cls, raw: str) -> str:
+        parse_cores(raw)
+        return raw
 
     @field_validator("sla")
     @classmethod

@@ -190,6 +190,16 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Load processes.", rich_help_panel=_LOAD),
 ]
+Pin = Annotated[
+    str | None,
+    typer.Option(
+        "--pin",
+        help="Cores of their own: auto, or SERVER:LOAD or SERVER:STUBS:LOAD, as in "
+        "0-3:4-11:12-15; or none.",
+        metavar="CORES",
+        rich_help_panel=_LOAD,
+    ),
+]
 InputData = Annotated[
     Path | None,
     typer.Option(

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tuner import __version__
+from tuner.cores import parse_cores
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
@@ -34,6 +35,7 @@ def machinery(
         "tuner": LoadGenerator,
         "perf_analyzer": PerfAnalyzer,
     }
+    cores = parse_cores(experiment.pin)
     environment = dict(entry.split("=", 1) for entry in experiment.env)
     with (
         make_launcher(
@@ -44,8 +46,9 @@ def machinery(
             environment=environment,
             server_args=experiment.server_args,
             endpoints=endpoints,
+            cores=cores,
         ) as launcher,
-        engines[experiment.load_engine](experiment.workers) as generator,
+        engines[experiment.load_engine](experiment.workers, cores) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":

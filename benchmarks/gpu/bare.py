@@ -1,15 +1,13 @@
 """The bare model in a tight loop, one batch at a time, without a server."""
 
-import importlib
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.gpu.models import Workbench
+from benchmarks.gpu.network import modules
 from tuner.results import GpuReading
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
@@ -29,7 +27,7 @@ def flops_per_item(model: str, options: dict[str, str], length: int) -> float | 
 def measure(bench: Workbench, model: str, how: str, sizes: list[int]) -> dict[str, Any]:
     """Throughput (items/s) by batch size: median of five, from host memory back to host memory."""
     options, dims, outputs = bench.options(model), bench.dims(model), bench.outputs(model)
-    network, execution = _import(bench.repository / model / "1")
+    network, execution = modules(bench.repository / model / "1")
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     began = time.monotonic()
     runner = execution.Runner(
@@ -78,14 +76,3 @@ def _throughput(runner: Any, slot: Any, size: int, seconds: float) -> float:
 
     loop(seconds / 4)
     return statistics.median(loop(seconds / REPEATS) for _ in range(REPEATS))
-
-
-def _import(folder: Path) -> tuple[Any, Any]:
-    """A model's ``network`` and ``execution``; every PyTorch model has modules of these names."""
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module("network"), importlib.import_module("execution")
-    finally:
-        sys.path.remove(str(folder))
-        for name in ("network", "execution"):
-            sys.modules.pop(name, None)

@@ -2,7 +2,9 @@
 
 import os
 import platform
+import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,6 +20,12 @@ PACKAGES = ("torch", "nvidia-pytriton", "tritonclient", "optuna", "numpy", "uvlo
 def has_gpu() -> bool:
     """Whether PyTorch can compute on a GPU here."""
     return torch.cuda.is_available()
+
+
+def may_have_gpu() -> bool:
+    """Whether there is one, even if PyTorch cannot use it: then something is to be mended."""
+    driver = shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists()
+    return has_gpu() or driver
 
 
 def describe() -> dict[str, Any]:

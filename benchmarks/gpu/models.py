@@ -72,9 +72,14 @@ class Workbench:
     def outputs(self, model: str) -> int:
         return int(read_config(self.repository / model).output[0].dims[-1])
 
+    @property
+    def texts(self) -> Path:
+        """Requests of bert_base."""
+        return self.folder / "texts.json"
+
     def inputs(self, model: str) -> list[str]:
         """Options that say what is sent: token ids of the whole vocabulary, nothing masked."""
-        return ["--input-data", str(self.folder / "texts.json")] if model == "bert_base" else []
+        return ["--input-data", str(self.texts)] if model == "bert_base" else []
 
     def _write_texts(self) -> None:
         """Distinct texts of full length: the most work that a request can be."""
@@ -83,4 +88,4 @@ class Workbench:
         ids = np.random.default_rng(0).integers(0, vocabulary, (REQUESTS, length))
         mask = [1] * length
         data = [{"input_ids": row.tolist(), "attention_mask": mask} for row in ids]
-        (self.folder / "texts.json").write_text(json.dumps({"data": data}), encoding="utf-8")
+        self.texts.write_text(json.dumps({"data": data}), encoding="utf-8")

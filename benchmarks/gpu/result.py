@@ -16,6 +16,7 @@ AWAITS = "awaits a GPU"
 UNREACHED = "not reached in the stage's time"
 MEASURED = "measured"
 CUT_SHORT = "cut short"
+FAILED = "failed"
 
 
 class Result:
@@ -59,10 +60,27 @@ class Result:
             self._write()
             raise
         except Exception as error:  # noqa: BLE001  one row ends, and its record says why
-            self._content["rows"][name] = {"state": f"failed: {error}"[:600], **figures}
+            self._content["rows"][name] = {"state": f"{FAILED}: {error}"[:600], **figures}
             self._write()
         else:
             self.record(name, **figures)
+
+    @property
+    def planned(self) -> list[str]:
+        return list(self._content["rows"])
+
+    @property
+    def failed(self) -> list[str]:
+        """The rows that failed."""
+        rows = self._content["rows"]
+        return [name for name, row in rows.items() if row["state"].startswith(FAILED)]
+
+    def told(self, name: str) -> str:
+        """A row on a line."""
+        row = dict(self._content["rows"][name])
+        state = row.pop("state")
+        figures = ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)
+        return state if state != MEASURED else figures
 
     def note(self, **facts: Any) -> None:
         """Facts about the stage as a whole."""

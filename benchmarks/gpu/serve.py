@@ -1,6 +1,7 @@
 """Runs tuner's own commands, as a user would, and reads the figures out of the run's records."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -14,11 +15,16 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
+from benchmarks.kit.run import STUB_ENVIRONMENT
+from tuner.cores import parse_cores
 from tuner.results import Evaluation, ProbeRecord
 from tuner.run import Run
 
 STARTUP = "240s"
-WORKERS = max(1, min(6, len(os.sched_getaffinity(0)) // 2 - 1))
+PIN = "auto"
+_APART = parse_cores(PIN)
+WORKERS = max(1, len(_APART.load) - 1) if _APART else 1
+"""Load processes: a core each, besides that of tuner itself."""
 
 
 class CommandFailed(Exception):
@@ -75,8 +81,9 @@ def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list
     output = bench.folder / "runs" / uuid4().hex[:8]
     line = [
         sys.executable, "-m", "tuner", command, str(bench.repository / model),
-        "--sla", promise, "--launcher", "local", "--workers", str(WORKERS),
-        "--startup-timeout", STARTUP, "--output", str(output), *bench.inputs(model), *words,
+        "--sla", promise, "--launcher", "local", "--workers", str(WORKERS), "--pin", PIN,
+        "--startup-timeout", STARTUP, "--output", str(output), *stub_options(),
+        *bench.inputs(model), *words,
     ]  # fmt: skip
     last: deque[str] = deque(maxlen=10)
     with subprocess.Popen(
@@ -96,6 +103,18 @@ def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list
     if process.returncode not in (0, 1) or not folders:
         raise CommandFailed(f"exit code {process.returncode}: {''.join(last).strip()}")
     return Run(folders[-1].parent)
+
+
+def stub_environment() -> dict[str, str]:
+    """What the server's Python stub needs, where the kit's interpreter is used."""
+    found: dict[str, str] = json.loads(os.environ.get(STUB_ENVIRONMENT, "{}"))
+    return found
+
+
+def stub_options() -> list[str]:
+    return [
+        word for name, value in stub_environment().items() for word in ("--env", f"{name}={value}")
+    ]
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:

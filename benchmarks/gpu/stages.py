@@ -232,7 +232,24 @@ def _of_limit(row: dict[str, Any], bare: dict[str, Any]) -> dict[str, Any]:
     return {"bare_items_per_second": max(rates), "of_bare": round(row["capacity"] / max(rates), 3)}
 
 
+def _run_first(bench: Workbench, result: Result, out: Path) -> None:
+    from benchmarks.gpu import first  # PyTorch, as above
+
+    first.run(bench, result, out)
+
+
+_CARD_CHECKS = ("driver", "NVML", "CUDA graphs")
+
+
+def _first_rows(dry: bool) -> list[str]:
+    """In the order in which they are made."""
+    early = ("packages", "cores", "driver", "NVML", "Python stub")
+    names = (*early, "server", "answers", "CUDA graphs", "probe")
+    return [name for name in names if not dry or name not in _CARD_CHECKS]
+
+
 STAGES: dict[str, Stage] = {
+    "first": Stage("whether all is there that the other stages need", 60, _first_rows, _run_first),
     "bare": Stage("the models in a tight loop, no server", 120, _bare_rows, _run_bare),
     "search": Stage("a search at p99 <= 20 ms", 210, lambda _: ["20 ms, tuned"], _run_search),
     "baselines": Stage("configurations that nobody tuned", 220, _baseline_rows, _run_baselines),

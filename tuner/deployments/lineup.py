@@ -71,6 +71,8 @@ class Lineup:
     gateway_workers: int = 1
     processing: str | None = None
     startup_timeout: float = 120.0
+    cores: frozenset[int] = frozenset()
+    """Of the services; any if there are none."""
 
     def entries(self, names: tuple[str, ...], own: Mapping[str, OwnService]) -> Iterator[Entry]:
         """Those of these names, in the order of ``NAMES``, and the user's own."""
@@ -86,7 +88,7 @@ class Lineup:
             if name in names and not (name == "triton-tuned" and self.tuned is None):
                 yield makers[name]()
         for name, service in own.items():
-            deployment = own_deployment(service, self.payload, self.gpus)
+            deployment = own_deployment(service, self.payload, self.gpus, self.cores)
             running = service.url is not None
             title, what = service.title or name, service.shown
             yield Entry(name, title, "service", what, deployment, "own", is_running=running)
@@ -194,7 +196,13 @@ class Lineup:
     def _spec(
         self, command: Callable[[int], tuple[str, ...]], log: Path, workers: int
     ) -> ServiceSpec:
-        return ServiceSpec(command, log, workers=workers, startup_timeout=self.startup_timeout)
+        return ServiceSpec(
+            command,
+            log,
+            workers=workers,
+            startup_timeout=self.startup_timeout,
+            cores=self.cores,
+        )
 
     @property
     def _aim(self) -> Aim:

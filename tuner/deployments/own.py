@@ -111,7 +111,9 @@ def _placed(service: OwnService, name: str, file: Path) -> OwnService:
     return service.model_copy(update={"folder": folder})
 
 
-def own_deployment(service: OwnService, payload: Payload, gpus: Gpus) -> Deployment:
+def own_deployment(
+    service: OwnService, payload: Payload, gpus: Gpus, cores: frozenset[int] = frozenset()
+) -> Deployment:
     """UsageError where its headers are unfit, InputDataError where its template is."""
     security = Security.of(service.headers, service.token_env)
     bodies = payload.json(service.body)
@@ -136,6 +138,7 @@ def own_deployment(service: OwnService, payload: Payload, gpus: Gpus) -> Deploym
             startup_timeout=service.startup_timeout,
             environment=service.env,
             folder=service.folder,
+            cores=cores,
         )
 
     return ServiceDeployment(

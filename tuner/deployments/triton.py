@@ -1,5 +1,6 @@
 """Triton with one model, configured as a candidate says."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
+from tritonclient.utils import triton_to_np_dtype
 
 from tuner.batches import BatchMix
 from tuner.deployments.base import Running
@@ -31,6 +33,8 @@ from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
 _FIRST_ANSWER_SECONDS = 60.0
+_LENGTH_BYTES = 4
+"""Before each string goes its length."""
 _SCHEDULER = "scheduling_choice"
 _AS_GIVEN = ("--disable-auto-complete-config",)
 
@@ -318,11 +322,31 @@ class TritonDeployment:
 def _ask(
     control: Control, model: str, bodies: dict[int, tuple[bytes, int]]
 ) -> dict[int, list[dict[str, Any]]]:
-    """One inference with each body; its outputs."""
-    return {
+    """One inference with each body; its outputs. ServerFailed where they are not what they say."""
+    answers = {
         size: control.infer(model, body, header_length, _FIRST_ANSWER_SECONDS)
         for size, (body, header_length) in bodies.items()
     }
+    for output in (each for outputs in answers.values() for each in outputs):
+        _check_size_of(output)
+    return answers
+
+
+def _check_size_of(output: dict[str, Any]) -> None:
+    """A server that sends fewer bytes than its answer has elements is fast, and of no use."""
+    size = output.get("parameters", {}).get("binary_data_size")
+    kind = triton_to_np_dtype(output["datatype"])
+    if size is None or kind is None:
+        return
+    count = math.prod(map(int, output["shape"]))
+    is_text = output["datatype"] == "BYTES"
+    least = count * (_LENGTH_BYTES if is_text else np.dtype(kind).itemsize)
+    if int(size) < least:
+        shape = ", ".join(map(str, output["shape"]))
+        raise ServerFailed(
+            f"output {output['name']!r} came with {size} bytes, too few for "
+            f"{output['datatype']} [{shape}]; does the Python backend suit the installed numpy?"
+        )
 
 
 def _check_grpc(server: Server, target: Target) -> None:

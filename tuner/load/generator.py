@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tuner.cores import Cores
 from tuner.errors import LoadFailed, LoadProcessDied
 from tuner.load import worker
 from tuner.load.board import Board
@@ -61,9 +62,12 @@ class LoadEngine(Protocol):
 
 
 class LoadGenerator:
-    """A few load processes, spawned once and used for one run after another."""
+    """A few load processes, spawned once and used for one run after another.
 
-    def __init__(self, workers: int = 1) -> None:
+    With ``cores`` each runs on one of its own.
+    """
+
+    def __init__(self, workers: int = 1, cores: Cores | None = None) -> None:
         shm = Path("/dev/shm")
         self._folder = scratch_folder("load", shm if shm.is_dir() else None)
         context = multiprocessing.get_context("spawn")
@@ -72,7 +76,10 @@ class LoadGenerator:
         for number in range(workers):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=worker.main, args=(theirs,), name=f"tuner-load-{number}", daemon=True
+                target=worker.main,
+                args=(theirs, cores.of_worker(number) if cores else frozenset()),
+                name=f"tuner-load-{number}",
+                daemon=True,
             )
             process.start()
             theirs.close()

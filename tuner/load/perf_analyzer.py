@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner.cores import Cores, run_on
 from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load.generator import LoadResult, Watch
 from tuner.load.target import Target, Tensor
@@ -55,7 +57,7 @@ class PerfAnalyzer:
     It says nothing while it runs, so no probe ends early. A failed request ends it: LoadFailed.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, cores: Cores | None = None) -> None:
         binary = find()
         if binary is None:
             raise LauncherUnavailable(
@@ -65,6 +67,7 @@ class PerfAnalyzer:
         self._binary = binary
         self.version = version(binary)
         self.workers = workers
+        self._cores = cores.load if cores else frozenset()
         shm = Path("/dev/shm")
         self._scratch = scratch_folder("load", shm if shm.is_dir() else None)
         self._folder = Path(self._scratch.name)
@@ -140,6 +143,7 @@ class PerfAnalyzer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=partial(run_on, self._cores),
             )
         cpu = _wait(process, seconds + _GRACE)
         if cpu is None:

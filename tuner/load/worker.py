@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
+from tuner.cores import run_on
 from tuner.load.board import FAILED, OK, Board
 from tuner.load.clients import Client, make_client
 from tuner.load.target import Target
@@ -270,8 +271,9 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main(pipe: Connection) -> None:
+def main(pipe: Connection, cores: frozenset[int] = frozenset()) -> None:
     """Serve commands until the pipe closes; Ctrl-C is the parent's to handle."""
+    run_on(cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection each is outstanding

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from tuner.cores import Cores
 from tuner.errors import LauncherUnavailable, UsageError
 from tuner.servers import local
 from tuner.servers.attached import AttachedLauncher
@@ -46,6 +47,7 @@ def make_launcher(
     environment: Mapping[str, str],
     server_args: tuple[str, ...],
     endpoints: Endpoints | None,
+    cores: Cores | None = None,
 ) -> Launcher:
     """``endpoints`` are those of the server to attach to."""
     match kind:
@@ -58,9 +60,10 @@ def make_launcher(
                 shm_size=shm_size,
                 environment=environment,
                 server_args=server_args,
+                cores=cores.serving if cores else frozenset(),
             )
         case "local":
-            return LocalLauncher(server_args, environment)
+            return LocalLauncher(server_args, environment, cores)
         case "attached":
             if endpoints is None:
                 raise UsageError("--launcher attached needs --url HOST:PORT of the HTTP service")

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
+from tuner.cores import listed
 from tuner.errors import (
     LauncherUnavailable,
     RepositoryError,
@@ -133,6 +134,7 @@ class DockerLauncher(Launcher):
         environment: Mapping[str, str] | None = None,
         server_args: tuple[str, ...] = (),
         transfer: Transfer = "auto",
+        cores: frozenset[int] = frozenset(),
     ) -> None:
         self._image = image
         self._gpus = gpus
@@ -144,6 +146,7 @@ class DockerLauncher(Launcher):
             "mem_limit": memory_limit,
             "memswap_limit": memory_limit,
             "device_requests": _device_requests(gpus),
+            **({"cpuset_cpus": listed(cores)} if cores else {}),
         }
         visible = {"NVIDIA_VISIBLE_DEVICES": "void"} if gpus == "none" else {}
         # Servers run under a user id without a name or a home; libraries ask for both.

@@ -7,12 +7,14 @@ and a Python-based ``onnxruntime`` backend.
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.cores import listed
 from tuner.errors import LauncherUnavailable
 
 _BACKENDS = Path(__file__).parent / "backends"
@@ -32,8 +34,11 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pytriton") is not None
 
 
-def assemble(folder: Path) -> Binary:
-    """The embedded server with its backends copied into ``folder``."""
+def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
+    """The embedded server with its backends copied into ``folder``.
+
+    The Python backend's stubs run on ``stub_cores``; on the server's if there are none.
+    """
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise LauncherUnavailable(f"there is no embedded Triton here; {_MISSING}")
@@ -49,7 +54,8 @@ def assemble(folder: Path) -> Binary:
     # Copies, not links: the server refuses a backend library whose real path lies elsewhere.
     pythonless = shutil.ignore_patterns("__pycache__")
     shutil.copytree(server / "backends" / "python", backends / "python", ignore=pythonless)
-    shutil.copy2(stub, backends / "python" / stub.name)
+    _suit_numpy(backends / "python" / "triton_python_backend_utils.py")
+    _place(stub, backends / "python" / stub.name, stub_cores)
     if importlib.util.find_spec("onnxruntime") is not None:
         shutil.copytree(_BACKENDS / "onnxruntime", backends / "onnxruntime", ignore=pythonless)
     site_packages = package.parent
@@ -68,3 +74,23 @@ def assemble(folder: Path) -> Binary:
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )
+
+
+def _suit_numpy(utilities: Path) -> None:
+    """Let models with numpy 2 answer: the stub was built for numpy 1, which its wheel asks for."""
+    more = (_BACKENDS / "python" / "numpy_two.py").read_text(encoding="utf-8")
+    utilities.write_text(utilities.read_text(encoding="utf-8") + more, encoding="utf-8")
+
+
+def _place(stub: Path, place: Path, cores: frozenset[int]) -> None:
+    """The stub, or a script in its place that starts it on these cores: the server knows no other
+    way to run it apart.
+    """
+    if not cores:
+        shutil.copy2(stub, place)
+        return
+    python = shlex.quote(sys.executable)
+    code = "import os, sys; os.sched_setaffinity(0, {%s}); os.execv(sys.argv[1], sys.argv[1:])"
+    words = f'{python} -S -E -c {shlex.quote(code % listed(cores))} {shlex.quote(str(stub))} "$@"'
+    place.write_text(f"#!/bin/sh\nexec {words}\n", encoding="utf-8")
+    place.chmod(0o755)

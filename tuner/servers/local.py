@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 
+from tuner.cores import Cores, run_on
 from tuner.errors import LauncherUnavailable, ServerFailed, StorageError
 from tuner.scratch import scratch_folder
 from tuner.servers import embedded
@@ -73,7 +75,10 @@ class LocalLauncher(Launcher):
     name = "local"
 
     def __init__(
-        self, server_args: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+        self,
+        server_args: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        cores: Cores | None = None,
     ) -> None:
         self._server_args = server_args
         self._extra = dict(environment or {})
@@ -81,10 +86,12 @@ class LocalLauncher(Launcher):
         found = shutil.which("tritonserver")
         if found is not None:
             self._binary = embedded.Binary(Path(found), (), {})
+            self._cores = cores.serving if cores else frozenset()
             self._version = "tritonserver on the PATH"
         else:
             folder = self._stack.enter_context(scratch_folder("triton"))
-            self._binary = embedded.assemble(Path(folder))
+            self._binary = embedded.assemble(Path(folder), cores.stubs if cores else frozenset())
+            self._cores = cores.server if cores else frozenset()
             self._version = f"nvidia-pytriton {metadata.version('nvidia-pytriton')}"
 
     def gpus(self) -> str:
@@ -154,7 +161,7 @@ class LocalLauncher(Launcher):
                     stderr=subprocess.STDOUT,
                     env={**_environment(self._binary.environment), **self._extra},
                     start_new_session=True,
-                    preexec_fn=end_with_parent,
+                    preexec_fn=partial(start_as_child, self._cores),
                 )
         except FileNotFoundError as error:
             raise LauncherUnavailable(f"cannot run {command[0]}: {error.strerror}") from error
@@ -174,8 +181,11 @@ def _environment(changes: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def end_with_parent() -> None:
-    """For a child to run before its program: it is ended where this process is."""
+def start_as_child(cores: frozenset[int]) -> None:
+    """For a child to run before its program: it runs on these cores, on any if there are none, and
+    ends with this process.
+    """
+    run_on(cores)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -15,7 +16,7 @@ import requests
 from tuner.errors import ServerFailed
 from tuner.scratch import scratch_folder
 from tuner.servers.base import Endpoints
-from tuner.servers.local import LocalServer, end_with_parent, free_ports, stop
+from tuner.servers.local import LocalServer, free_ports, start_as_child, stop
 
 _HOST = "127.0.0.1"
 _PORT_ATTEMPTS = 3
@@ -27,7 +28,8 @@ class ServiceSpec:
     """A service to start. ``command`` makes its command line of the port that it is to listen on.
 
     It is ready once ``ready`` answers with 2xx and, where its answers name their ``worker``, so
-    many ``workers`` have done so. ``startup_timeout`` is in seconds.
+    many ``workers`` have done so. ``startup_timeout`` is in seconds. It runs on ``cores``; on any
+    if there are none.
     """
 
     command: Callable[[int], tuple[str, ...]]
@@ -37,6 +39,7 @@ class ServiceSpec:
     startup_timeout: float = 120.0
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    cores: frozenset[int] = frozenset()
 
 
 def tuner_command(*words: str) -> tuple[str, ...]:
@@ -88,7 +91,7 @@ def _spawn(spec: ServiceSpec, port: int) -> "subprocess.Popen[bytes]":
                 env=environment,
                 cwd=spec.folder,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
+                preexec_fn=partial(start_as_child, spec.cores),
             )
     except OSError as error:
         raise ServerFailed(f"cannot run {command[0]}: {error.strerror or error}") from error

@@ -1,0 +1,85 @@
+"""Which processor cores the server, its Python stubs and the load generator run on."""
+
+import os
+from dataclasses import dataclass
+
+from tuner.errors import UsageError
+
+NONE, AUTO = "none", "auto"
+_FEWEST = 4
+"""Cores from which ``auto`` keeps them apart: with fewer, somebody lacks one."""
+_FORMS = "none, auto, SERVER:LOAD or SERVER:STUBS:LOAD, as in 0-3:4-11:12-15"
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Core numbers as the system counts them; stubs may share the server's.
+
+    ``stubs`` are the processes of Triton's Python backend, which compute the models in Python.
+    """
+
+    server: frozenset[int]
+    stubs: frozenset[int]
+    load: frozenset[int]
+
+    @property
+    def serving(self) -> frozenset[int]:
+        """What is not the load generator's."""
+        return self.server | self.stubs
+
+    def of_worker(self, number: int) -> frozenset[int]:
+        """The core of a load process, counted from 0. The lowest is tuner's own, if it can be."""
+        cores = sorted(self.load)
+        spare = cores[1:] or cores
+        return frozenset({spare[number % len(spare)]})
+
+
+def parse_cores(text: str, available: frozenset[int] | None = None) -> Cores | None:
+    """What ``--pin`` says; None: all share all cores. UsageError if the cores are not there."""
+    there = frozenset(os.sched_getaffinity(0)) if available is None else available
+    if text == NONE:
+        return None
+    if text == AUTO:
+        return _divide(sorted(there))
+    sets = [_parse_set(part, text) for part in text.split(":")]
+    if len(sets) not in (2, 3):
+        raise UsageError(f"--pin {text!r} is none of: {_FORMS}")
+    server, stubs, load = sets[0], sets[-2], sets[-1]
+    missing = sorted((server | stubs | load) - there)
+    if missing:
+        raise UsageError(f"--pin {text!r}: there is no core {missing[0]} here to use")
+    if load & (server | stubs):
+        raise UsageError(f"--pin {text!r}: the load generator's cores must not be the server's")
+    return Cores(server, stubs, load)
+
+
+def _divide(cores: list[int]) -> Cores | None:
+    """A quarter each for server and load generator, the rest for the stubs, which compute."""
+    if len(cores) < _FEWEST:
+        return None
+    quarter = len(cores) // 4
+    server, stubs, load = cores[:quarter], cores[quarter:-quarter], cores[-quarter:]
+    return Cores(frozenset(server), frozenset(stubs), frozenset(load))
+
+
+def _parse_set(part: str, text: str) -> frozenset[int]:
+    """Cores as taskset takes them: ``0-3,8``."""
+    found: set[int] = set()
+    for piece in part.split(","):
+        first, _, rest = piece.partition("-")
+        last = rest or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise UsageError(f"--pin {text!r} is none of: {_FORMS}")
+        found |= set(range(int(first), int(last) + 1))
+    return frozenset(found)
+
+
+def listed(cores: frozenset[int]) -> str:
+    """As taskset and Docker take them."""
+    return ",".join(map(str, sorted(cores)))
+
+
+def run_on(cores: frozenset[int]) -> None:
+    """For a process to call: run on these cores from now on; on any if there are none."""
+    if cores:
+        os.sched_setaffinity(0, cores)
