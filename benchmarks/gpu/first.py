@@ -178,8 +178,8 @@ def stub() -> dict[str, Any]:
     if missing:
         raise Fault(f"the stub lacks {', '.join(missing)}")
     lines = [line.split() for line in listed.stdout.splitlines() if "libpython" in line]
-    home = stub_environment().get("PYTHONHOME")
-    return {"libpython": lines[0][2] if lines else None, "home": "the kit's" if home else None}
+    interpreter = "the kit's" if stub_environment() else "the machine's"
+    return {"libpython": lines[0][2] if lines else None, "modules": interpreter}
 
 
 class Checks:

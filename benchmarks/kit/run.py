@@ -6,6 +6,7 @@ temporary folder.
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,9 +107,29 @@ def _environment(folder: Path, choices: list[Choice], manifest: Manifest) -> dic
         return found
     print(f"Python stub: {problem}; uses the kit's {manifest.libpython}")
     found["LD_LIBRARY_PATH"] = _joined(os.environ.get("LD_LIBRARY_PATH", ""), str(home / "lib"))
-    packages = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
-    stub = {"PYTHONHOME": str(home), "PYTHONPATH": _joined(path, *packages)}
-    return {**found, STUB_ENVIRONMENT: json.dumps(stub)}
+    _furnish(home, manifest.python)
+    return {**found, STUB_ENVIRONMENT: json.dumps({"PATH": _path_to(home)})}
+
+
+def _furnish(home: Path, python: str) -> None:
+    """Give the kit's interpreter the machine's packages.
+
+    The stub heeds neither PYTHONHOME nor PYTHONPATH: it takes the Python that is first on the PATH
+    for its own, and looks for modules around that.
+    """
+    program = home / "bin" / "python3"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    site = home / "lib" / f"python{python}" / "site-packages"
+    site.mkdir()
+    folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    lines = [f"import site; site.addsitedir({folder!r})" for folder in folders]
+    (site / "machine.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _path_to(home: Path) -> str:
+    return _joined(str(home / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", ""))
 
 
 def _stub_problem(folder: Path, manifest: Manifest) -> str | None:

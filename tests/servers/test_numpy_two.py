@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,14 @@ from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
 
-assert np.__version__.startswith("2."), np.__version__
 path, repository = sys.argv[1], Path(sys.argv[2])
 types = dict(pair.split("=") for pair in sys.argv[3:])
 spec = ServerSpec(repository, "types", repository.parent / "log", 60.0)
-with LocalLauncher(environment={"PYTHONPATH": path}) as launcher, launcher.launch(spec) as server, Control(server) as control:
+with (
+    LocalLauncher(environment={"PATH": path}) as launcher,
+    launcher.launch(spec) as server,
+    Control(server) as control,
+):
     control.load("types", None, 60.0)
     with TritonClient(server.endpoints.grpc, "types", timeout=20) as client:
         for name, kind in types.items():
@@ -58,12 +62,16 @@ assert "incorrect name" not in spec.log.read_text()
 
 @pytest.fixture(scope="module")
 def numpy_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with numpy 2."""
+    """A virtual environment with numpy 2. Of what the stub's environment says, PATH alone tells it
+    which Python is its own.
+    """
     folder = tmp_path_factory.mktemp("numpy")
+    venv.create(folder, with_pip=False)
+    (site,) = folder.glob("lib/python*/site-packages")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    words = ["--no-deps", "--only-binary=:all:", "--target", str(folder), "numpy>=2,<3"]
+    words = ["--no-deps", "--only-binary=:all:", "--target", str(site), "numpy>=2,<3"]
     subprocess.run([*pip, *words], check=True, timeout=200, stderr=subprocess.DEVNULL)
-    return folder
+    return folder / "bin"
 
 
 def test_tensors_of_all_numeric_types_go_in_and_out(numpy_two: Path, tmp_path: Path) -> None:
@@ -76,10 +84,10 @@ def test_tensors_of_all_numeric_types_go_in_and_out(numpy_two: Path, tmp_path: P
     config = f"name: 'types' backend: 'python' max_batch_size: 4 input [ {inputs} ] "
     config += f"output [ {outputs} ] instance_group [ {{ kind: KIND_CPU }} ]"
     (model / "config.pbtxt").write_text(config.replace("'", '"'))
+    path = os.pathsep.join((str(numpy_two), os.environ["PATH"]))
     words = [f"{name}={kind}" for name, kind in TYPES.items()]
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(numpy_two), str(model.parent), *words],
-        env={**os.environ, "PYTHONPATH": str(numpy_two)},
+        [sys.executable, "-c", ASK, path, str(model.parent), *words],
         capture_output=True,
         text=True,
         timeout=120,
