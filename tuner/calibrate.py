@@ -38,13 +38,15 @@ class Course:
     candidates: tuple[Candidate, ...]
     """The same with fewer and smaller batches, for where the largest do not fit."""
     counts: tuple[int | None, ...]
-    """Numbers of several instances, ascending; None: as many as the model has."""
+    """Numbers of several instances, descending: all are loaded once, side by side, and then ended
+    one after another. None: as many as the model has.
+    """
 
     @classmethod
     def of(cls, space: SearchSpace, own: dict[str, Value]) -> "Course":
         sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
         varied = space.parameters.get(INSTANCE_COUNT)
-        counts = [count for count in _few(_numbers(varied)) if count > 1]
+        counts = [count for count in reversed(_few(_numbers(varied))) if count > 1]
         base = {**own, **{p: v for p, v in _GREEDY.items() if p in space.parameters}}
         base[INSTANCE_COUNT] = 1
         larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
@@ -57,7 +59,7 @@ class Course:
         """
         if alone > _HOPELESS * longest:
             return ()
-        return self.counts[-1:] if is_slow(alone) else self.counts
+        return self.counts[:1] if is_slow(alone) else self.counts
 
 
 def climb(prober: Prober, largest: int, longest: float) -> float:

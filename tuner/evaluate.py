@@ -146,7 +146,6 @@ class Evaluator:
                     self._crowd(more, largest)
                 except CandidateError as error:
                     failed.append((more, str(error)))
-                    break
             break
         return failed
 
@@ -194,18 +193,26 @@ class Evaluator:
         the first time (``look`` 0), or beside others once more.
 
         Interleaved, on fresh servers with fresh seeds, so that a slow change of the machine meets
-        all alike and luck in the search does not carry over. Where no GPU has to hold them all, the
-        servers run side by side and are loaded by turns; else each round has a fresh server. At the
-        end the rate that the best one is recommended for is put to the proof.
+        all alike and luck in the search does not carry over. Where the machine and its GPUs have
+        room for all, the servers run side by side and are loaded one after another; else each
+        round has a fresh server. At the end the rate that the best one is recommended for is
+        verified.
         """
         drafts = [
             (self._draft(subject, "confirm", look), expected) for subject, expected in finalists
         ]
-        if self._deployment.runs_side_by_side and self._load != "closed":
+        if self._load != "closed" and self._runs_side_by_side([s for s, _ in finalists]):
             self._side_by_side(drafts)
         else:
             self._by_turns(drafts)
         return [draft.evaluation() for draft, _ in drafts]
+
+    def _runs_side_by_side(self, subjects: list[Subject]) -> bool:
+        """Not where GPU memory is what counts: servers that run at once are hard to tell apart."""
+        if any(constraint.name == "gpu_memory" for constraint in self._constraints):
+            return False
+        seen = self._run.evaluations()
+        return self._deployment.runs_side_by_side([_gpu_memory(s, seen) for s in subjects])
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
         rounds = self._rounds if self._load != "closed" else 1
@@ -461,6 +468,12 @@ class Evaluator:
             return Finding(record.throughput or 0.0, verdict.outcome, record.margin)
 
         return probe
+
+
+def _gpu_memory(subject: Subject, seen: list[Evaluation]) -> int | None:
+    """The most bytes that its servers had on the GPUs of one probe; None if that was not read."""
+    probes = [p for e in seen if e.candidate == subject.candidate for p in e.probes]
+    return max((p.gpu.memory for p in probes if p.gpu and p.gpu.memory), default=None)
 
 
 def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:

@@ -286,3 +286,25 @@ def test_the_doctor_names_gpus_and_who_is_on_them(nvml: FakeNvml) -> None:
     assert not any(each["there"] for each in found)
     assert f"(pid {os.getpid()})" in found[0]["detail"]
     assert "GPU 1 is in use by processes that cannot be seen" in found[1]["detail"]
+
+
+OF_ONE_SERVER = """
+import json, sys, time
+from tuner.servers.gpu import Gpus
+from tuner.servers.gpu_watch import GpuWatch
+pids = tuple(map(int, sys.argv[1:]))
+with Gpus("all") as gpus, GpuWatch(gpus, frozenset(), lambda: pids) as watch:
+    time.sleep(0.5)
+    print(json.dumps(watch.reading().memory))
+"""
+
+
+@pytest.mark.parametrize(
+    ("pids", "memory"), [(("11", "12"), 2 * 2**20), (("12", "99"), 2**20), (("99",), None)]
+)
+def test_where_servers_share_a_gpu_memory_is_that_of_one(
+    nvml: FakeNvml, pids: tuple[str, ...], memory: int | None
+) -> None:
+    """The library says 1 MiB of each process."""
+    nvml.says(machine(gpu(used=2**33, processes="11 12 13")))
+    assert nvml.run(OF_ONE_SERVER, *pids) == memory

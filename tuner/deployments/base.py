@@ -1,6 +1,7 @@
 """The seam of what is measured: it is started, answers, and says what it knows of itself."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,9 +86,10 @@ class Deployments(Protocol):
     def gpu_count(self) -> int:
         """The GPUs that their servers see."""
 
-    @property
-    def runs_side_by_side(self) -> bool:
-        """Whether several may run at once: not where they would share a GPU's memory."""
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        """Whether servers may run at once that were seen to need so many bytes of GPU memory each;
+        None where that is not known.
+        """
 
     def config_of(self, candidate: Candidate) -> Any:
         """The candidate's ModelConfig."""

@@ -1,6 +1,6 @@
 """Several deployments as the candidates of one measurement."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ class Several:
     ) -> None:
         self._members = members
         self.gpu_count = gpu_count
-        self.runs_side_by_side = side_by_side and not gpu_count
+        self._side_by_side = side_by_side and not gpu_count
+
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        return self._side_by_side
 
     def config_of(self, candidate: Candidate) -> Any:
         return self._of(candidate).config

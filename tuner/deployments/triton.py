@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -33,6 +33,8 @@ from tuner.servers.readings import gpu_reading, server_times
 from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
 _FIRST_ANSWER_SECONDS = 60.0
+_GPU_MEMORY_SHARE = 0.8
+"""Of a GPU's memory that several servers may need together: more of it is taken under load."""
 _LENGTH_BYTES = 4
 """Before each string goes its length."""
 _SCHEDULER = "scheduling_choice"
@@ -81,7 +83,7 @@ class RunningTriton(Running):
     """One Triton server with the model loaded.
 
     ``others`` were on its GPUs before it was started. Where its statistics are not ``counted``,
-    they say nothing.
+    they say nothing. ``shares_gpu`` says whether tuner has other servers on its GPUs now.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class RunningTriton(Running):
         items: float = 1.0,
         counted: bool = True,
         change: Callable[[Candidate], None] | None = None,
+        shares_gpu: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._shares_gpu = shares_gpu
         self._counted = counted
         self._change = change
         self.target = target
@@ -154,7 +158,8 @@ class RunningTriton(Running):
         return server_times(before, self.statistics())
 
     def watch_gpus(self) -> GpuWatch:
-        return GpuWatch(self._gpus, self._others)
+        pids = self.server.pids if self._shares_gpu() else None
+        return GpuWatch(self._gpus, self._others, pids)
 
     def watch_host(self) -> HostWatch:
         return HostWatch(self.server)
@@ -193,16 +198,24 @@ class TritonDeployment:
         self._timeout = startup_timeout
         self._gpus = gpus or Gpus("none")
         self._complete: set[str | None] = set()
+        self._servers: list[Server] = []
 
     @property
     def gpu_count(self) -> int:
         """The GPUs that its servers see."""
         return len(self._gpus.devices)
 
-    @property
-    def runs_side_by_side(self) -> bool:
-        """Whether several servers may run at once: not where they would share a GPU's memory."""
-        return self._launcher.starts_several() and not self._gpus.devices
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        """Whether these servers may run at once: on GPUs, if all of them leave some memory free."""
+        if not self._launcher.starts_several():
+            return False
+        room = [gpu.memory for gpu in self._gpus.devices]
+        known = [size for size in memory if size is not None]
+        if not room:
+            return True
+        if None in room or len(known) < len(memory):
+            return False
+        return sum(known) <= _GPU_MEMORY_SHARE * min(size for size in room if size is not None)
 
     def config_of(self, candidate: Candidate) -> Any:
         """The candidate's ModelConfig."""
@@ -224,7 +237,7 @@ class TritonDeployment:
         name = self._model.name
         args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
         spec = ServerSpec(self._model.parent, name, log, self._timeout, args)
-        others = self._gpus.users()
+        others = self._gpus.users() - self._gpus.names(self._own_pids())
         self._check_batches(candidate)
         with self._launcher.launch(spec) as server, Control(server) as control:
             address = getattr(server.endpoints, self._protocol)
@@ -264,7 +277,7 @@ class TritonDeployment:
                     self._load(control, to)
                     _ask(control, name, bodies)
 
-                yield RunningTriton(
+                running = RunningTriton(
                     server,
                     control,
                     name,
@@ -275,7 +288,16 @@ class TritonDeployment:
                     float(np.mean(sizes)),
                     counted=_is_counted(in_force),
                     change=change,
+                    shares_gpu=lambda: len(self._servers) > 1,
                 )
+                self._servers.append(server)
+                try:
+                    yield running
+                finally:
+                    self._servers.remove(server)
+
+    def _own_pids(self) -> frozenset[int]:
+        return frozenset(pid for server in self._servers for pid in server.pids())
 
     def _load(self, control: Control, candidate: Candidate | None) -> Any:
         """Load the model as the candidate says; the configuration in force."""

@@ -177,6 +177,16 @@ class Gpus:
         """
         return frozenset(user for gpu in self.devices for user in self._users(gpu))
 
+    def names(self, pids: frozenset[int]) -> frozenset[str]:
+        """These processes as ``users`` names them."""
+        return frozenset(map(_name, pids))
+
+    def memory_of(self, gpu: Gpu, pids: frozenset[int]) -> int | None:
+        """Bytes that these processes have on the GPU; None where that cannot be told."""
+        found = self._ask("processes", _PROCESSES, gpu.handle) or []
+        sizes = [process.usedGpuMemory for process in found if process.pid in pids]
+        return sum(sizes) if sizes and None not in sizes else None
+
     def _users(self, gpu: Gpu) -> list[str]:
         found = self._ask("processes", _PROCESSES, gpu.handle) or []
         return sorted(_name(process.pid) for process in found)

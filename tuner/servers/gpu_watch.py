@@ -1,6 +1,8 @@
 """Reads the GPUs of a server while a probe runs."""
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
 
@@ -16,11 +18,19 @@ Number = TypeVar("Number", int, float)
 class GpuWatch:
     """Reads GPUs ten times a second while the context is open.
 
-    ``before`` are the users that were on the GPUs before the server was: those are others. A GPU
-    that is lost on the way, or a driver that hangs, costs readings and nothing else.
+    ``before`` are the users that were on the GPUs before the server was: those are others. Where
+    tuner has more servers there, ``pids`` gives the processes of the one that is read: the memory
+    is theirs alone then. A GPU that is lost on the way, or a driver that hangs, costs readings and
+    nothing else.
     """
 
-    def __init__(self, gpus: Gpus, before: frozenset[str]) -> None:
+    def __init__(
+        self,
+        gpus: Gpus,
+        before: frozenset[str],
+        pids: Callable[[], tuple[int, ...]] | None = None,
+    ) -> None:
+        self._pids = pids
         self._gpus = gpus
         self._before = before
         self._samples: dict[str, list[Sample]] = {gpu.index: [] for gpu in gpus.devices}
@@ -33,8 +43,12 @@ class GpuWatch:
         while not self._over.wait(_PERIOD):
             if self._before and rounds % _USERS_EVERY == 0:
                 self._others |= self._gpus.users() & self._before
+            own = frozenset(self._pids()) if self._pids is not None else None
             for gpu in self._gpus.devices:
-                self._samples[gpu.index].append(self._gpus.sample(gpu))
+                sample = self._gpus.sample(gpu)
+                if own is not None:
+                    sample = replace(sample, memory=self._gpus.memory_of(gpu, own))
+                self._samples[gpu.index].append(sample)
             rounds += 1
 
     def reading(self) -> GpuReading | None:

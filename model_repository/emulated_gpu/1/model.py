@@ -6,9 +6,10 @@ of that time is spent under a lock that all instances of the machine share, as k
 GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
 
 Parameters in ``config.pbtxt``: ``base_us`` and ``per_item_us``, both >= 0, and
-``exclusive_share``, 0 to 1. Two more may be left out: ``jitter``, the coefficient of variation by
-which a batch's time scatters (log-normally), and ``most_items``: where instances times
-max_batch_size is more than that, the model does not load, as on a GPU that is full.
+``exclusive_share``, 0 to 1. Three more may be left out: ``jitter``, the coefficient of variation
+by which a batch's time scatters (log-normally); ``most_items``: where instances times
+max_batch_size is more than that, the model does not load, as on a GPU that is full; and
+``load_seconds``, which an instance takes to load.
 """
 
 import fcntl
@@ -37,6 +38,7 @@ class TritonPythonModel:
         count = sum(group.get("count", 1) for group in config["instance_group"])
         if most and count * config["max_batch_size"] > most:
             raise pb_utils.TritonModelException("out of memory: more items than most_items allows")
+        _sleep(_number(parameters, "load_seconds", 0.0))
         # One device for all instances; a lock on this file works on a read-only mount, too.
         self._device = Path(__file__).open("rb")  # noqa: SIM115  open until finalize
 
