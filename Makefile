@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 
-.PHONY: search compare test check setup-tests gpu-kit format clean
+.PHONY: search compare test check setup-tests gpu-kit gpu-rehearsal format clean
 
 compare: $(VENV)/.serve ## Compare FastAPI, Triton and both on the sample model
 	$(BIN)/tuner compare text_classifier --sla-p99 20ms $(ARGS)
@@ -28,6 +28,9 @@ setup-tests: $(VENV)/.dev ## A browser, a Docker engine and the test image, wher
 
 gpu-kit: $(VENV)/.dev ## What a GPU machine without a network lacks: build/gpu-kit.tar.xz
 	$(BIN)/python -m benchmarks.kit $(ARGS)
+
+gpu-rehearsal: $(VENV)/.dev ## Runs all that is measured on a GPU, without one, as on that machine
+	$(BIN)/python -m benchmarks.rehearse $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .

@@ -17,10 +17,12 @@ from uuid import uuid4
 from benchmarks.gpu.models import Workbench
 from benchmarks.kit.run import STUB_ENVIRONMENT
 from tuner.cores import parse_cores
+from tuner.options import settings
 from tuner.results import Evaluation, ProbeRecord
 from tuner.run import Run
+from tuner.space import Value
 
-STARTUP = "240s"
+STARTUP = 240.0
 PIN = "auto"
 _APART = parse_cores(PIN)
 WORKERS = max(1, len(_APART.load) - 1) if _APART else 1
@@ -45,23 +47,22 @@ class Setting:
 
     fields: Mapping[str, str] = field(default_factory=dict)
 
-    def options(self) -> list[str]:
-        return [word for path, v in self.fields.items() for word in ("--set", f"{path}={v}")]
-
-
-def measure(
-    bench: Workbench, model: str, promise: str, setting: Setting, extra: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The capacity of one configuration under a promise such as ``p99<20ms``."""
-    rate = ("--rate", "20") if bench.dry else ()
-    run = _tuner(bench, "measure", model, promise, [*setting.options(), *extra, *rate])
-    return figures(run.evaluations()[-1])
+    def changes(self) -> dict[str, Value]:
+        """What of the model's own configuration changes."""
+        return settings([f"{path}={value}" for path, value in self.fields.items()])
 
 
 def search(
-    bench: Workbench, model: str, promise: str, space: str, seconds: float, more: tuple[str, ...]
+    bench: Workbench,
+    model: str,
+    promise: str,
+    space: str,
+    seconds: float | None,
+    more: tuple[str, ...],
 ) -> Run:
-    words = ["--space", space, "--timeout", f"{seconds:g}s", *more]
+    """``tuner search`` for so many seconds; None: as long as it takes if nobody says."""
+    limit = [] if seconds is None else ["--timeout", f"{seconds:g}s"]
+    words = ["--space", space, *limit, *more]
     return _tuner(bench, "search", model, promise, words)
 
 
@@ -82,7 +83,7 @@ def _tuner(bench: Workbench, command: str, model: str, promise: str, words: list
     line = [
         sys.executable, "-m", "tuner", command, str(bench.repository / model),
         "--sla", promise, "--launcher", "local", "--workers", str(WORKERS), "--pin", PIN,
-        "--startup-timeout", STARTUP, "--output", str(output), *stub_options(),
+        "--startup-timeout", f"{STARTUP:g}s", "--output", str(output), *stub_options(),
         *bench.inputs(model), *words,
     ]  # fmt: skip
     last: deque[str] = deque(maxlen=10)
@@ -163,8 +164,8 @@ def keep_report(run: Run, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def mps(folder: Path) -> Iterator[tuple[str, ...]]:
-    """NVIDIA's Multi-Process Service for as long as the context is open: options for the server.
+def mps(folder: Path) -> Iterator[dict[str, str]]:
+    """NVIDIA's Multi-Process Service for as long as the context is open: the server's environment.
 
     It changes no setting of the card. Raises CommandFailed where there is none, or it won't start.
     """
@@ -184,7 +185,7 @@ def mps(folder: Path) -> Iterator[tuple[str, ...]]:
                 daemon.wait(1.0)
             if daemon.poll() is not None:
                 raise CommandFailed(f"nvidia-cuda-mps-control ended with {daemon.returncode}")
-            yield tuple(w for name, path in names.items() for w in ("--env", f"{name}={path}"))
+            yield names
         finally:
             if daemon.poll() is None:
                 _quit_mps(program, environment, daemon)

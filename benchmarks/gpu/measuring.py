@@ -1,0 +1,132 @@
+"""Measures configurations one by one, on a server that is kept where it can be.
+
+Loading a model takes about as long as measuring it. So a configuration is loaded once for all Slas
+that it is measured under, and a change of its instances alone is made in place.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from benchmarks.gpu.models import Workbench
+from benchmarks.gpu.serve import PIN, STARTUP, WORKERS, Setting, figures, stub_environment
+from tuner.arrivals import Arrivals
+from tuner.deployments.base import Running
+from tuner.deployments.stage import Stage
+from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.draft import Subject
+from tuner.evaluate import Evaluator
+from tuner.experiment import Experiment
+from tuner.load.generator import LoadEngine
+from tuner.load.target import Protocol
+from tuner.model_config import own_settings, read_config
+from tuner.results import ProbeRecord
+from tuner.run import Run
+from tuner.sla import Sla
+from tuner.space import Candidate, load_space
+from tuner.workplace import machinery
+
+DRY_RATE = 20.0
+"""Requests/s that a dry run judges: it looks for no capacity."""
+
+
+class Printed:
+    """One line for each probe."""
+
+    def launching(self, trial: int, candidate: Candidate, *_: object) -> None:
+        print(f"    {candidate}", flush=True)
+
+    def turning(self, *_: object) -> None: ...
+
+    def probing(self, what: str, rate: float | None) -> None: ...
+
+    def probed(self, record: ProbeRecord) -> None:
+        print(f"      {record.purpose} at {record.rate or 0:.0f}/s: {record.outcome}", flush=True)
+
+
+class Kept:
+    """Deployments whose server outlives a measurement, for the next one of the same configuration.
+
+    It stands for a ``TritonDeployment``; ``close`` stops the server in hand.
+    """
+
+    def __init__(self, deployment: TritonDeployment) -> None:
+        self._deployment = deployment
+        self._stage = Stage(deployment)
+        self.gpu_count = deployment.gpu_count
+        self.config_of = deployment.config_of
+        self.can_change = deployment.can_change
+        self.runs_side_by_side = deployment.runs_side_by_side
+        self.close = self._stage.close
+
+    @contextmanager
+    def start(
+        self, candidate: Candidate | None, log: Path, as_served: bool = True
+    ) -> Iterator[Running]:
+        with self._stage.server(candidate, log, keep=True) as running:
+            yield running
+
+
+class Measurer:
+    """Measures configurations of one model."""
+
+    def __init__(self, bench: Workbench, model: str, kept: Kept, generator: LoadEngine) -> None:
+        self._bench = bench
+        self._model = bench.repository / model
+        config = read_config(self._model)
+        self._own = own_settings(load_space("pytorch_gpu"), config)
+        self._kept = kept
+        self._generator = generator
+
+    def measure(self, sla: str, setting: Setting) -> dict[str, Any]:
+        """The capacity of a configuration within an Sla such as ``p99<20ms``, as a row."""
+        candidate = Candidate.of({**self._own, **setting.changes()})
+        run = Run.create(self._bench.folder / "runs" / uuid4().hex[:8], {})
+        evaluator = Evaluator(
+            self._kept,
+            self._generator,
+            Sla.parse(sla),
+            Arrivals.parse("poisson"),
+            run,
+            0,
+            Printed(),
+            proof="none",
+        )
+        rate = DRY_RATE if self._bench.dry else None
+        evaluation = evaluator.measure(Subject(0, candidate), rate)
+        shutil.rmtree(run.probes, ignore_errors=True)
+        return figures(evaluation)
+
+
+@contextmanager
+def measurer(
+    bench: Workbench, model: str, environment: dict[str, str] | None = None
+) -> Iterator[Measurer]:
+    """A measurer of this model; ``environment`` is the server's, besides what its stub needs."""
+    told = {**stub_environment(), **(environment or {})}
+    experiment = Experiment(
+        model=bench.repository / model,
+        sla="p99<20ms",
+        launcher="local",
+        workers=WORKERS,
+        pin=PIN,
+        env=tuple(f"{name}={value}" for name, value in told.items()),
+    )
+    with machinery(experiment, None) as (launcher, generator, gpus, _):
+        deployment = TritonDeployment(
+            launcher,
+            experiment.model,
+            read_config(experiment.model),
+            Protocol.HTTP,
+            Inputs(file=bench.texts if model == "bert_base" else None),
+            STARTUP,
+            gpus,
+        )
+        kept = Kept(deployment)
+        try:
+            yield Measurer(bench, model, kept, generator)
+        finally:
+            kept.close()
