@@ -27,6 +27,8 @@ from tuner.run import Run
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "rehearsal"
 KIT = ROOT / "build" / "gpu-kit.tar.xz"
+ALONE = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Runs what follows where the network is loopback alone."""
 FAKE_NVML = ROOT / "tests" / "nvml" / "fake_nvml.c"
 CARD = {
     "driver": "580.0",
@@ -62,8 +64,7 @@ def stages(python: str, torch: str, names: list[str]) -> int:
     line = ["benchmarks/gpu.sh", "--dry-run", "--out", str(out), *names]
     began = time.monotonic()
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-        + line,
+        [*ALONE, *line],
         cwd=ROOT,
         env={**os.environ, "PYTHON": str(program), "PYTHONPATH": ""},
     )

@@ -171,7 +171,7 @@ def render_simulator(result: dict[str, Any]) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """One stage as a Markdown table, with the machine above it and what is missing named."""
-    columns = _BARE if result["stage"] == "bare" else _SERVED
+    columns = _COLUMNS.get(result["stage"], _SERVED)
     lines = [_machine(result), "", _line(["", *columns]), _line(["---", *["---:"] * len(columns)])]
     for name, row in result["rows"].items():
         if row["state"] == MEASURED:
@@ -247,6 +247,15 @@ _SERVED: dict[str, Cell] = {
     **_GPU,
     "configuration": lambda row: str(row.get("configuration", "")),
 }
+
+
+def _told(row: Row) -> str:
+    """A check's figures in a line."""
+    figures = {key: value for key, value in row.items() if key not in ("state", "gpu")}
+    return ", ".join(f"{key} {value}" for key, value in figures.items() if value is not None)
+
+
+_COLUMNS = {"first": {"found": _told}, "bare": _BARE}
 
 
 if __name__ == "__main__":
