@@ -48,7 +48,7 @@ def unpack(kit: Path, folder: Path) -> tuple[list[Choice], Manifest]:
         head = archive.extractfile(next(members))
         assert head is not None
         manifest = Manifest.parse(head.read())
-        _check_python(manifest)
+        check_python(manifest)
         choices: list[Choice] = []
         taken: tuple[str, ...] = (f"{PACKAGES}/{FIRST}/",)
         for member in members:
@@ -60,7 +60,8 @@ def unpack(kit: Path, folder: Path) -> tuple[list[Choice], Manifest]:
     return choices, manifest
 
 
-def _check_python(manifest: Manifest) -> None:
+def check_python(manifest: Manifest) -> None:
+    """Exit with 3 unless the kit is for this Python."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if manifest.python != here:
         hint = f"make gpu-kit ARGS='--python {here}'"

@@ -204,15 +204,6 @@ def test_a_machine_that_lacks_what_is_not_carried_is_told_at_once(kit, tmp_path)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_kit_for_another_python_is_refused(kit, tmp_path):
-    other = next(filter(None, (shutil.which(f"python3.{n}") for n in (13, 12, 10, 9))), None)
-    works = other and subprocess.run([other, "-c", ""], capture_output=True).returncode == 0
-    need(bool(works), "no other Python here")
-    done = run_stages(Path(other), kit, tmp_path / "out", "first")
-    assert done.returncode == 3
-    assert f"the kit is for Python {PYTHON}" in done.stderr
-
-
 def test_without_a_gpu_every_row_says_that_it_awaits_one(tmp_path):
     done = run_stages(Path(sys.executable), None, tmp_path, "backend")
     assert done.returncode == 0, done.stderr

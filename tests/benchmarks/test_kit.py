@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kit import interpreter, trim
+from benchmarks.kit import interpreter, run, trim
 from benchmarks.kit.machines import MACHINES, OPTIONAL
 from benchmarks.kit.manifest import Manifest, Package
 from benchmarks.kit.resolve import Source, resolve
@@ -139,3 +139,10 @@ def test_no_interpreter_is_found_where_the_program_is_none(tmp_path: Path) -> No
     program.write_text("#!/bin/sh\necho no\n")
     program.chmod(0o755)
     assert interpreter.find("3.12", program) is None
+
+
+def test_a_kit_for_another_python_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.check_python(Manifest("2.7", "scientific", (), (), None))
+    assert ended.value.code == 3
+    assert "the kit is for Python 2.7" in capsys.readouterr().err
