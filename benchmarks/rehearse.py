@@ -18,8 +18,10 @@ import time
 from pathlib import Path
 
 from benchmarks.gpu.result import read
+from benchmarks.gpu.serve import PIN_VARIABLE
 from benchmarks.gpu.stages import STAGES
 from benchmarks.kit.machines import MACHINES
+from benchmarks.kit.run import FORCED
 from tuner.model_config import read_config, to_text
 from tuner.results import best
 from tuner.run import Run
@@ -63,11 +65,13 @@ def stages(python: str, torch: str, names: list[str]) -> int:
     shutil.rmtree(out, ignore_errors=True)
     line = ["benchmarks/gpu.sh", "--dry-run", "--out", str(out), *names]
     began = time.monotonic()
-    done = subprocess.run(
-        [*ALONE, *line],
-        cwd=ROOT,
-        env={**os.environ, "PYTHON": str(program), "PYTHONPATH": ""},
-    )
+    with tempfile.TemporaryDirectory() as cache:  # numba compiles anew, as there
+        environment = {"PYTHON": str(program), "PYTHONPATH": "", "NUMBA_CACHE_DIR": cache}
+        done = subprocess.run(
+            [*ALONE, *line],
+            cwd=ROOT,
+            env={**os.environ, **environment, FORCED: "1", **_divided()},
+        )
     print(f"\n{'stage':<16} {'state':<12} seconds")
     for name in STAGES:
         content = read(out / f"{name}.json")
@@ -77,18 +81,26 @@ def stages(python: str, torch: str, names: list[str]) -> int:
     return done.returncode
 
 
+def _divided() -> dict[str, str]:
+    """Cores of their own, where ``auto`` would give none: here it is to be seen that it works."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {PIN_VARIABLE: f"{first}:{others[0]}"} if len(others) in (1, 2) else {}
+
+
 def _environment(python: str, torch: str) -> Path:
     """A Python with the newest of all packages that the machine has; made once."""
     folder = FOLDER / "env"
     program = folder / "bin" / "python"
-    if (folder / "complete").is_file():
+    asked = f"{python} torch{torch}"
+    complete = folder / "complete"
+    if complete.is_file() and complete.read_text(encoding="utf-8") == asked:
         return program
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     names = sorted(MACHINES["scientific"].has - {"torch"})
     words = ["install", "--progress-bar", "off", f"torch{torch}", *names]
     subprocess.run([program, "-m", "pip", *words], check=True)
-    (folder / "complete").touch()
+    complete.write_text(asked, encoding="utf-8")
     return program
 
 

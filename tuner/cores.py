@@ -28,7 +28,9 @@ class Cores:
         return self.server | self.stubs
 
     def of_worker(self, number: int) -> frozenset[int]:
-        """The core of a load process, counted from 0. The lowest is tuner's own, if it can be."""
+        """The core of a load process, counted from 0. The lowest is left free, if it can be: tuner
+        itself, which reads and judges, is not tied to a core.
+        """
         cores = sorted(self.load)
         spare = cores[1:] or cores
         return frozenset({spare[number % len(spare)]})

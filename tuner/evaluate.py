@@ -208,11 +208,14 @@ class Evaluator:
         return [draft.evaluation() for draft, _ in drafts]
 
     def _runs_side_by_side(self, subjects: list[Subject]) -> bool:
-        """Not where GPU memory is what counts: servers that run at once are hard to tell apart."""
-        if any(constraint.name == "gpu_memory" for constraint in self._constraints):
+        if self._judges_gpu_memory():
             return False
         seen = self._run.evaluations()
         return self._deployment.runs_side_by_side([_gpu_memory(s, seen) for s in subjects])
+
+    def _judges_gpu_memory(self) -> bool:
+        """Then each server has the GPUs to itself: the memory of one among several is a guess."""
+        return any(constraint.name == "gpu_memory" for constraint in self._constraints)
 
     def _by_turns(self, drafts: list[tuple[Draft, float]]) -> None:
         rounds = self._rounds if self._load != "closed" else 1
@@ -471,9 +474,12 @@ class Evaluator:
 
 
 def _gpu_memory(subject: Subject, seen: list[Evaluation]) -> int | None:
-    """The most bytes that its servers had on the GPUs of one probe; None if that was not read."""
-    probes = [p for e in seen if e.candidate == subject.candidate for p in e.probes]
-    return max((p.gpu.memory for p in probes if p.gpu and p.gpu.memory), default=None)
+    """The most bytes that its servers can have had on one GPU; None if that was not read. A
+    reading is a mean over the GPUs, and all of it may have been on one.
+    """
+    readings = [p.gpu for e in seen if e.candidate == subject.candidate for p in e.probes if p.gpu]
+    sizes = [reading.memory * (reading.devices or 1) for reading in readings if reading.memory]
+    return max(sizes, default=None)
 
 
 def _may_win(draft: Draft, drafts: list[tuple[Draft, float]]) -> bool:

@@ -40,6 +40,10 @@ class CostEvaluator(Evaluator):
         draft.objective = self._objective
         return draft
 
+    def _judges_gpu_memory(self) -> bool:
+        is_term = any(term.name == "gpu_memory" for term in self._objective.terms)
+        return is_term or super()._judges_gpu_memory()
+
     def _alone(self, prober: Prober) -> ProbeRecord:
         alone = super()._alone(prober)
         self._objective.require_readings(alone)

@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.gpu.models import Workbench
-from benchmarks.gpu.result import AWAITS, MEASURED, Result, read, set_state
+from benchmarks.gpu.result import AWAITS, FAILED, MEASURED, Result, read, set_state
 from benchmarks.gpu.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 DRY = ROOT / "build" / "gpu-dry"
 GRACE_SECONDS = 15.0
+FIRST = "first"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,7 +30,12 @@ def main() -> None:
     if arguments.inside:
         _measure(arguments.stages[0], out, arguments.dry_run)
         return
-    failed = [name for name in arguments.stages if not _supervise(name, out, arguments.dry_run)]
+    failed = []
+    for name in arguments.stages:
+        if not _supervise(name, out, arguments.dry_run):
+            failed.append(name)
+        if failed == [FIRST]:
+            sys.exit(f"the stage {FIRST} found faults: mend them before the others are run")
     if failed:
         sys.exit(f"not all of these came to their end: {', '.join(failed)}")
 
@@ -75,7 +81,8 @@ def _supervise(name: str, out: Path, dry: bool) -> bool:
             raise
         _end(process)
     file = out / f"{name}.json"
-    if state:
+    content = read(file)
+    if state and not (content and content["state"].startswith(FAILED)):
         set_state(file, state)
     print(f"   {(read(file) or {'state': 'left nothing'})['state']}: {file}", flush=True)
     return not state
@@ -107,9 +114,11 @@ def _measure(name: str, out: Path, dry: bool) -> None:
     if not dry and not machine.may_have_gpu():
         if any(row["state"] == MEASURED for row in (read(file) or {"rows": {}})["rows"].values()):
             print(f"   no GPU here; {file} keeps what was measured elsewhere")
-            return
-        result.plan(rows, AWAITS)
-        result.end(AWAITS)
+        else:
+            result.plan(rows, AWAITS)
+            result.end(AWAITS)
+        if name == FIRST:
+            sys.exit("   there is no GPU: no nvidia-smi, no driver, and PyTorch sees none")
         return
     result.plan(rows)
     with tempfile.TemporaryDirectory(prefix="tuner-gpu-") as folder:

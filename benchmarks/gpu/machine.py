@@ -28,6 +28,13 @@ def may_have_gpu() -> bool:
     return has_gpu() or driver
 
 
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def describe() -> dict[str, Any]:
     """Hardware and versions; ``gpu`` is there only where PyTorch can use one."""
     about: dict[str, Any] = {
@@ -37,7 +44,7 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "tuner": __version__,
-        **{name: metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
     if has_gpu():
         with Gpus("all") as gpus:

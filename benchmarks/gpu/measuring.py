@@ -47,7 +47,7 @@ class Printed:
         print(f"      {record.purpose} at {record.rate or 0:.0f}/s: {record.outcome}", flush=True)
 
 
-class Kept:
+class KeptServer:
     """Deployments whose server outlives a measurement, for the next one of the same configuration.
 
     It stands for a ``TritonDeployment``; ``close`` stops the server in hand.
@@ -61,19 +61,30 @@ class Kept:
         self.can_change = deployment.can_change
         self.runs_side_by_side = deployment.runs_side_by_side
         self.close = self._stage.close
+        self._last_is_fresh = True
+        self._running: Running | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last server was launched for its configuration."""
+        return self._last_is_fresh
 
     @contextmanager
     def start(
         self, candidate: Candidate | None, log: Path, as_served: bool = True
     ) -> Iterator[Running]:
+        before = self._running
         with self._stage.server(candidate, log, keep=True) as running:
+            self._last_is_fresh, self._running = running is not before, running
             yield running
 
 
 class Measurer:
     """Measures configurations of one model."""
 
-    def __init__(self, bench: Workbench, model: str, kept: Kept, generator: LoadEngine) -> None:
+    def __init__(
+        self, bench: Workbench, model: str, kept: KeptServer, generator: LoadEngine
+    ) -> None:
         self._bench = bench
         self._model = bench.repository / model
         config = read_config(self._model)
@@ -98,7 +109,10 @@ class Measurer:
         rate = DRY_RATE if self._bench.dry else None
         evaluation = evaluator.measure(Subject(0, candidate), rate)
         shutil.rmtree(run.probes, ignore_errors=True)
-        return figures(evaluation)
+        row = figures(evaluation)
+        if not self._kept.is_fresh:
+            row.pop("launch_seconds", None)  # that of what was measured before
+        return row
 
 
 @contextmanager
@@ -125,7 +139,7 @@ def measurer(
             STARTUP,
             gpus,
         )
-        kept = Kept(deployment)
+        kept = KeptServer(deployment)
         try:
             yield Measurer(bench, model, kept, generator)
         finally:

@@ -75,7 +75,7 @@ class Result:
         rows = self._content["rows"]
         return [name for name, row in rows.items() if row["state"].startswith(FAILED)]
 
-    def told(self, name: str) -> str:
+    def summary(self, name: str) -> str:
         """A row on a line."""
         row = dict(self._content["rows"][name])
         state = row.pop("state")

@@ -23,7 +23,8 @@ from tuner.run import Run
 from tuner.space import Value
 
 STARTUP = 240.0
-PIN = "auto"
+PIN_VARIABLE = "GPU_PIN"
+PIN = os.environ.get(PIN_VARIABLE, "auto")
 _APART = parse_cores(PIN)
 WORKERS = max(1, len(_APART.load) - 1) if _APART else 1
 """Load processes: a core each, besides that of tuner itself."""

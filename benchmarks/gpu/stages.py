@@ -75,11 +75,11 @@ def _baseline_rows(dry: bool) -> list[str]:
 def _run_baselines(bench: Workbench, result: Result, out: Path) -> None:
     """Configuration by configuration, since each is loaded once for all its Slas."""
     rows = [name.partition(" ms, ") for name in _baseline_rows(bench.dry)]
-    with measurer(bench, "bert_base") as desk:
+    with measurer(bench, "bert_base") as session:
         for setting in dict.fromkeys(name for _, _, name in rows):
             for limit in [limit for limit, _, name in rows if name == setting]:
                 with result.row(f"{limit} ms, {setting}") as row:
-                    row |= desk.measure(promise(int(limit), bench.dry), BASELINES[setting])
+                    row |= session.measure(promise(int(limit), bench.dry), BASELINES[setting])
 
 
 def _run_search(bench: Workbench, result: Result, out: Path) -> None:
@@ -109,14 +109,14 @@ def _sweep_rows(dry: bool) -> list[str]:
 def _run_sweep(bench: Workbench, result: Result, out: Path) -> None:
     """Points around what usually wins, one by one, to hold the search's winner against."""
     tuned = comparable(out / "search.json", result).get("20 ms, tuned", {}).get("capacity")
-    with measurer(bench, "bert_base") as desk:
+    with measurer(bench, "bert_base") as session:
         for name in _sweep_rows(bench.dry):
             words = name.replace(",", "").split()
             fields = {"max_batch_size": words[3], "instance_count": words[5]}
             if not bench.dry:
                 fields["parameters[execution]"] = "cuda_graphs"
             with result.row(name) as row:
-                row |= desk.measure(promise(20, bench.dry), Setting(fields))
+                row |= session.measure(promise(20, bench.dry), Setting(fields))
                 if tuned and row["capacity"]:
                     row["search_against_this"] = round(tuned / row["capacity"], 3)
 
@@ -140,17 +140,17 @@ def _backend_rows(dry: bool) -> list[str]:
 def _run_backend(bench: Workbench, result: Result, out: Path) -> None:
     """Those without MPS first: it needs a server of its own."""
     rows = {name: BACKEND[name] for name in _backend_rows(bench.dry)}
-    with measurer(bench, "bert_base") as desk:
+    with measurer(bench, "bert_base") as session:
         for name in [name for name, (_, shared) in rows.items() if not shared]:
             with result.row(name) as row:
-                row |= desk.measure(promise(20, bench.dry), rows[name][0])
+                row |= session.measure(promise(20, bench.dry), rows[name][0])
     for name in [name for name, (_, shared) in rows.items() if shared]:
         with (
             result.row(name) as row,
             serve.mps(bench.folder) as environment,
-            measurer(bench, "bert_base", environment) as desk,
+            measurer(bench, "bert_base", environment) as session,
         ):
-            row |= desk.measure(promise(20, bench.dry), rows[name][0])
+            row |= session.measure(promise(20, bench.dry), rows[name][0])
 
 
 DEPLOYMENTS = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")

@@ -51,7 +51,8 @@ def install(packages: Iterable[Package], python: str, site: Path) -> None:
 
 def _requirements() -> Iterator[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for line in (*project["dependencies"], *project["optional-dependencies"]["serve"], FIRST):
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras["serve"], *extras["torch"], FIRST):
         requirement = Requirement(line)
         requirement.extras = EXTRAS.get(requirement.name, requirement.extras)
         yield requirement

@@ -62,7 +62,9 @@ def resolve(manifest: Manifest) -> list[Choice]:
         demands = _demands(manifest.wants, known, from_kit)
         worse = {name for name in demands if _is_to_change(name, demands, known, from_kit)}
         if not worse:
-            return [_choice(known[name], demands[name], from_kit) for name in sorted(demands)]
+            return [
+                _choice(known[name], demands[name], from_kit, known) for name in sorted(demands)
+            ]
         from_kit |= worse
 
 
@@ -112,11 +114,18 @@ def _is_to_change(
     return any(not _suits(known[n].version, [(versions, name)]) for n, versions in asked)
 
 
-def _choice(package: Package, asked: list[tuple[str, str]], from_kit: set[str]) -> Choice:
+def _choice(
+    package: Package,
+    asked: list[tuple[str, str]],
+    from_kit: set[str],
+    known: dict[str, Package],
+) -> Choice:
+    """Missing is also what packages that are taken do not agree upon, but for optional ones."""
+    needed = [each for each in asked if not (each[1] and known[each[1]].without)]
     installed = _installed(package.name)
     requires = ",".join(dict.fromkeys(versions for versions, _ in asked if versions))
     if package.name in from_kit:
-        source = Source.KIT
+        source = Source.KIT if _suits(package.version, needed) else Source.MISSING
     elif _suits(installed, asked):
         source = Source.MACHINE
     else:

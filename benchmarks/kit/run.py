@@ -30,6 +30,8 @@ _UNRESOLVED = 127
 
 def main() -> None:
     kit, words = Path(sys.argv[1]), sys.argv[2:]
+    for number in _ENDING:  # the scratch folder goes, too
+        signal.signal(number, _end)
     with tempfile.TemporaryDirectory(prefix="tuner-kit-") as scratch:
         folder = Path(scratch)
         try:
@@ -37,7 +39,7 @@ def main() -> None:
         except (OSError, tarfile.TarError, ValueError) as error:
             sys.exit(_refuse(f"{kit} cannot be unpacked: {error}"))
         environment = _environment(folder, choices, manifest)
-        sys.exit(_run([sys.executable, "-m", "benchmarks.gpu", *words], environment))
+        sys.exit(run_stages([sys.executable, "-m", "benchmarks.gpu", *words], environment))
 
 
 def unpack(kit: Path, folder: Path) -> tuple[list[Choice], Manifest]:
@@ -155,20 +157,27 @@ def _joined(*parts: str) -> str:
     return os.pathsep.join(filter(None, parts))
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
-    """Run it to its end; what would end this program is handed on to it."""
+def run_stages(command: list[str], environment: dict[str, str]) -> int:
+    """Run it to its end, in a session of its own: what would end this program is handed on to it,
+    once.
+    """
     sys.stdout.flush()
-    with subprocess.Popen(command, env=environment) as process:
-
-        def hand_on(number: int, _: FrameType | None) -> None:
-            process.send_signal(number)
-
+    waiting: list[int] = []
+    for number in _ENDING:
+        signal.signal(number, lambda number, _: waiting.append(number))
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         for number in _ENDING:
-            signal.signal(number, hand_on)
+            signal.signal(number, lambda number, _: process.send_signal(number))
+        for number in waiting:
+            process.send_signal(number)
         return process.wait()
 
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _refuse(message: str) -> int:

@@ -106,10 +106,15 @@ def _hidden_libraries(folder: Path) -> str:
 
 
 def run_stages(
-    python: Path, kit: Path | None, out: Path, *words: str, hide: bool = False
+    python: Path,
+    kit: Path | None,
+    out: Path,
+    *words: str,
+    hide: bool = False,
+    path: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """benchmarks/gpu.sh in namespaces of its own, where there is loopback alone and, to ``hide``
-    it, no libpython of the system's.
+    it, no libpython of the system's. ``path`` goes before the PATH.
     """
     need(shutil.which("unshare") is not None and shutil.which("ip") is not None, "no unshare or ip")
     out.mkdir(exist_ok=True)
@@ -120,7 +125,7 @@ def run_stages(
          "benchmarks/gpu.sh", "--out", str(out), *words],
         cwd=ROOT,
         env={
-            "PATH": os.environ["PATH"],
+            "PATH": os.pathsep.join(filter(None, (path and str(path), os.environ["PATH"]))),
             "HOME": os.environ.get("HOME", "/"),
             "PYTHON": str(python),
             "KIT": "" if kit is None else str(kit),
@@ -202,6 +207,35 @@ def test_a_machine_that_lacks_what_is_not_carried_is_told_at_once(kit, tmp_path)
         assert f"  {name} " in listed
     assert "numba                absent" in done.stdout
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_first_stage_tells_all_faults_of_a_machine(tmp_path):
+    """A driver that does not answer, and none that PyTorch could use."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2; exit 9\n")
+    smi.chmod(0o755)
+    out = tmp_path / "out"
+    done = run_stages(Path(sys.executable), None, out, "first", "bare", path=smi.parent)
+    assert done.returncode == 1
+    rows = stage(out, "first")["rows"]
+    assert "NVIDIA-SMI has failed" in rows["driver"]["state"]
+    assert "PyTorch does not compute" in rows["driver"]["state"]
+    assert rows["NVML"]["state"].startswith("failed")
+    assert "not on the GPU" in rows["server"]["state"]
+    assert rows["packages"]["state"] == rows["Python stub"]["state"] == "measured"
+    assert rows["answers"]["error"] < 5e-2
+    assert stage(out, "first")["state"].startswith("failed: driver, NVML, server")
+    assert "mend them before" in done.stderr
+    assert not (out / "bare.json").exists()
+
+
+def test_without_a_gpu_the_first_stage_fails(tmp_path):
+    done = run_stages(Path(sys.executable), None, tmp_path / "out", "first")
+    assert done.returncode == 1
+    assert "there is no GPU" in done.stderr
+    states = {row["state"] for row in stage(tmp_path / "out", "first")["rows"].values()}
+    assert states == {"awaits a GPU"}
 
 
 def test_without_a_gpu_every_row_says_that_it_awaits_one(tmp_path):

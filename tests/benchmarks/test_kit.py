@@ -1,6 +1,10 @@
 """What is taken from a kit and what from the machine; packages here are metadata alone."""
 
+import os
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from benchmarks.kit import interpreter, run, trim
 from benchmarks.kit.machines import MACHINES, OPTIONAL
 from benchmarks.kit.manifest import Manifest, Package
 from benchmarks.kit.resolve import Source, resolve
+from tests.conftest import ROOT
 
 Install = Callable[..., None]
 
@@ -146,3 +151,43 @@ def test_a_kit_for_another_python_is_refused(capsys: pytest.CaptureFixture[str])
         run.check_python(Manifest("2.7", "scientific", (), (), None))
     assert ended.value.code == 3
     assert "the kit is for Python 2.7" in capsys.readouterr().err
+
+
+def test_what_packages_do_not_agree_upon_is_missing(install: Install) -> None:
+    """The machine's package cannot be replaced, and what is carried does not suit it."""
+    install("kit-fixed", "1.0", "kit-proto>=7")
+    install("kit-proto", "7.1")
+    packages = (
+        Package("kit-fixed", None),
+        Package("kit-client", "1.0", ("kit-proto<7",)),
+        Package("kit-proto", "6.33"),
+    )
+    found = sources(("kit-fixed", "kit-client"), *packages)
+    assert found["kit-proto"] is Source.MISSING
+    optional = Package("kit-fixed", None, (), "slower"), *packages[1:]
+    assert sources(("kit-fixed", "kit-client"), *optional)["kit-proto"] is Source.KIT
+
+
+def test_an_interrupt_is_handed_on_once_and_waited_for(tmp_path: Path) -> None:
+    """As the terminal sends it: to the whole process group."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import signal, sys, time\n"
+        "got = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: got.append(1))\n"
+        "print('ready', flush=True)\n"
+        "while not got: time.sleep(0.01)\n"
+        "time.sleep(0.5)\n"
+        "print(len(got), flush=True)\n"
+        "sys.exit(7)\n"
+    )
+    code = "import sys; from benchmarks.kit import run; sys.exit(run.run_stages(sys.argv[1:], {}))"
+    command = [sys.executable, "-c", code, sys.executable, str(stage)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "1\n"
+    assert process.returncode == 7

@@ -6,11 +6,23 @@ from typing import Any
 
 import pytest
 
+from tests.evaluating import Silent
+from tuner.arrivals import Arrivals
+from tuner.constraints import parse_constraints
 from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.draft import Subject
+from tuner.evaluate import Evaluator
+from tuner.evaluate_cost import CostEvaluator
 from tuner.load.target import Protocol
+from tuner.objective import Objective
+from tuner.results import Evaluation, GpuReading, ProbeRecord, State
+from tuner.run import Run
 from tuner.servers.base import Launcher
+from tuner.sla import Sla
+from tuner.space import INSTANCE_COUNT, Candidate
 
 GIB = 2**30
+CANDIDATE = Candidate.of({INSTANCE_COUNT: 2})
 
 
 @dataclass
@@ -73,3 +85,68 @@ def test_servers_run_side_by_side_where_there_is_room(
     deployment = TritonDeployment(launcher, Path("m"), None, Protocol.HTTP, Inputs(), gpus=gpus)
     needed = [size and size * GIB for size in memory]
     assert deployment.runs_side_by_side(needed) is expected
+
+
+MEMORY = "gpu_memory<20GiB"
+
+
+def evaluator_of(
+    folder: Path, constraints: tuple[str, ...] = (), objective: str | None = None
+) -> Evaluator:
+    """One that has two servers to compare on a GPU of 80 GiB."""
+    gpus: Any = Cards([Card(80 * GIB)])
+    deployment = TritonDeployment(Starts(True), Path("m"), None, Protocol.HTTP, Inputs(), gpus=gpus)
+    generator: Any = None
+    given = (
+        deployment, generator, Sla.parse("p99<20ms"), Arrivals.POISSON,
+        Run.create(folder / "run", {}), 0, Silent(), "sequential",
+        tuple(each for text in constraints for each in parse_constraints(text)),
+    )  # fmt: skip
+    if objective is None:
+        return Evaluator(*given)
+    return CostEvaluator(Objective.parse(objective, 10.0), *given)
+
+
+def evaluation(gpu_memory: int, devices: int = 1) -> Evaluation:
+    probe = ProbeRecord.model_construct(
+        gpu=GpuReading(utilisation=0.5, memory=gpu_memory, power=None, devices=devices)
+    )
+    made = Evaluation(
+        trial=0,
+        phase="search",
+        baseline=False,
+        settings=dict(CANDIDATE.settings),
+        config="",
+        state=State.OK,
+        capacity=100.0,
+        started="2025-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
+    return made.model_copy(update={"probes": (probe,)})
+
+
+@pytest.mark.parametrize(
+    ("constraints", "objective", "expected"),
+    [((), None, True), ((MEMORY,), None, False), ((), "p99", True), ((), "gpu_memory", False)],
+)
+def test_finalists_have_a_gpu_to_themselves_where_its_memory_is_judged(
+    constraints: tuple[str, ...],
+    objective: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluator = evaluator_of(tmp_path, constraints, objective)
+    seen = [evaluation(gpu_memory=10 * GIB)]
+    monkeypatch.setattr(evaluator._run, "evaluations", lambda: seen)
+    assert evaluator._runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(1, True), (4, False)])
+def test_a_mean_over_gpus_may_all_be_on_one(
+    devices: int, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = evaluator_of(tmp_path)
+    seen = [evaluation(gpu_memory=10 * GIB, devices=devices)]
+    monkeypatch.setattr(evaluator._run, "evaluations", lambda: seen)
+    assert evaluator._runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected

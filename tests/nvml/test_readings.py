@@ -293,7 +293,7 @@ import json, sys, time
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 pids = tuple(map(int, sys.argv[1:]))
-with Gpus("all") as gpus, GpuWatch(gpus, frozenset(), lambda: pids) as watch:
+with Gpus("all") as gpus, GpuWatch(gpus, frozenset(), pids) as watch:
     time.sleep(0.5)
     print(json.dumps(watch.reading().memory))
 """

@@ -158,7 +158,7 @@ class RunningTriton(Running):
         return server_times(before, self.statistics())
 
     def watch_gpus(self) -> GpuWatch:
-        pids = self.server.pids if self._shares_gpu() else None
+        pids = self.server.pids() if self._shares_gpu() else None
         return GpuWatch(self._gpus, self._others, pids)
 
     def watch_host(self) -> HostWatch:

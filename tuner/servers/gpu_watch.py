@@ -1,7 +1,6 @@
 """Reads the GPUs of a server while a probe runs."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
@@ -19,8 +18,8 @@ class GpuWatch:
     """Reads GPUs ten times a second while the context is open.
 
     ``before`` are the users that were on the GPUs before the server was: those are others. Where
-    tuner has more servers there, ``pids`` gives the processes of the one that is read: the memory
-    is theirs alone then. A GPU that is lost on the way, or a driver that hangs, costs readings and
+    tuner has more servers there, ``pids`` are the processes of the one that is read: the memory is
+    theirs alone then. A GPU that is lost on the way, or a driver that hangs, costs readings and
     nothing else.
     """
 
@@ -28,9 +27,9 @@ class GpuWatch:
         self,
         gpus: Gpus,
         before: frozenset[str],
-        pids: Callable[[], tuple[int, ...]] | None = None,
+        pids: tuple[int, ...] | None = None,
     ) -> None:
-        self._pids = pids
+        self._own = None if pids is None else frozenset(pids)
         self._gpus = gpus
         self._before = before
         self._samples: dict[str, list[Sample]] = {gpu.index: [] for gpu in gpus.devices}
@@ -43,11 +42,10 @@ class GpuWatch:
         while not self._over.wait(_PERIOD):
             if self._before and rounds % _USERS_EVERY == 0:
                 self._others |= self._gpus.users() & self._before
-            own = frozenset(self._pids()) if self._pids is not None else None
             for gpu in self._gpus.devices:
                 sample = self._gpus.sample(gpu)
-                if own is not None:
-                    sample = replace(sample, memory=self._gpus.memory_of(gpu, own))
+                if self._own is not None:
+                    sample = replace(sample, memory=self._gpus.memory_of(gpu, self._own))
                 self._samples[gpu.index].append(sample)
             rounds += 1
 

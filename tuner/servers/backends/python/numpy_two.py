@@ -32,7 +32,13 @@ class _Writable:
 
 
 def _as_numpy(self):
-    return _np.asarray(_Writable(_np.from_dlpack(self)))
+    try:
+        array = _np.from_dlpack(self)
+    except Exception as error:
+        raise TypeError(
+            f"input {self.name()!r} cannot be read with numpy {_np.__version__}; install numpy<2"
+        ) from error
+    return _np.asarray(_Writable(array))
 
 
 def _made_through_dlpack(tensor):
