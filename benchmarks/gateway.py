@@ -21,24 +21,30 @@ import numpy as np
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
-from tuner.arrivals import Arrivals, schedule
 from tuner.deployments.base import Running
 from tuner.deployments.lineup import Lineup
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import RunningService
 from tuner.deployments.several import Several, candidate_of
 from tuner.deployments.triton import Given, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate_deployments import DeploymentEvaluator
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
-from tuner.run import Run
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate_deployments import DeploymentEvaluator
+from tuner.model.config import read_config
+from tuner.model.signature import Signature
+from tuner.model.space import (
+    DYNAMIC_BATCHING,
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    QUEUE_DELAY,
+    Candidate,
+)
+from tuner.records.run import Run
 from tuner.servers.gpu import Gpus
 from tuner.servers.local import LocalLauncher
-from tuner.signature import Signature
-from tuner.sla import Sla
-from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, QUEUE_DELAY, Candidate
 
 SLA = "p99<30ms"
 MODELS: dict[str, Candidate] = {

@@ -21,18 +21,18 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
-from tuner.arrivals import Arrivals
-from tuner.batches import BatchMix
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
+from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import fit_space, read_config
-from tuner.run import Run
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator
+from tuner.model.config import fit_space, read_config
+from tuner.model.space import Candidate, SearchSpace, parse_space
+from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
-from tuner.sla import Sla
-from tuner.space import Candidate, SearchSpace, parse_space
 
 RESULTS = ROOT / "benchmarks/results/truth"
 _NEAR = 0.9

@@ -28,12 +28,12 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.search import METHODS, search
 from benchmarks.workloads import Workload, named
+from tuner.goals.sla import Sla
 from tuner.load.generator import LoadGenerator
-from tuner.model_config import own_settings, parse_config
-from tuner.results import best
+from tuner.model.config import own_settings, parse_config
+from tuner.model.space import Candidate
+from tuner.records.results import best
 from tuner.servers import embedded
-from tuner.sla import Sla
-from tuner.space import Candidate
 
 MODES = ("quick", "optuna", "brute")
 _WHEEL = "triton-model-analyzer==1.58.0"

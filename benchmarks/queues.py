@@ -6,9 +6,9 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from tuner.capacity import Finding
-from tuner.samples import Floats, Samples
-from tuner.sla import Sla, judge, margin
+from tuner.goals.sla import Sla, judge, margin
+from tuner.measure.capacity import Finding
+from tuner.stats.samples import Floats, Samples
 
 Rng = np.random.Generator
 Queue = Callable[[float, int, Rng], Samples]

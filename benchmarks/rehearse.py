@@ -22,9 +22,9 @@ from benchmarks.gpu.serve import PIN_VARIABLE
 from benchmarks.gpu.stages import STAGES
 from benchmarks.kit.machines import MACHINES
 from benchmarks.kit.run import FORCED
-from tuner.model_config import read_config, to_text
-from tuner.results import best
-from tuner.run import Run
+from tuner.model.config import read_config, to_text
+from tuner.records.results import best
+from tuner.records.run import Run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "rehearsal"

@@ -14,12 +14,12 @@ from typing import cast
 import numpy as np
 
 from benchmarks.load.bench import Row
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator
-from tuner.results import Evaluation, State
-from tuner.run import Run
-from tuner.space import Candidate, SearchSpace, Value
-from tuner.study import Budget, Study
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator
+from tuner.model.space import Candidate, SearchSpace, Value
+from tuner.records.results import Evaluation, State
+from tuner.records.run import Run
+from tuner.search.study import Budget, Study
 
 SECONDS, SECONDS_IF_BEATEN = 10.0, 5.0
 """Of load at the capacity: to measure a candidate, and to see that it cannot win."""

@@ -27,17 +27,17 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.replay import SCATTER, SECONDS, SECONDS_IF_BEATEN, replay
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
-from tuner.arrivals import Arrivals
-from tuner.batches import BatchMix
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
+from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
-from tuner.model_config import own_settings, read_config, render
-from tuner.results import Evaluation, ProbeRecord
-from tuner.results import best as winner_of
-from tuner.run import Run
-from tuner.sla import Sla
-from tuner.space import Candidate
-from tuner.strategy import Strategy
-from tuner.strategy import Workload as Aim
+from tuner.model.config import own_settings, read_config, render
+from tuner.model.space import Candidate
+from tuner.records.results import Evaluation, ProbeRecord
+from tuner.records.results import best as winner_of
+from tuner.records.run import Run
+from tuner.search.strategy import Strategy
+from tuner.search.strategy import Workload as Aim
 
 METHODS = {
     "simulation": ("--sampler", "simulation"),

@@ -21,23 +21,16 @@ from scipy.stats import spearmanr
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
-from tuner.arrivals import Arrivals
-from tuner.calibrate import Course
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import fit_space, own_settings, read_config, render
-from tuner.results import Evaluation
-from tuner.run import Run
-from tuner.servers.local import LocalLauncher
-from tuner.simulator.predict import play, predict_capacity
-from tuner.simulator.profile import Profile
-from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
-from tuner.sla import Sla
-from tuner.space import (
+from tuner.measure.calibrate import Course
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator
+from tuner.model.config import fit_space, own_settings, read_config, render
+from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
     MAX_BATCH_SIZE,
@@ -46,6 +39,13 @@ from tuner.space import (
     Candidate,
     load_space,
 )
+from tuner.records.results import Evaluation
+from tuner.records.run import Run
+from tuner.servers.local import LocalLauncher
+from tuner.simulator.predict import play, predict_capacity
+from tuner.simulator.profile import Profile
+from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Service
 
 MODEL, SLA = "emulated_gpu", "p99<40ms"
 Settings = tuple[int, int, tuple[int, ...], int]

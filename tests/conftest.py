@@ -14,7 +14,9 @@ from tuner.servers.docker import engine_answers, image_present
 ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
 _OWN_FOLDERS = {"e2e", "load", "nvml", "servers"}
-_SHARING_FOLDERS = {"benchmarks", "client", "contracts", "deployments", "models", "services"}
+_SHARING_FOLDERS = {"benchmarks", "client", "contracts", "deployments", "models", "serving"}
+_OWN_FILES = {"test_stage.py", "test_shared_memory.py"}
+_SHARING_FILES = {"test_arrivals.py", "test_batches.py"}
 _OWN_MARKERS = ("triton", "docker", "browser")
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
 
@@ -45,8 +47,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _needs_own(item: pytest.Item) -> bool:
-    if item.get_closest_marker("patient"):
+    if item.get_closest_marker("patient") or item.path.name in _SHARING_FILES:
         return False
+    if item.path.name in _OWN_FILES:
+        return True
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     marked = any(map(item.get_closest_marker, _OWN_MARKERS))
     return folder in _OWN_FOLDERS or (marked and folder not in _SHARING_FOLDERS)

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from tuner.arrivals import Arrivals
-from tuner.constraints import parse_constraints
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator, Progress
+from tuner.goals.constraints import parse_constraints
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
-from tuner.results import Evaluation, ProbeRecord
-from tuner.run import Run
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator, Progress
+from tuner.model.config import read_config
+from tuner.model.space import Candidate
+from tuner.records.results import Evaluation, ProbeRecord
+from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
-from tuner.sla import Sla
-from tuner.space import Candidate
 
 
 class Silent:

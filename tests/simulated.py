@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tuner.results import PERCENTILES, ServerTimes, Window
-from tuner.samples import Floats
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE
+from tuner.records.results import PERCENTILES, ServerTimes, Window
 from tuner.simulator.simulate import Service
-from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE
+from tuner.stats.samples import Floats
 
 
 def batch_times(base: float, per_item: float, largest: int = 64) -> Floats:

@@ -7,13 +7,13 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from tuner.cli import app
+from tuner.cli.app import app
+from tuner.cli.invocation import command_line
+from tuner.commands.session import Plan
 from tuner.errors import UsageError
 from tuner.experiment import Experiment, resolve
-from tuner.invocation import command_line
-from tuner.run import Run
+from tuner.records.run import Run
 from tuner.security import Security, hide_value, parse_header
-from tuner.session import Plan
 
 SECRET = "sesame-4711"
 ATTACHED = {"model": "emulated_gpu", "sla": "p99<20ms", "url": "http://127.0.0.1:1"}

@@ -7,16 +7,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tuner.arrivals import CLOSED, Arrivals
-from tuner.batches import BatchMix
-from tuner.constraints import parse_constraints
 from tuner.cores import NONE, parse_cores
 from tuner.errors import RepositoryError, UsageError
-from tuner.objective import Objective
+from tuner.goals.constraints import parse_constraints
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import CLOSED, Arrivals
+from tuner.load.batches import BatchMix
+from tuner.model.space import did_you_mean
 from tuner.resources import bundled
 from tuner.security import Security, parse_header
-from tuner.sla import Sla
-from tuner.space import did_you_mean
 from tuner.units import parse_duration, parse_share, parse_size
 
 FILE = Path("tuner.yaml")

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.network import modules
-from tuner.results import GpuReading
+from tuner.records.results import GpuReading
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 

@@ -20,21 +20,21 @@ from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.network import Reference, reference
 from benchmarks.gpu.result import FAILED, Result
 from benchmarks.gpu.serve import PIN, WORKERS, stub_environment
-from tuner.arrivals import Arrivals, schedule
 from tuner.client import TritonClient
 from tuner.cores import parse_cores
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import TunerError
+from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
+from tuner.model.config import read_config
+from tuner.model.space import Candidate
 from tuner.servers import embedded
 from tuner.servers.gpu import SILENCE, Gpus
 from tuner.servers.local import LocalLauncher
 from tuner.simulator import is_available
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
-from tuner.space import Candidate
 
 MODEL = "bert_base"
 STARTUP_SECONDS = 45.0

@@ -11,8 +11,8 @@ import psutil
 import torch
 
 from tuner import __version__
+from tuner.commands.workplace import processor
 from tuner.servers.gpu import Gpus
-from tuner.workplace import processor
 
 PACKAGES = ("torch", "nvidia-pytriton", "tritonclient", "optuna", "numpy", "uvloop")
 

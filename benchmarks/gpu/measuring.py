@@ -13,21 +13,21 @@ from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.serve import PIN, STARTUP, WORKERS, Setting, figures, stub_environment
-from tuner.arrivals import Arrivals
+from tuner.commands.workplace import machinery
 from tuner.deployments.base import Running
 from tuner.deployments.stage import Stage
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator
 from tuner.experiment import Experiment
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.load.target import Protocol
-from tuner.model_config import own_settings, read_config
-from tuner.results import ProbeRecord
-from tuner.run import Run
-from tuner.sla import Sla
-from tuner.space import Candidate, load_space
-from tuner.workplace import machinery
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator
+from tuner.model.config import own_settings, read_config
+from tuner.model.space import Candidate, load_space
+from tuner.records.results import ProbeRecord
+from tuner.records.run import Run
 
 DRY_RATE = 20.0
 """Requests/s that a dry run judges: it looks for no capacity."""

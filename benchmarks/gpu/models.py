@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.model_config import read_config, to_text
+from tuner.model.config import read_config, to_text
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
 MODELS = ("bert_base", "resnet50")

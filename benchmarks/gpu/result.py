@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuner.run import write_text
+from tuner.records.run import write_text
 
 AWAITS = "awaits a GPU"
 UNREACHED = "not reached in the stage's time"

@@ -16,11 +16,11 @@ from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
 from benchmarks.kit.run import STUB_ENVIRONMENT
+from tuner.cli.options import settings
 from tuner.cores import parse_cores
-from tuner.options import settings
-from tuner.results import Evaluation, ProbeRecord
-from tuner.run import Run
-from tuner.space import Value
+from tuner.model.space import Value
+from tuner.records.results import Evaluation, ProbeRecord
+from tuner.records.run import Run
 
 STARTUP = 240.0
 PIN_VARIABLE = "GPU_PIN"

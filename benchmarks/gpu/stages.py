@@ -11,10 +11,10 @@ from benchmarks.gpu.measuring import measurer
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.result import Result, comparable
 from benchmarks.gpu.serve import Setting
-from tuner.comparing.kept import read_comparison
-from tuner.comparing.records import contenders
-from tuner.results import Evaluation, baseline, best
-from tuner.run import Run
+from tuner.analysis.kept import read_comparison
+from tuner.analysis.records import contenders
+from tuner.records.results import Evaluation, baseline, best
+from tuner.records.run import Run
 
 EXECUTIONS = ("eager", "cuda_graphs", "compiled")
 BASELINES = {

@@ -12,7 +12,7 @@ from tuner.deployments.triton import RunningTriton
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.load.target import Protocol
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
 
 SECONDS, CONCURRENCIES = 5.0, (8, 16)
 MODELS = ("emulated_gpu", "text_classifier")

@@ -17,13 +17,13 @@ import psutil
 
 from benchmarks.load import program
 from tuner import __version__
+from tuner.commands.workplace import processor
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load import perf_analyzer
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
-from tuner.run import write_text
+from tuner.model.config import read_config
+from tuner.records.run import write_text
 from tuner.servers.local import LocalLauncher
-from tuner.workplace import processor
 
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]

@@ -5,11 +5,11 @@ import psutil
 from scipy import stats
 
 from benchmarks.load.bench import Row, server, summary
-from tuner.arrivals import Arrivals, schedule
+from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
-from tuner.samples import Samples
 from tuner.servers.host_watch import stolen
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
+from tuner.stats.samples import Samples
 
 SECONDS, PUNCTUAL, ANSWERED, TRIES, GAPS = 2.0, 1e-3, 0.9, 5, 500
 START, GROWTH, MOST = 250.0, 1.5, 30_000.0

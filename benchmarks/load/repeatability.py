@@ -11,19 +11,19 @@ import numpy as np
 
 from benchmarks.load.bench import ROOT, Row, summary
 from benchmarks.queues import QueueServer, batches
-from tuner.arrivals import Arrivals
-from tuner.capacity import find_capacity
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import SEARCH_EFFORT, Evaluator
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
-from tuner.results import ProbeRecord
-from tuner.run import Run
+from tuner.measure.capacity import find_capacity
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import SEARCH_EFFORT, Evaluator
+from tuner.model.config import read_config
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
+from tuner.records.results import ProbeRecord
+from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
-from tuner.sla import Sla
-from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
 SLA = "p99<40ms"
 CONFIGURATIONS = {

@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
-from tuner.samples import Floats, Samples
-from tuner.sla import Bound, Outcome, Sla, judge, judge_as_loadgen
-from tuner.stats import design_effect, surely_above, surely_below
+from tuner.goals.sla import Bound, Outcome, Sla, judge, judge_as_loadgen
+from tuner.stats.estimators import design_effect, surely_above, surely_below
+from tuner.stats.samples import Floats, Samples
 
 LIMIT, BUDGET, CONFIDENCE = 0.02, 0.01, 0.95
 CELLS = (("M/M/1", 10.0), ("M/M/1", 40.0), ("M/D/1", 10.0), ("M/D/1", 40.0))

@@ -13,9 +13,9 @@ from benchmarks.gpu import __main__ as supervisor
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.result import Result, comparable, read, set_state
 from benchmarks.gpu.stages import BACKEND, BASELINES, STAGES, _of_limit, _of_search
-from tuner.model_config import check_config, read_config, render
-from tuner.run import Run
-from tuner.space import Candidate
+from tuner.model.config import check_config, read_config, render
+from tuner.model.space import Candidate
+from tuner.records.run import Run
 
 MINUTES = 24
 

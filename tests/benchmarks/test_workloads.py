@@ -4,10 +4,10 @@ import pytest
 
 from benchmarks.search import judge, read_truth, replays, summarise
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
-from tuner.model_config import fit_space, read_config
-from tuner.results import Evaluation, State
-from tuner.run import Run
-from tuner.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, parse_space
+from tuner.model.config import fit_space, read_config
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, parse_space
+from tuner.records.results import Evaluation, State
+from tuner.records.run import Run
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=[w.name for w in WORKLOADS])

@@ -11,7 +11,7 @@ from tritonclient.utils import serialize_byte_tensor
 from tuner.client.batching import apart, joined
 from tuner.client.errors import InvalidInput, ServerError
 from tuner.client.tensors import check, from_bytes, to_buffer
-from tuner.signature import Signature, TensorSpec
+from tuner.model.signature import Signature, TensorSpec
 
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0)
 

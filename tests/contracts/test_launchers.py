@@ -12,13 +12,13 @@ import pytest
 from tuner.deployments.triton import Inputs
 from tuner.errors import ServerFailed
 from tuner.load.target import http_body
-from tuner.model_config import read_config, render, to_json
+from tuner.model.config import read_config, render, to_json
+from tuner.model.space import Candidate
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Launcher, Server, ServerSpec
 from tuner.servers.control import Control, is_live
 from tuner.servers.docker import DockerLauncher
 from tuner.servers.local import LocalLauncher
-from tuner.space import Candidate
 
 MODEL = "emulated_gpu"
 SECONDS = 60.0

@@ -8,12 +8,12 @@ import onnxruntime as ort
 import pytest
 
 from tests.conftest import ROOT
-from tuner.batches import BatchMix
 from tuner.deployments.payload import Payload, read_bodies
 from tuner.errors import InputDataError
+from tuner.load.batches import BatchMix
 from tuner.load.inputs import read_inputs
-from tuner.model_config import parse_config, read_config
-from tuner.signature import Signature
+from tuner.model.config import parse_config, read_config
+from tuner.model.signature import Signature
 
 CLASSIFIER = ROOT / "model_repository" / "text_classifier"
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from tests.evaluating import Silent
-from tuner.arrivals import Arrivals
-from tuner.constraints import parse_constraints
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.draft import Subject
-from tuner.evaluate import Evaluator
-from tuner.evaluate_cost import CostEvaluator
+from tuner.goals.constraints import parse_constraints
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.target import Protocol
-from tuner.objective import Objective
-from tuner.results import Evaluation, GpuReading, ProbeRecord, State
-from tuner.run import Run
+from tuner.measure.draft import Subject
+from tuner.measure.evaluate import Evaluator
+from tuner.measure.evaluate_cost import CostEvaluator
+from tuner.model.space import INSTANCE_COUNT, Candidate
+from tuner.records.results import Evaluation, GpuReading, ProbeRecord, State
+from tuner.records.run import Run
 from tuner.servers.base import Launcher
-from tuner.sla import Sla
-from tuner.space import INSTANCE_COUNT, Candidate
 
 GIB = 2**30
 CANDIDATE = Candidate.of({INSTANCE_COUNT: 2})

@@ -13,10 +13,10 @@ from tuner.deployments.triton import Given, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
+from tuner.model.config import read_config
+from tuner.model.signature import Signature
+from tuner.model.space import MAX_BATCH_SIZE, Candidate
 from tuner.servers.local import LocalLauncher
-from tuner.signature import Signature
-from tuner.space import MAX_BATCH_SIZE, Candidate
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 SOURCE = ROOT / "model_repository" / "emulated_gpu"

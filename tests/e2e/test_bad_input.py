@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.e2e.conftest import Outcome
-from tuner.cli import app
+from tuner.cli.app import app
 
 Tuner = Callable[..., Outcome]
 SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import Outcome, no_server_left, run_in
-from tuner.comparing.kept import read_comparison
-from tuner.comparing.records import contenders
-from tuner.results import State
-from tuner.run import Run
+from tuner.analysis.kept import read_comparison
+from tuner.analysis.records import contenders
+from tuner.records.results import State
+from tuner.records.run import Run
 
 pytestmark = [pytest.mark.triton, pytest.mark.patient]
 Tuner = Callable[..., Outcome]

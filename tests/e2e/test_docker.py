@@ -7,9 +7,9 @@ import docker
 import pytest
 
 from tests.e2e.conftest import Outcome, sleepy_model
-from tuner.model_config import from_json
-from tuner.results import State, best
-from tuner.run import Run
+from tuner.model.config import from_json
+from tuner.records.results import State, best
+from tuner.records.run import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.docker import DockerLauncher

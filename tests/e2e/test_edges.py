@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
-from tuner.results import State
-from tuner.run import Run
+from tuner.records.results import State
+from tuner.records.run import Run
 
 pytestmark = [
     pytest.mark.triton,

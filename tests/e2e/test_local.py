@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
-from tuner.run import Run
+from tuner.records.run import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher

@@ -14,15 +14,16 @@ import trustme
 
 from tests.e2e.conftest import Outcome
 from tests.load.http2_servers import relay, served
-from tuner.arrivals import Arrivals
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import LauncherUnavailable
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
 from tuner.load.clients import ask_once
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol, Target
-from tuner.model_config import read_config
-from tuner.probe import Prober, Thoroughness
-from tuner.run import Run
+from tuner.measure.probe import Prober, Thoroughness
+from tuner.model.config import read_config
+from tuner.records.run import Run
 from tuner.security import Security
 from tuner.servers.address import attach
 from tuner.servers.attached import AttachedLauncher
@@ -30,7 +31,6 @@ from tuner.servers.base import ServerSpec
 from tuner.servers.connection import fault
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
-from tuner.sla import Sla
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Tuner = Callable[..., Outcome]

@@ -18,7 +18,7 @@ from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load.http2 import Http2Connection, Message, frame
 from tuner.load.http2_headers import header_block
 from tuner.load.target import Protocol
-from tuner.model_config import read_config
+from tuner.model.config import read_config
 from tuner.servers.local import LocalLauncher
 
 SETTINGS, HEADERS, RESET, GOAWAY = 4, 1, 3, 7

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tuner.errors import LoadFailed
+from tuner.goals.sla import Sla
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Protocol, Tensor, make_target
-from tuner.sla import Sla
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
 
 
 class Listener(http.server.ThreadingHTTPServer):

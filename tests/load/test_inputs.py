@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.batches import BatchMix
 from tuner.errors import InputDataError
+from tuner.load.batches import BatchMix
 from tuner.load.inputs import POOL, make_inputs, read_inputs
 
 NUMBERS = {

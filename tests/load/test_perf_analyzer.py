@@ -13,7 +13,7 @@ from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load import perf_analyzer
 from tuner.load.perf_analyzer import PerfAnalyzer, complaint, match, parse
 from tuner.load.target import Protocol, Tensor, make_target
-from tuner.model_config import read_config
+from tuner.model.config import read_config
 from tuner.servers.local import LocalLauncher
 
 EXPORT = (

@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.models.conftest import DIMS, ROOT, SMALL, imported
 from tuner.errors import ServerFailed
-from tuner.model_config import read_config, to_json
+from tuner.model.config import read_config, to_json
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher

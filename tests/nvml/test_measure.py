@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.nvml.conftest import FakeNvml, gpu, machine
-from tuner.results import Evaluation
-from tuner.run import Run
+from tuner.records.results import Evaluation
+from tuner.records.run import Run
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Measured = tuple[Run, Evaluation, str]

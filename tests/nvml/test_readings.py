@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.nvml.conftest import OLD, OLDER, FakeNvml, Lines, gpu, machine, write
-from tuner.results import GpuReading
+from tuner.records.results import GpuReading
 
 WATCH = """
 import json, os, sys, time
@@ -32,7 +32,7 @@ with Gpus(visible) as gpus:
 """
 DOCTOR = """
 import json
-from tuner.doctor import examine
+from tuner.commands.doctor import examine
 print(json.dumps([vars(each) for each in examine("no-such-image") if "GPU" in each.name]))
 """
 

@@ -7,8 +7,8 @@ import pytest
 from report_records import EXPERIMENT, realistic
 
 from tests.browsing import browser as browser
-from tuner.results import Evaluation
-from tuner.run import Run
+from tuner.records.results import Evaluation
+from tuner.records.run import Run
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.results import (
+from tuner.model.space import Value
+from tuner.records.results import (
     Cost,
     Evaluation,
     GpuReading,
@@ -13,9 +14,8 @@ from tuner.results import (
     ServerTimes,
     State,
 )
-from tuner.samples import Samples
-from tuner.space import Value
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
+from tuner.stats.samples import Samples
 
 LIMIT = 0.020
 EXPERIMENT: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.browsing import Shown, emulate, overflow, show
+from tuner.records.run import Run
 from tuner.report.page import write_report
-from tuner.run import Run
 
 pytestmark = pytest.mark.browser
 _INK = {"light": "#5b6672", "dark": "#9ea8b4"}

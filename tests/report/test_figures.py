@@ -18,6 +18,8 @@ from report_records import (
     realistic,
 )
 
+from tuner.goals.sla import Sla
+from tuner.records.results import Evaluation, GpuReading
 from tuner.report import style
 from tuner.report.figures import drawings
 from tuner.report.figures_latency import latency_by_rate, latency_distribution, slower_than
@@ -29,9 +31,7 @@ from tuner.report.figures_search import (
 )
 from tuner.report.figures_server import batch_sizes, gpu_utilisation
 from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
-from tuner.results import Evaluation, GpuReading
-from tuner.samples import Samples
-from tuner.sla import Sla
+from tuner.stats.samples import Samples
 
 SLA = Sla.parse("p99<20ms")
 

@@ -22,13 +22,13 @@ from report_records import (
 
 from tests.browsing import unpacked
 from tuner.errors import RunError
+from tuner.model.space import Value
+from tuner.records.results import Evaluation, GpuReading
+from tuner.records.run import Run
 from tuner.report.frame import packed
 from tuner.report.html import diff, tag, text
 from tuner.report.page import write_report
 from tuner.report.story import Story, percent, times
-from tuner.results import Evaluation, GpuReading
-from tuner.run import Run
-from tuner.space import Value
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 MakeRun = Callable[..., Run]

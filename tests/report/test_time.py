@@ -9,14 +9,14 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tuner.breakdown import HIDDEN
+from tuner.analysis.breakdown import HIDDEN
+from tuner.goals.sla import Sla
+from tuner.records.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
+from tuner.records.run import Run
 from tuner.report.figures import drawings
 from tuner.report.figures_time import host_use, time_breakdown
 from tuner.report.page import write_report
-from tuner.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
-from tuner.run import Run
-from tuner.samples import Samples
-from tuner.sla import Sla
+from tuner.stats.samples import Samples
 
 SLA = Sla.parse("p99<20ms")
 DELAY = "dynamic_batching.max_queue_delay_microseconds"

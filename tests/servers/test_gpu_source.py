@@ -8,7 +8,7 @@ import pytest
 
 from tuner.deployments.triton import RunningTriton
 from tuner.load.target import Protocol, Target
-from tuner.results import GpuReading
+from tuner.records.results import GpuReading
 from tuner.servers.attached import AttachedServer
 from tuner.servers.base import Endpoints
 from tuner.servers.control import Control

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tuner.results import GpuReading
+from tuner.records.results import GpuReading
 from tuner.servers.readings import gpu_reading, server_times
 
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.queues import md1, md1_share
-from tuner.arrivals import Arrivals
+from tuner.load.arrivals import Arrivals
 from tuner.simulator.predict import play, saturation
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service, Simulation, simulate

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.samples import Floats
 from tuner.simulator.curve import Observation, ServiceCurve
+from tuner.stats.samples import Floats
 
 relaxed = settings(deadline=None, max_examples=100)
 Curve = Callable[[Floats], Floats]

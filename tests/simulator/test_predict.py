@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from benchmarks.queues import md1_share, rate_at
-from tuner.arrivals import Arrivals
-from tuner.batches import BatchMix
-from tuner.samples import Samples
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
+from tuner.load.batches import BatchMix
 from tuner.simulator.predict import is_kept, play, predict_capacity, saturation
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
-from tuner.sla import Sla
+from tuner.stats.samples import Samples
 
 ONE = Scheduling(False, 1, (1,))
 SECONDS = 0.004

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tuner.results import PERCENTILES, ServerTimes, Window
+from tuner.goals.sla import Sla
+from tuner.records.results import PERCENTILES, ServerTimes, Window
 from tuner.simulator.predict import predict_capacity
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service, Simulation, simulate
-from tuner.sla import Sla
 
 LARGEST = 32
 TRUTH = Service(

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.samples import Floats
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.stats.samples import Floats
 
 relaxed = settings(deadline=None, max_examples=60)
 JUST = 1e-9  # seconds by which sums of doubles may be off

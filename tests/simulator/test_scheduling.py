@@ -1,7 +1,7 @@
 import pytest
 
 from tuner.errors import SimulationError
-from tuner.model_config import parse_config
+from tuner.model.config import parse_config
 from tuner.simulator.scheduling import Scheduling
 
 

@@ -13,7 +13,7 @@ from tuner.client.over_http import AioHttpTransport
 from tuner.client.over_http2 import AioHttp2Transport
 from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
-from tuner.signature import Arrays, Signature
+from tuner.model.signature import Arrays, Signature
 
 _AT_ONCE = 8
 _Transport = AioGrpcTransport | AioHttp2Transport | AioHttpTransport

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tuner.client.tensors import Array, as_item
-from tuner.signature import Arrays, Signature
+from tuner.model.signature import Arrays, Signature
 
 
 def joined(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arrays]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.signature import Signature
+from tuner.model.signature import Signature
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tuner.client.errors import (
     unavailability,
 )
 from tuner.client.tensors import Array, from_bytes, to_buffer
-from tuner.signature import TensorSpec
+from tuner.model.signature import TensorSpec
 
 Inputs = list[tuple[TensorSpec, Array]]
 _INFER = "/inference.GRPCInferenceService/ModelInfer"

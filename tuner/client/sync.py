@@ -13,7 +13,7 @@ from tuner.client.over_grpc import GrpcTransport
 from tuner.client.over_http import HttpTransport
 from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
-from tuner.signature import Arrays, Signature
+from tuner.model.signature import Arrays, Signature
 
 _AT_ONCE = 8
 

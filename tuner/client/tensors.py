@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tuner.client.errors import InvalidInput, ServerError
-from tuner.signature import Arrays, Signature, TensorSpec
+from tuner.model.signature import Arrays, Signature, TensorSpec
 
 Array = np.ndarray[Any, Any]
 Buffer = bytes | memoryview

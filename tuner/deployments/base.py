@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target
-from tuner.results import GpuReading, ServerTimes, Stages
+from tuner.model.space import Candidate
+from tuner.records.results import GpuReading, ServerTimes, Stages
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
-from tuner.space import Candidate
 
 
 class Running(ABC):

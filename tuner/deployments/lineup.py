@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tuner.comparing.records import Kind, Sends
+from tuner.analysis.records import Kind, Sends
 from tuner.deployments.base import Deployment
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
@@ -15,11 +15,11 @@ from tuner.deployments.several import Configured
 from tuner.deployments.triton import RunningTriton, TritonDeployment
 from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target, body_target
-from tuner.model_config import parse_config
+from tuner.model.config import parse_config
+from tuner.model.space import DYNAMIC_BATCHING, Candidate
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec, tuner_command
-from tuner.services.loading import FILE
-from tuner.space import DYNAMIC_BATCHING, Candidate
+from tuner.serving.loading import FILE
 
 NAMES = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")
 _TITLES = {

@@ -13,7 +13,7 @@ from tuner.deployments.service import EndpointDeployment, ServiceDeployment
 from tuner.deployments.triton import RunningTriton
 from tuner.errors import UsageError
 from tuner.load.target import Target, body_target
-from tuner.model_config import parse_config
+from tuner.model.config import parse_config
 from tuner.security import Security
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec

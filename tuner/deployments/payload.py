@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from tuner.batches import BatchMix
 from tuner.errors import InputDataError
+from tuner.load.batches import BatchMix
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Tensor
-from tuner.services.loading import find_processing
-from tuner.services.schema import TensorProcessing
-from tuner.signature import Signature
+from tuner.model.signature import Signature
+from tuner.serving.loading import find_processing
+from tuner.serving.schema import TensorProcessing
 
 _SAMPLES = ("samples.jsonl", "samples.txt")
 _TIMED = 200

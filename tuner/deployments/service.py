@@ -14,7 +14,7 @@ from tuner.deployments.triton import RunningTriton
 from tuner.errors import ServerFailed
 from tuner.load.clients import ask_once
 from tuner.load.target import Target
-from tuner.results import ServerTimes, Stages
+from tuner.records.results import ServerTimes, Stages
 from tuner.servers.base import Server, Usage, raise_if_ended
 from tuner.servers.causes import out_of_memory
 from tuner.servers.gpu import Gpus

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.deployments.base import Deployment, Running
 from tuner.deployments.triton import TritonDeployment
-from tuner.space import Candidate
+from tuner.model.space import Candidate
 
 DEPLOYMENT = "deployment"
 

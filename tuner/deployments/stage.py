@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tuner.deployments.base import Deployments, Running
-from tuner.space import Candidate
+from tuner.model.space import Candidate
 
 
 class Stage:

@@ -16,18 +16,18 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 
-from tuner.arrivals import Arrivals, schedule
-from tuner.comparing.records import Swap
+from tuner.analysis.records import Swap
 from tuner.deployments.base import Running
 from tuner.deployments.service import RunningService
 from tuner.deployments.triton import RunningTriton
 from tuner.errors import CandidateError, ServerFailed
+from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine
-from tuner.model_config import to_json
-from tuner.samples import Samples
+from tuner.model.config import to_json
 from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
+from tuner.stats.samples import Samples
 
 _BEFORE, _AFTER = 1.5, 1.0
 _MOST_SECONDS = 60.0

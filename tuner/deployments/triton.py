@@ -13,15 +13,16 @@ from typing import Protocol as Interface
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from tuner.batches import BatchMix
 from tuner.deployments.base import Running
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.batches import BatchMix
 from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
-from tuner.model_config import completed, from_json, get_path, render, to_json
-from tuner.results import GpuReading, ServerTimes
+from tuner.model.config import completed, from_json, get_path, render, to_json
+from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
+from tuner.records.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
 from tuner.servers.causes import out_of_memory
 from tuner.servers.connection import fault, refusal
@@ -30,7 +31,6 @@ from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.readings import gpu_reading, server_times
-from tuner.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 
 _FIRST_ANSWER_SECONDS = 60.0
 _GPU_MEMORY_SHARE = 0.8

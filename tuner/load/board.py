@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import StorageError
-from tuner.samples import Floats, Samples
+from tuner.stats.samples import Floats, Samples
 
 PENDING, OK, FAILED = 0.0, 1.0, 2.0
 

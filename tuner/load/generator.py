@@ -18,8 +18,8 @@ from tuner.load import worker
 from tuner.load.board import Board
 from tuner.load.target import Target
 from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, Stop
-from tuner.samples import Floats, Samples
 from tuner.scratch import scratch_folder
+from tuner.stats.samples import Floats, Samples
 
 _LEAD = 0.05
 _LOOK_EVERY = 0.1

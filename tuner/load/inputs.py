@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from tuner.batches import BatchMix
 from tuner.errors import InputDataError
+from tuner.load.batches import BatchMix
 from tuner.load.target import Tensor
 
 POOL = 128

@@ -19,8 +19,8 @@ from tuner.cores import Cores, run_on
 from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load.generator import LoadResult, Watch
 from tuner.load.target import Target, Tensor
-from tuner.samples import Floats, Samples
 from tuner.scratch import scratch_folder
+from tuner.stats.samples import Floats, Samples
 
 VARIABLE = "TUNER_PERF_ANALYZER"
 _VERSION = re.compile(r"Version (\d+\.\d+\S*)")

@@ -7,10 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tuner.comparing.records import Contender
+from tuner.analysis.records import Contender
+from tuner.goals.sla import Sla
+from tuner.records.results import ProbeRecord
 from tuner.report import style
-from tuner.results import ProbeRecord
-from tuner.sla import Sla
 from tuner.units import format_cores, format_duration, format_rate, format_size
 
 _MS = 1000.0

@@ -7,14 +7,14 @@ from textwrap import wrap
 
 import plotly.graph_objects as go
 
-from tuner.comparing.bands import UNBATCHED, Answer, Band
-from tuner.comparing.recommend import CLIENTS, Recommendation, sla_of
-from tuner.comparing.records import Comparison, Contender, Deployed, contenders
+from tuner.analysis.bands import UNBATCHED, Answer, Band
+from tuner.analysis.recommend import CLIENTS, Recommendation, sla_of
+from tuner.analysis.records import Comparison, Contender, Deployed, contenders
+from tuner.records.results import Evaluation
 from tuner.report import style
 from tuner.report.compare_curves import gpu_by_rate, host_by_rate, latency_by_rate
 from tuner.report.compare_parts import time_parts
 from tuner.report.figures import Drawing
-from tuner.results import Evaluation
 from tuner.units import format_duration, format_rate
 
 _MS = 1000.0

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from tuner.comparing.recommend import CLIENTS, promise_of
-from tuner.comparison import disagreement, theft
+from tuner.analysis.comparison import disagreement, theft
+from tuner.analysis.recommend import CLIENTS, promise_of
+from tuner.records.results import State
+from tuner.records.run import Run
 from tuner.report.compare_figures import Look, drawings
 from tuner.report.compare_tables import (
     Told,
@@ -18,8 +20,6 @@ from tuner.report.frame import environment, figure, footer, render_page, repeat,
 from tuner.report.html import Html, code, diff, facts, fold, items, join, paragraph, tag, text
 from tuner.report.sections import card, probe_facts
 from tuner.report.story import NBSP, gpu_doubts
-from tuner.results import State
-from tuner.run import Run
 from tuner.units import format_rate
 
 _OWN_SECTIONS = ("kind", "sla", "model", "command", "seed", "environment")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tuner.comparing.parts import Parts, excess, overhead, parts_of
-from tuner.comparing.records import PARTS, Contender
+from tuner.analysis.parts import Parts, excess, overhead, parts_of
+from tuner.analysis.records import PARTS, Contender
+from tuner.records.results import ProbeRecord
 from tuner.report import style
-from tuner.results import ProbeRecord
 from tuner.units import format_duration, format_rate
 
 _MS = 1000.0

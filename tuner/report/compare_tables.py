@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.comparing.claim import Claim
-from tuner.comparing.claims import claims
-from tuner.comparing.costs import Usage
-from tuner.comparing.kept import read_comparison
-from tuner.comparing.recommend import Recommendation, headline, recommend
-from tuner.comparing.records import Comparison
-from tuner.comparing.replicas import Plan, plan
+from tuner.analysis.claim import Claim
+from tuner.analysis.claims import claims
+from tuner.analysis.costs import Usage
+from tuner.analysis.kept import read_comparison
+from tuner.analysis.recommend import Recommendation, headline, recommend
+from tuner.analysis.records import Comparison
+from tuner.analysis.replicas import Plan, plan
+from tuner.records.results import Evaluation, ProbeRecord, State
+from tuner.records.run import Run
 from tuner.report.compare_figures import Look, looks
 from tuner.report.html import Html, join, paragraph, tag, text
 from tuner.report.sections import heading, number
 from tuner.report.story import NBSP, count
-from tuner.results import Evaluation, ProbeRecord, State
-from tuner.run import Run
 from tuner.units import format_cores, format_duration, format_number, format_rate, format_size
 
 _STATES = {

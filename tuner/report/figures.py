@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from tuner.breakdown import HIDDEN, hides_compute
-from tuner.objective import objective_of
+from tuner.analysis.breakdown import HIDDEN, hides_compute
+from tuner.goals.objective import objective_of
+from tuner.goals.sla import Sla
+from tuner.records.results import Evaluation
 from tuner.report import importance
 from tuner.report.figures_latency import latency_by_rate, latency_distribution
 from tuner.report.figures_pareto import latency_frontier, memory_frontier
@@ -23,9 +25,7 @@ from tuner.report.figures_server import batch_sizes, gpu_utilisation
 from tuner.report.figures_time import host_use, time_breakdown
 from tuner.report.story import subjects
 from tuner.report.yardstick import Yardstick
-from tuner.results import Evaluation
-from tuner.samples import Samples
-from tuner.sla import Sla
+from tuner.stats.samples import Samples
 
 _CAPACITY = "Capacity of every candidate"
 

@@ -6,11 +6,11 @@ from math import isfinite, isinf
 import numpy as np
 import plotly.graph_objects as go
 
+from tuner.goals.sla import Bound, Sla
+from tuner.records.results import Evaluation, ProbeRecord
 from tuner.report import style
 from tuner.report.story import Subject, probes_of, raw_at_capacity, same, subjects
-from tuner.results import Evaluation, ProbeRecord
-from tuner.samples import Floats, Samples
-from tuner.sla import Bound, Sla
+from tuner.stats.samples import Floats, Samples
 from tuner.units import format_duration, format_rate
 
 _MS = 1000.0

@@ -6,10 +6,10 @@ from math import isfinite
 
 import plotly.graph_objects as go
 
+from tuner.goals.sla import Sla
+from tuner.records.results import Evaluation, ProbeRecord
 from tuner.report import style
 from tuner.report.story import same, subjects
-from tuner.results import Evaluation, ProbeRecord
-from tuner.sla import Sla
 from tuner.units import format_duration, format_rate, format_size
 
 _MS = 1e3

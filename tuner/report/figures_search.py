@@ -8,13 +8,13 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from tuner.objective import describe_cost
+from tuner.goals.objective import describe_cost
+from tuner.model.space import Value, format_value
+from tuner.records.results import Evaluation, State
 from tuner.report import style
 from tuner.report.importance import importances
 from tuner.report.story import Subject, same, subjects
 from tuner.report.yardstick import Yardstick
-from tuner.results import Evaluation, State
-from tuner.space import Value, format_value
 from tuner.units import format_rate
 
 _SPREAD = 0.035

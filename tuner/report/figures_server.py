@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tuner.records.results import Evaluation, GpuReading, ProbeRecord
 from tuner.report import style
 from tuner.report.story import Subject, probes_of, same, subjects
-from tuner.results import Evaluation, GpuReading, ProbeRecord
 from tuner.units import format_size
 
 

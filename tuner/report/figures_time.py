@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tuner.breakdown import Breakdown, break_down, representative
+from tuner.analysis.breakdown import Breakdown, break_down, representative
+from tuner.records.results import Evaluation, HostReading, ProbeRecord
 from tuner.report import style
 from tuner.report.story import probes_of, same, subjects
-from tuner.results import Evaluation, HostReading, ProbeRecord
-from tuner.samples import Samples
+from tuner.stats.samples import Samples
 from tuner.units import format_cores, format_number, format_rate, format_size
 
 _MS = 1000.0

@@ -10,8 +10,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from tuner.results import Evaluation, State
-from tuner.space import Value, format_value
+from tuner.model.space import Value, format_value
+from tuner.records.results import Evaluation, State
 
 LEAST_CANDIDATES = 8
 _BEST_SHARE = 0.25

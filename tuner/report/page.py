@@ -3,17 +3,17 @@
 import zipfile
 from pathlib import Path
 
-from tuner.comparing.kept import KIND
+from tuner.analysis.kept import KIND
 from tuner.errors import StorageError
+from tuner.records.results import Evaluation
+from tuner.records.run import Run, write_text
 from tuner.report import compare_page
 from tuner.report.figures import Drawing, drawings
 from tuner.report.frame import environment, figure, footer, render_page, repeat, section
 from tuner.report.html import Html, code, diff, items, join, paragraph, tag, text
 from tuner.report.sections import cards, failures, measurement, search, table
 from tuner.report.story import Story, same
-from tuner.results import Evaluation
-from tuner.run import Run, write_text
-from tuner.samples import Samples
+from tuner.stats.samples import Samples
 
 _OWN_SECTIONS = ("sla", "model", "command", "seed", "environment", "space")
 

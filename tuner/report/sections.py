@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from math import isfinite
 
-from tuner.comparison import completeness
+from tuner.analysis.comparison import completeness
+from tuner.model.space import short_name
+from tuner.records.results import Evaluation, GpuReading, ProbeRecord, State
 from tuner.report.html import Html, facts, items, join, tag, text
 from tuner.report.story import NBSP, Story, Subject, count, percent, same, times
-from tuner.results import Evaluation, GpuReading, ProbeRecord, State
-from tuner.space import short_name
 from tuner.units import (
     format_clock,
     format_cores,

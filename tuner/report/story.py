@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.comparison import disagreement, drift, gain, refutation, theft
+from tuner.analysis.comparison import disagreement, drift, gain, refutation, theft
 from tuner.errors import UnitError
-from tuner.report import style
-from tuner.report.yardstick import Yardstick
-from tuner.results import (
+from tuner.goals.sla import Sla
+from tuner.model.space import format_value
+from tuner.records.results import (
     Evaluation,
     Outcome,
     ProbeRecord,
@@ -18,9 +18,9 @@ from tuner.results import (
     best,
     closest,
 )
-from tuner.samples import Samples
-from tuner.sla import Sla
-from tuner.space import format_value
+from tuner.report import style
+from tuner.report.yardstick import Yardstick
+from tuner.stats.samples import Samples
 from tuner.units import format_rate
 
 NBSP = "\N{NO-BREAK SPACE}"

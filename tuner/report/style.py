@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tuner.space import short_name
+from tuner.model.space import short_name
 
 BASELINE = "#e08a00"
 WINNER = "#1a86d0"

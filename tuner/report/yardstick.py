@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tuner.objective import Objective, objective_of
-from tuner.results import Evaluation
+from tuner.goals.objective import Objective, objective_of
+from tuner.records.results import Evaluation
 from tuner.units import format_rate
 
 _BYTES_PER_GIB = 2.0**30

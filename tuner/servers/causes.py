@@ -2,7 +2,7 @@
 
 import re
 
-from tuner.results import Cause
+from tuner.records.results import Cause
 
 _NO_MEMORY = re.compile(
     r"out[ _]of[ _]memory|OutOfMemory|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
 
-from tuner.results import GpuReading
+from tuner.records.results import GpuReading
 from tuner.servers.gpu import SILENCE, Gpus, Sample
 
 _PERIOD = 0.1

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from tuner.results import HostReading
+from tuner.records.results import HostReading
 from tuner.servers.base import Usage
 
 _PERIOD = 0.5

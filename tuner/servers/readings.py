@@ -5,7 +5,7 @@ import re
 from statistics import fmean
 from typing import Any
 
-from tuner.results import GpuReading, ServerTimes
+from tuner.records.results import GpuReading, ServerTimes
 
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 _DIGITS = re.compile(r"[0-9]{1,19}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tuner.samples import Bools, Floats
+from tuner.stats.samples import Bools, Floats
 
 _IDLE, _OVERLAPPED, _EXCLUSIVE, _RELEASING = 0, 1, 2, 3
 _UNQUEUED, _WAITING, _TAKEN = 0, 1, 2

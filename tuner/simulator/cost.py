@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tuner.footprint import READ, Footprint
-from tuner.objective import INSTANCES, Objective, Term
-from tuner.results import PERCENTILES, Window
+from tuner.goals.objective import INSTANCES, Objective, Term
+from tuner.records.results import PERCENTILES, Window
+from tuner.simulator.footprint import READ, Footprint
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Simulation
-from tuner.stats import quantile
+from tuner.stats.estimators import quantile
 
 
 class Costs:

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tuner.samples import Floats
 from tuner.simulator.robust import solve
+from tuner.stats.samples import Floats
 
 _SCATTER = 0.03  # of windows about the curve, beyond the scatter of single executions
 _SINGLE = 0.15

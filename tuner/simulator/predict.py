@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from tuner.arrivals import Arrivals, schedule
-from tuner.batches import BatchMix
-from tuner.samples import Samples
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals, schedule
+from tuner.load.batches import BatchMix
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Ints, Service, Simulation, simulate
-from tuner.sla import Sla
+from tuner.stats.samples import Samples
 
 _START = 0.85
 _LEAST_SHARE = 1e-3

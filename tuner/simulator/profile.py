@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.results import PERCENTILES, ServerTimes, Window
-from tuner.samples import Floats
+from tuner.records.results import PERCENTILES, ServerTimes, Window
 from tuner.simulator.curve import Observation, ServiceCurve
 from tuner.simulator.robust import solve
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
+from tuner.stats.samples import Floats
 
 _SATURATED = 0.5  # of the time of an execution: requests that wait so long find no idle instance
 _NOISE_POINTS = 64

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import nnls
 
-from tuner.samples import Floats
+from tuner.stats.samples import Floats
 
 _CORNER = 1.345
 _ROUNDS = 12

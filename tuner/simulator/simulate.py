@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tuner.samples import Floats, Samples
 from tuner.simulator.batcher import run
 from tuner.simulator.scheduling import Scheduling
+from tuner.stats.samples import Floats, Samples
 
 Ints = npt.NDArray[np.int64]
 _NONE = np.zeros(1)

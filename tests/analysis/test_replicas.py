@@ -1,0 +1,76 @@
+"""As many replicas as it takes, and not one more."""
+
+import math
+
+import pytest
+from comparing_records import SHAPES, comparison, evaluated, missed, realistic
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.analysis.replicas import Plan, p99_at, plan, replicas_for
+
+
+@given(st.floats(0.1, 1e7), st.floats(0.1, 1e5))
+def test_replicas_suffice_and_one_fewer_does_not(rate: float, safe: float) -> None:
+    number = replicas_for(rate, safe)
+    assert number >= 1
+    assert number * safe >= rate
+    assert number == 1 or (number - 1) * safe < rate
+
+
+@given(st.floats(1, 50_000))
+def test_a_plan_is_in_order_and_no_replica_gets_too_much(rate: float) -> None:
+    found = plan(*realistic(), rate)
+    assert [p.replicas for p in found] == sorted(p.replicas for p in found)
+    for each in found:
+        assert each.rate <= each.safe_rate * (1 + 1e-12)
+        assert each.replicas * each.rate == pytest.approx(rate)
+        assert Plan.model_validate_json(each.model_dump_json()) == each
+
+
+def test_the_pick_says_why_and_what_it_takes() -> None:
+    first, second = plan(*realistic(), 5000.0)[:2]
+    assert (first.deployment, first.replicas) == ("triton-tuned", 5)
+    assert first.reason == "the fewest replicas: one serves 1,034/s"
+    assert first.config is not None
+    assert "max_queue_delay_microseconds: 500" in first.config
+    assert first.cores == pytest.approx(5 * (0.1 + 3.7 * 1000 / 1480), rel=1e-3)
+    assert second.reason == "the first for clients that send text: one serves 751/s"
+
+
+def test_of_as_many_replicas_the_one_with_least_cores_comes_first() -> None:
+    found = plan(*realistic(), 50.0)
+    assert {p.replicas for p in found} == {1}
+    assert [p.cores for p in found] == sorted(p.cores or math.inf for p in found)
+    assert "least cores" in found[0].reason
+
+
+def test_p99_is_interpolated_and_unknown_outside_of_what_was_probed() -> None:
+    probes = evaluated(SHAPES[1], 1).probes
+    low, high = probes[2], probes[3]
+    middle = p99_at(probes, ((low.rate or 0) + (high.rate or 0)) / 2)
+    ends = low.latency["p99"], high.latency["p99"]
+    assert middle == pytest.approx(math.sqrt((ends[0] or 0) * (ends[1] or 0)))
+    assert p99_at(probes, low.rate or 0) == pytest.approx(ends[0])
+    assert p99_at(probes, 1.0) is None
+    assert p99_at(probes, 1e6) is None
+    assert p99_at(probes[:1], 100.0) is None
+
+
+def test_where_the_client_gave_out_the_simulated_capacity_counts() -> None:
+    records = comparison((SHAPES[4],), simulated={"triton-tuned": 4000.0})
+    limited = [evaluated(SHAPES[4], 0, client_limited=True)]
+    (found,) = plan(records, limited, 7000.0)
+    assert found.simulated
+    assert found.safe_rate == pytest.approx(0.94 * 4000)
+    assert found.replicas == 2
+    assert found.p99 is None
+    assert "simulated" in found.reason
+    (measured,) = plan(records, limited, 7000.0, simulated={})
+    assert not measured.simulated
+    (steady,) = plan(records, [evaluated(SHAPES[4], 0)], 7000.0)
+    assert not steady.simulated
+
+
+def test_no_plan_without_a_deployment_that_keeps_the_promise() -> None:
+    assert plan(comparison(SHAPES[:1]), [missed(SHAPES[0], 0)], 100.0) == []

@@ -1,0 +1,4 @@
+"""What follows from records: ratios, where time went, recommendations, replicas, claims.
+
+Findings; how they are told is ``tuner.report`` and ``tuner.cli``.
+"""

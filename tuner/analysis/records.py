@@ -1,0 +1,127 @@
+"""What a comparison of deployments found, besides the evaluations, which a run keeps for itself.
+
+Each deployment is evaluated as the candidates of a search are: its evaluations are those of its
+``trial``, and their probes tell rates, latencies, cores, memory, GPU and where the time went.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tuner.records.results import Evaluation, Record
+
+Kind = Literal["naive", "fastapi", "triton", "hybrid", "service"]
+"""FastAPI as in the document that asked the question; FastAPI well made; Triton alone; FastAPI in
+front of Triton; a service of the user's."""
+Sends = Literal["text", "tensors", "own"]
+"""What a client has to send: what the model's own processing takes; tensors; or what a service of
+the user's asks for."""
+PARTS = (
+    "client",
+    "parsing",
+    "tokenising",
+    "transport",
+    "queue",
+    "inference",
+    "serialisation",
+    "rest",
+)
+"""Where the time of a request goes, in its order: the client's lateness; the service's reading and
+validation of the request; its pre-processing; the way to Triton and back, Triton's own front end
+included; the wait for a turn; the computation, input and output copies included; the service's
+post-processing and writing of the answer; and what nobody counted: network, HTTP server, client."""
+
+
+class Swap(Record):
+    """The model replaced by another version of it, while ``rate`` requests/s came in.
+
+    ``seconds`` passed from the request for the change until every answer came from the new one.
+    ``lost`` of ``requests`` were answered with an error or not at all; ``worst`` is the longest
+    latency of those that were answered meanwhile, ``usual`` the p99 before it began, in seconds.
+    """
+
+    how: str
+    rate: float
+    seconds: float | None
+    requests: int
+    lost: int
+    worst: float | None = None
+    usual: float | None = None
+    failure: str | None = None
+
+
+class Deployed(Record):
+    """One deployment: ``what`` says in words how it was run, ``config`` is Triton's config.pbtxt
+    where there is one. ``cold_start`` is the seconds from
+    the launch to the first answer.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    what: str
+    sends: Sends
+    trial: int
+    tuned: bool = False
+    batching: bool = False
+    """Whether requests of different clients are put together into batches."""
+    config: str | None = None
+    cold_start: float | None = None
+    swap: Swap | None = None
+
+
+class Delay(Record):
+    """What the tuned configuration would do with another queue delay, in seconds: ``capacity`` in
+    requests/s; ``p50`` one request at a time. Simulated, not measured.
+    """
+
+    delay: float
+    capacity: float | None
+    p50: float | None
+
+
+class Comparison(Record):
+    """``encode_seconds`` is what one request's tokenising took a client of tensors, where the model
+    has a pre-processing of its own. ``cores`` are the machine's, ``gpu`` its name if it has one.
+    ``tuned_run`` is the search that the tuned configuration came from. ``simulated`` has the
+    capacities (requests/s) that the simulator gives to deployments, by name, as far as it knows.
+    """
+
+    format: int = 1
+    model: str
+    sla: str
+    load: str
+    cores: int
+    gpu: str | None = None
+    encode_seconds: float | None = None
+    tuned_run: str | None = None
+    target_rate: float | None = None
+    deployments: tuple[Deployed, ...]
+    simulated: dict[str, float] = Field(default_factory=dict)
+    delays: tuple[Delay, ...] = ()
+
+
+class Contender(Record):
+    """A deployment with its evaluation: the last confirmed one, or the only one there is."""
+
+    deployed: Deployed
+    evaluation: Evaluation
+
+    @property
+    def name(self) -> str:
+        return self.deployed.name
+
+    @property
+    def safe_rate(self) -> float | None:
+        """The rate to promise: the recommended one; None where no rate keeps the promise."""
+        return self.evaluation.recommended or self.evaluation.capacity
+
+
+def contenders(comparison: Comparison, evaluations: list[Evaluation]) -> list[Contender]:
+    """In the comparison's order; those that were never evaluated are left out."""
+    found = []
+    for deployed in comparison.deployments:
+        own = [e for e in evaluations if e.trial == deployed.trial]
+        if own:
+            found.append(Contender(deployed=deployed, evaluation=own[-1]))
+    return found

@@ -1,0 +1,33 @@
+"""What a comparison looks like while it runs: one line per event."""
+
+from tuner.analysis.records import Swap
+from tuner.cli.view import PlainView
+from tuner.deployments.several import DEPLOYMENT
+from tuner.measure.draft import Phase
+from tuner.model.space import Candidate
+from tuner.units import format_duration, format_rate
+
+
+class CompareView(PlainView):
+    """As a search's, with the names of deployments."""
+
+    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
+        name = candidate.get(DEPLOYMENT)
+        if name is None:
+            super().launching(trial, candidate, baseline, phase)
+        else:
+            self._say(f"launching {name}")
+
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        self._say(f"round {number + 1}: {candidate.get(DEPLOYMENT)}")
+
+    def swapping(self, title: str, rate: float) -> None:
+        self._say(f"another version of the model, at {format_rate(rate)}: {title}")
+
+    def swapped(self, swap: Swap) -> None:
+        if swap.failure is not None:
+            self._say(f"  failed: {swap.failure.splitlines()[0]}")
+            return
+        lost = f"{swap.lost} of {swap.requests} requests lost"
+        worst = format_duration(swap.worst)
+        self._say(f"  by a {swap.how} in {format_duration(swap.seconds)}; {lost}, worst {worst}")

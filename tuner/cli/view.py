@@ -1,0 +1,263 @@
+"""What a search looks like while it runs: a live view on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from collections import deque
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tuner.goals.objective import Objective, describe_cost
+from tuner.goals.sla import Sla
+from tuner.measure.draft import Phase
+from tuner.measure.evaluate import ROUNDS
+from tuner.model.space import Candidate
+from tuner.records.results import Evaluation, ProbeRecord, State
+from tuner.records.run import Run
+from tuner.units import format_clock, format_duration, format_rate
+
+_ROWS = 12
+_VERBS = {
+    "search": "trial",
+    "measure": "trial",
+    "confirm": "confirming",
+    "again": "once more",
+}
+_COLOURS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
+
+
+class PlainView:
+    """One line per event, for logs and pipes; ``quiet`` says nothing at all."""
+
+    def __init__(self, console: Console, sla: Sla, quiet: bool = False) -> None:
+        self._console = console
+        self._sla = sla
+        self._quiet = quiet
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
+        if resumed:
+            self._say(f"resuming {run.folder} with {resumed} evaluations on record")
+        else:
+            self._say(f"run {run.folder}")
+        self._say(f"server {about}")
+        for note in notes:
+            self.noted(note)
+
+    def noted(self, note: str) -> None:
+        self._say(f"note: {note}")
+
+    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
+        what = "baseline: " if baseline else ""
+        self._say(f"{_task(phase, trial)}: {what}{candidate}")
+
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        self._say(f"  round {number + 1} of {ROUNDS}, trial {trial}: {candidate}")
+
+    def probing(self, what: str, rate: float | None) -> None:
+        pass
+
+    def probed(self, record: ProbeRecord) -> None:
+        self._say(f"  {describe_probe(record, self._sla)}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._say(f"  => {describe_result(evaluation)}")
+
+    def search_ended(self, reason: str, confirms: bool) -> None:
+        self._say(_ending(reason, confirms))
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            clock = format_clock(time.monotonic() - self._began)
+            self._console.print(f"[{clock}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _task(phase: Phase, trial: int) -> str:
+    """Calibration serves all trials."""
+    return "calibrating" if phase == "calibrate" else f"{_VERBS[phase]} {trial}"
+
+
+def _ending(reason: str, confirms: bool) -> str:
+    return f"search ends: {reason}" + ("; confirming on fresh servers" if confirms else "")
+
+
+class LiveView:
+    """The last candidates, what is being done right now, the best so far, and the time left."""
+
+    def __init__(
+        self,
+        console: Console,
+        sla: Sla,
+        title: str,
+        budget: float | None,
+        objective: Objective | None = None,
+    ) -> None:
+        self._objective = objective
+        self._sla = sla
+        self._title = title
+        self._budget = budget
+        self._began = time.monotonic()
+        self._rows: deque[Evaluation] = deque(maxlen=_ROWS)
+        self._best: Evaluation | None = None
+        self._baseline: Evaluation | None = None
+        self._now = Text("starting")
+        self._probe = Text("")
+        self._about = ""
+        self._notes: list[Text] = []
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> "LiveView":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
+        self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
+        for note in notes:
+            self.noted(note)
+
+    def noted(self, note: str) -> None:
+        self._notes.append(Text(f"note: {note}", style="yellow"))
+
+    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
+        mark = " (baseline)" if baseline else ""
+        self._candidate = f"{_task(phase, trial)}{mark}: {candidate}"
+        self._now = Text(f"{self._candidate}: launching", style="bold")
+        self._probe = Text("")
+
+    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
+        self._candidate = f"confirming {trial}, round {number + 1}: {candidate}"
+
+    def probing(self, what: str, rate: float | None) -> None:
+        at = f" at {format_rate(rate)}" if rate is not None else ""
+        self._now = Text(f"{self._candidate}: {what}{at}", style="bold")
+
+    def probed(self, record: ProbeRecord) -> None:
+        self._probe = Text(
+            f"  last: {describe_probe(record, self._sla)}", style=_COLOURS[record.outcome]
+        )
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._rows.append(evaluation)
+        if evaluation.baseline:
+            self._baseline = evaluation
+        if (evaluation.merit or 0.0) > ((self._best and self._best.merit) or 0.0):
+            self._best = evaluation
+
+    def search_ended(self, reason: str, confirms: bool) -> None:
+        self._best = None
+        self._about = _ending(reason, confirms)
+
+    def _render(self) -> RenderableType:
+        elapsed = time.monotonic() - self._began
+        clock = f"   {format_clock(elapsed)} gone"
+        if self._budget is not None:
+            clock += f", about {format_clock(self._budget - elapsed)} left"
+        head = Text.assemble((self._title, "bold cyan"), clock)
+        table = Table(box=None, pad_edge=False, expand=False)
+        looked_for = self._objective.title if self._objective else "capacity"
+        for heading in ("trial", "candidate", looked_for, "against baseline", f"{self._p} there"):
+            table.add_column(heading, justify="left" if heading == "candidate" else "right")
+        for row in self._rows:
+            table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
+        about = Text(self._about, style="dim")
+        return Group(head, about, *self._notes, table, self._now, self._probe)
+
+    @property
+    def _p(self) -> str:
+        return self._sla.primary.name
+
+    def _cells(self, row: Evaluation) -> list[str]:
+        name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
+        label = escape(row.label) + (" (baseline)" if row.baseline else "")
+        if row.state is not State.OK:
+            return [name, label, escape(describe_result(row).splitlines()[0][:48]), "", ""]
+        at = row.at_capacity()
+        base = self._baseline.merit if self._baseline else None
+        gain = f"{row.merit / base:.2f} x" if row.merit and base else ""
+        if row.cost is not None and gain:
+            gain += " less"
+        shown = format_duration(at.latency.get(self._p)) if at else "-"
+        return [name, label, self._amount(row), gain, shown]
+
+    def _amount(self, row: Evaluation) -> str:
+        if row.cost is not None and self._objective is not None:
+            return self._objective.show(row.cost.value)
+        return format_rate(row.capacity)
+
+
+def describe_probe(record: ProbeRecord, sla: Sla) -> str:
+    """``412/s: p99 18.2 ms of 20 ms, met (1 of 823 late)``."""
+    bound = sla.primary
+    if record.rate is not None:
+        load = format_rate(record.rate)
+    else:
+        load = f"{record.concurrency} at a time: {format_rate(record.throughput)}"
+    value = format_duration(record.latency.get(bound.name))
+    text = f"{load}: {bound.name} {value} of {format_duration(bound.limit)}"
+    if record.purpose == "unloaded":
+        return f"{text}, p50 {format_duration(record.latency.get('p50'))}"
+    text += f", {record.outcome} ({record.violations} of {record.n} late)"
+    if record.client_limited:
+        text += ", client behind schedule"
+    if record.gpu is not None and record.gpu.throttled:
+        text += f", GPU throttled ({', '.join(record.gpu.throttled)})"
+    return text
+
+
+def describe_result(evaluation: Evaluation) -> str:
+    cost = evaluation.cost
+    match evaluation.state:
+        case State.OK if cost is not None:
+            return describe_cost(cost)
+        case State.INFEASIBLE if cost is not None and not evaluation.failure:
+            return f"does not keep the promise at {format_rate(cost.rate)}{_by(evaluation)}"
+        case State.OK:
+            return f"capacity {format_rate(evaluation.capacity)}{between(evaluation)}"
+        case State.INFEASIBLE:
+            if evaluation.failure:
+                return evaluation.failure
+            over = evaluation.margin
+            asked = evaluation.verdict()
+            if asked is not None and asked.purpose == "measure":
+                return f"{format_rate(asked.rate)} is not shown to keep the promise"
+            known = over is not None and math.isfinite(over)
+            return "meets the promise at no rate" + (f": {over:.2g} x the bound" if known else "")
+        case State.BEATEN:
+            return f"left behind: at most {format_rate(evaluation.high)}"
+        case State.FAILED:
+            cause = f", {evaluation.cause}" if evaluation.cause else ""
+            return f"failed{cause}: {evaluation.failure}"
+
+
+def _by(evaluation: Evaluation) -> str:
+    """By how much it misses the bound; or what else it did not keep."""
+    over = evaluation.margin
+    if over is None or not math.isfinite(over):
+        return ""
+    if over > 1:
+        return f": {over:.2g} x the bound"
+    remedies = [p.remedy for p in evaluation.probes if p.outcome == "violated" and p.remedy]
+    return f": {remedies[-1]}" if remedies else ""
+
+
+def between(evaluation: Evaluation) -> str:
+    """`` (95 %: 410/s to 450/s)``, as far as the interval is known."""
+    if evaluation.low is None or evaluation.low == evaluation.high:
+        return ""
+    if evaluation.high is None:
+        return " or more"
+    return f" (95 %: {format_rate(evaluation.low)} to {format_rate(evaluation.high)})"

@@ -1,0 +1,74 @@
+"""The winner as something to deploy: a model repository that Triton serves as it is."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import RunError, StorageError
+from tuner.model.config import parse_config, to_text
+from tuner.records.results import Evaluation, baseline, best
+from tuner.records.run import Run
+
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
+
+
+def export_winner(run: Run, model: Path, destination: Path) -> Path:
+    """Write ``destination``/<model>: the model's files with the winner's config.pbtxt.
+
+    Beside it goes ``manifest.json``: what was found, and from which run. The folder appears whole
+    or not at all, in place of an older one of tuner's making.
+    """
+    evaluations = run.evaluations()
+    winner = best(evaluations)
+    if winner is None:
+        searched = any(e.phase == "search" for e in evaluations)
+        why = "no candidate met the promise" if searched else "it is not a search"
+        raise RunError(f"{run.folder} has no winner: {why}")
+    if not model.is_dir():
+        raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")
+    if destination.exists() and not (destination / "manifest.json").is_file():
+        raise RunError(f"{destination} exists and is not an export of tuner; choose another place")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".export-") as folder:
+            staged = Path(folder) / "repository"
+            shutil.copytree(model, staged / model.name, ignore=_LEFT_OUT)
+            config = staged / model.name / "config.pbtxt"
+            if not winner.baseline:
+                text = to_text(parse_config(winner.config, "the winner's record"))
+                config.write_text(text, encoding="utf-8")
+            manifest = _manifest(run, winner, baseline(evaluations))
+            (staged / "manifest.json").write_text(
+                json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+                encoding="utf-8",
+            )
+            if destination.exists():
+                shutil.rmtree(destination)
+            staged.rename(destination)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {destination}: {error.strerror or error}; "
+            "make room or choose another place"
+        ) from error
+    return destination / model.name / "config.pbtxt"
+
+
+def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[str, Any]:
+    experiment = run.experiment()
+    at = winner.at_capacity()
+    return {
+        "model": Path(str(experiment.get("model"))).name,
+        "run": run.folder.name,
+        "sla": experiment.get("sla"),
+        "trial": winner.trial,
+        "settings": dict(winner.settings),
+        "capacity_per_second": None if winner.cost else winner.capacity,
+        "cost": winner.cost.model_dump() if winner.cost else None,
+        "confirmed": winner.phase == "confirm",
+        "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
+        "baseline_capacity_per_second": found.capacity if found and not found.cost else None,
+        "baseline_cost": found.cost.model_dump() if found and found.cost else None,
+        "environment": experiment.get("environment", {}),
+    }

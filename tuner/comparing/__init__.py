@@ -1,1 +1,0 @@
-"""Deployments held against each other: records, and what follows from them."""

@@ -1,0 +1,1 @@
+"""What is asked of a candidate: the SLA and its verdicts, constraints, objectives."""

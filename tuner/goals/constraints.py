@@ -1,0 +1,93 @@
+"""Limits on what a candidate may use besides time: memory, cores, the GPU, the queue.
+
+>>> str(Constraint.parse("gpu_memory < 20GiB"))
+'gpu_memory<20GiB'
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import le, lt
+
+from tuner.errors import UnitError, UsageError
+from tuner.goals.quantities import ALIASES, QUANTITIES
+from tuner.model.space import did_you_mean
+from tuner.records.results import ProbeRecord
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, "<": lt}
+_SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
+_EXAMPLE = "gpu_memory<20GiB"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One upper limit, in its quantity's base unit: bytes, a share 0..1, W, °C, cores, seconds."""
+
+    name: str
+    operator: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Constraint":
+        """From ``gpu_memory<20GiB``; UnitError says what is wrong, and how to write it."""
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise UnitError(f"constraint {text!r} does not parse; write it like {_EXAMPLE}")
+        if match[2] not in _OPERATORS:
+            raise UnitError(f"constraint {text!r} is no upper limit; write it like {_EXAMPLE}")
+        name = ALIASES.get(match[1], match[1])
+        if name not in QUANTITIES:
+            hint = did_you_mean(match[1], [*QUANTITIES, *ALIASES])
+            raise UnitError(f"constraint {text!r}: nothing is called {match[1]!r}{hint}")
+        try:
+            limit = QUANTITIES[name].parse(match[3])
+        except UnitError as error:
+            raise UnitError(f"constraint {text!r}: {error}") from error
+        return cls(name, match[2], limit)
+
+    @property
+    def static(self) -> bool:
+        """Whether it hardly depends on the rate: a breach in any probe settles the candidate."""
+        return QUANTITIES[self.name].static
+
+    def value(self, record: ProbeRecord) -> float | None:
+        """What the probe read, in the unit of ``limit``; None where it read nothing."""
+        found = QUANTITIES[self.name].read(record)
+        return None if found is None or not math.isfinite(found) else float(found)
+
+    def broken(self, record: ProbeRecord) -> bool | None:
+        """Whether the probe broke it; None where it read nothing, which is never "kept"."""
+        found = self.value(record)
+        return None if found is None else not _OPERATORS[self.operator](found, self.limit)
+
+    def unknown(self, record: ProbeRecord) -> str | None:
+        """Why the probe cannot tell, fit for a user to read; None where it can."""
+        if self.value(record) is not None:
+            return None
+        source = QUANTITIES[self.name].source
+        return f"no {source} readings here: {self.name} cannot be held"
+
+    def describe(self, record: ProbeRecord) -> str:
+        """``gpu_memory<20GiB: kept (12.3 GiB)``, for people."""
+        found = self.value(record)
+        if found is None:
+            return f"{self}: unknown, {self.unknown(record)}"
+        state = "broken" if self.broken(record) else "kept"
+        return f"{self}: {state} ({QUANTITIES[self.name].show(found)})"
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{QUANTITIES[self.name].print(self.limit)}"
+
+
+def parse_constraints(text: str) -> tuple[Constraint, ...]:
+    """From ``gpu_memory<20GiB,cpu<=4``, one or several."""
+    return tuple(map(Constraint.parse, text.split(",")))
+
+
+def require_readings(constraints: Iterable[Constraint], record: ProbeRecord) -> None:
+    """UsageError where a constraint cannot be told from this probe."""
+    missing = [why for constraint in constraints if (why := constraint.unknown(record))]
+    if missing:
+        raise UsageError("\n".join(dict.fromkeys(missing)) + "; leave --constraint out, or measure "
+                         "where this can be read (see 'tuner doctor')")  # fmt: skip

@@ -1,0 +1,211 @@
+"""What a search minimises at a given rate, in place of maximising the capacity.
+
+>>> str(Objective.parse("p99/10ms + 0.5 * instances", 1000.0))
+'p99/10ms + 0.5*instances'
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tuner import units
+from tuner.errors import UnitError, UsageError
+from tuner.goals.quantities import ALIASES, QUANTITIES
+from tuner.model.space import did_you_mean
+from tuner.records.results import PERCENTILES, Cost, Evaluation, ProbeRecord
+
+INSTANCES = "instances"
+_MEAN = "mean"
+_UNTOLD_ERROR = 0.01
+_CENTRAL = 3.92  # standard errors that an interval of 95 % is wide
+_TAIL = 20
+_TERM = re.compile(
+    r"\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*)?\s*"
+    r"(?P<name>[A-Za-z_][\w.]*)\s*(?:/\s*(?P<scale>[^*/+]+?))?\s*"
+)
+_NAMES = (INSTANCES, _MEAN, *PERCENTILES, *QUANTITIES)
+_EXAMPLE = "p99, instances, gpu_memory, energy, or a sum like p99/10ms + 0.5*instances"
+
+
+@dataclass(frozen=True)
+class Term:
+    """``weight`` times a quantity, in units of ``scale``, or in its base unit.
+
+    ``name`` is one of the latencies (``mean``, ``p50`` to ``p99.9``, in seconds), ``instances`` or
+    a name out of ``QUANTITIES``.
+    """
+
+    name: str
+    weight: float = 1.0
+    scale: float | None = None
+
+    @property
+    def is_latency(self) -> bool:
+        return self.name == _MEAN or self.name in PERCENTILES
+
+    @property
+    def factor(self) -> float:
+        """By what a reading in its base unit is to be multiplied."""
+        return self.weight / (self.scale or 1.0)
+
+    def read(self, record: ProbeRecord, instances: int) -> float | None:
+        """What the probe read, in the base unit; None where it read nothing."""
+        if self.name == INSTANCES:
+            return float(instances)
+        if self.name == _MEAN:
+            return record.mean
+        if self.name in PERCENTILES:
+            return record.latency.get(self.name)
+        return QUANTITIES[self.name].read(record)
+
+    @property
+    def source(self) -> str:
+        return QUANTITIES[self.name].source if self.name in QUANTITIES else "latency"
+
+    def __str__(self) -> str:
+        weight = "" if self.weight == 1 else f"{units.exact_cores(self.weight)}*"
+        scale = "" if self.scale is None else f"/{_exact(self.name, self.scale)}"
+        return weight + self.name + scale
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A sum of terms, to be as small as can be while ``rate`` requests/s are offered."""
+
+    terms: tuple[Term, ...]
+    rate: float
+
+    @classmethod
+    def parse(cls, text: str, rate: float) -> "Objective":
+        """UnitError says what is wrong, and how to write it."""
+        terms = tuple(_parse_term(part) for part in text.split("+"))
+        if len(terms) > 1:
+            for term in terms:
+                if term.scale is None and term.name != INSTANCES:
+                    raise UnitError(
+                        f"objective {text.strip()!r}: in a sum, say what one {term.name} is worth, "
+                        f"as in {term.name}/{_example(term.name)}"
+                    )
+        return cls(terms, rate)
+
+    def value(self, record: ProbeRecord, instances: int) -> float | None:
+        """The sum for one probe; +inf where failures reach a percentile, None where a reading is
+        missing.
+        """
+        values = [term.read(record, instances) for term in self.terms]
+        if any(value is None for value in values):
+            return None
+        pairs = zip(self.terms, values, strict=True)
+        return sum(term.factor * (value or 0.0) for term, value in pairs)
+
+    def error(self, record: ProbeRecord, instances: int) -> float:
+        """The standard error of ln(value), as far as it is known: that of latencies from their
+        intervals, wide where the probe is too short for one; none of the number of instances.
+        """
+        total, variance = 0.0, 0.0
+        for term in self.terms:
+            value = term.read(record, instances) or 0.0
+            total += term.factor * value
+            low, high = record.latency_interval.get(term.name, (None, None))
+            if term.name == INSTANCES:
+                aside = 0.0
+            elif low is None:
+                aside = _UNTOLD_ERROR * value
+            else:
+                end = value + 2 * (value - low) if high is None else high
+                aside = (end - low) / _CENTRAL
+            variance += (term.factor * aside) ** 2
+        return math.sqrt(variance) / total if 0 < total < math.inf else 0.0
+
+    @property
+    def requests(self) -> int:
+        """So many say something of its highest percentile; 0 where it has none."""
+        shares = [PERCENTILES[term.name] for term in self.terms if term.name in PERCENTILES]
+        return max((round(_TAIL / (1 - share)) for share in shares), default=0)
+
+    def require_readings(self, record: ProbeRecord) -> None:
+        """UsageError where a term cannot be told from this probe."""
+        for term in self.terms:
+            if term.read(record, 1) is None:
+                raise UsageError(
+                    f"no {term.source} readings here: {term.name} cannot be minimised; measure "
+                    "where it can be read (see 'tuner doctor')"
+                )
+
+    def show(self, value: float | None) -> str:
+        """A value for people: with its unit, where there is only one term."""
+        if value is None:
+            return "-"
+        if not self.has_unit:
+            return units.format_number(value) if math.isfinite(value) else "no answer"
+        name = self.terms[0].name
+        if self.terms[0].is_latency:
+            return units.format_duration(value)
+        return f"{value:g}" if name == INSTANCES else QUANTITIES[name].show(value)
+
+    def between(self, cost: Cost) -> str:
+        """`` (95 %: 7.9 ms to 8.4 ms)``, as far as the interval is known."""
+        if cost.low is None or cost.high is None or cost.low == cost.high:
+            return ""
+        return f" (95 %: {self.show(cost.low)} to {self.show(cost.high)})"
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether its value is that of one quantity, in its base unit."""
+        (first, *rest) = self.terms
+        return not rest and first.weight == 1 and first.scale is None
+
+    @property
+    def title(self) -> str:
+        """``p99 at 1,000/s``."""
+        return f"{self} at {units.format_rate(self.rate)}"
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.terms))
+
+
+def objective_of(evaluations: Iterable[Evaluation]) -> Objective | None:
+    """What the search minimised; None where it looked for the capacity."""
+    costs = (each.cost for each in evaluations if each.cost is not None)
+    return next((Objective.parse(cost.objective, cost.rate) for cost in costs), None)
+
+
+def describe_cost(cost: Cost) -> str:
+    """``p99 8.1 ms at 1,000/s (95 %: 7.9 ms to 8.4 ms)``."""
+    objective = Objective.parse(cost.objective, cost.rate)
+    at = f"{objective} {objective.show(cost.value)} at {units.format_rate(cost.rate)}"
+    return at + objective.between(cost)
+
+
+def _parse_term(text: str) -> Term:
+    match = _TERM.fullmatch(text)
+    if match is None:
+        raise UnitError(f"objective {text.strip()!r} does not parse; write {_EXAMPLE}")
+    name = ALIASES.get(match["name"], match["name"])
+    if name not in _NAMES:
+        hint = did_you_mean(name, list(_NAMES)) or f"; write {_EXAMPLE}"
+        raise UnitError(f"objective {text.strip()!r}: nothing is called {name!r}{hint}")
+    weight = float(match["weight"] or 1.0)
+    scale = None if match["scale"] is None else float(_parser(name)(match["scale"]))
+    if weight <= 0 or scale == 0:
+        raise UnitError(f"objective {text.strip()!r}: weight and scale must exceed zero")
+    return Term(name, weight, scale)
+
+
+def _parser(name: str) -> Callable[[str], float]:
+    if name == INSTANCES:
+        return units.parse_cores
+    return QUANTITIES[name].parse if name in QUANTITIES else units.parse_duration
+
+
+def _exact(name: str, scale: float) -> str:
+    if name == INSTANCES:
+        return units.exact_cores(scale)
+    return QUANTITIES[name].print(scale) if name in QUANTITIES else units.exact_duration(scale)
+
+
+def _example(name: str) -> str:
+    examples = {"gpu_memory": "4GiB", "memory": "1GiB", "energy": "80mJ", "gpu_power": "100W"}
+    examples |= {"cpu": "2", "gpu_utilisation": "50%", "gpu_temperature": "60C"}
+    return examples.get(name, "10ms")

@@ -1,0 +1,1 @@
+"""What a model is: config.pbtxt, its inputs and outputs, the search space, a candidate."""

@@ -1,0 +1,359 @@
+"""The records of a run: what was measured, and what it comes to.
+
+Records are immutable; ``format`` is raised when their meaning changes.
+"""
+
+import math
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tuner.model.space import Candidate, ValueField
+
+FORMAT = 3
+LEAST_COST = 1e-12
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class ServerTimes(Record):
+    """Differences of Triton's statistics over one probe.
+
+    Seconds are means per request; ``batches`` counts executions by batch size, ``batch_seconds``
+    are the mean seconds that one of them took (input, infer and output together).
+    """
+
+    requests: int
+    executions: int
+    queue: float
+    compute_input: float
+    compute_infer: float
+    compute_output: float
+    batches: dict[int, int] = Field(default_factory=dict)
+    batch_seconds: dict[int, float] = Field(default_factory=dict)
+
+    @property
+    def mean_batch(self) -> float | None:
+        """Mean items per execution; None where the server does not tell the batches' sizes."""
+        executions = sum(self.batches.values())
+        items = sum(size * number for size, number in self.batches.items())
+        return items / executions if executions else None
+
+
+class GpuReading(Record):
+    """The GPUs that the server uses, over one probe; None where a value is unknown.
+
+    Means over time and GPUs: utilisation 0..1, power in watts, clock (of the SMs) in MHz.
+    ``memory`` is the peak in bytes, a mean over the GPUs; ``temperature`` is that of the hottest
+    in °C. ``throttled`` says why clocks were lowered at any moment, ``others`` which processes were
+    on the GPUs before the server. ``devices`` is the number of GPUs; None means that Triton's own
+    metrics were the source, which know neither peaks nor what follows ``power``.
+    """
+
+    utilisation: float | None
+    memory: int | None
+    power: float | None
+    devices: int | None = None
+    clock: float | None = None
+    temperature: float | None = None
+    throttled: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+class HostReading(Record):
+    """What a probe took of the machine; None where the server's processes cannot be seen.
+
+    ``cpu`` is the mean number of cores that the server used, ``memory`` the most bytes that it held
+    at one of the looks, ``client_cores`` the mean number of cores that the load processes used.
+    ``stolen`` is the share of the busy time of tuner's machine that its hypervisor gave to others.
+    """
+
+    cpu: float | None
+    memory: int | None
+    client_cores: float | None
+    stolen: float | None = None
+
+
+class Stages(Record):
+    """What an HTTP service counted over one probe: ``seconds`` are means per request, by the name
+    of what it did (see ``tuner.analysis.records.PARTS``).
+    """
+
+    requests: int
+    seconds: dict[str, float]
+
+
+class BoundCount(Record):
+    """``late`` of a probe's requests broke one bound of the Sla, which allows a share ``budget``.
+
+    They say as much about the true share as n / ``effect`` independent requests.
+    """
+
+    bound: str
+    budget: float
+    late: int
+    effect: float
+
+
+Interval = tuple[float, float | None]
+"""The central 95 % of what may be true; None above where the data leave it open."""
+
+
+class ProbeRecord(Record):
+    """One measurement of one candidate at one rate, or at one concurrency.
+
+    ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
+    where there is no data and inf where failed requests reach that percentile. ``violations`` of
+    ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
+    ``client_limited`` marks a probe that broke a bound only because the client was late: it says
+    nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is
+    "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
+    latency of the good replies, ``client_wait`` the part of it before their requests were sent.
+    ``growth`` is by how many seconds the latency grew for each second, towards the end.
+    """
+
+    purpose: Literal["unloaded", "capacity", "proof", "measure"]
+    load: str
+    rate: float | None
+    concurrency: int | None
+    seed: int
+    seconds: float
+    n: int
+    errors: int
+    violations: int
+    latency: dict[str, float | None]
+    latency_interval: dict[str, Interval] = Field(default_factory=dict)
+    mean: float | None = None
+    client_wait: float | None = None
+    throughput: float | None
+    throughput_interval: Interval | None = None
+    bounds: tuple[BoundCount, ...] = ()
+    round: int = 0
+    outcome: Literal["met", "violated", "inconclusive"]
+    remedy: str | None
+    confidence: float
+    margin: float | None
+    growth: float | None = None
+    lateness_p99: float | None
+    client_limited: bool
+    client_cpu: float | None = None
+    server: ServerTimes | None = None
+    stages: Stages | None = None
+    gpu: GpuReading | None = None
+    host: HostReading | None = None
+    samples: str | None = None
+    items: float = 1.0
+
+
+class Window(Record):
+    """A moment in which a server was kept busy by so many requests outstanding: what the service
+    times are fitted to. ``settings`` are the candidate's, on ``instances`` in all, which share
+    ``devices``; ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and
+    ``latency`` are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the
+    latter of one GPU.
+    """
+
+    settings: dict[str, ValueField]
+    instances: int
+    devices: int = 1
+    concurrency: int
+    items: float
+    throughput: float
+    mean: float
+    latency: dict[str, float | None]
+    server: ServerTimes
+    memory: int | None = None
+    gpu_memory: int | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.of(dict(self.settings))
+
+    @property
+    def instances_of_a_device(self) -> float:
+        return self.instances / self.devices
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no two executions shared a device."""
+        return self.instances <= self.devices or self.concurrency == 1
+
+
+Cause = Literal["out of memory", "refused", "timed out", "died"]
+"""What kind of failure it was: no memory left, be it the GPU's or the machine's; the server refused
+the model or its configuration; it took too long to start or load; it ended or stopped answering.
+"""
+
+
+class Outcome(Record):
+    """How a search ended: ``reason`` in words; how many ``candidates`` the space has (None: no end
+    of them, or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the
+    probability, as far as simulation and measurements tell, that a candidate which was not measured
+    is better by more than the share ``by``; None where nothing was simulated.
+    """
+
+    reason: str
+    candidates: int | None
+    simulated: int
+    measured: int
+    by: float
+    missed: float | None
+
+
+class State(StrEnum):
+    OK = "ok"
+    """The Sla is met at some rate: there is a capacity."""
+    INFEASIBLE = "infeasible"
+    """The Sla is not met at any rate that was tried, down to one request at a time."""
+    BEATEN = "beaten"
+    """It was left once it could not win any more; its capacity lies from ``low`` to ``high``."""
+    FAILED = "failed"
+    """The candidate could not be measured; ``failure`` says why, ``cause`` what kind it is."""
+
+
+class Cost(Record):
+    """What a candidate comes to at ``rate`` requests/s, in a search that minimises ``objective``:
+    ``value``, the smaller the better, and its 95 % interval. ``by_round`` has the value and its
+    standard error (of the logarithm) of each round of a confirmation.
+    """
+
+    objective: str
+    rate: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+    by_round: tuple[tuple[float, float], ...] = ()
+
+
+class Evaluation(Record):
+    """All that is known of one candidate.
+
+    ``look`` counts from 0 where a candidate was looked at again, or confirmed, more than once.
+    ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
+    tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
+    operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
+    / d ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
+    round of a confirmation. ``margin`` is the largest ratio of percentile to bound of
+    the probe that tells the capacity or, where there is none, came nearest to the Sla.
+    ``relaunched`` says that its server was launched for it, and not changed to it in place.
+    In a search that minimises something at a given rate, ``capacity`` is that rate where the Sla is
+    kept there, and no more is known of it; ``cost`` is what counts.
+    """
+
+    format: int = FORMAT
+    trial: int
+    phase: Literal["search", "again", "confirm", "measure"]
+    look: int = 0
+    baseline: bool
+    settings: dict[str, ValueField]
+    config: str
+    state: State
+    failure: str | None = None
+    cause: Cause | None = None
+    capacity: float | None = None
+    low: float | None = None
+    high: float | None = None
+    recommended: float | None = None
+    steepness: float | None = None
+    by_round: tuple[tuple[float, float], ...] = ()
+    margin: float | None = None
+    cost: Cost | None = None
+    client_limited: bool = False
+    started: str
+    seconds: float
+    launch_seconds: float | None = None
+    relaunched: bool = True
+    probes: tuple[ProbeRecord, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.of(dict(self.settings))
+
+    @property
+    def estimate(self) -> float | None:
+        """The capacity or, of what was left behind, the middle of what it may be."""
+        if self.state is State.BEATEN and self.low and self.high:
+            return math.sqrt(self.low * self.high)
+        return self.capacity
+
+    @property
+    def merit(self) -> float | None:
+        """What the search maximises: the capacity or, where a cost is minimised, 1 / cost; None
+        where the promise is not kept. Ratios of merits are gains.
+        """
+        if self.capacity is None or self.cost is None:
+            return self.capacity
+        return 1 / max(self.cost.value, LEAST_COST)
+
+    @property
+    def label(self) -> str:
+        return str(self.candidate)
+
+    def proof(self) -> ProbeRecord | None:
+        """The probe with the highest rate that was shown, by itself, to keep the Sla."""
+        met = [p for p in self.probes if p.outcome == "met" and p.purpose in ("proof", "measure")]
+        return max(met, key=lambda p: p.rate or p.throughput or 0.0, default=None)
+
+    @property
+    def items(self) -> float:
+        """Mean items per request of the load."""
+        return self.probes[0].items if self.probes else 1.0
+
+    def at_capacity(self) -> ProbeRecord | None:
+        """The probe that shows how it is to operate near capacity: the proof or, where there is
+        none, the one nearest to capacity whose samples kept the Sla.
+        """
+        if self.capacity is None:
+            return None
+        kept = [
+            p
+            for p in self.probes
+            if p.purpose != "unloaded"
+            and p.margin is not None
+            and p.margin <= 1
+            and p.outcome != "violated"
+        ]
+        at = self.capacity
+        nearest = min(kept, key=lambda p: abs((p.rate or p.throughput or 0.0) - at), default=None)
+        return self.proof() or nearest
+
+    def verdict(self) -> ProbeRecord | None:
+        """The last probe that was to settle whether a rate keeps the Sla, whatever it said."""
+        asked = [p for p in self.probes if p.purpose in ("proof", "measure")]
+        return self.proof() or (asked[-1] if asked else None)
+
+    def unloaded(self) -> ProbeRecord | None:
+        """One request at a time."""
+        return next((p for p in self.probes if p.purpose == "unloaded"), None)
+
+
+def best(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The winner: the highest capacity or the least cost, as confirmed where anything was
+    confirmed, the last time where it was more than once; None if none. Of equal costs, that with
+    the most room below the promise counts.
+
+    Where every confirmation failed there is no winner.
+    """
+    again = any(e.phase == "confirm" for e in evaluations)
+    confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
+    last = max((e.look for e in confirmed), default=0)
+    searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
+    found = [e for e in confirmed if e.look == last] if again else searched
+    return max(found, key=lambda e: (e.merit or 0.0, -(e.margin or 0.0)), default=None)
+
+
+def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The model as found: as confirmed, if it was, the last time."""
+    own = [e for e in evaluations if e.baseline]
+    confirmed = [e for e in own if e.phase == "confirm"]
+    return max(confirmed, key=lambda e: e.look) if confirmed else next(iter(own), None)
+
+
+def closest(evaluations: list[Evaluation]) -> Evaluation | None:
+    """Where nothing meets the Sla, the candidate that came nearest; None if none was measured."""
+    measured = [e for e in evaluations if e.margin is not None]
+    return min(measured, key=lambda e: e.margin or 0.0, default=None)

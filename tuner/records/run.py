@@ -1,0 +1,182 @@
+"""A run: a folder of records, how they are written and read.
+
+It holds ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per evaluation, appended
+and flushed), ``windows.jsonl`` (what service times are fitted to), ``outcome.json`` (how the search
+ended), ``probes/`` (raw samples), ``logs/``, ``winner/``, ``report.html``.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from tuner.errors import RunError, StorageError
+from tuner.records.results import FORMAT, Evaluation, Outcome, Record, Window
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.experiment_file = folder / "experiment.yaml"
+        self.evaluations_file = folder / "evaluations.jsonl"
+        self.windows_file = folder / "windows.jsonl"
+        self.outcome_file = folder / "outcome.json"
+        self.study_file = folder / "study.db"
+        self.logs = folder / "logs"
+        self.probes = folder / "probes"
+        self.winner = folder / "winner"
+        self.report = folder / "report.html"
+        self._lock: TextIO | None = None
+
+    @classmethod
+    def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
+        """A new run's folder with its experiment; StorageError where that cannot be."""
+        run = cls(folder)
+        try:
+            run.logs.mkdir(parents=True, exist_ok=True)
+            if run.experiment_file.exists():
+                raise StorageError(f"another tuner has just begun a run in {folder}")
+            run.probes.mkdir(exist_ok=True)
+            write_text(run.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
+        except OSError as error:
+            raise StorageError(_cannot_write(folder, error)) from error
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """An existing run; RunError where the folder is none."""
+        run = cls(folder)
+        if not run.experiment_file.is_file():
+            raise RunError(f"{folder} is not a run of tuner: it has no experiment.yaml")
+        return run
+
+    def lock(self) -> bool:
+        """Claim the run for this process; False where another one is at work on it."""
+        if self._lock is None:
+            try:
+                self._lock = (self.folder / ".lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.unlock()
+                return False
+            except OSError as error:
+                raise StorageError(_cannot_write(self.folder, error)) from error
+        return True
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def experiment(self) -> dict[str, Any]:
+        try:
+            content = yaml.safe_load(self.experiment_file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunError(f"cannot read {self.experiment_file}: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{self.experiment_file} does not hold an experiment")
+        return content
+
+    def describe(self, experiment: dict[str, Any]) -> None:
+        """Put what is known by now in the place of ``experiment.yaml``."""
+        try:
+            write_text(self.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
+        except OSError as error:
+            raise StorageError(_cannot_write(self.folder, error)) from error
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Add a record and flush it to disk, so that a killed run keeps it."""
+        _append(self.evaluations_file, [evaluation])
+
+    def append_windows(self, windows: list[Window]) -> None:
+        """Add what a server showed while it was kept busy."""
+        if windows:
+            _append(self.windows_file, windows)
+
+    def evaluations(self) -> list[Evaluation]:
+        """All records in order; a last line that a kill cut short is left out."""
+        return list(_read(self.evaluations_file, Evaluation))
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        try:
+            write_text(self.outcome_file, outcome.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            raise StorageError(_cannot_write(self.outcome_file, error)) from error
+
+    def outcome(self) -> Outcome | None:
+        """How the search ended; None where it has not yet, or nothing is known of it."""
+        try:
+            return Outcome.model_validate_json(self.outcome_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise RunError(f"{self.outcome_file}: {error.errors()[0]['msg']}") from error
+
+    def windows(self) -> list[Window]:
+        """All windows in order; none in runs of before there were any."""
+        return list(_read(self.windows_file, Window))
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _append(path: Path, records: Sequence[Record]) -> None:
+    lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
+    try:
+        with path.open("ab+") as file:
+            _drop_cut_line(file)
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(_cannot_write(path, error)) from error
+
+
+def _read(path: Path, kind: type[R]) -> Iterator[R]:
+    if not path.exists():
+        return
+    *lines, _cut = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            raise RunError(f"{path}:{number}: {_unreadable(line, error)}") from error
+
+
+def _unreadable(line: bytes, error: ValidationError) -> str:
+    found = re.search(rb'"format":(\d+)', line)
+    if found is not None and int(found[1]) != FORMAT:
+        return (
+            f"a record of format {int(found[1])}, where this version of tuner reads format {FORMAT}"
+        )
+    return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
+
+
+def _drop_cut_line(file: BinaryIO) -> None:
+    """Shorten a file of lines to its last whole one: a kill may have cut the next."""
+    file.seek(0)
+    whole = file.read().rfind(b"\n") + 1
+    file.truncate(whole)
+    file.seek(whole)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none of it: a new file takes the old one's place at the end."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror}; make room or choose another --output"

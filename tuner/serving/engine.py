@@ -1,0 +1,51 @@
+"""What computes: a model in this process, or a Triton server elsewhere."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuner.model.signature import Arrays, Signature
+
+
+class EngineUnavailable(Exception):
+    """Nothing can be computed right now; the same request may succeed ``retry_after`` s later."""
+
+    def __init__(self, why: str, retry_after: float = 1.0) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class EngineRefused(Exception):
+    """The request itself is at fault; it would be refused again."""
+
+
+class DeadlineExceeded(Exception):
+    """No answer came within the request's time."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Outputs with the batch first; ``queue`` and ``infer`` are the seconds that it waited for its
+    turn and was computed, as far as the engine knows by itself; else all of it is in ``infer``.
+    """
+
+    outputs: Arrays
+    queue: float
+    infer: float
+
+
+class Engine(Protocol):
+    """Started and closed by the service; ``infer`` may be called by many tasks at once."""
+
+    async def start(self) -> Signature:
+        """Load or connect; what the model takes. Called once, in the background of the service."""
+
+    async def infer(self, inputs: Arrays, deadline: float | None) -> Computed:
+        """``deadline`` is in seconds of ``time.monotonic``; None for no limit.
+
+        Raises EngineUnavailable, EngineRefused or DeadlineExceeded.
+        """
+
+    async def is_ready(self) -> bool:
+        """Whether it could compute now; quick, and never raises."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,83 @@
+"""A FastAPI service with the model in its own process, made as one would for production.
+
+The event loop is never blocked, threads add up to the cores, and what cannot be served in time is
+turned away. It computes each request by itself: batching is what Triton adds.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from pydantic import Field
+
+from tuner.errors import LauncherUnavailable, ModelConfigError
+from tuner.model.config import read_config
+from tuner.model.signature import Signature
+from tuner.serving.api import create_app
+from tuner.serving.loading import find_processing
+from tuner.serving.local import LocalEngine, LocalModel, newest_version
+from tuner.serving.settings import ServiceSettings
+
+EngineKind = Literal["auto", "onnx", "torch"]
+_NEEDS = {"onnx": ("onnxruntime", "serve"), "torch": ("torch", "torch")}
+
+
+class FastApiSettings(ServiceSettings):
+    """``model`` is its folder. ``threads`` work on one computation, and ``concurrency`` of them go
+    on at a time in each worker: as many as the worker's share of the cores allows, if None.
+    """
+
+    model: Path
+    engine: EngineKind = "auto"
+    threads: int = Field(default=1, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
+    queue: int = Field(default=1024, ge=0)
+    processing: str | None = None
+    naive: bool = False
+
+
+def create_service(settings: FastApiSettings) -> FastAPI:
+    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
+    make = find_processing(settings.model, settings.processing)
+    return create_app(engine, make, settings, title=f"{settings.model.name}, served by FastAPI")
+
+
+def check(settings: FastApiSettings) -> None:
+    """TunerError where the settings do not hold together, before any worker is started."""
+    config = read_config(settings.model)
+    kind = _kind(settings.model, settings.engine, config)
+    package, extra = _NEEDS[kind]
+    if importlib.util.find_spec(package) is None:
+        raise LauncherUnavailable(
+            f"{package} is not installed; pip install 'triton-tuner[{extra}]'"
+        )
+    find_processing(settings.model, settings.processing)(Signature.of_config(config))
+
+
+def load_model(settings: FastApiSettings, naive: bool = False) -> LocalModel:
+    """Blocks; TunerError where it cannot be loaded. A ``naive`` one takes all threads there are."""
+    folder, own = settings.model, None if naive else settings.threads
+    if _kind(folder, settings.engine, read_config(folder)) == "torch":
+        from tuner.serving.pytorch import TorchModel
+
+        return TorchModel(folder, own, settings.workers)
+    from tuner.serving.onnx import OnnxModel
+
+    return OnnxModel(folder, own, settings.workers)
+
+
+def _kind(folder: Path, asked: EngineKind, config: Any) -> Literal["onnx", "torch"]:
+    """What the files of the newest version are for."""
+    if asked != "auto":
+        return asked
+    version = newest_version(folder)
+    file = version / (config.default_model_filename or "model.onnx")
+    if file.suffix == ".onnx" and file.is_file():
+        return "onnx"
+    if (version / "network.py").is_file() or (version / "model.pt").is_file():
+        return "torch"
+    raise ModelConfigError(
+        f"{version} holds neither model.onnx, nor model.pt, nor network.py: FastAPI has nothing to "
+        "serve it with"
+    )

@@ -1,0 +1,145 @@
+"""The outermost layer of a service: every request gets an id, is counted, and has an answer."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tuner.serving.metrics import Metrics
+
+COMPUTING = ("/predict", "/batch_predict")
+"""The paths behind which the model works."""
+WATCHING = ("/healthz", "/livez", "/metrics")
+"""The paths that machines ask every few seconds."""
+GONE = 499
+"""The status that is counted, and never sent, where the client left before its answer."""
+
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_logger = logging.getLogger("tuner.services")
+
+
+def error_response(
+    status: int,
+    type: str,
+    message: str,
+    request_id: str,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The one form in which a service says that something is wrong."""
+    body = {"error": {"type": type, "message": message}, "request_id": request_id}
+    return JSONResponse(body, status, headers=headers)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this name (lower case)."""
+    return next((value for key, value in scope["headers"] if key == name), None)
+
+
+class Envelope:
+    """Puts ``began`` (seconds of ``time.perf_counter``) and ``request_id`` into the scope's state,
+    and counts the answer. An exception that nobody caught becomes status 500.
+
+    ``known`` are the paths that count by name also where they were turned away before a route was
+    found.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, known: Collection[str] = (*COMPUTING, *WATCHING)
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._known = frozenset(known)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["began"] = began = time.perf_counter()
+        state["request_id"] = request_id = _request_id(scope)
+        exchange = _Exchange(receive, send, request_id)
+        self._metrics.in_flight.inc()
+        try:
+            await self._answer(scope, exchange, request_id)
+        finally:
+            self._metrics.in_flight.dec()
+            took = time.perf_counter() - began
+            self._metrics.answered(self._route(scope), exchange.status, took)
+
+    async def _answer(self, scope: Scope, exchange: "_Exchange", request_id: str) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = GONE
+        except Exception:
+            _logger.exception("request %s to %s failed", request_id, scope["path"])
+            if exchange.started:
+                exchange.status = 500
+                raise  # the server cuts the connection, so that half an answer is not taken for one
+            said = "the service failed at this request; its log holds the cause"
+            response = error_response(500, "internal", said, request_id)
+            await response(scope, exchange.receive, exchange.send)
+
+    def _route(self, scope: MutableMapping[str, Any]) -> str:
+        template = getattr(scope.get("route"), "path", None)
+        if template is not None:
+            return str(template)
+        path = scope["path"]
+        return path if path in self._known else "other"
+
+
+class _Exchange:
+    """What passes between server and application for one request; ``status`` is what to count."""
+
+    __slots__ = ("_header", "_read", "_receive", "_send", "started", "status")
+
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+        self._receive = receive
+        self._send = send
+        self._header = (b"x-request-id", request_id.encode("ascii"))
+        self._read = False
+        self.started = False
+        self.status = GONE
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._read = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            if not (self._read and self._is_gone()):
+                self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+        await self._send(message)
+
+    def _is_gone(self) -> bool:
+        """Whether the client has left by now; only asked once its whole body has come.
+
+        Servers drop what is sent to a client that has left without a word. One step of ``receive``
+        tells: it returns at once where the client has left, and waits where not.
+        """
+        waiting: Any = self._receive()
+        try:
+            waiting.send(None)
+        except StopIteration as returned:
+            return bool(returned.value["type"] == "http.disconnect")
+        finally:
+            waiting.close()
+        return False
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own where it is well-formed, else a new one."""
+    given = header(scope, b"x-request-id")
+    if given is not None and _ID.fullmatch(given):
+        return given.decode("ascii")
+    return uuid.uuid4().hex

@@ -1,0 +1,135 @@
+"""uvicorn's workers: started, replaced with no request lost, and ended.
+
+Always under uvicorn's supervisor, also one worker alone: on SIGHUP it brings a replacement into
+service, with the model of that moment, before it retires the old worker.
+"""
+
+import ctypes
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import LauncherUnavailable, UsageError
+from tuner.scratch import scratch_folder
+from tuner.serving.settings import REPLACEMENT, ServiceSettings
+
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits")
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+_SUPERVISOR = "TUNER_SUPERVISOR"
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+_PR_SET_PDEATHSIG = 1
+
+
+def missing_packages() -> list[str]:
+    """Those of the extra ``serve`` that are not installed."""
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def require_packages() -> None:
+    """LauncherUnavailable where a package of the extra ``serve`` is missing."""
+    if missing := missing_packages():
+        raise LauncherUnavailable(
+            f"{', '.join(missing)} is not installed; pip install 'triton-tuner[serve]'"
+        )
+
+
+def end_with_supervisor() -> None:
+    """For a worker: it is gone once its supervisor is, even where that was killed."""
+    supervisor = os.environ.get(_SUPERVISOR)
+    if supervisor is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(supervisor):  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def supervise(app: str, settings: ServiceSettings) -> None:
+    """Serve until SIGINT or SIGTERM. ``app`` is ``module:function`` of what makes the app in each
+    worker out of the settings in the environment.
+
+    UsageError where the address cannot be had; ends the process with uvicorn's own exit code where
+    a worker cannot start: it has said why.
+    """
+    require_packages()
+    with scratch_folder("service") as folder:
+        os.environ[_METRICS] = str(Path(folder))
+        os.environ[_SUPERVISOR] = str(os.getpid())
+        settings.to_environment()
+        if _run(app, settings):
+            sys.exit(3)
+
+
+def _run(app: str, settings: ServiceSettings) -> bool:
+    """Whether a worker could not start."""
+    from uvicorn import Config
+    from uvicorn.config import STARTUP_FAILURE
+
+    from tuner.serving.draining import DrainingProtocol
+
+    config = Config(
+        app,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http=DrainingProtocol,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.graceful)),
+        timeout_worker_healthcheck=max(1, round(settings.startup)),
+    )
+    listener = _bind(config)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"listening on http://{shown}:{port}", flush=True)
+    workers = _supervisor()(config, [listener])
+    workers.run()
+    return any(each.exitcode == STARTUP_FAILURE for each in workers.processes)
+
+
+def _bind(config: Any) -> Any:
+    try:
+        return config.bind_socket()
+    except SystemExit as error:  # uvicorn has logged the cause, and would end the process
+        raise UsageError(
+            f"cannot listen on {config.host}:{config.port}; is the address already in use?"
+        ) from error
+
+
+def _supervisor() -> Any:
+    from uvicorn.supervisors import Multiprocess
+
+    from tuner.serving.metrics import forget_worker
+
+    class Supervisor(Multiprocess):
+        """Workers after the first ones load their model before they accept connections."""
+
+        def init_processes(self) -> None:
+            super().init_processes()
+            os.environ[REPLACEMENT] = "1"
+
+        def keep_subprocess_alive(self) -> None:
+            before = list(self.processes)
+            super().keep_subprocess_alive()
+            self._forget(before)
+
+        def restart_all(self) -> None:
+            before = list(self.processes)
+            super().restart_all()
+            self._forget(before)
+
+        def _forget(self, before: list[Any]) -> None:
+            for each in before:
+                if each not in self.processes and each.pid is not None:
+                    forget_worker(each.pid)
+
+    return Supervisor

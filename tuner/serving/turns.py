@@ -1,0 +1,56 @@
+"""Turns at a model: a few threads that compute, a bounded queue before them, and a deadline."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tuner.serving.engine import DeadlineExceeded, EngineUnavailable
+
+_T = TypeVar("_T")
+
+
+class Turns:
+    """At most ``threads`` computations at a time and ``most`` more that wait for their turn.
+
+    Used from one event loop. The queue is on the threads' side: one that is done takes the next at
+    once, without a way through the event loop.
+    """
+
+    def __init__(self, threads: int, most: int) -> None:
+        self._threads = threads
+        self._most = most
+        self._inside = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+
+    async def take(self, work: Callable[[], _T], deadline: float | None) -> tuple[_T, float, float]:
+        """The result, and for how many seconds it waited for a thread and was computed.
+
+        ``deadline`` is in seconds of ``time.monotonic``. What still waits then, or when the caller
+        is cancelled, is never computed; what is under way goes on unheard. Raises
+        EngineUnavailable where too many wait, and DeadlineExceeded.
+        """
+        if self._inside >= self._threads + self._most:
+            raise EngineUnavailable(f"{self._most} requests wait for the model already")
+        submitted = time.perf_counter()
+
+        def timed() -> tuple[_T, float, float]:
+            began = time.perf_counter()
+            return work(), began - submitted, time.perf_counter() - began
+
+        self._inside += 1
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._pool, timed)
+            if deadline is None:
+                return await future
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await future
+        except TimeoutError as error:
+            raise DeadlineExceeded("the model gave no answer in time") from error
+        finally:
+            self._inside -= 1
+
+    def close(self) -> None:
+        """Forget what waits; what is under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

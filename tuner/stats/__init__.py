@@ -1,0 +1,1 @@
+"""Estimators, evidence, fits and pooling: pure functions of samples."""

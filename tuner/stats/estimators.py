@@ -1,0 +1,158 @@
+"""Pure functions of samples: quantiles, and how sure one can be of a share of violations."""
+
+import math
+from functools import cache
+
+import numpy as np
+from scipy import special
+
+from tuner.stats.samples import Floats, Samples
+
+_BLOCKS = 256
+_FEWEST_BLOCKS = 16
+_BATCHES = 20
+_FEWEST_REPLIES = 30
+_LEVEL = 0.9
+_NEAR = 1 / 8
+
+
+def quantile(latency: Floats, q: float) -> float | None:
+    """The q-quantile as an order statistic: the smallest value with at least a share q at or below.
+
+    None for no data: an empty sample has no p99. May be +inf, where failed requests reach it.
+    No interpolation, so the result is a latency that really occurred.
+    """
+    if len(latency) == 0:
+        return None
+    rank = max(0, math.ceil(q * len(latency) - 1e-9) - 1)
+    return float(np.partition(latency, rank)[rank])
+
+
+def surely_below(violations: int, n: int, share: float, confidence: float) -> bool:
+    """Whether n requests with so many violations show, at that confidence, a true share below.
+
+    The early-stopping rule of MLPerf LoadGen:
+    P[Binomial(n, share) <= violations] <= 1 - confidence.
+    """
+    return n > 0 and float(special.bdtr(violations, n, share)) <= 1 - confidence
+
+
+def surely_above(violations: int, n: int, share: float, confidence: float) -> bool:
+    """Whether the true share of violations is above, at that confidence.
+
+    P[Binomial(n, share) >= violations] <= 1 - confidence.
+    """
+    if n == 0 or violations == 0:
+        return False
+    return float(special.bdtrc(violations - 1, n, share)) <= 1 - confidence
+
+
+def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
+    """How much less n requests say about the share above ``limit`` than n independent ones; >= 1.
+
+    Latencies in a queue are correlated: late requests come in clusters. The effect is the variance
+    of their count per block of time over its binomial variance (Kish's design effect by batch
+    means), the largest over block lengths from 1/256 to 1/16 of the run. Dividing counts by it
+    makes tests for independent requests apply.
+
+    Clusters of rare late requests are seen too seldom to be told by themselves, so the effect is
+    also taken at a lower threshold, the p90 of the latencies themselves: an excursion of a queue
+    above a level lasts about as long whatever the level (exactly so in M/M/1). At a higher quantile
+    there are too few of them: the effect comes out too small, and verdicts too bold. The threshold
+    is no lower than an eighth of the limit: far below it, how fast moments follow on slow ones says
+    nothing of what breaks the limit, and where stalls do, it hides their clusters.
+    ``latency`` and ``intended`` have shape (n,), in seconds, ``intended`` ascending; latencies may
+    be +inf, and so may ``limit``, which then tells failed from answered: failures are no excursions
+    of a queue, and have clusters only as far as they are seen.
+    """
+    if len(latency) < 2 or intended[-1] <= intended[0]:
+        return 1.0
+    where = (intended - intended[0]) * (_BLOCKS / (intended[-1] - intended[0]))
+    block = np.minimum(where.astype(np.int64), _BLOCKS - 1)
+    sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
+    level = max(quantile(latency, _LEVEL) or 0.0, _NEAR * limit)
+    effects = [1.0]
+    for threshold in {limit, min(limit, level)} if math.isfinite(limit) else {limit}:
+        late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
+        counts = np.bincount(block, weights=late, minlength=_BLOCKS).astype(np.float64)
+        effects.append(_inflation(sizes, counts))
+    return max(effects)
+
+
+def _inflation(sizes: Floats, counts: Floats) -> float:
+    """Observed over binomial variance of counts per block, the largest over merged blocks."""
+    n = float(sizes.sum())
+    share = float(counts.sum()) / n
+    if not 0 < share < 1:
+        return 1.0
+    largest = 1.0
+    while len(sizes) >= _FEWEST_BLOCKS:
+        rest = counts - share * sizes
+        observed = float(rest @ rest) * len(sizes) / (len(sizes) - 1)
+        largest = max(largest, observed / (share * (1 - share) * n))
+        sizes, counts = sizes[0::2] + sizes[1::2], counts[0::2] + counts[1::2]
+    return largest
+
+
+def quantile_interval(
+    latency: Floats, q: float, effect: float, confidence: float
+) -> tuple[float, float]:
+    """Bounds for the true q-quantile; +inf above where the run is too short for an upper one.
+
+    Order statistics at the Clopper-Pearson bounds of the share q, for n / effect independent
+    requests. ``latency`` holds at least one value.
+    """
+    n = len(latency) / effect
+    below, rest = q * n, (1 - confidence) / 2
+    low = float(special.betaincinv(below, n - below + 1, rest))
+    high = float(special.betaincinv(below + 1, n - below, 1 - rest)) if below < n else 1.0
+    values = np.sort(latency)
+    first = max(0, math.floor(low * len(values)) - 1)
+    last = math.ceil(high * len(values)) - 1
+    too_short = q**n > rest  # even all n below it would be no surprise
+    return float(values[first]), math.inf if too_short else float(values[last])
+
+
+def throughput_interval(samples: Samples) -> tuple[float, float] | None:
+    """The central 95 % for the mean rate of good replies per second, by batch means.
+
+    Replies are counted in equal stretches from the first to the last; None below 30 replies.
+    """
+    done = np.sort(samples.done[samples.ok])
+    if len(done) < _FEWEST_REPLIES or done[-1] <= done[0]:
+        return None
+    counts, edges = np.histogram(done, _BATCHES, (float(done[0]), float(done[-1])))
+    rates = counts / (edges[1] - edges[0])
+    aside = float(special.stdtrit(_BATCHES - 1, 0.975) * rates.std(ddof=1) / _BATCHES**0.5)
+    return max(0.0, float(rates.mean()) - aside), float(rates.mean()) + aside
+
+
+def growth(samples: Samples) -> float | None:
+    """By how many seconds the latency grew for each second of sending, over the second half of a
+    run: lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for good, and
+    about 0 where the server keeps up. None below 30 good replies there.
+    """
+    half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
+    if np.count_nonzero(half) < _FEWEST_REPLIES:
+        return None
+    times, latency = samples.intended[half], samples.latency[half]
+    return float(np.polyfit(times, latency, 1)[0]) if times[-1] > times[0] else None
+
+
+@cache
+def requests_needed(violations: int, share: float, confidence: float) -> int:
+    """The smallest n for which ``surely_below`` holds with so many violations.
+
+    >>> requests_needed(0, 0.01, 0.99), requests_needed(10, 0.01, 0.99)
+    (459, 2010)
+    """
+    low, high = violations, max(64, violations * 2)
+    while not surely_below(violations, high, share, confidence):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if surely_below(violations, middle, share, confidence):
+            high = middle
+        else:
+            low = middle
+    return high
