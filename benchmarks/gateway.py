@@ -22,15 +22,15 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
 from tuner.deployments.base import Running
+from tuner.deployments.deployment_set import DeploymentSet, candidate_of
 from tuner.deployments.lineup import Lineup
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import RunningService
-from tuner.deployments.several import Several, candidate_of
-from tuner.deployments.triton import Given, TritonDeployment
+from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate_deployments import DeploymentEvaluator
 from tuner.model.config import read_config
@@ -64,17 +64,19 @@ _SECONDS = 3.0
 _DRAIN = 5.0
 
 
-def deployments(model: Path, candidate: Candidate, launcher: LocalLauncher) -> Several:
+def deployments(model: Path, candidate: Candidate, launcher: LocalLauncher) -> DeploymentSet:
     """Triton and the gateway in front of it, by the names of the lineup."""
     config = read_config(model)
     payload = Payload.of(model, Signature.of_config(config))
-    inputs = Given(payload.pool)
-    triton = TritonDeployment(launcher, model, config, Protocol.GRPC, inputs)
+    inputs = FixedInputs(payload.pool)
+    triton = TritonDeployment(launcher, model, config, Transport.GRPC, inputs)
     lineup = Lineup(model, triton, payload, Gpus("none"), candidate)
-    return Several({e.name: e.deployment for e in lineup.entries(NAMES, {})})
+    return DeploymentSet({e.name: e.deployment for e in lineup.entries(NAMES, {})})
 
 
-def capacities(several: Several, run: Run, generator: LoadGenerator, seed: int) -> list[float]:
+def capacities(
+    several: DeploymentSet, run: Run, generator: LoadGenerator, seed: int
+) -> list[float]:
     """Of both, in interleaved rounds; requests/s."""
     sla, load = Sla.parse(SLA), Arrivals.POISSON
     evaluator = DeploymentEvaluator(
@@ -92,7 +94,7 @@ def capacities(several: Several, run: Run, generator: LoadGenerator, seed: int) 
 
 
 def latencies(
-    several: Several, folder: Path, generator: LoadGenerator, rate: float, rounds: int
+    several: DeploymentSet, folder: Path, generator: LoadGenerator, rate: float, rounds: int
 ) -> Iterator[Row]:
     """Of each round, medians of the latency alone and at the rate (s), and the gateway's CPU (s)
     per request.

@@ -26,7 +26,7 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, read_config
@@ -55,7 +55,7 @@ class Harness:
             self._launcher,
             self.model,
             config,
-            Protocol.HTTP,
+            Transport.HTTP,
             Inputs(batches=BatchMix.parse(workload.batch)),
         )
 

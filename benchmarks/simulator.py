@@ -25,8 +25,8 @@ from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
-from tuner.measure.calibrate import Course
+from tuner.load.target import Transport
+from tuner.measure.calibrate import CalibrationPlan
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, read_config, render
@@ -94,13 +94,13 @@ def predictions(rounds: int) -> Iterator[tuple[Settings, Row]]:
         config = read_config(folder)
         space = fit_space(load_space("default"), config)
         with LocalLauncher() as launcher:
-            deployment = TritonDeployment(launcher, folder, config, Protocol.HTTP, Inputs())
+            deployment = TritonDeployment(launcher, folder, config, Transport.HTTP, Inputs())
             for number in range(rounds):
                 run = Run.create(Path(name) / f"run-{number}", {})
                 evaluator = Evaluator(
                     deployment, generator, sla, Arrivals.POISSON, run, number, Silent()
                 )
-                evaluator.calibrate(Course.of(space, own_settings(space, config)))
+                evaluator.calibrate(CalibrationPlan.of(space, own_settings(space, config)))
                 evaluator.close()
                 profile = Profile.fit(run.windows())
                 assert profile is not None

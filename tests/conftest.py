@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
 _OWN_FOLDERS = {"e2e", "load", "nvml", "servers"}
 _SHARING_FOLDERS = {"benchmarks", "client", "contracts", "deployments", "models", "serving"}
-_OWN_FILES = {"test_stage.py", "test_shared_memory.py"}
+_OWN_FILES = {"test_slot.py", "test_shared_memory.py"}
 _SHARING_FILES = {"test_arrivals.py", "test_batches.py"}
 _OWN_MARKERS = ("triton", "docker", "browser")
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"

@@ -7,7 +7,7 @@ from tuner.goals.constraints import parse_constraints
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator, Progress
 from tuner.model.config import read_config
@@ -36,7 +36,7 @@ def measure(
     sla: str,
     candidate: Candidate,
     rate: float | None = None,
-    protocol: Protocol = Protocol.HTTP,
+    protocol: Transport = Transport.HTTP,
     progress: Progress | None = None,
     constraints: str | None = None,
     proof: str = "sequential",

@@ -26,7 +26,7 @@ from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import TunerError
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.model.space import Candidate
 from tuner.servers import embedded
@@ -205,7 +205,7 @@ class Checks:
             launcher,
             bench.repository / MODEL,
             read_config(bench.repository / MODEL),
-            Protocol.GRPC,
+            Transport.GRPC,
             Inputs(file=bench.texts),
             STARTUP_SECONDS,
             gpus,

@@ -13,15 +13,15 @@ from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.serve import PIN, STARTUP, WORKERS, Setting, figures, stub_environment
-from tuner.commands.workplace import machinery
+from tuner.commands.workplace import open_resources
 from tuner.deployments.base import Running
-from tuner.deployments.stage import Stage
+from tuner.deployments.slot import ServerSlot
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.experiment import Experiment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import own_settings, read_config
@@ -55,12 +55,12 @@ class KeptServer:
 
     def __init__(self, deployment: TritonDeployment) -> None:
         self._deployment = deployment
-        self._stage = Stage(deployment)
+        self._slot = ServerSlot(deployment)
         self.gpu_count = deployment.gpu_count
         self.config_of = deployment.config_of
         self.can_change = deployment.can_change
         self.runs_side_by_side = deployment.runs_side_by_side
-        self.close = self._stage.close
+        self.close = self._slot.close
         self._last_is_fresh = True
         self._running: Running | None = None
 
@@ -74,7 +74,7 @@ class KeptServer:
         self, candidate: Candidate | None, log: Path, as_served: bool = True
     ) -> Iterator[Running]:
         before = self._running
-        with self._stage.server(candidate, log, keep=True) as running:
+        with self._slot.server(candidate, log, keep=True) as running:
             self._last_is_fresh, self._running = running is not before, running
             yield running
 
@@ -129,12 +129,12 @@ def measurer(
         pin=PIN,
         env=tuple(f"{name}={value}" for name, value in told.items()),
     )
-    with machinery(experiment, None) as (launcher, generator, gpus, _):
+    with open_resources(experiment, None) as (launcher, generator, gpus, _):
         deployment = TritonDeployment(
             launcher,
             experiment.model,
             read_config(experiment.model),
-            Protocol.HTTP,
+            Transport.HTTP,
             Inputs(file=bench.texts if model == "bert_base" else None),
             STARTUP,
             gpus,

@@ -11,7 +11,7 @@ from benchmarks.load.bench import Row, server, summary, use_perf_analyzer
 from tuner.deployments.triton import RunningTriton
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.stats.estimators import quantile
 
 SECONDS, CONCURRENCIES = 5.0, (8, 16)
@@ -24,7 +24,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     rows: dict[str, Row] = {}
     for model in MODELS:
         with ExitStack() as stack:
-            running = stack.enter_context(server(model, cheap=False))[Protocol.HTTP]
+            running = stack.enter_context(server(model, cheap=False))[Transport.HTTP]
             stack.enter_context(_cores_apart())
             engines: dict[str, LoadEngine] = {
                 "tuner": stack.enter_context(LoadGenerator()),

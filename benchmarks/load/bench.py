@@ -20,7 +20,7 @@ from tuner import __version__
 from tuner.commands.workplace import processor
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load import perf_analyzer
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.records.run import write_text
 from tuner.servers.local import LocalLauncher
@@ -35,7 +35,7 @@ class ProgramMissing(Exception):
 
 
 @contextmanager
-def server(model: str, cheap: bool) -> Iterator[dict[Protocol, RunningTriton]]:
+def server(model: str, cheap: bool) -> Iterator[dict[Transport, RunningTriton]]:
     """One embedded Triton with a sample model, addressed by each protocol.
 
     ``cheap`` makes emulated_gpu take no time, so that the client matters.
@@ -49,9 +49,9 @@ def server(model: str, cheap: bool) -> Iterator[dict[Protocol, RunningTriton]]:
             (folder / "config.pbtxt").write_text(text, encoding="utf-8")
         with LocalLauncher() as launcher:
             config = read_config(folder)
-            deployment = TritonDeployment(launcher, folder, config, Protocol.HTTP, Inputs())
+            deployment = TritonDeployment(launcher, folder, config, Transport.HTTP, Inputs())
             with deployment.start(None, Path(name) / "log") as running:
-                yield {p: running.towards(p) for p in Protocol}
+                yield {p: running.towards(p) for p in Transport}
 
 
 def use_perf_analyzer() -> str:

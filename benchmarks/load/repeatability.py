@@ -15,7 +15,7 @@ from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.capacity import find_capacity
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import SEARCH_EFFORT, Evaluator
@@ -55,7 +55,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         run = Run.create(Path(name) / "run", {})
         with LocalLauncher() as launcher:
             deployment = TritonDeployment(
-                launcher, model, read_config(model), Protocol.HTTP, Inputs()
+                launcher, model, read_config(model), Transport.HTTP, Inputs()
             )
             for seed in range(rounds):
                 for label, (batch, count) in CONFIGURATIONS.items():

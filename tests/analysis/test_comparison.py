@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records.test_results import evaluation, probe
-from tuner.analysis.comparison import Round, disagreement, paired_ratio, refutation, theft
+from tuner.analysis.comparison import Round, cpu_steal, disagreement, paired_ratio, refutation
 from tuner.records.results import Evaluation, HostReading
 
 RATES = st.floats(1.0, 1e5)
@@ -90,7 +90,7 @@ def test_servers_that_differ_by_more_than_chance_are_told(
 @pytest.mark.parametrize(("stolen", "told"), [(0.2, True), (0.01, False), (None, False)])
 def test_time_that_a_hypervisor_took_is_told(stolen: float | None, told: bool) -> None:
     host = HostReading(cpu=1.0, memory=1, client_cores=0.1, stolen=stolen)
-    found = theft([evaluation(probes=(probe(host=host), probe()))])
+    found = cpu_steal([evaluation(probes=(probe(host=host), probe()))])
     assert (found is not None) is told
     if found:
         assert "took 20%" in found

@@ -20,7 +20,7 @@ from tuner.errors import LauncherUnavailable, ServerFailed, StorageError, UsageE
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.load.shared import SharedTensors
-from tuner.load.target import Protocol, Slot, Tensor
+from tuner.load.target import Slot, Tensor, Transport
 from tuner.model.config import read_config
 from tuner.model.space import MAX_BATCH_SIZE, Candidate
 from tuner.servers.attached import AttachedLauncher
@@ -64,7 +64,7 @@ def generator() -> Iterator[LoadGenerator]:
 
 
 def deployment(
-    repository: Path, launcher: Launcher, protocol: Protocol = Protocol.HTTP, shared: bool = True
+    repository: Path, launcher: Launcher, protocol: Transport = Transport.HTTP, shared: bool = True
 ) -> TritonDeployment:
     config = read_config(repository / MODEL)
     inputs = Inputs(batches=BatchMix.parse("1,3"))
@@ -81,13 +81,13 @@ def registered(server: Server) -> list[dict[str, Any]]:
 class TestOnAServer:
     pytestmark = triton
 
-    @pytest.mark.parametrize("protocol", Protocol)
+    @pytest.mark.parametrize("protocol", Transport)
     def test_tensors_come_and_go_through_memory(
         self,
         repository: Path,
         server: Server,
         generator: LoadGenerator,
-        protocol: Protocol,
+        protocol: Transport,
         tmp_path: Path,
     ) -> None:
         before = regions()
@@ -184,7 +184,7 @@ class TestOnAServer:
             AttachedLauncher(server.endpoints),
             repository / MODEL,
             read_config(repository / MODEL),
-            Protocol.HTTP,
+            Transport.HTTP,
             Inputs(batches=BatchMix.parse("1,16")),
         )
         with (

@@ -12,7 +12,7 @@ from tuner.goals.constraints import parse_constraints
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.measure.evaluate_cost import CostEvaluator
@@ -82,7 +82,7 @@ def test_servers_run_side_by_side_where_there_is_room(
 ) -> None:
     gpus: Any = Cards([Card(size and size * GIB) for size in cards])
     launcher = Starts(several)
-    deployment = TritonDeployment(launcher, Path("m"), None, Protocol.HTTP, Inputs(), gpus=gpus)
+    deployment = TritonDeployment(launcher, Path("m"), None, Transport.HTTP, Inputs(), gpus=gpus)
     needed = [size and size * GIB for size in memory]
     assert deployment.runs_side_by_side(needed) is expected
 
@@ -95,7 +95,9 @@ def evaluator_of(
 ) -> Evaluator:
     """One that has two servers to compare on a GPU of 80 GiB."""
     gpus: Any = Cards([Card(80 * GIB)])
-    deployment = TritonDeployment(Starts(True), Path("m"), None, Protocol.HTTP, Inputs(), gpus=gpus)
+    deployment = TritonDeployment(
+        Starts(True), Path("m"), None, Transport.HTTP, Inputs(), gpus=gpus
+    )
     generator: Any = None
     given = (
         deployment, generator, Sla.parse("p99<20ms"), Arrivals.POISSON,

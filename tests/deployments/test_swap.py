@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tuner.deployments.deployment_set import ConfiguredTriton
 from tuner.deployments.payload import Payload
-from tuner.deployments.several import Configured
 from tuner.deployments.swap import add_version, copy_model, measure_swap, swap_of
-from tuner.deployments.triton import Given, RunningTriton, TritonDeployment
+from tuner.deployments.triton import FixedInputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.model.space import MAX_BATCH_SIZE, Candidate
@@ -34,8 +34,10 @@ def running(model: Path, tmp_path: Path) -> Iterator[RunningTriton]:
     config = read_config(model)
     payload = Payload.of(model, Signature.of_config(config))
     with LocalLauncher() as launcher:
-        triton = TritonDeployment(launcher, model, config, Protocol.GRPC, Given(payload.pool))
-        with Configured(triton, CANDIDATE).start(tmp_path / "log") as found:
+        triton = TritonDeployment(
+            launcher, model, config, Transport.GRPC, FixedInputs(payload.pool)
+        )
+        with ConfiguredTriton(triton, CANDIDATE).start(tmp_path / "log") as found:
             assert isinstance(found, RunningTriton)
             yield found
 

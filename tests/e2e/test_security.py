@@ -20,7 +20,7 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.clients import ask_once
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol, Target
+from tuner.load.target import Target, Transport
 from tuner.measure.probe import Prober, Thoroughness
 from tuner.model.config import read_config
 from tuner.records.run import Run
@@ -60,7 +60,7 @@ class Behind:
     def url(self, service: str, host: str = "localhost") -> str:
         return f"{service}s://{host}:{self.ports[service]}"
 
-    def deployment(self, protocol: Protocol, security: Security) -> TritonDeployment:
+    def deployment(self, protocol: Transport, security: Security) -> TritonDeployment:
         endpoints = attach(self.url("http"), self.url("grpc"), security)
         model = self.spec.repository / MODEL
         launcher = AttachedLauncher(endpoints)
@@ -146,7 +146,7 @@ def test_load_over_https_until_the_token_expires(behind: Behind, tmp_path: Path)
     begun = len(behind.taken["http"])
     with (
         LoadGenerator() as generator,
-        behind.deployment(Protocol.HTTP, security).start(None, behind.spec.log) as running,
+        behind.deployment(Transport.HTTP, security).start(None, behind.spec.log) as running,
         served(("http", expired, None)) as ports,
     ):
         sla, seeds = Sla.parse("p90<150ms"), np.random.default_rng(0)
@@ -158,7 +158,7 @@ def test_load_over_https_until_the_token_expires(behind: Behind, tmp_path: Path)
         assert taken.count(f"Authorization: {token}\r\n".encode()) >= sent
         requests = running.target.requests
         address = f"127.0.0.1:{ports['http']}"
-        generator.aim(Target(Protocol.HTTP, address, requests, security=security))
+        generator.aim(Target(Transport.HTTP, address, requests, security=security))
         for probe in (
             lambda: prober.warm_up(4, rounds=1),
             lambda: prober.open_loop(Arrivals.parse("poisson"), 50.0, SHORT, "capacity"),
@@ -226,14 +226,14 @@ def test_why_grpc_cannot_be_used(behind: Behind, address: str, tls: bool, words:
     ports = {"tls": behind.ports["grpc"], "http": behind.ports["http"], "plain": behind.grpc}
     address = address.format_map(ports)
     security = Security(ca=str(behind.ca))
-    said = ask_once(Target(Protocol.GRPC, address, (b"",), tls=tls, security=security), 10)
+    said = ask_once(Target(Transport.GRPC, address, (b"",), tls=tls, security=security), 10)
     assert said is not None
     assert re.search(words, str(fault(said, address, tls)))
 
 
 def test_grpc_is_tried_before_anything_is_measured(behind: Behind) -> None:
     """Triton lets the header of its HTTP service in there alone."""
-    deployment = behind.deployment(Protocol.GRPC, Security((("X-Key", KEY),), str(behind.ca)))
+    deployment = behind.deployment(Transport.GRPC, Security((("X-Key", KEY),), str(behind.ca)))
     words = r"no inference at grpcs://localhost.*header 'triton-grpc-protocol-x-key'.*--header"
     with (
         pytest.raises(LauncherUnavailable, match=words),

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from tuner.load.clients import make_client
-from tuner.load.target import Protocol, Target
+from tuner.load.target import Target, Transport
 
 SERVICE = "inference.GRPCInferenceService"
 Outcomes = dict[int, tuple[bool, str]]
@@ -21,7 +21,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 class Calls:
     """A client and the outcomes of its requests, each of which comes once."""
 
-    def __init__(self, protocol: Protocol, address: str, pool: Sequence[bytes], **kw: Any) -> None:
+    def __init__(self, protocol: Transport, address: str, pool: Sequence[bytes], **kw: Any) -> None:
         self.found: Outcomes = {}
         self._changed = asyncio.Event()
         self.client = make_client(Target(protocol, address, tuple(pool), **kw), self._done)

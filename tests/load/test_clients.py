@@ -17,7 +17,7 @@ from tests.load.http2_servers import Calls, Outcomes, grpc_server, relay, tcp_se
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load.http2 import Http2Connection, Message, frame
 from tuner.load.http2_headers import header_block
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.servers.local import LocalLauncher
 
@@ -42,7 +42,7 @@ async def _answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes
 def _calls(pool: tuple[bytes, ...], count: int, *options: tuple[str, Any]) -> Outcomes:
     async def run() -> Outcomes:
         async with grpc_server(_answer, *options) as (_, address):
-            async with Calls(Protocol.GRPC, address, pool) as calls:
+            async with Calls(Transport.GRPC, address, pool) as calls:
                 calls.send(*range(count))
                 return await calls.come(count)
 
@@ -71,7 +71,7 @@ def test_many_outstanding_share_one_connection() -> None:
             return await _answer(request, context)
 
         async with grpc_server(answer) as (_, address):
-            async with Calls(Protocol.GRPC, address, (b"slow",)) as calls:
+            async with Calls(Transport.GRPC, address, (b"slow",)) as calls:
                 calls.send(*range(900))
                 assert await calls.come(900) == dict.fromkeys(range(900), (True, ""))
         assert len(peers) == 1
@@ -96,7 +96,7 @@ def test_a_limit_of_streams_makes_more_connections_not_waiting() -> None:
             return request
 
         async with grpc_server(answer, ("grpc.max_concurrent_streams", 4)) as (_, address):
-            async with Calls(Protocol.GRPC, address, (b"a",)) as calls:
+            async with Calls(Transport.GRPC, address, (b"a",)) as calls:
                 calls.send(*range(10))
                 assert await calls.come(10) == dict.fromkeys(range(10), (True, ""))
         assert len(peers) == 3
@@ -114,7 +114,7 @@ def test_a_server_that_shuts_down_fails_what_it_had_begun_and_no_more() -> None:
             return request
 
         async with grpc_server(answer) as (server, address):
-            async with Calls(Protocol.GRPC, address, (b"slow", b"a")) as calls:
+            async with Calls(Transport.GRPC, address, (b"slow", b"a")) as calls:
                 calls.send(0, 1)
                 await asyncio.wait_for(began.wait(), 5)
                 await calls.come(1)
@@ -152,7 +152,7 @@ def _scripted(*connections: bytes, count: int = 1, close: bool = False) -> tuple
                 await asyncio.sleep(5)
 
         async with tcp_server(talk) as address:
-            async with Calls(Protocol.GRPC, address, (b"a",)) as calls:
+            async with Calls(Transport.GRPC, address, (b"a",)) as calls:
                 calls.send(*range(count))
                 return await calls.come(count), made
 
@@ -246,7 +246,7 @@ def test_a_server_without_room_is_not_called_again_and_again() -> None:
             await reader.read()
 
         async with tcp_server(talk) as address:
-            async with Calls(Protocol.GRPC, address, (b"a",)) as calls:
+            async with Calls(Transport.GRPC, address, (b"a",)) as calls:
                 calls.send(0)
                 await asyncio.sleep(0.02)
                 assert calls.found == {}
@@ -295,7 +295,7 @@ def recorded() -> bytes:
         given_back = bytearray()
         async with grpc_server(_answer) as (_, there):
             async with tcp_server(relay(there, given=given_back)) as address:
-                async with Calls(Protocol.GRPC, address, (b"a", b"bad", b"x" * 40_000)) as calls:
+                async with Calls(Transport.GRPC, address, (b"a", b"bad", b"x" * 40_000)) as calls:
                     for index in range(COUNT):
                         calls.send(index)
                         await calls.come(index + 1)
@@ -330,16 +330,16 @@ def triton(
     folder = repository / "emulated_gpu"
     with LocalLauncher() as launcher:
         deployment = TritonDeployment(
-            launcher, folder, read_config(folder), Protocol.HTTP, Inputs()
+            launcher, folder, read_config(folder), Transport.HTTP, Inputs()
         )
         with deployment.start(None, tmp_path_factory.mktemp("triton") / "log") as running:
             yield running
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("protocol", Transport)
 def test_triton_answers_good_requests_and_says_what_is_wrong_with_bad_ones(
-    triton: RunningTriton, protocol: Protocol
+    triton: RunningTriton, protocol: Transport
 ) -> None:
     target = triton.towards(protocol).target
     wrong = target.requests[0].replace(b"emulated_gpu", b"emulated_cpu")
@@ -361,7 +361,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 def _http(talk: Callable[..., Awaitable[None]], count: int = 2) -> Outcomes:
     async def run() -> Outcomes:
         async with tcp_server(talk) as address:
-            async with Calls(Protocol.HTTP, address, (REQUEST,)) as calls:
+            async with Calls(Transport.HTTP, address, (REQUEST,)) as calls:
                 for index in range(count):
                     calls.send(index)
                     await calls.come(index + 1)

@@ -1,4 +1,4 @@
-"""Several load processes send what one would."""
+"""DeploymentSet load processes send what one would."""
 
 import http.server
 import threading
@@ -12,7 +12,7 @@ import pytest
 from tuner.errors import LoadFailed
 from tuner.goals.sla import Sla
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol, Tensor, make_target
+from tuner.load.target import Tensor, Transport, make_target
 from tuner.stats.estimators import quantile
 
 
@@ -53,7 +53,7 @@ def test_processes_share_the_pool(listener: Listener) -> None:
     pool = [[Tensor("x", "UINT8", np.array([n], dtype=np.uint8))] for n in range(15)]
     address = f"127.0.0.1:{listener.server_port}"
     with LoadGenerator(workers=3) as generator:
-        generator.aim(make_target(Protocol.HTTP, address, "m", pool))
+        generator.aim(make_target(Transport.HTTP, address, "m", pool))
         result = generator.open_loop(np.arange(30) * 0.01, drain=5.0)
     assert result.samples.ok.all()
     assert sorted(listener.heard) == sorted([*range(15), *range(15)])
@@ -65,7 +65,7 @@ def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: 
     address = f"127.0.0.1:{listener.server_port}"
     sla = Sla.parse("p99<20ms")
     with LoadGenerator(workers=1) as generator:
-        generator.aim(make_target(Protocol.HTTP, address, "m", pool))
+        generator.aim(make_target(Transport.HTTP, address, "m", pool))
         began = time.monotonic()
         result = generator.open_loop(np.arange(100_000) * 1e-5, drain=1.0)
         assert time.monotonic() - began < 10
@@ -79,7 +79,7 @@ def test_a_run_waits_for_processes_that_are_still_starting(listener: Listener) -
     pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]
     address = f"127.0.0.1:{listener.server_port}"
     with LoadGenerator(workers=2) as generator:
-        generator.aim(make_target(Protocol.HTTP, address, "m", pool))
+        generator.aim(make_target(Transport.HTTP, address, "m", pool))
         result = generator.closed_loop(2, 0.1, drain=1.0)
     assert result.samples.ok.any()
 

@@ -12,7 +12,7 @@ from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load import perf_analyzer
 from tuner.load.perf_analyzer import PerfAnalyzer, complaint, match, parse
-from tuner.load.target import Protocol, Tensor, make_target
+from tuner.load.target import Tensor, Transport, make_target
 from tuner.model.config import read_config
 from tuner.servers.local import LocalLauncher
 
@@ -84,16 +84,16 @@ def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     model = repository / "emulated_gpu"
     log = tmp_path_factory.mktemp("logs") / "log"
     with LocalLauncher() as launcher:
-        deployment = TritonDeployment(launcher, model, read_config(model), Protocol.HTTP, Inputs())
+        deployment = TritonDeployment(launcher, model, read_config(model), Transport.HTTP, Inputs())
         with deployment.start(None, log) as running:
             yield running
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("protocol", Transport)
 @pytest.mark.usefixtures("embedded_triton")
 def test_both_loops_on_a_real_server(
-    engine: PerfAnalyzer, running: RunningTriton, protocol: Protocol
+    engine: PerfAnalyzer, running: RunningTriton, protocol: Transport
 ) -> None:
     engine.aim(running.towards(protocol).target)
     closed = engine.closed_loop(4, 0.6, 5.0)
@@ -113,7 +113,7 @@ def test_both_loops_on_a_real_server(
 @pytest.mark.usefixtures("embedded_triton")
 def test_a_refusal_says_why(engine: PerfAnalyzer, running: RunningTriton) -> None:
     pool = [[Tensor("INPUT", "FP32", np.zeros((1, 16), np.float32))]]
-    engine.aim(make_target(Protocol.HTTP, running.target.address, "nope", pool, batched=True))
+    engine.aim(make_target(Transport.HTTP, running.target.address, "nope", pool, batched=True))
     with pytest.raises(LoadFailed, match="unknown model"):
         engine.closed_loop(1, 0.3, 1.0)
 
@@ -121,4 +121,4 @@ def test_a_refusal_says_why(engine: PerfAnalyzer, running: RunningTriton) -> Non
 def test_bytes_that_are_no_text_are_refused(engine: PerfAnalyzer) -> None:
     pool = [[Tensor("X", "BYTES", np.array([[b"\xff"]], dtype=np.object_))]]
     with pytest.raises(InputDataError, match="not UTF-8"):
-        engine.aim(make_target(Protocol.HTTP, "127.0.0.1:1", "m", pool, batched=True))
+        engine.aim(make_target(Transport.HTTP, "127.0.0.1:1", "m", pool, batched=True))

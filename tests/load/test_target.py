@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, triton_to_np_dtype
 
 from tuner.errors import InputDataError
-from tuner.load.target import Protocol, Tensor, http_body, make_target
+from tuner.load.target import Tensor, Transport, http_body, make_target
 
 relaxed = settings(deadline=None, max_examples=40)
 SHAPES = arrays.array_shapes(max_dims=3, max_side=4)
@@ -57,7 +57,7 @@ def back(raw: bytes, datatype: str, shape: list[int]) -> Any:
 
 
 def test_an_http_request_reads_back() -> None:
-    target = make_target(Protocol.HTTP, "127.0.0.1:8000", "my model", POOL)
+    target = make_target(Transport.HTTP, "127.0.0.1:8000", "my model", POOL)
     assert target.address == "127.0.0.1:8000"
     for message, inputs in zip(target.requests, POOL, strict=True):
         line, headers, body = split(message)
@@ -74,7 +74,7 @@ def test_an_http_request_reads_back() -> None:
 
 
 def test_a_grpc_request_reads_back() -> None:
-    target = make_target(Protocol.GRPC, "127.0.0.1:8001", "my model", POOL)
+    target = make_target(Transport.GRPC, "127.0.0.1:8001", "my model", POOL)
     for message, inputs in zip(target.requests, POOL, strict=True):
         request = service_pb2.ModelInferRequest.FromString(message)
         assert request.model_name == "my model"
@@ -120,7 +120,7 @@ def test_no_strings_are_no_bytes() -> None:
     assert Tensor("x", "BYTES", np.empty((0, 2), dtype=np.object_)).raw() == b""
 
 
-@pytest.mark.parametrize("protocol", Protocol)
-def test_an_empty_pool_is_refused(protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", Transport)
+def test_an_empty_pool_is_refused(protocol: Transport) -> None:
     with pytest.raises(InputDataError, match="no input to send to m"):
         make_target(protocol, "127.0.0.1:8000", "m", [])

@@ -9,8 +9,8 @@ from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
-from tuner.measure.calibrate import Course, concurrencies
+from tuner.load.target import Transport
+from tuner.measure.calibrate import CalibrationPlan, concurrencies
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import own_settings, read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, parse_space
@@ -27,11 +27,11 @@ def calibrated(model: Path, generator: LoadGenerator, folder: Path) -> tuple[Run
     run = Run.create(folder / "run", {})
     config = read_config(model)
     with LocalLauncher() as launcher:
-        deployment = TritonDeployment(launcher, model, config, Protocol.HTTP, Inputs(), 60.0)
+        deployment = TritonDeployment(launcher, model, config, Transport.HTTP, Inputs(), 60.0)
         evaluator = Evaluator(
             deployment, generator, Sla.parse("p99<100ms"), Arrivals.POISSON, run, 1, Silent()
         )
-        failed = evaluator.calibrate(Course.of(SPACE, own_settings(SPACE, config)))
+        failed = evaluator.calibrate(CalibrationPlan.of(SPACE, own_settings(SPACE, config)))
         evaluator.close()
     return run, [str(candidate) for candidate, _ in failed]
 
@@ -93,7 +93,7 @@ def test_requests_outstanding_go_up_to_more_than_two_batches(
 
 def test_a_course_over_a_wide_range_takes_a_few_counts() -> None:
     space = parse_space("parameters: {instance_count: {range: [1, 48]}}", "here")
-    course = Course.of(space, {INSTANCE_COUNT: 2})
+    course = CalibrationPlan.of(space, {INSTANCE_COUNT: 2})
     assert course.counts[0] == 48
     assert list(course.counts) == sorted(course.counts, reverse=True)
     assert len(course.counts) == 3
@@ -109,7 +109,7 @@ def test_the_largest_batches_are_seen_on_one_instance_in_any_space(
     space: str, counts: tuple[int | None, ...]
 ) -> None:
     """Else nothing would tell what a full batch takes alone."""
-    course = Course.of(parse_space(f"parameters: {{{space}}}", "here"), {})
+    course = CalibrationPlan.of(parse_space(f"parameters: {{{space}}}", "here"), {})
     assert [c.get(INSTANCE_COUNT) for c in course.candidates] == [1] * len(course.candidates)
     assert course.counts == counts
 
@@ -122,8 +122,8 @@ def test_the_largest_batches_are_seen_on_one_instance_in_any_space(
 def test_a_slow_model_is_seen_with_the_most_instances_only(
     alone: float, longest: float, expected: tuple[int, ...]
 ) -> None:
-    assert Course((), (3, 2)).further(alone, longest) == expected
-    assert Course((), ()).further(alone, longest) == ()
+    assert CalibrationPlan((), (3, 2)).further(alone, longest) == expected
+    assert CalibrationPlan((), ()).further(alone, longest) == ()
 
 
 def test_a_window_survives_the_file(tmp_path: Path) -> None:

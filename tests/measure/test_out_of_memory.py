@@ -7,7 +7,7 @@ import pytest
 
 from tests.evaluating import Silent, measure
 from tuner.load.generator import LoadGenerator
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.space import MAX_BATCH_SIZE, Candidate
 from tuner.records.results import Evaluation, State
 
@@ -93,9 +93,9 @@ def test_a_model_that_does_not_fit_when_loaded(
     assert "CUDA out of memory. Tried to allocate 2.00 GiB" in found.failure
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", list(Transport))
 def test_batches_that_do_not_fit_under_load(
-    model: Path, generator: LoadGenerator, tmp_path: Path, protocol: Protocol
+    model: Path, generator: LoadGenerator, tmp_path: Path, protocol: Transport
 ) -> None:
     found = at_rate(model, generator, tmp_path, 8, protocol=protocol)
     assert found.state is State.FAILED

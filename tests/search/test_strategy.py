@@ -14,7 +14,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla, margin
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
-from tuner.measure.calibrate import Course
+from tuner.measure.calibrate import CalibrationPlan
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, parse_config, render
@@ -82,7 +82,7 @@ class World:
         self.calibrated = 0
         self.expected: list[float] = []
 
-    def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+    def calibrate(self, course: CalibrationPlan) -> list[tuple[Candidate, str]]:
         self.calibrated += 1
         self._run.append_windows(
             windows(self._truth, (2, 8, 32, 64), [n for n in course.counts if n])
@@ -179,7 +179,7 @@ def test_it_is_calibrated_once_also_over_a_break(tmp_path: Path) -> None:
 
 def test_without_windows_optuna_chooses_and_it_is_said(tmp_path: Path) -> None:
     class Mute(World):
-        def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+        def calibrate(self, course: CalibrationPlan) -> list[tuple[Candidate, str]]:
             return []
 
     run = Run.create(tmp_path / "run", {})
@@ -193,7 +193,7 @@ def test_without_windows_optuna_chooses_and_it_is_said(tmp_path: Path) -> None:
 
 def test_what_ran_out_of_memory_in_the_calibration_is_not_tried_again(tmp_path: Path) -> None:
     class Small(World):
-        def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+        def calibrate(self, course: CalibrationPlan) -> list[tuple[Candidate, str]]:
             super().calibrate(course)
             first = course.candidates[0]
             assert first.get(MAX_BATCH_SIZE) == 64
@@ -243,7 +243,7 @@ def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
 
 
 def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> None:
-    course = Course.of(SPACE, OWN)
+    course = CalibrationPlan.of(SPACE, OWN)
     sizes = [c.get(MAX_BATCH_SIZE) for c in course.candidates]
     assert sizes == [64, 32, 16]
     assert course.counts == (4, 3, 2)

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from tuner.deployments.triton import RunningTriton
-from tuner.load.target import Protocol, Target
+from tuner.load.target import Target, Transport
 from tuner.records.results import GpuReading
 from tuner.servers.attached import AttachedServer
 from tuner.servers.base import Endpoints
@@ -39,7 +39,7 @@ def address() -> Iterator[str]:
 
 def reading(metrics: str | None) -> GpuReading | None:
     server = AttachedServer(Endpoints("127.0.0.1:1", metrics=metrics))
-    target = Target(Protocol.HTTP, "127.0.0.1:1", ())
+    target = Target(Transport.HTTP, "127.0.0.1:1", ())
     with Control(server) as control, Gpus("none") as gpus:
         running = RunningTriton(server, control, "m", target, 0.0, gpus, gpus.users())
         with running.watch_gpus() as watch:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.simulator.curve import Observation, ServiceCurve
+from tuner.simulator.curve import ServiceCurve, Timing
 from tuner.stats.samples import Floats
 
 relaxed = settings(deadline=None, max_examples=100)
@@ -16,7 +16,7 @@ SIZES = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64])
 
 def fitted(sizes: Floats, seconds: Floats, count: int = 500) -> ServiceCurve:
     pairs = zip(sizes, seconds, strict=True)
-    return ServiceCurve.fit(Observation(int(b), float(s), count) for b, s in pairs)
+    return ServiceCurve.fit(Timing(int(b), float(s), count) for b, s in pairs)
 
 
 def line(sizes: Floats) -> Floats:
@@ -78,18 +78,16 @@ def test_more_windows_have_smaller_errors() -> None:
 
 
 def test_sizes_that_ran_often_count_for_more() -> None:
-    often, once = Observation(8, 0.010, 10_000), Observation(8, 0.020, 1)
+    often, once = Timing(8, 0.010, 10_000), Timing(8, 0.020, 1)
     assert ServiceCurve.fit([often, once]).table(8)[8] == pytest.approx(0.010, rel=0.05)
 
 
-observations = st.builds(
-    Observation, st.integers(1, 200), st.floats(1e-4, 1.0), st.integers(1, 10**6)
-)
+observations = st.builds(Timing, st.integers(1, 200), st.floats(1e-4, 1.0), st.integers(1, 10**6))
 
 
 @given(st.lists(observations, min_size=1, max_size=30), st.integers(1, 400))
 @relaxed
-def test_a_table_never_falls(seen: list[Observation], largest: int) -> None:
+def test_a_table_never_falls(seen: list[Timing], largest: int) -> None:
     curve = ServiceCurve.fit(seen)
     table = curve.table(largest)
     assert table.shape == (largest + 1,)
@@ -102,8 +100,8 @@ def test_a_table_never_falls(seen: list[Observation], largest: int) -> None:
 
 @given(st.lists(observations, min_size=1, max_size=10), st.floats(1e-2, 1e2))
 @relaxed
-def test_a_unit_of_time_does_not_matter(seen: list[Observation], factor: float) -> None:
-    scaled = [Observation(o.size, o.seconds * factor, o.count) for o in seen]
+def test_a_unit_of_time_does_not_matter(seen: list[Timing], factor: float) -> None:
+    scaled = [Timing(o.size, o.seconds * factor, o.count) for o in seen]
     expected = np.array(ServiceCurve.fit(seen).seconds) * factor
     top = max(o.seconds for o in scaled)
     np.testing.assert_allclose(ServiceCurve.fit(scaled).seconds, expected, atol=1e-3 * top)
@@ -147,9 +145,9 @@ def test_one_size_says_what_it_takes_itself(size: int) -> None:
 
 @pytest.mark.parametrize(
     "seen",
-    [[], [Observation(4, 0.01, 0)], [Observation(4, math.nan, 5)]],
+    [[], [Timing(4, 0.01, 0)], [Timing(4, math.nan, 5)]],
     ids=["none", "none that ran", "no number"],
 )
-def test_a_curve_of_nothing_is_refused(seen: list[Observation]) -> None:
+def test_a_curve_of_nothing_is_refused(seen: list[Timing]) -> None:
     with pytest.raises(ValueError, match="no executions were observed"):
         ServiceCurve.fit(seen)

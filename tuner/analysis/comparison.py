@@ -81,7 +81,7 @@ def _show(evaluation: Evaluation, value: float | None) -> str:
     return Objective.parse(cost.objective, cost.rate).show(value)
 
 
-def theft(evaluations: list[Evaluation]) -> str | None:
+def cpu_steal(evaluations: list[Evaluation]) -> str | None:
     """A sentence where the hypervisor took much of the processors' time from the measurements."""
     shares = [
         (probe.host.stolen, probe.seconds)

@@ -2,7 +2,7 @@
 
 from tuner.analysis.records import Swap
 from tuner.cli.view import PlainView
-from tuner.deployments.several import DEPLOYMENT
+from tuner.deployments.deployment_set import DEPLOYMENT
 from tuner.measure.draft import Phase
 from tuner.model.space import Candidate
 from tuner.units import format_duration, format_rate

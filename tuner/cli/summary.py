@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.analysis import breakdown
-from tuner.analysis.comparison import completeness, disagreement, drift, gain, refutation, theft
+from tuner.analysis.comparison import completeness, cpu_steal, disagreement, drift, gain, refutation
 from tuner.cli.view import between, describe_result
 from tuner.goals.objective import Objective, describe_cost, objective_of
 from tuner.goals.sla import Sla
@@ -83,7 +83,7 @@ def _show_winner(
         if unsteady:
             name = _role(each).capitalize()
             console.print(f"{name}: {unsteady}", markup=False, highlight=False, soft_wrap=True)
-    for doubt in (refutation(evaluations), drift(evaluations), theft(evaluations)):
+    for doubt in (refutation(evaluations), drift(evaluations), cpu_steal(evaluations)):
         if doubt:
             console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     full = {e.candidate for e in evaluations if e.cause == "out of memory"}

@@ -123,9 +123,9 @@ class AsyncTritonClient:
 
     async def is_ready(self) -> bool:
         """Whether the server answers and has the model loaded; never raises."""
-        return await self.why_unready() is None
+        return await self.readiness_problem() is None
 
-    async def why_unready(self, timeout: float = 2.0) -> ClientError | None:
+    async def readiness_problem(self, timeout: float = 2.0) -> ClientError | None:
         """What keeps the model from being asked right now; None where nothing does."""
         try:
             if await self._transport.is_ready(timeout):

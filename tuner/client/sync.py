@@ -97,9 +97,9 @@ class TritonClient:
 
     def is_ready(self) -> bool:
         """Whether the server answers and has the model loaded; never raises."""
-        return self.why_unready() is None
+        return self.readiness_problem() is None
 
-    def why_unready(self, timeout: float = 2.0) -> ClientError | None:
+    def readiness_problem(self, timeout: float = 2.0) -> ClientError | None:
         """What keeps the model from being asked right now; None where nothing does."""
         try:
             if self._transport.is_ready(timeout):

@@ -12,20 +12,20 @@ from tuner.analysis.records import Comparison, Delay, Deployed, Swap
 from tuner.commands.session import Audience, Plan, search
 from tuner.commands.simulate import Forecast, forecast
 from tuner.commands.workplace import (
-    circumstances,
     described,
     fresh_folder,
-    machinery,
     notes_on,
-    tidy,
+    open_resources,
+    relative_path,
+    run_metadata,
 )
 from tuner.cores import parse_cores
+from tuner.deployments.deployment_set import DeploymentSet, candidate_of
 from tuner.deployments.lineup import NAMES, Entry, Lineup
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
-from tuner.deployments.several import Several, candidate_of
 from tuner.deployments.swap import copy_model, measure_swap, swap_of
-from tuner.deployments.triton import Given, TritonDeployment
+from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.errors import CandidateError, RunError, UsageError
 from tuner.experiment import parse_shape
 from tuner.goals.sla import Sla
@@ -238,11 +238,11 @@ class _Comparing:
     def _enter(self) -> None:
         experiment, run = self._plan.experiment, self._run
         enter = self._stack.enter_context
-        found = enter(machinery(experiment, self._plan.endpoints))
+        found = enter(open_resources(experiment, self._plan.endpoints))
         self._launcher, self._generator, self._gpus, kind = found
         self._folder = Path(enter(scratch_folder("compare")))
         notes = notes_on(self._plan.endpoints, self._gpus)
-        about = circumstances(self._command, self._launcher, self._gpus, notes, experiment)
+        about = run_metadata(self._command, self._launcher, self._gpus, notes, experiment)
         run.describe({**run.experiment(), **about})
         self._entries = list(self._lineup(self._folder / "measured"))
         if not self._entries:
@@ -259,8 +259,8 @@ class _Comparing:
             self._launcher,
             model,
             self._plan.config,
-            target.Protocol(experiment.protocol),
-            Given(self._payload.pool),
+            target.Transport(experiment.protocol),
+            FixedInputs(self._payload.pool),
             experiment.startup_timeout,
             self._gpus,
         )
@@ -289,7 +289,7 @@ class _Comparing:
             cores=int(about["cores"]),
             gpu=about.get("gpu"),
             encode_seconds=self._payload.encode_seconds,
-            tuned_run=None if self._source is None else str(tidy(self._source.folder)),
+            tuned_run=None if self._source is None else str(relative_path(self._source.folder)),
             target_rate=self._choice.target_rate,
             deployments=tuple(_deployed(e, number) for number, e in enumerate(self._entries)),
             simulated=self._simulated(),
@@ -302,7 +302,7 @@ class _Comparing:
         side_by_side = self._launcher.starts_several()
         members = {entry.name: entry.deployment for entry in self._entries}
         evaluator = DeploymentEvaluator(
-            Several(members, len(self._gpus.devices), side_by_side),
+            DeploymentSet(members, len(self._gpus.devices), side_by_side),
             self._generator,
             Sla.parse(experiment.sla),
             Arrivals.parse(experiment.load),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuner.commands.export import export_winner
 from tuner.commands.workplace import (
-    circumstances,
     described,
     fresh_folder,
-    machinery,
     notes_on,
-    tidy,
+    open_resources,
+    relative_path,
+    run_metadata,
 )
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
@@ -83,7 +83,7 @@ class Plan:
     def identity(self, command: str) -> dict[str, Any]:
         """What must be the same for a run of that command to be resumed."""
         fields = {"kind": command, **self.experiment.identity()}
-        fields["model"] = str(tidy(self.experiment.model))
+        fields["model"] = str(relative_path(self.experiment.model))
         if self.experiment.storage is not None:
             fields["storage"] = hide_password(self.experiment.storage)
         config = self.config.SerializeToString(deterministic=True)
@@ -121,7 +121,7 @@ def search(
     experiment.objective()
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
-    with machinery(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
         notes = notes_on(plan.endpoints, gpus)
@@ -131,7 +131,7 @@ def search(
         if strategy is None and experiment.warm_start is not None:
             notes.append("nothing is simulated in this search, so --warm-start changes nothing")
         if not resumed:
-            about = circumstances(command, launcher, gpus, notes, experiment)
+            about = run_metadata(command, launcher, gpus, notes, experiment)
             Run.create(run.folder, {**identity, **about})
             if not run.lock():
                 raise StorageError(f"another tuner is at work on {run.folder}")
@@ -252,10 +252,10 @@ def measure(
     check_settings(changes)
     candidate = Candidate.of({**plan.own, **changes})
     check_config(render(plan.config, candidate), "with --set")
-    with machinery(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
         run = Run(fresh_folder(output, f"{experiment.model.name}-measure"))
         notes = notes_on(plan.endpoints, gpus)
-        about = circumstances(command, launcher, gpus, notes, experiment)
+        about = run_metadata(command, launcher, gpus, notes, experiment)
         Run.create(run.folder, {**plan.identity("measure"), **about})
         audience.begins(run, described(kind, launcher, experiment), 0, notes)
         evaluator = _evaluator(plan, launcher, generator, gpus, run, audience)
@@ -297,7 +297,7 @@ def _evaluator(
         launcher,
         experiment.model,
         plan.config,
-        target.Protocol(experiment.protocol),
+        target.Transport(experiment.protocol),
         inputs,
         experiment.startup_timeout,
         gpus,

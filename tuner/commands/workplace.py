@@ -26,7 +26,7 @@ from tuner.servers.gpu import Gpus
 
 
 @contextmanager
-def machinery(
+def open_resources(
     experiment: Experiment, endpoints: Endpoints | None
 ) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
     """Launcher, load generator, GPUs and the launcher's kind; ``endpoints`` are to attach to."""
@@ -67,7 +67,7 @@ def described(kind: str, launcher: Launcher, experiment: Experiment) -> str:
     return f"{kind}: {launcher.describe().get('server') or experiment.image}"
 
 
-def tidy(path: Path) -> Path:
+def relative_path(path: Path) -> Path:
     """Relative where it lies below the working folder, so that records carry to other machines."""
     here, there = Path.cwd(), path.resolve()
     inside = there.is_relative_to(here) and there != here
@@ -84,7 +84,7 @@ def fresh_folder(output: Path, name: str) -> Path:
     return folder
 
 
-def circumstances(
+def run_metadata(
     command: str, launcher: Launcher, gpus: Gpus, notes: list[str], experiment: Experiment
 ) -> dict[str, Any]:
     """What else a record needs: budget, command, versions and hardware."""

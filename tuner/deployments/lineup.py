@@ -8,10 +8,10 @@ from typing import Literal
 
 from tuner.analysis.records import Kind, Sends
 from tuner.deployments.base import Deployment
+from tuner.deployments.deployment_set import ConfiguredTriton
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import Aim, ServiceDeployment
-from tuner.deployments.several import Configured
 from tuner.deployments.triton import RunningTriton, TritonDeployment
 from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target, body_target
@@ -142,7 +142,7 @@ class Lineup:
     def _triton(
         self, name: str, title: str, candidate: Candidate | None, words: Candidate
     ) -> Entry:
-        deployment = Configured(self.triton, candidate)
+        deployment = ConfiguredTriton(self.triton, candidate)
         batching = deployment.config.HasField("dynamic_batching")
         return Entry(
             name,
@@ -157,7 +157,7 @@ class Lineup:
         )
 
     def _hybrid(self) -> Entry:
-        behind = Configured(self.triton, self.tuned)
+        behind = ConfiguredTriton(self.triton, self.tuned)
 
         def specify(triton: RunningTriton | None, log: Path) -> ServiceSpec:
             assert triton is not None

@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
@@ -19,7 +18,7 @@ from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.batches import BatchMix
 from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
-from tuner.load.target import Protocol, Target, Tensor, http_body, make_target
+from tuner.load.target import Target, Tensor, Transport, http_body, make_target
 from tuner.model.config import completed, from_json, get_path, render, to_json
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import GpuReading, ServerTimes
@@ -57,7 +56,7 @@ class Inputs:
         return make_inputs(metadata, batched, self.shapes, rng, batches=self.batches)
 
 
-class Contents(Interface):
+class Contents(Protocol):
     """What requests hold."""
 
     @property
@@ -69,7 +68,7 @@ class Contents(Interface):
 
 
 @dataclass(frozen=True)
-class Given:
+class FixedInputs:
     """Requests that were made elsewhere, one item each."""
 
     tensors: tuple[tuple[Tensor, ...], ...]
@@ -118,7 +117,7 @@ class RunningTriton(Running):
         else:
             self._change(candidate)
 
-    def towards(self, protocol: Protocol) -> "RunningTriton":
+    def towards(self, protocol: Transport) -> "RunningTriton":
         """The same server, addressed by this protocol. It must offer it."""
         address, source = getattr(self.server.endpoints, protocol), self.target.source
         assert address is not None
@@ -181,7 +180,7 @@ class TritonDeployment:
         launcher: Launcher,
         model: Path,
         config: Any,
-        protocol: Protocol,
+        protocol: Transport,
         inputs: Contents,
         startup_timeout: float = 120.0,
         gpus: Gpus | None = None,
@@ -270,7 +269,7 @@ class TritonDeployment:
                     self._protocol in server.endpoints.tls,
                     server.endpoints.security,
                 )
-                if self._protocol is Protocol.GRPC and not server.pids():
+                if self._protocol is Transport.GRPC and not server.pids():
                     _check_grpc(server, target)
 
                 def change(to: Candidate) -> None:

@@ -4,15 +4,15 @@ They need an event loop that runs. A client never limits the requests outstandin
 """
 
 import asyncio
-from typing import Protocol as Interface
+from typing import Protocol
 
 from tuner.load.clients_grpc import GrpcClient
 from tuner.load.clients_http import HttpClient
 from tuner.load.outcome import Done
-from tuner.load.target import Protocol, Target
+from tuner.load.target import Target, Transport
 
 
-class Client(Interface):
+class Client(Protocol):
     def send(self, index: int) -> None:
         """Write request ``index`` of the run (the pool is used in turn); never blocks."""
 
@@ -26,9 +26,9 @@ def make_client(target: Target, done: Done) -> Client:
     ``said`` is what is known of a failure, shortened; empty where nothing is.
     """
     match target.protocol:
-        case Protocol.HTTP:
+        case Transport.HTTP:
             return HttpClient(target, done)
-        case Protocol.GRPC:
+        case Transport.GRPC:
             return GrpcClient(target, done)
 
 

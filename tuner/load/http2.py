@@ -6,8 +6,7 @@ looked up, and the bytes of replies are counted but not kept.
 
 import asyncio
 import struct
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import hpack
 
@@ -45,7 +44,7 @@ class Message:
             self.whole = bytearray(headers + frame(_DATA, _END_STREAM, 0, self.body))
 
 
-class Owner(Interface):
+class Owner(Protocol):
     """Whom a connection tells; ``waiting`` is true while requests wait for room."""
 
     waiting: Any

@@ -15,7 +15,7 @@ from tuner.errors import InputDataError
 from tuner.security import PLAIN, Security
 
 
-class Protocol(StrEnum):
+class Transport(StrEnum):
     HTTP = "http"
     GRPC = "grpc"
 
@@ -54,7 +54,7 @@ class Target:
     ``requests`` holds complete HTTP/1.1 messages, or serialised ModelInferRequests for gRPC.
     """
 
-    protocol: Protocol
+    protocol: Transport
     address: str
     requests: tuple[bytes, ...]
     source: Source | None = None
@@ -80,7 +80,7 @@ class Placement:
 
 
 def make_target(
-    protocol: Protocol,
+    protocol: Transport,
     address: str,
     model: str,
     pool: list[list[Tensor]],
@@ -98,9 +98,9 @@ def make_target(
         raise InputDataError(f"there is no input to send to {model}")
     source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
     requests: tuple[bytes, ...]
-    if protocol is Protocol.GRPC and placements is not None:
+    if protocol is Transport.GRPC and placements is not None:
         requests = tuple(map(_grpc_placed, repeat(model), pool, placements))
-    elif protocol is Protocol.GRPC:
+    elif protocol is Transport.GRPC:
         requests = tuple(_grpc_request(model, inputs) for inputs in pool)
     else:
         bodies = map(http_body, pool) if placements is None else map(_placed_body, pool, placements)
@@ -123,7 +123,7 @@ def body_target(
         raise InputDataError(f"there is nothing to send to {address}{path}")
     head = (("Content-Type", content_type),)
     requests = tuple(_message(address, method, path, head, b, security) for b in bodies)
-    return Target(Protocol.HTTP, address, requests, None, tls, security)
+    return Target(Transport.HTTP, address, requests, None, tls, security)
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:

@@ -29,7 +29,7 @@ _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY:
 
 
 @dataclass(frozen=True)
-class Course:
+class CalibrationPlan:
     """What to load: the largest batches, on one instance and then on more of them.
 
     On one also where the space has only more: what an execution takes alone is seen there.
@@ -43,7 +43,7 @@ class Course:
     """
 
     @classmethod
-    def of(cls, space: SearchSpace, own: dict[str, Value]) -> "Course":
+    def of(cls, space: SearchSpace, own: dict[str, Value]) -> "CalibrationPlan":
         sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
         varied = space.parameters.get(INSTANCE_COUNT)
         counts = [count for count in reversed(_few(_numbers(varied))) if count > 1]
@@ -62,7 +62,7 @@ class Course:
         return self.counts[:1] if is_slow(alone) else self.counts
 
 
-def climb(prober: Prober, largest: int, longest: float) -> float:
+def sweep_concurrency(prober: Prober, largest: int, longest: float) -> float:
     """Windows of one instance, or one on each GPU, from one request at a time to more than fill
     their ``largest`` batches, and back at one, since the first may have met a bad time; the mean
     seconds of a request alone.
@@ -70,7 +70,7 @@ def climb(prober: Prober, largest: int, longest: float) -> float:
     Of slow executions two windows have to do; and one where a request alone takes clearly more than
     the ``longest`` seconds of the promise.
     """
-    first = prober.look(1, _ALONE_SECONDS)
+    first = prober.sample_window(1, _ALONE_SECONDS)
     if first is None:
         return 0.0
     alone = first.mean
@@ -78,9 +78,9 @@ def climb(prober: Prober, largest: int, longest: float) -> float:
     if is_slow(alone):
         steps = steps[-1:]
     for concurrency in steps:
-        prober.look(concurrency, min(max(_SECONDS, _EXECUTIONS * alone), _MOST_SECONDS))
+        prober.sample_window(concurrency, min(max(_SECONDS, _EXECUTIONS * alone), _MOST_SECONDS))
     if len(steps) > 1:
-        prober.look(1, _ALONE_SECONDS)
+        prober.sample_window(1, _ALONE_SECONDS)
     return alone
 
 
@@ -89,15 +89,17 @@ def is_slow(alone: float) -> bool:
     return _EXECUTIONS * alone > _MOST_SECONDS
 
 
-def crowd(prober: Prober, largest: int, instances: int) -> None:
+def saturate(prober: Prober, largest: int, instances: int) -> None:
     """Two windows in which all instances are busy and more requests wait; the second one is longer
     where the first saw few executions, as the last ones of a window leave instances idle.
     """
     wanted = min(math.ceil(_CROWD * largest * instances), _MOST_CONCURRENCY)
-    window = prober.look(wanted, _SECONDS)
+    window = prober.sample_window(wanted, _SECONDS)
     executions = window.server.executions if window else 0
     share = _EXECUTIONS * instances / max(1, executions)
-    prober.look(wanted, min(2 * share * _SECONDS, _MOST_SECONDS) if share > 1 else _SECONDS)
+    prober.sample_window(
+        wanted, min(2 * share * _SECONDS, _MOST_SECONDS) if share > 1 else _SECONDS
+    )
 
 
 def concurrencies(largest: int, items: float) -> list[int]:

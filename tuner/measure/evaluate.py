@@ -10,13 +10,13 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tuner.deployments.base import Deployments
-from tuner.deployments.stage import Stage
+from tuner.deployments.slot import ServerSlot
 from tuner.errors import CandidateError
 from tuner.goals.constraints import Constraint
 from tuner.goals.sla import Outcome, Sla, judge_as_loadgen
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
-from tuner.measure.calibrate import Course, climb, crowd
+from tuner.measure.calibrate import CalibrationPlan, saturate, sweep_concurrency
 from tuner.measure.capacity import (
     Capacity,
     Effort,
@@ -108,7 +108,7 @@ class Evaluator:
         relaunch: Literal["auto", "always"] = "auto",
     ) -> None:
         self._deployment = deployment
-        self._stage = Stage(deployment)
+        self._slot = ServerSlot(deployment)
         self._keeps = relaunch == "auto"
         self._generator = generator
         self._sla = sla
@@ -124,9 +124,9 @@ class Evaluator:
 
     def close(self) -> None:
         """Stop the server in hand."""
-        self._stage.close()
+        self._slot.close()
 
-    def calibrate(self, course: Course) -> list[tuple[Candidate, str]]:
+    def calibrate(self, course: CalibrationPlan) -> list[tuple[Candidate, str]]:
         """Windows of what the simulator needs to know, kept in the run; and what failed, and why.
 
         Where the largest batches fail, smaller ones are tried.
@@ -134,7 +134,7 @@ class Evaluator:
         failed = []
         for candidate in course.candidates:
             try:
-                largest, alone = self._climb(candidate)
+                largest, alone = self._sweep(candidate)
             except CandidateError as error:
                 failed.append((candidate, str(error)))
                 continue
@@ -143,19 +143,19 @@ class Evaluator:
                 if self._instances(more) == self._instances(candidate):
                     continue
                 try:
-                    self._crowd(more, largest)
+                    self._saturate_instances(more, largest)
                 except CandidateError as error:
                     failed.append((more, str(error)))
             break
         return failed
 
-    def _climb(self, candidate: Candidate) -> tuple[int, float]:
+    def _sweep(self, candidate: Candidate) -> tuple[int, float]:
         draft = self._calibration(candidate)
         with self._prober(draft) as prober:
             self._progress.probing("one at a time and more", None)
             prober.warm_up(8, rounds=2)
             largest = max(1, int(self._deployment.config_of(candidate).max_batch_size))
-            alone = climb(prober, largest * prober.devices, self._sla.longest)
+            alone = sweep_concurrency(prober, largest * prober.devices, self._sla.longest)
         return largest, alone
 
     def _calibration(self, candidate: Candidate) -> Draft:
@@ -164,12 +164,12 @@ class Evaluator:
         self._calibrations += 1
         return draft
 
-    def _crowd(self, candidate: Candidate, largest: int) -> None:
+    def _saturate_instances(self, candidate: Candidate, largest: int) -> None:
         draft = self._calibration(candidate)
         with self._prober(draft) as prober:
             self._progress.probing("all instances busy", None)
             prober.warm_up(8, rounds=1)
-            crowd(prober, largest, prober.instances)
+            saturate(prober, largest, prober.instances)
 
     def search(
         self, subject: Subject, to_beat: float, phase: Phase = "search", expected: float = 0.0
@@ -244,8 +244,8 @@ class Evaluator:
             owns = {id(draft): stack.enter_context(ExitStack()) for draft, _ in drafts}
 
             def launch(draft: Draft) -> None:
-                stage = Stage(self._deployment)
-                probers[id(draft)] = owns[id(draft)].enter_context(self._prober(draft, stage))
+                slot = ServerSlot(self._deployment)
+                probers[id(draft)] = owns[id(draft)].enter_context(self._prober(draft, slot))
                 self._prepare(probers[id(draft)], draft)
 
             def play(draft: Draft, number: int, expected: float) -> None:
@@ -303,7 +303,7 @@ class Evaluator:
         return Draft(subject, phase, config, seeds, look)
 
     @contextmanager
-    def _prober(self, draft: Draft, stage: Stage | None = None) -> Iterator[Prober]:
+    def _prober(self, draft: Draft, slot: ServerSlot | None = None) -> Iterator[Prober]:
         """A server of the candidate, and a prober of it whose records the draft gets."""
         subject = draft.subject
         self._progress.launching(subject.trial, subject.candidate, subject.baseline, draft.phase)
@@ -313,9 +313,9 @@ class Evaluator:
             name += f"-{draft.launches + 1}"
         as_found = None if subject.baseline else subject.candidate
         keep = self._keeps and draft.phase in ("search", "calibrate")
-        stage = stage or self._stage
-        with stage.server(as_found, self._run.logs / f"{name}.log", keep) as running:
-            draft.relaunched = stage.is_fresh
+        slot = slot or self._slot
+        with slot.server(as_found, self._run.logs / f"{name}.log", keep) as running:
+            draft.relaunched = slot.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds
             prober = Prober(

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from tuner.analysis.bands import UNBATCHED
-from tuner.deployments.several import DEPLOYMENT
+from tuner.deployments.deployment_set import DEPLOYMENT
 from tuner.measure.capacity import Effort
 from tuner.measure.draft import Draft, Subject
 from tuner.measure.evaluate import ROUNDS, SEARCH, START, Evaluator, between

@@ -176,7 +176,7 @@ class Prober:
             self.windows.append(window)
         return best
 
-    def look(self, concurrency: int, seconds: float) -> Window | None:
+    def sample_window(self, concurrency: int, seconds: float) -> Window | None:
         """Keep so many requests outstanding for so long; None where the server counts nothing."""
         result, window = self._saturate(concurrency, seconds)
         if not result.samples.ok.any():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tuner.analysis.comparison import disagreement, theft
+from tuner.analysis.comparison import cpu_steal, disagreement
 from tuner.analysis.recommend import CLIENTS, promise_of
 from tuner.records.results import State
 from tuner.records.run import Run
@@ -146,7 +146,7 @@ def _warnings(told: Told) -> Iterator[str]:
                 f"{look.deployed.title}: the client gave out before the server did, so the true "
                 "capacity may be higher."
             )
-    stolen = theft(told.evaluations)
+    stolen = cpu_steal(told.evaluations)
     if stolen:
         yield stolen
     yield from gpu_doubts(told.evaluations)

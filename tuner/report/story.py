@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any, Literal
 
-from tuner.analysis.comparison import disagreement, drift, gain, refutation, theft
+from tuner.analysis.comparison import cpu_steal, disagreement, drift, gain, refutation
 from tuner.errors import UnitError
 from tuner.goals.sla import Sla
 from tuner.model.space import format_value
@@ -255,7 +255,7 @@ class Story:
                 "client sent late. No capacity is taken from them: more --workers, or a machine of "
                 "its own for the load, would show whether the server holds more."
             )
-        told = (f(self.evaluations) for f in (refutation, drift, theft))
+        told = (f(self.evaluations) for f in (refutation, drift, cpu_steal))
         return [*found, *filter(None, told), *gpu_doubts(self.evaluations)]
 
     def _doubts(self, subject: Subject) -> list[str]:

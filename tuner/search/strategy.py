@@ -20,7 +20,7 @@ from tuner.load.batches import BatchMix
 from tuner.model.space import Candidate, Point, SearchSpace, stated
 from tuner.records.results import LEAST_COST, Cause, Evaluation, State, Window
 from tuner.search.failures import survival
-from tuner.search.surrogate import COMMON, Belief, Sighting
+from tuner.search.surrogate import COMMON, Observation, Surrogate
 from tuner.servers.causes import cause_of
 from tuner.simulator.cost import Costs
 from tuner.simulator.footprint import fits
@@ -99,8 +99,8 @@ class Strategy:
         self._schedulings = [
             Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.candidates
         ]
-        self._belief: Belief | None = None
-        self._margins: Belief | None = None
+        self._surrogate: Surrogate | None = None
+        self._margins: Surrogate | None = None
         self._is_possible = True
         self._failed: list[tuple[Candidate, Cause | None]] = []
         self._predicted = np.ones(len(self.candidates), dtype=bool)
@@ -111,7 +111,7 @@ class Strategy:
     @property
     def is_ready(self) -> bool:
         """Whether it was calibrated."""
-        return self._belief is not None
+        return self._surrogate is not None
 
     def calibrate(self, windows: Sequence[Window]) -> None:
         """Simulate every candidate with what these windows tell of the model; again, once there
@@ -146,7 +146,7 @@ class Strategy:
         self._is_possible = bool(self._predicted.any())
         least = max(_LEAST, _LEAST * float(rates.max()))
         common = COMMON if self._is_possible else _UNKNOWN
-        self._belief = Belief(self.candidates, np.log(np.maximum(rates, least)), common)
+        self._surrogate = Surrogate(self.candidates, np.log(np.maximum(rates, least)), common)
 
     def _believe_in_costs(self, profile: Profile, costs: Costs) -> None:
         """What each comes to at the objective's rate, and how near to the promise it is there."""
@@ -170,8 +170,8 @@ class Strategy:
         told = [value for value in values if value is not None]
         logs = np.log(np.clip([1.0 if v is None else v for v in values], LEAST_COST, _MOST_COST))
         common = COMMON if len(told) == len(values) else _UNKNOWN
-        self._belief = Belief(self.candidates, -logs, common, costs.is_certain)
-        self._margins = Belief(self.candidates, _log_margin(margins))
+        self._surrogate = Surrogate(self.candidates, -logs, common, costs.is_certain)
+        self._margins = Surrogate(self.candidates, _log_margin(margins))
 
     def _predict(
         self, profile: Profile, scheduling: Scheduling, requests: int, precision: float
@@ -192,26 +192,26 @@ class Strategy:
         promise at no rate in the simulation, which is not believed where no candidate keeps it
         there and one did on a server.
         """
-        place = None if self._belief is None else self._belief.place(candidate)
-        if self._belief is None or place is None:
+        place = None if self._surrogate is None else self._surrogate.place(candidate)
+        if self._surrogate is None or place is None:
             return 0.0
         if not self._predicted[place]:
             return 0.0
-        return math.exp(self._belief.mean[place])
+        return math.exp(self._surrogate.mean[place])
 
     def propose(self, evaluations: Sequence[Evaluation]) -> Proposal | None:
         """The candidate that promises most, of those not measured yet; None if there is none."""
-        belief = self._belief
-        if belief is None:
+        surrogate = self._surrogate
+        if surrogate is None:
             return None
         self.learn(evaluations)
-        gains = self._gains(belief, evaluations)
+        gains = self._gains(surrogate, evaluations)
         if not np.any(np.isfinite(gains)):
             return None
         first = int(np.argmax(gains))
         candidate = self.candidates[first]
-        expected, gain = math.exp(belief.mean[first]), max(0.0, float(gains[first]))
-        best, rest = _best_log(belief, evaluations), self._rest(belief, evaluations)
+        expected, gain = math.exp(surrogate.mean[first]), max(0.0, float(gains[first]))
+        best, rest = _best_log(surrogate, evaluations), self._rest(surrogate, evaluations)
         if best is not None and rest is not None:
             gain = max(gain, float(np.mean(np.maximum(rest - best, 0.0))))
         return Proposal(candidate, self._points[candidate], expected, gain)
@@ -220,11 +220,11 @@ class Strategy:
         """The probability that some candidate that was not measured beats the best one that was by
         more than the share ``by``; None where nothing is known of them.
         """
-        belief = self._belief
-        if belief is None:
+        surrogate = self._surrogate
+        if surrogate is None:
             return None
         self.learn(evaluations)
-        best, rest = _best_log(belief, evaluations), self._rest(belief, evaluations)
+        best, rest = _best_log(surrogate, evaluations), self._rest(surrogate, evaluations)
         if best is None:
             return None
         return 0.0 if rest is None else float(np.mean(rest > best + math.log1p(by)))
@@ -238,7 +238,7 @@ class Strategy:
         self.learn(evaluations)
         return float(np.max(self._alive(evaluations)[~self._measured(evaluations)], initial=0.0))
 
-    def _rest(self, belief: Belief, evaluations: Sequence[Evaluation]) -> Floats | None:
+    def _rest(self, surrogate: Surrogate, evaluations: Sequence[Evaluation]) -> Floats | None:
         """ln(merit) of the best of those that were not measured, drawn from what is believed of
         them, shape (draws,); None where there are none.
         """
@@ -250,7 +250,7 @@ class Strategy:
         # Neighbours go up and down together: of independent errors the largest would be too large.
         common = rng.standard_normal((_DRAWS, 1))
         own = rng.standard_normal((_DRAWS, int(open_.sum())))
-        drawn = belief.mean[open_] + belief.error[open_] * (0.9 * common + 0.44 * own)
+        drawn = surrogate.mean[open_] + surrogate.error[open_] * (0.9 * common + 0.44 * own)
         drawn = np.where(rng.random(drawn.shape) < alive, drawn, -np.inf)
         return np.asarray(drawn.max(axis=1))
 
@@ -258,21 +258,21 @@ class Strategy:
         """Take what was measured into account: it is what ``expected`` and ``missed`` go by."""
         if not self._is_possible and any(each.capacity for each in evaluations):
             self._predicted[:] = True
-        if self._belief is not None:
+        if self._surrogate is not None:
             told = [e for e in evaluations if e.cost is not None or self._margins is None]
-            self._belief.learn([s for e in told if (s := _sighting(e)) is not None])
+            self._surrogate.learn([s for e in told if (s := _observation(e)) is not None])
         if self._margins is not None:
             self._margins.learn(
                 [
-                    Sighting(e.candidate, float(_log_margin(_over(e))), _MARGIN_ERROR)
+                    Observation(e.candidate, float(_log_margin(_over(e))), _MARGIN_ERROR)
                     for e in evaluations
                     if e.margin is not None
                 ]
             )
 
-    def _gains(self, belief: Belief, evaluations: Sequence[Evaluation]) -> Floats:
-        best = _best_log(belief, evaluations)
-        gains = belief.gains(belief.mean.min() if best is None else best)
+    def _gains(self, surrogate: Surrogate, evaluations: Sequence[Evaluation]) -> Floats:
+        best = _best_log(surrogate, evaluations)
+        gains = surrogate.gains(surrogate.mean.min() if best is None else best)
         alive = self._alive(evaluations)
         open_ = (alive > 0) & ~self._measured(evaluations)
         if best is None and open_.any():  # first of all, one that keeps the promise
@@ -295,29 +295,29 @@ class Strategy:
         return np.array([c in done for c in self.candidates])
 
 
-def _best_log(belief: Belief, evaluations: Sequence[Evaluation]) -> float | None:
+def _best_log(surrogate: Surrogate, evaluations: Sequence[Evaluation]) -> float | None:
     """ln(merit) of the best candidate that was measured, after all that was learned."""
     logs = []
     for each in evaluations:
-        place = belief.place(each.candidate)
+        place = surrogate.place(each.candidate)
         if each.merit is not None:
-            logs.append(math.log(each.merit) if place is None else float(belief.mean[place]))
+            logs.append(math.log(each.merit) if place is None else float(surrogate.mean[place]))
     return max(logs, default=None)
 
 
-def _sighting(evaluation: Evaluation) -> Sighting | None:
+def _observation(evaluation: Evaluation) -> Observation | None:
     """What an evaluation says of its candidate's merit; None where it failed."""
     cost = evaluation.cost
     if cost is not None:
         error = math.log(cost.high / cost.low) / 3.92 if cost.low and cost.high else _OPEN_ERROR
-        return Sighting(evaluation.candidate, -math.log(max(cost.value, LEAST_COST)), error)
+        return Observation(evaluation.candidate, -math.log(max(cost.value, LEAST_COST)), error)
     low, high = evaluation.low, evaluation.high
     if evaluation.estimate is not None:
         error = math.log(high / low) / 3.92 if low and high else _OPEN_ERROR
-        return Sighting(evaluation.candidate, math.log(evaluation.estimate), error)
+        return Observation(evaluation.candidate, math.log(evaluation.estimate), error)
     rates = [p.rate for p in evaluation.probes if p.rate]
     if evaluation.state is State.INFEASIBLE and rates:
-        return Sighting(evaluation.candidate, math.log(min(rates)) - _FAR_BELOW, _MISSED_ERROR)
+        return Observation(evaluation.candidate, math.log(min(rates)) - _FAR_BELOW, _MISSED_ERROR)
     return None
 
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tuner.errors import SimulationError
-from tuner.measure.calibrate import Course
+from tuner.measure.calibrate import CalibrationPlan
 from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, Value
@@ -202,7 +202,7 @@ class Study:
             return
         if _CALIBRATED not in self._study.user_attrs:
             began = time.monotonic()
-            failed = self._evaluator.calibrate(Course.of(self._space, self._own))
+            failed = self._evaluator.calibrate(CalibrationPlan.of(self._space, self._own))
             for candidate, why in failed:
                 self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
             self._strategy.avoid(failed)

@@ -31,7 +31,7 @@ _CERTAIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Observation:
     """A candidate's capacity as measured: ln(requests/s), and its standard error."""
 
     candidate: Candidate
@@ -39,7 +39,7 @@ class Sighting:
     error: float
 
 
-class Belief:
+class Surrogate:
     """A Gaussian process over the logarithm of what is looked for, such as the capacity, of
     ``candidates``.
 
@@ -65,9 +65,9 @@ class Belief:
         error = _CERTAIN if certain else math.hypot(common, _SCATTER[1])
         self.error: Floats = np.full(len(prior), error)
 
-    def learn(self, sightings: Sequence[Sighting]) -> None:
+    def learn(self, observations: Sequence[Observation]) -> None:
         """Take these measurements, and no others, into account."""
-        known = [s for s in sightings if s.candidate in self._places]
+        known = [s for s in observations if s.candidate in self._places]
         if not known or self._certain:
             return
         at = np.array([self._places[s.candidate] for s in known])

@@ -190,7 +190,7 @@ class TritonEngine:
 
         A server that is slow to answer may just be busy, unless it stays so.
         """
-        why = await self._client.why_unready(_ASK_SECONDS)
+        why = await self._client.readiness_problem(_ASK_SECONDS)
         self._silent = self._silent + 1 if isinstance(why, Timeout) else 0
         if 0 < self._silent < _SILENT_LOOKS:
             return

@@ -18,7 +18,7 @@ _KNOTS = tuple(sorted({round(2 ** (k / 2)) for k in range(41)}))
 
 
 @dataclass(frozen=True)
-class Observation:
+class Timing:
     """``count`` executions of ``size`` items that took ``seconds`` in the mean."""
 
     size: int
@@ -37,7 +37,7 @@ class ServiceCurve:
     errors: tuple[float, ...]
 
     @classmethod
-    def fit(cls, observations: Iterable[Observation]) -> "ServiceCurve":
+    def fit(cls, observations: Iterable[Timing]) -> "ServiceCurve":
         """The rising curve nearest to the observations (``tuner.simulator.robust``).
 
         It is a sum of ramps between knots, each of a height of at least 0, so it may have flat

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.records.results import PERCENTILES, ServerTimes, Window
-from tuner.simulator.curve import Observation, ServiceCurve
+from tuner.simulator.curve import ServiceCurve, Timing
 from tuner.simulator.robust import solve
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
@@ -85,7 +85,7 @@ class Profile:
         sights = [Sight(window) for window in windows]
         alone = [s for s in sights if s.window.runs_alone]
         seen = [
-            Observation(size, s.server.batch_seconds[size], n)
+            Timing(size, s.server.batch_seconds[size], n)
             for s in alone
             for size, n in s.server.batches.items()
         ]

@@ -8,7 +8,7 @@ from tuner.deployments.base import Deployments, Running
 from tuner.model.space import Candidate
 
 
-class Stage:
+class ServerSlot:
     """One server at a time."""
 
     def __init__(self, deployment: Deployments) -> None:
@@ -59,7 +59,7 @@ class Stage:
         self._running = self._candidate = None
         self._stack.close()
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "ServerSlot":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tuner.deployments.stage import Stage
+from tuner.deployments.slot import ServerSlot
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
-from tuner.load.target import Protocol
+from tuner.load.target import Transport
 from tuner.model.config import read_config, to_text
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.servers.local import LocalLauncher
@@ -24,57 +24,57 @@ def candidate(largest: int, count: int) -> Candidate:
 def deployment(repository: Path) -> Iterator[TritonDeployment]:
     model = repository / "emulated_gpu"
     with LocalLauncher() as launcher:
-        yield TritonDeployment(launcher, model, read_config(model), Protocol.HTTP, Inputs(), 60.0)
+        yield TritonDeployment(launcher, model, read_config(model), Transport.HTTP, Inputs(), 60.0)
 
 
 @pytest.fixture
-def stage(deployment: TritonDeployment) -> Iterator[Stage]:
-    with Stage(deployment) as stage:
-        yield stage
+def slot(deployment: TritonDeployment) -> Iterator[ServerSlot]:
+    with ServerSlot(deployment) as slot:
+        yield slot
 
 
 def processes(running: RunningTriton) -> tuple[int, ...]:
     return running.server.pids()[:1]
 
 
-def test_a_server_is_kept_where_only_instances_differ(stage: Stage, tmp_path: Path) -> None:
+def test_a_server_is_kept_where_only_instances_differ(slot: ServerSlot, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with stage.server(candidate(8, 1), log, keep=True) as first:
-        assert stage.is_fresh
+    with slot.server(candidate(8, 1), log, keep=True) as first:
+        assert slot.is_fresh
         before = processes(first)
-    with stage.server(candidate(8, 3), log, keep=True) as second:
-        assert not stage.is_fresh
+    with slot.server(candidate(8, 3), log, keep=True) as second:
+        assert not slot.is_fresh
         assert processes(second) == before
         assert len(second.server.pids()) > 3  # one process for each instance, and the server
-    with stage.server(candidate(16, 3), log, keep=True) as third:
-        assert stage.is_fresh
+    with slot.server(candidate(16, 3), log, keep=True) as third:
+        assert slot.is_fresh
         assert processes(third) != before
 
 
-def test_who_does_not_keep_gets_a_fresh_one(stage: Stage, tmp_path: Path) -> None:
-    with stage.server(candidate(8, 1), tmp_path / "log", keep=True) as first:
+def test_who_does_not_keep_gets_a_fresh_one(slot: ServerSlot, tmp_path: Path) -> None:
+    with slot.server(candidate(8, 1), tmp_path / "log", keep=True) as first:
         before = processes(first)
-    with stage.server(candidate(8, 2), tmp_path / "log", keep=False) as second:
-        assert stage.is_fresh
+    with slot.server(candidate(8, 2), tmp_path / "log", keep=False) as second:
+        assert slot.is_fresh
         assert processes(second) != before
     assert second.server.exit_reason() is not None
 
 
-def test_the_model_as_found_is_always_launched(stage: Stage, tmp_path: Path) -> None:
+def test_the_model_as_found_is_always_launched(slot: ServerSlot, tmp_path: Path) -> None:
     for _ in range(2):
-        with stage.server(None, tmp_path / "log", keep=True):
-            assert stage.is_fresh
+        with slot.server(None, tmp_path / "log", keep=True):
+            assert slot.is_fresh
 
 
-def test_after_an_error_the_server_is_gone(stage: Stage, tmp_path: Path) -> None:
+def test_after_an_error_the_server_is_gone(slot: ServerSlot, tmp_path: Path) -> None:
     with (
         pytest.raises(ServerFailed),
-        stage.server(candidate(8, 1), tmp_path / "log", keep=True) as running,
+        slot.server(candidate(8, 1), tmp_path / "log", keep=True) as running,
     ):
         raise ServerFailed("as a probe may find")
     assert running.server.exit_reason() is not None
-    with stage.server(candidate(8, 2), tmp_path / "log", keep=True):
-        assert stage.is_fresh
+    with slot.server(candidate(8, 2), tmp_path / "log", keep=True):
+        assert slot.is_fresh
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_completion_is_left_out_where_it_had_nothing_to_add(
 ) -> None:
     deployment = TritonDeployment(
         *(deployment._launcher, deployment._model, deployment._config),
-        *(Protocol.HTTP, Inputs(), 60.0),
+        *(Transport.HTTP, Inputs(), 60.0),
     )
     said = []
-    with Stage(deployment) as stage:
+    with ServerSlot(deployment) as slot:
         for number, (subject, keep) in enumerate(
             [
                 (candidate(8, 1), True),
@@ -123,7 +123,7 @@ def test_completion_is_left_out_where_it_had_nothing_to_add(
             ]
         ):
             log = tmp_path / str(number)
-            with stage.server(subject, log, keep):
+            with slot.server(subject, log, keep):
                 pass
             said.append(completes(log))
     assert said == [True, False, True, True]
@@ -139,10 +139,12 @@ def test_completion_stays_where_the_model_completes_itself(
     config = read_config(model)
     config.ClearField("dynamic_batching")
     (model / "config.pbtxt").write_text(to_text(config))
-    completed = TritonDeployment(deployment._launcher, model, config, Protocol.HTTP, Inputs(), 60.0)
-    with Stage(completed) as stage:
+    completed = TritonDeployment(
+        deployment._launcher, model, config, Transport.HTTP, Inputs(), 60.0
+    )
+    with ServerSlot(completed) as slot:
         for number, largest in enumerate((8, 4)):
             log = tmp_path / str(number)
-            with stage.server(candidate(largest, 1), log, keep=True):
+            with slot.server(candidate(largest, 1), log, keep=True):
                 pass
             assert completes(log)

@@ -1,4 +1,4 @@
-"""Several deployments as the candidates of one measurement."""
+"""DeploymentSet deployments as the candidates of one measurement."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +17,7 @@ def candidate_of(name: str) -> Candidate:
     return Candidate(((DEPLOYMENT, name),))
 
 
-class Configured:
+class ConfiguredTriton:
     """A Triton with its model in one configuration; None is the one that it was found with."""
 
     def __init__(self, deployment: TritonDeployment, candidate: Candidate | None) -> None:
@@ -29,7 +29,7 @@ class Configured:
         return self._deployment.start(self._candidate, log)
 
 
-class Several:
+class DeploymentSet:
     """Deployments by name; a candidate says which one. No server is changed to another's."""
 
     def __init__(
