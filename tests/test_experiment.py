@@ -63,6 +63,11 @@ class TestOrder:
         assert found.env == ("A=1", "B=2")
         assert found.shapes == ("ids:128", "mask:128")
 
+    def test_a_run_of_before_there_were_pins_is_the_same(self) -> None:
+        plain = resolve({"model": "text_classifier", "sla": "p99<20ms"}, None)
+        assert "pin" not in plain.identity()
+        assert plain.model_copy(update={"pin": "0:1"}).identity()["pin"] == "0:1"
+
     def test_the_identity_is_all_but_the_budget(self) -> None:
         short = resolve({**SLA, "trials": 3, "timeout": "10s"}, None)
         long = resolve({**SLA, "trials": 9, "timeout": "10m"}, None)

@@ -198,6 +198,8 @@ class Experiment(BaseModel):
         before, and how tuner is let in; and a trace's digest.
         """
         fields = self.model_dump(mode="json", exclude={*_BUDGET, *_ACCESS})
+        if self.pin == NONE:
+            del fields["pin"]  # as runs of before there were pins have it
         trace = None if self.load == CLOSED else Arrivals.parse(self.load).sha256
         return {**fields, "trace_sha256": trace} if trace else fields
 

@@ -348,6 +348,7 @@ def _open_run(
         if same and not is_finished(run, experiment.storage):
             _require_headers(run, found, experiment)
             return run, True
+        run.unlock(finished=True)
         if name:
             raise StorageError(
                 f"{folder} holds another run, or one that is finished; choose another --run name"

@@ -5,6 +5,7 @@ and flushed), ``windows.jsonl`` (what service times are fitted to), ``outcome.js
 ended), ``probes/`` (raw samples), ``logs/``, ``winner/``, ``report.html``.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -70,8 +71,12 @@ class Run:
                 raise StorageError(_cannot_write(self.folder, error)) from error
         return True
 
-    def unlock(self) -> None:
+    def unlock(self, finished: bool = False) -> None:
+        """Let go of the run. Nobody claims one again that is finished: it keeps no trace."""
         if self._lock is not None:
+            if finished:
+                with contextlib.suppress(OSError):
+                    Path(self._lock.name).unlink()
             self._lock.close()
             self._lock = None
 
