@@ -14,11 +14,11 @@ from tuner.errors import UnitError, UsageError
 from tuner.goals.quantities import ALIASES, QUANTITIES
 from tuner.model.space import did_you_mean
 from tuner.records.results import PERCENTILES, Cost, Evaluation, ProbeRecord
+from tuner.stats.estimators import INTERVAL_WIDTH
 
 INSTANCES = "instances"
 _MEAN = "mean"
 _UNTOLD_ERROR = 0.01
-_CENTRAL = 3.92  # standard errors that an interval of 95 % is wide
 _TAIL = 20
 _TERM = re.compile(
     r"\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*)?\s*"
@@ -114,7 +114,7 @@ class Objective:
                 aside = _UNTOLD_ERROR * value
             else:
                 end = value + 2 * (value - low) if high is None else high
-                aside = (end - low) / _CENTRAL
+                aside = (end - low) / INTERVAL_WIDTH
             variance += (term.factor * aside) ** 2
         return math.sqrt(variance) / total if 0 < total < math.inf else 0.0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from scipy.special import ndtr
 
 from tuner.goals.sla import Bound, Count, Outcome
+from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.fit import Fit, Point, fit_rate, fit_rounds, lowest
 
 _GIVE_UP = 0.03
@@ -89,7 +90,7 @@ def _log_error(capacity: Capacity) -> float:
     """The standard error of the logarithm that the 95 % interval stands for."""
     if not capacity.low or not capacity.high:
         return _OPEN_ERROR
-    return max(math.log(capacity.high / capacity.low) / 3.92, _LEAST_ERROR)
+    return max(math.log(capacity.high / capacity.low) / INTERVAL_WIDTH, _LEAST_ERROR)
 
 
 @dataclass(frozen=True)

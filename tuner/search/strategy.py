@@ -27,6 +27,7 @@ from tuner.simulator.footprint import fits
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling
+from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.samples import Floats
 
 _POINTS, _ALL = 30_000, 3000
@@ -309,11 +310,15 @@ def _observation(evaluation: Evaluation) -> Observation | None:
     """What an evaluation says of its candidate's merit; None where it failed."""
     cost = evaluation.cost
     if cost is not None:
-        error = math.log(cost.high / cost.low) / 3.92 if cost.low and cost.high else _OPEN_ERROR
+        error = (
+            math.log(cost.high / cost.low) / INTERVAL_WIDTH
+            if cost.low and cost.high
+            else _OPEN_ERROR
+        )
         return Observation(evaluation.candidate, -math.log(max(cost.value, LEAST_COST)), error)
     low, high = evaluation.low, evaluation.high
     if evaluation.estimate is not None:
-        error = math.log(high / low) / 3.92 if low and high else _OPEN_ERROR
+        error = math.log(high / low) / INTERVAL_WIDTH if low and high else _OPEN_ERROR
         return Observation(evaluation.candidate, math.log(evaluation.estimate), error)
     rates = [p.rate for p in evaluation.probes if p.rate]
     if evaluation.state is State.INFEASIBLE and rates:

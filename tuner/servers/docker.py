@@ -31,6 +31,7 @@ from tuner.errors import (
     StorageError,
     UsageError,
 )
+from tuner.experiment import DEFAULT_IMAGE
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, Usage, tail
 from tuner.servers.control import is_live
 from tuner.servers.docker_engine import (
@@ -53,7 +54,6 @@ from tuner.units import format_size
 
 __all__ = ["DEFAULT_IMAGE", "DockerLauncher", "DockerServer", "engine_answers", "image_present"]
 
-DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 _LOOPBACK = "127.0.0.1"
 _MODELS = "/models"

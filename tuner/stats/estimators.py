@@ -8,6 +8,8 @@ from scipy import special
 
 from tuner.stats.samples import Floats, Samples
 
+INTERVAL_WIDTH = 3.92
+"""Standard errors from one end of a 95 % interval to the other, where errors are normal."""
 _BLOCKS = 256
 _FEWEST_BLOCKS = 16
 _BATCHES = 20

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import betaln
 
+from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.pooling import cumulative, pooled
 from tuner.stats.samples import Floats
 
@@ -64,7 +65,7 @@ class Fit:
     @property
     def error(self) -> float:
         """The standard error of ln(rate), as for a normal belief with that central 95 %."""
-        return math.log(self.high / self.low) / 3.92
+        return math.log(self.high / self.low) / INTERVAL_WIDTH
 
     def chance_above(self, rate: float) -> float:
         """The probability, as believed, that the rate looked for is above this one."""
