@@ -33,8 +33,6 @@ from tuner.servers import embedded
 from tuner.servers.gpu import SILENCE, Gpus
 from tuner.servers.local import LocalLauncher
 from tuner.simulator import is_available
-from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
 
 MODEL = "bert_base"
 STARTUP_SECONDS = 45.0
@@ -108,7 +106,9 @@ def packages() -> dict[str, Any]:
 
 def _simulate() -> list[str]:
     try:
-        from tuner.simulator.predict import play  # compiles: seconds, where numba works
+        from tuner.simulator.predict import play  # compiles: seconds, and only where numba is
+        from tuner.simulator.scheduling import Scheduling
+        from tuner.simulator.simulate import Service
 
         service = Service(np.full(9, 4e-3), exclusive=0.7)
         play(800.0, 1000, Scheduling(True, 8, (8,), instances=1), service)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 
-from benchmarks.kit.manifest import Manifest, Package
+from benchmarks.kit.manifest import FIRST, Manifest, Package
 
 
 class Source(StrEnum):
@@ -55,9 +55,11 @@ class Choice:
 
 
 def resolve(manifest: Manifest) -> list[Choice]:
-    """Where each package is taken from, sorted by name. Needs the package ``packaging``."""
+    """Where each package is taken from, sorted by name. Needs the package ``packaging``, which is
+    the kit's own by now, and would be taken for the machine's.
+    """
     known = {package.name: package for package in manifest.packages}
-    from_kit: set[str] = set()
+    from_kit = {FIRST} & {package.name for package in manifest.packages if package.version}
     while True:
         demands = _demands(manifest.wants, known, from_kit)
         worse = {name for name in demands if _is_to_change(name, demands, known, from_kit)}

@@ -179,7 +179,7 @@ def test_a_dry_run_goes_through_without_a_network(kit, machine, tmp_path):
     taken = dict(line.split()[:2] for line in done.stdout.split("Python stub:")[0].splitlines()[1:])
     assert taken["numpy"] == taken["numba"] == taken["torch" if "torch" in taken else "scipy"]
     assert taken["numpy"] == "machine"
-    assert taken["optuna"] == taken["nvidia-pytriton"] == "kit"
+    assert taken["optuna"] == taken["nvidia-pytriton"] == taken["packaging"] == "kit"
     for name in ("first", "search"):
         result = stage(out, name)
         assert result["state"] == "complete"

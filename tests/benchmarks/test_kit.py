@@ -87,6 +87,12 @@ def test_what_is_nowhere_in_a_version_that_will_do_is_named(install: Install) ->
     assert rows["kit-fast"].row().endswith("x")
 
 
+def test_what_decides_is_not_taken_for_the_machines(install: Install) -> None:
+    """It lies on the path while it decides."""
+    install("packaging", "99.0")
+    assert sources(("packaging",), Package("packaging", "26.3")) == {"packaging": Source.KIT}
+
+
 def test_a_manifest_is_read_as_it_was_written() -> None:
     packages = Package("a", "1.0", ("b>=1",)), Package("b", None, (), "slow")
     manifest = Manifest("3.12", "scientific", ("a",), packages, "libpython3.12.so.1.0")

@@ -130,3 +130,10 @@ def test_a_stage_that_does_not_heed_ctrl_c_is_ended(monkeypatch):
         supervisor._end(process)
         assert process.returncode == -signal.SIGKILL
         assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("module", ["first", "measuring", "stages"])
+def test_stages_do_without_numba(module: str) -> None:
+    """It is not there on the second kind of machine, and nothing is simulated then."""
+    code = f"import sys; sys.modules['numba'] = None; import benchmarks.gpu.{module}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
