@@ -22,17 +22,18 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
 from tuner.deployments.base import Running
-from tuner.deployments.deployment_set import DeploymentSet, candidate_of
 from tuner.deployments.lineup import Lineup
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import RunningService
+from tuner.deployments.subjects import DeploymentSet, Subject
 from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.draft import Subject
-from tuner.measure.evaluate_deployments import DeploymentEvaluator
+from tuner.measure.evaluate import compare_deployments
+from tuner.measure.session import Conditions, Sessions
+from tuner.measure.settings import CONFIRMATION
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.model.space import (
@@ -60,6 +61,7 @@ MODELS: dict[str, Candidate] = {
     "emulated_gpu": Candidate.of({MAX_BATCH_SIZE: 8, DYNAMIC_BATCHING: True, INSTANCE_COUNT: 1}),
 }
 NAMES = ("triton-tuned", "hybrid")
+SUBJECTS = [Subject(number, deployment=name) for number, name in enumerate(NAMES)]
 _SECONDS = 3.0
 _DRAIN = 5.0
 
@@ -78,15 +80,10 @@ def capacities(
     several: DeploymentSet, run: Run, generator: LoadGenerator, seed: int
 ) -> list[float]:
     """Of both, in interleaved rounds; requests/s."""
-    sla, load = Sla.parse(SLA), Arrivals.POISSON
-    evaluator = DeploymentEvaluator(
-        several, generator, sla, load, run, seed, Silent(), proof="none"
-    )
-    try:
-        subjects = [Subject(n, candidate_of(name)) for n, name in enumerate(NAMES)]
-        found = evaluator.measure_all(subjects)
-    finally:
-        evaluator.close()
+    conditions = Conditions(Sla.parse(SLA), Arrivals.POISSON, verification="none")
+    sessions = Sessions(several, generator, conditions, run, Silent())
+    rounds = compare_deployments(sessions, SUBJECTS, seed, CONFIRMATION.rounds)
+    found = rounds.play(side_by_side=True)
     for each in found:
         if each.failure is not None:
             raise SystemExit(each.failure)
@@ -101,8 +98,10 @@ def latencies(
     """
     with contextlib.ExitStack() as stack:
         each = {
-            name: stack.enter_context(several.start(candidate_of(name), folder / f"{name}.log"))
-            for name in NAMES
+            str(subject.deployment): stack.enter_context(
+                several.start(subject, folder / f"{subject.deployment}.log")
+            )
+            for subject in SUBJECTS
         }
         for running in each.values():  # warm
             generator.aim(running.target)

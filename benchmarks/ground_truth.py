@@ -21,14 +21,15 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions
 from tuner.model.config import fit_space, read_config
 from tuner.model.space import Candidate, SearchSpace, parse_space
 from tuner.records.run import Run
@@ -69,14 +70,13 @@ class Harness:
         promise at no rate.
         """
         evaluator = Evaluator(
-            self._deployment,
+            TritonCandidates(self._deployment),
             self._generator,
-            Sla.parse(self._workload.sla),
-            Arrivals.parse(self._workload.load),
+            Conditions(Sla.parse(self._workload.sla), Arrivals.parse(self._workload.load)),
             self._run,
             seed,
             Silent(),
-            relaunch="always",
+            keeps_servers=False,
         )
         evaluation = evaluator.search(Subject(seed, candidate), least)
         if evaluation.failure:

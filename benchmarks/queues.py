@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 
 from tuner.goals.sla import Sla, judge, margin
-from tuner.measure.capacity import Finding
+from tuner.measure.fitting import ProbeResult
 from tuner.stats.samples import Floats, Samples
 
 Rng = np.random.Generator
@@ -107,12 +107,12 @@ class QueueServer:
         self._queue, self._sla, self._seconds, self._most = queue, sla, seconds, most
         self._rng = np.random.default_rng(seed)
 
-    def __call__(self, rate: float) -> Finding:
+    def __call__(self, rate: float) -> ProbeResult:
         self.probed.append(rate)
         samples = self._queue(rate, max(20, int(rate * self._seconds)), self._rng)
         verdict = judge(samples, self._sla, 0.95)
         limited = rate > self._most
-        return Finding(
+        return ProbeResult(
             rate,
             verdict.outcome,
             10.0 if limited else margin(samples, self._sla),

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from benchmarks.load.bench import Row
-from tuner.measure.draft import Subject
+from tuner.deployments.subjects import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.space import Candidate, SearchSpace, Value
 from tuner.records.results import Evaluation, State

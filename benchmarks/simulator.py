@@ -21,14 +21,15 @@ from scipy.stats import spearmanr
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.load.repeatability import Silent
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
 from tuner.measure.calibrate import CalibrationPlan
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions
 from tuner.model.config import fit_space, own_settings, read_config, render
 from tuner.model.space import (
     DYNAMIC_BATCHING,
@@ -98,7 +99,12 @@ def predictions(rounds: int) -> Iterator[tuple[Settings, Row]]:
             for number in range(rounds):
                 run = Run.create(Path(name) / f"run-{number}", {})
                 evaluator = Evaluator(
-                    deployment, generator, sla, Arrivals.POISSON, run, number, Silent()
+                    TritonCandidates(deployment),
+                    generator,
+                    Conditions(sla, Arrivals.POISSON),
+                    run,
+                    number,
+                    Silent(),
                 )
                 evaluator.calibrate(CalibrationPlan.of(space, own_settings(space, config)))
                 evaluator.close()

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.constraints import parse_constraints
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.draft import Subject
-from tuner.measure.evaluate import Evaluator, Progress
+from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions, Progress
 from tuner.model.config import read_config
 from tuner.model.space import Candidate
 from tuner.records.results import Evaluation, ProbeRecord
@@ -47,14 +48,16 @@ def measure(
         config = read_config(model)
         deployment = TritonDeployment(launcher, model, config, protocol, Inputs(), 60.0)
         evaluator = Evaluator(
-            deployment,
+            TritonCandidates(deployment),
             generator,
-            Sla.parse(sla),
-            Arrivals.POISSON,
+            Conditions(
+                Sla.parse(sla),
+                Arrivals.POISSON,
+                parse_constraints(constraints) if constraints else (),
+                proof,
+            ),
             run,
             1,
             progress or Silent(),
-            proof,
-            parse_constraints(constraints) if constraints else (),
         )
         return evaluator.measure(Subject(0, candidate), rate)

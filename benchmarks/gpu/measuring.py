@@ -16,14 +16,15 @@ from benchmarks.gpu.serve import PIN, STARTUP, WORKERS, Setting, figures, stub_e
 from tuner.commands.workplace import open_resources
 from tuner.deployments.base import Running
 from tuner.deployments.slot import ServerSlot
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.experiment import Experiment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.load.target import Transport
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions
 from tuner.model.config import own_settings, read_config
 from tuner.model.space import Candidate, load_space
 from tuner.records.results import ProbeRecord
@@ -36,8 +37,8 @@ DRY_RATE = 20.0
 class Printed:
     """One line for each probe."""
 
-    def launching(self, trial: int, candidate: Candidate, *_: object) -> None:
-        print(f"    {candidate}", flush=True)
+    def launching(self, subject: Subject, *_: object) -> None:
+        print(f"    {subject.candidate}", flush=True)
 
     def turning(self, *_: object) -> None: ...
 
@@ -50,16 +51,16 @@ class Printed:
 class KeptServer:
     """Deployments whose server outlives a measurement, for the next one of the same configuration.
 
-    It stands for a ``TritonDeployment``; ``close`` stops the server in hand.
+    ``close`` stops the server in hand.
     """
 
     def __init__(self, deployment: TritonDeployment) -> None:
-        self._deployment = deployment
-        self._slot = ServerSlot(deployment)
-        self.gpu_count = deployment.gpu_count
-        self.config_of = deployment.config_of
-        self.can_change = deployment.can_change
-        self.runs_side_by_side = deployment.runs_side_by_side
+        candidates = TritonCandidates(deployment)
+        self._slot = ServerSlot(candidates)
+        self.gpu_count = candidates.gpu_count
+        self.config_of = candidates.config_of
+        self.can_change = candidates.can_change
+        self.runs_side_by_side = candidates.runs_side_by_side
         self.close = self._slot.close
         self._last_is_fresh = True
         self._running: Running | None = None
@@ -70,11 +71,9 @@ class KeptServer:
         return self._last_is_fresh
 
     @contextmanager
-    def start(
-        self, candidate: Candidate | None, log: Path, as_served: bool = True
-    ) -> Iterator[Running]:
+    def start(self, subject: Subject, log: Path, as_served: bool = True) -> Iterator[Running]:
         before = self._running
-        with self._slot.server(candidate, log, keep=True) as running:
+        with self._slot.server(subject, log, keep=True) as running:
             self._last_is_fresh, self._running = running is not before, running
             yield running
 
@@ -99,12 +98,10 @@ class Measurer:
         evaluator = Evaluator(
             self._kept,
             self._generator,
-            Sla.parse(sla),
-            Arrivals.parse("poisson"),
+            Conditions(Sla.parse(sla), Arrivals.parse("poisson"), verification="none"),
             run,
             0,
             Printed(),
-            proof="none",
         )
         rate = DRY_RATE if self._bench.dry else None
         evaluation = evaluator.measure(Subject(0, candidate), rate)

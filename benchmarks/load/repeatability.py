@@ -11,14 +11,16 @@ import numpy as np
 
 from benchmarks.load.bench import ROOT, Row, summary
 from benchmarks.queues import QueueServer, batches
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
 from tuner.measure.capacity import find_capacity
-from tuner.measure.draft import Subject
-from tuner.measure.evaluate import SEARCH_EFFORT, Evaluator
+from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions
+from tuner.measure.settings import EFFORTS
 from tuner.model.config import read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import ProbeRecord
@@ -60,10 +62,9 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
             for seed in range(rounds):
                 for label, (batch, count) in CONFIGURATIONS.items():
                     evaluator = Evaluator(
-                        deployment,
+                        TritonCandidates(deployment),
                         generator,
-                        Sla.parse(SLA),
-                        Arrivals.POISSON,
+                        Conditions(Sla.parse(SLA), Arrivals.POISSON),
                         run,
                         seed,
                         Silent(),
@@ -95,7 +96,7 @@ def _simulate(most: int) -> list[tuple[float, ...]]:
     start = 0.7 * most / (base + per_item * most)
     for seed in range(SIMULATIONS):
         probe = QueueServer(queue, Sla.parse(SLA), seed=seed)
-        done = find_capacity(probe, start, SEARCH_EFFORT)
+        done = find_capacity(probe, start, EFFORTS.search)
         assert done.rate is not None
         assert done.low is not None
         assert done.high is not None

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from tests.evaluating import Silent
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.constraints import parse_constraints
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.target import Transport
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
-from tuner.measure.evaluate_cost import CostEvaluator
+from tuner.measure.session import Conditions
 from tuner.model.space import INSTANCE_COUNT, Candidate
 from tuner.records.results import Evaluation, GpuReading, ProbeRecord, State
 from tuner.records.run import Run
@@ -77,7 +77,7 @@ class Starts(Launcher):
         "one server at a time on a card",
     ],
 )
-def test_servers_run_side_by_side_where_there_is_room(
+def test_servers_runs_side_by_side_where_there_is_room(
     cards: list[int | None], memory: list[int | None], several: bool, expected: bool
 ) -> None:
     gpus: Any = Cards([Card(size and size * GIB) for size in cards])
@@ -99,14 +99,16 @@ def evaluator_of(
         Starts(True), Path("m"), None, Transport.HTTP, Inputs(), gpus=gpus
     )
     generator: Any = None
-    given = (
-        deployment, generator, Sla.parse("p99<20ms"), Arrivals.POISSON,
-        Run.create(folder / "run", {}), 0, Silent(), "sequential",
-        tuple(each for text in constraints for each in parse_constraints(text)),
-    )  # fmt: skip
-    if objective is None:
-        return Evaluator(*given)
-    return CostEvaluator(Objective.parse(objective, 10.0), *given)
+    limits = tuple(each for text in constraints for each in parse_constraints(text))
+    return Evaluator(
+        TritonCandidates(deployment),
+        generator,
+        Conditions(Sla.parse("p99<20ms"), Arrivals.POISSON, limits),
+        Run.create(folder / "run", {}),
+        0,
+        Silent(),
+        None if objective is None else Objective.parse(objective, 10.0),
+    )
 
 
 def evaluation(gpu_memory: int, devices: int = 1) -> Evaluation:
@@ -141,7 +143,7 @@ def test_finalists_have_a_gpu_to_themselves_where_its_memory_is_judged(
     evaluator = evaluator_of(tmp_path, constraints, objective)
     seen = [evaluation(gpu_memory=10 * GIB)]
     monkeypatch.setattr(evaluator._run, "evaluations", lambda: seen)
-    assert evaluator._runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected
+    assert evaluator.runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected
 
 
 @pytest.mark.parametrize(("devices", "expected"), [(1, True), (4, False)])
@@ -151,4 +153,4 @@ def test_a_mean_over_gpus_may_all_be_on_one(
     evaluator = evaluator_of(tmp_path)
     seen = [evaluation(gpu_memory=10 * GIB, devices=devices)]
     monkeypatch.setattr(evaluator._run, "evaluations", lambda: seen)
-    assert evaluator._runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected
+    assert evaluator.runs_side_by_side([Subject(0, CANDIDATE)] * 2) is expected

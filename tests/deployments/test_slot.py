@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuner.deployments.slot import ServerSlot
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.target import Transport
@@ -16,8 +17,11 @@ from tuner.servers.local import LocalLauncher
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 
 
-def candidate(largest: int, count: int) -> Candidate:
-    return Candidate.of({MAX_BATCH_SIZE: largest, INSTANCE_COUNT: count})
+AS_FOUND = Subject(0, baseline=True)
+
+
+def candidate(largest: int, count: int) -> Subject:
+    return Subject(0, Candidate.of({MAX_BATCH_SIZE: largest, INSTANCE_COUNT: count}))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def deployment(repository: Path) -> Iterator[TritonDeployment]:
 
 @pytest.fixture
 def slot(deployment: TritonDeployment) -> Iterator[ServerSlot]:
-    with ServerSlot(deployment) as slot:
+    with ServerSlot(TritonCandidates(deployment)) as slot:
         yield slot
 
 
@@ -62,7 +66,7 @@ def test_who_does_not_keep_gets_a_fresh_one(slot: ServerSlot, tmp_path: Path) ->
 
 def test_the_model_as_found_is_always_launched(slot: ServerSlot, tmp_path: Path) -> None:
     for _ in range(2):
-        with slot.server(None, tmp_path / "log", keep=True):
+        with slot.server(AS_FOUND, tmp_path / "log", keep=True):
             assert slot.is_fresh
 
 
@@ -113,13 +117,13 @@ def test_completion_is_left_out_where_it_had_nothing_to_add(
         *(Transport.HTTP, Inputs(), 60.0),
     )
     said = []
-    with ServerSlot(deployment) as slot:
+    with ServerSlot(TritonCandidates(deployment)) as slot:
         for number, (subject, keep) in enumerate(
             [
                 (candidate(8, 1), True),
                 (candidate(4, 1), True),
                 (candidate(4, 1), False),
-                (None, True),
+                (AS_FOUND, True),
             ]
         ):
             log = tmp_path / str(number)
@@ -142,7 +146,7 @@ def test_completion_stays_where_the_model_completes_itself(
     completed = TritonDeployment(
         deployment._launcher, model, config, Transport.HTTP, Inputs(), 60.0
     )
-    with ServerSlot(completed) as slot:
+    with ServerSlot(TritonCandidates(completed)) as slot:
         for number, largest in enumerate((8, 4)):
             log = tmp_path / str(number)
             with slot.server(candidate(largest, 1), log, keep=True):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tuner.deployments.deployment_set import ConfiguredTriton
 from tuner.deployments.payload import Payload
+from tuner.deployments.subjects import ConfiguredTriton
 from tuner.deployments.swap import add_version, copy_model, measure_swap, swap_of
 from tuner.deployments.triton import FixedInputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed

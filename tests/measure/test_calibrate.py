@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluating import Silent
+from tuner.deployments.subjects import TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
@@ -12,6 +13,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
 from tuner.measure.calibrate import CalibrationPlan, concurrencies
 from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions
 from tuner.model.config import own_settings, read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, parse_space
 from tuner.records.run import Run
@@ -29,7 +31,12 @@ def calibrated(model: Path, generator: LoadGenerator, folder: Path) -> tuple[Run
     with LocalLauncher() as launcher:
         deployment = TritonDeployment(launcher, model, config, Transport.HTTP, Inputs(), 60.0)
         evaluator = Evaluator(
-            deployment, generator, Sla.parse("p99<100ms"), Arrivals.POISSON, run, 1, Silent()
+            TritonCandidates(deployment),
+            generator,
+            Conditions(Sla.parse("p99<100ms"), Arrivals.POISSON),
+            run,
+            1,
+            Silent(),
         )
         failed = evaluator.calibrate(CalibrationPlan.of(SPACE, own_settings(SPACE, config)))
         evaluator.close()

@@ -12,13 +12,11 @@ from tuner.goals.sla import Bound, Outcome, Sla, judge, margin
 from tuner.measure.capacity import (
     Capacity,
     Effort,
-    Finding,
     conclude,
     find_capacity,
     find_concurrency,
-    fit_by_round,
-    fit_findings,
 )
+from tuner.measure.fitting import ProbeResult, fit_by_round, fit_results
 from tuner.stats.samples import Samples
 
 relaxed = settings(deadline=None, max_examples=20)
@@ -92,8 +90,8 @@ def test_a_promise_that_nothing_keeps_has_no_capacity() -> None:
     queue = server(BATCHER, Sla((Bound(0.99, 0.001),)))
     found = find_capacity(queue, 1000.0, Effort())
     assert found.rate is None
-    assert found.margin is not None
-    assert found.margin > 1
+    assert found.bound_ratio is not None
+    assert found.bound_ratio > 1
 
 
 def test_the_tightest_of_several_bounds_decides() -> None:
@@ -108,7 +106,7 @@ def test_the_tightest_of_several_bounds_decides() -> None:
 def test_a_constraint_that_breaks_before_the_promise_does_decides() -> None:
     queue = server(BATCHER)
 
-    def probe(rate: float) -> Finding:
+    def probe(rate: float) -> ProbeResult:
         return replace(queue(rate), constraints=(("cpu<1", rate > 1400.0),))
 
     found = find_capacity(probe, 1800.0, Effort(seconds=30.0))
@@ -128,9 +126,9 @@ def test_what_the_client_could_not_send_is_not_the_servers_limit() -> None:
 def test_a_moment_in_which_the_client_was_late_is_not_its_limit() -> None:
     queue = server(BATCHER)
 
-    def probe(rate: float) -> Finding:
+    def probe(rate: float) -> ProbeResult:
         found = queue(rate)
-        return replace(found, margin=10.0, client_limited=True) if len(queue.probed) == 1 else found
+        return replace(found, bound_ratio=10.0, client_limited=True) if len(queue.probed) == 1 else found
 
     found = find_capacity(probe, 1200.0, Effort(seconds=20.0))
     assert found.rate == pytest.approx(CAPACITY, rel=0.1)
@@ -148,7 +146,7 @@ def test_one_stall_weighs_as_one_event(stalls_at: float) -> None:
     """The true capacity is 300/s, and a tenth of one probe's three seconds is a stall."""
     rng = np.random.default_rng(3)
 
-    def finding(rate: float, stall: float) -> Finding:
+    def finding(rate: float, stall: float) -> ProbeResult:
         sent = np.sort(rng.uniform(0, 3, int(3 * rate)))
         late = rng.random(len(sent)) < 0.01 * (rate / 300) ** 40
         done = sent + np.where(late, 0.06, rng.uniform(0.004, 0.006, len(sent)))
@@ -156,7 +154,7 @@ def test_one_stall_weighs_as_one_event(stalls_at: float) -> None:
         samples = Samples(sent, sent, done, np.ones(len(sent), dtype=bool))
         told = judge(samples, P99, 0.95)
         worst = margin(samples, P99)
-        return Finding(rate, told.outcome, worst, told.telling, told.repeat, False, 3.0)
+        return ProbeResult(rate, told.outcome, worst, told.telling, told.repeat, False, 3.0)
 
     rates = (240.0, 270.0, 285.0, 295.0, 305.0, 320.0)
     calm = conclude([finding(rate, 0.0) for rate in rates], 300.0)
@@ -167,7 +165,7 @@ def test_one_stall_weighs_as_one_event(stalls_at: float) -> None:
 
 
 def test_every_earlier_probe_is_used() -> None:
-    known: list[Finding] = []
+    known: list[ProbeResult] = []
     first = find_capacity(server(BATCHER, seed=1), 1500.0, Effort(seconds=6.0), known)
     second = find_capacity(server(BATCHER, seed=2), 2000.0, Effort(seconds=12.0, width=0.0), known)
     widths = [(found.high or 9.0) / (found.low or 1.0) for found in (first, second)]
@@ -176,8 +174,8 @@ def test_every_earlier_probe_is_used() -> None:
 
 
 def test_a_server_that_had_a_bad_time_does_not_outweigh_two_that_agree() -> None:
-    def one(launch: int, slower: float, seed: int) -> list[Finding]:
-        known: list[Finding] = []
+    def one(launch: int, slower: float, seed: int) -> list[ProbeResult]:
+        known: list[ProbeResult] = []
         queue = server(batches(0.004 * slower, 0.00035 * slower, 64), seed=seed)
         find_capacity(queue, 1500.0 / slower, Effort(seconds=15.0), known)
         return [replace(finding, round=launch) for finding in known]
@@ -190,13 +188,15 @@ def test_a_server_that_had_a_bad_time_does_not_outweigh_two_that_agree() -> None
 
 class TestConcurrency:
     @staticmethod
-    def closed_loop(most: int, service: float = 0.01, slots: int = 4) -> Callable[[int], Finding]:
+    def closed_loop(
+        most: int, service: float = 0.01, slots: int = 4
+    ) -> Callable[[int], ProbeResult]:
         """Throughput rises until ``slots`` are busy; the promise holds up to ``most`` at once."""
 
-        def probe(concurrency: int) -> Finding:
+        def probe(concurrency: int) -> ProbeResult:
             outcome = Outcome.MET if concurrency <= most else Outcome.VIOLATED
             rate = min(concurrency, slots) / service
-            return Finding(rate, outcome, concurrency / most)
+            return ProbeResult(rate, outcome, concurrency / most)
 
         return probe
 
@@ -211,16 +211,16 @@ class TestConcurrency:
 
     def test_a_promise_that_one_at_a_time_breaks_has_no_rate(self) -> None:
         found = find_concurrency(
-            lambda c: Finding(10.0 * c, Outcome.VIOLATED, 2.0 * c), Effort(most_probes=6)
+            lambda c: ProbeResult(10.0 * c, Outcome.VIOLATED, 2.0 * c), Effort(most_probes=6)
         )
-        assert found == Capacity(None, margin=2.0)
+        assert found == Capacity(None, bound_ratio=2.0)
 
     def test_it_stops_where_throughput_falls(self) -> None:
         probed: list[int] = []
 
-        def probe(concurrency: int) -> Finding:
+        def probe(concurrency: int) -> ProbeResult:
             probed.append(concurrency)
-            return Finding(100.0 - concurrency, Outcome.MET, 0.1)
+            return ProbeResult(100.0 - concurrency, Outcome.MET, 0.1)
 
         assert find_concurrency(probe, Effort()).rate == 99.0
         assert probed == [1, 2, 4]
@@ -235,12 +235,12 @@ def test_a_rate_a_little_too_high_is_followed_by_one_that_is_kept() -> None:
         assert (found.low or 0.0) <= CAPACITY <= (found.high or 0.0)
 
 
-def by_rounds(seed: int) -> list[Finding]:
-    findings: list[Finding] = []
+def by_rounds(seed: int) -> list[ProbeResult]:
+    findings: list[ProbeResult] = []
     for number in range(3):
         queue = server(BATCHER, seconds=2.0, seed=10 * seed + number)
 
-        def probe(rate: float, queue: QueueServer = queue, number: int = number) -> Finding:
+        def probe(rate: float, queue: QueueServer = queue, number: int = number) -> ProbeResult:
             return replace(queue(rate), round=number)
 
         find_capacity(probe, CAPACITY, Effort(width=0.0, seconds=3.5, fewest=2), findings)
@@ -250,11 +250,11 @@ def by_rounds(seed: int) -> list[Finding]:
 def test_rounds_share_how_steep_it_is() -> None:
     for seed in range(4):
         findings = by_rounds(seed)
-        together, each = fit_findings(findings, CAPACITY), fit_by_round(findings, CAPACITY)
+        together, each = fit_results(findings, CAPACITY), fit_by_round(findings, CAPACITY)
         assert len(each) == 3
         assert together.low <= CAPACITY <= together.high
         for number, fit in enumerate(each):
-            alone = fit_findings([f for f in findings if f.round == number], CAPACITY)
+            alone = fit_results([f for f in findings if f.round == number], CAPACITY)
             assert fit.steepness == each[0].steepness
             assert fit.rate == pytest.approx(alone.rate, rel=0.15)
 
@@ -263,8 +263,8 @@ def test_rounds_together_say_more_than_one_of_them() -> None:
     widths = []
     for seed in range(5):
         findings = by_rounds(seed)
-        first = fit_findings([f for f in findings if f.round == 0], CAPACITY)
-        widths.append(fit_findings(findings, CAPACITY).width / first.width)
+        first = fit_results([f for f in findings if f.round == 0], CAPACITY)
+        widths.append(fit_results(findings, CAPACITY).width / first.width)
     assert float(np.median(widths)) < 0.9
 
 

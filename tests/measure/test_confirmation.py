@@ -1,19 +1,17 @@
 """Which of several finalists gets how much of a confirmation."""
 
-from types import SimpleNamespace
-from typing import cast
-
 import numpy as np
 import pytest
 
+from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Outcome
-from tuner.measure.capacity import Capacity, Finding
-from tuner.measure.draft import Draft, Subject
-from tuner.measure.evaluate import Evaluator, is_outdone
+from tuner.measure.capacity import Capacity
+from tuner.measure.draft import Draft
+from tuner.measure.fitting import ProbeResult
+from tuner.measure.policies import is_outdone
+from tuner.measure.rounds import verify_best
 from tuner.model.space import INSTANCE_COUNT, Candidate
-
-PROVING = cast(Evaluator, SimpleNamespace(_proves=True))
 
 
 def draft(number: int, capacity: Capacity) -> Draft:
@@ -28,7 +26,7 @@ def about(rate: float) -> Capacity:
 
 
 @pytest.mark.parametrize(
-    ("after", "proven"),
+    ("after", "verified"),
     [
         ((1010.0, 0.0, 0.0), [0]),
         ((900.0, 980.0, 0.0), [0, 1]),
@@ -38,19 +36,19 @@ def about(rate: float) -> Capacity:
     ],
     ids=["kept", "turned about", "turned about twice", "two refuted", "all refuted"],
 )
-def test_who_is_best_in_the_end_was_proven(after: tuple[float, ...], proven: list[int]) -> None:
+def test_who_is_best_in_the_end_was_verified(after: tuple[float, ...], verified: list[int]) -> None:
     """Each has a capacity before, 1,000/s, 990/s and 800/s, and another one after its proof."""
     drafts = [draft(i, about(rate)) for i, rate in enumerate((1000.0, 990.0, 800.0))]
     seen = []
 
-    def prove(each: Draft, rate: float) -> None:
+    def verify(each: Draft, rate: float) -> None:
         number = each.subject.trial
-        assert rate == each.to_prove
+        assert rate == each.rate_to_verify
         seen.append(number)
         each.capacity = about(after[number]) if after[number] else Capacity(None)
 
-    Evaluator._prove_best(PROVING, drafts, prove)
-    assert seen == proven
+    verify_best(drafts, verify)
+    assert seen == verified
     best = max(drafts, key=lambda each: each.rank)
     assert best.capacity.rate is None or best.subject.trial in seen
 
@@ -60,7 +58,7 @@ def test_only_who_can_still_win_gets_a_whole_round() -> None:
     unknown = draft(3, Capacity(None))
     everyone = [leader, near, far, unknown]
     for each in everyone:
-        each.findings = [Finding(500.0, Outcome.MET, 0.5)]
+        each.results = [ProbeResult(500.0, Outcome.MET, 0.5)]
     outdone = [is_outdone(each, everyone, 1000.0) for each in everyone]
     assert outdone == [False, False, True, False]
     assert not is_outdone(far, [far], 1000.0)
@@ -70,7 +68,7 @@ def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
     """Else its next one would be compared with another's first."""
     made = draft(0, about(100.0))
     made.objective = Objective.parse("instances", 100.0)
-    made.findings = [Finding(100.0, Outcome.MET, 0.5) for _ in range(3)]
+    made.results = [ProbeResult(100.0, Outcome.MET, 0.5) for _ in range(3)]
     made.costs = [(2.0, 0.0)] * 3
     whole = made.evaluation().cost
     made.costs.pop()

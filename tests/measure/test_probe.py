@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tuner.goals.sla import Outcome, Sla
-from tuner.measure.probe import Thoroughness, _Watch
+from tuner.measure.watch import ProbeWatch, Thoroughness
 from tuner.stats.samples import Samples
 
 HOW = Thoroughness(seconds=4.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95)
@@ -19,7 +19,7 @@ def burst(seconds: float) -> Samples:
 
 @pytest.mark.parametrize("period", [0.0, 3.0])
 def test_the_worst_of_a_pattern_does_not_decide_before_the_pattern_is_over(period: float) -> None:
-    watch = _Watch(Sla.parse("p60<20ms"), HOW, period)
+    watch = ProbeWatch(Sla.parse("p60<20ms"), HOW, period)
     assert watch(burst(1.0)) is (period == 0.0)
     if period == 0.0:
         assert watch.final(burst(1.0)).outcome is Outcome.VIOLATED

@@ -16,7 +16,8 @@ from tuner.errors import ServerFailed
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
-from tuner.measure.probe import Prober, Thoroughness
+from tuner.measure.probe import Prober
+from tuner.measure.watch import Thoroughness
 from tuner.model.config import read_config
 from tuner.records.results import ProbeRecord
 from tuner.servers.local import LocalLauncher

@@ -9,13 +9,13 @@ import pytest
 from tests.goals.test_constraints import probe
 from tests.search.test_study import ignore
 from tests.simulated import batch_times, windows
+from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla, margin
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.measure.calibrate import CalibrationPlan
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, parse_config, render
 from tuner.model.space import (

@@ -10,8 +10,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tests.conftest import ROOT
+from tuner.deployments.subjects import Subject
 from tuner.errors import SpaceError, StorageError
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, parse_config
 from tuner.model.space import (

@@ -2,24 +2,25 @@
 
 from tuner.analysis.records import Swap
 from tuner.cli.view import PlainView
-from tuner.deployments.deployment_set import DEPLOYMENT
+from tuner.deployments.subjects import Subject
 from tuner.measure.draft import Phase
-from tuner.model.space import Candidate
 from tuner.units import format_duration, format_rate
 
 
 class CompareView(PlainView):
     """As a search's, with the names of deployments."""
 
-    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
-        name = candidate.get(DEPLOYMENT)
-        if name is None:
-            super().launching(trial, candidate, baseline, phase)
+    def launching(self, subject: Subject, phase: Phase) -> None:
+        if subject.deployment is None:
+            super().launching(subject, phase)
         else:
-            self._say(f"launching {name}")
+            self._say(f"launching {subject.deployment}")
 
-    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
-        self._say(f"round {number + 1}: {candidate.get(DEPLOYMENT)}")
+    def turning(self, subject: Subject, number: int) -> None:
+        if subject.deployment is None:
+            super().turning(subject, number)
+        else:
+            self._say(f"round {number + 1}: {subject.deployment}")
 
     def swapping(self, title: str, rate: float) -> None:
         self._say(f"another version of the model, at {format_rate(rate)}: {title}")

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective, describe_cost
 from tuner.goals.sla import Sla
 from tuner.measure.draft import Phase
-from tuner.measure.evaluate import ROUNDS
-from tuner.model.space import Candidate
+from tuner.measure.settings import CONFIRMATION
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.units import format_clock, format_duration, format_rate
@@ -56,12 +56,13 @@ class PlainView:
     def noted(self, note: str) -> None:
         self._say(f"note: {note}")
 
-    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
-        what = "baseline: " if baseline else ""
-        self._say(f"{_task(phase, trial)}: {what}{candidate}")
+    def launching(self, subject: Subject, phase: Phase) -> None:
+        what = "baseline: " if subject.baseline else ""
+        self._say(f"{_task(phase, subject.trial)}: {what}{subject.candidate}")
 
-    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
-        self._say(f"  round {number + 1} of {ROUNDS}, trial {trial}: {candidate}")
+    def turning(self, subject: Subject, number: int) -> None:
+        rounds = CONFIRMATION.rounds
+        self._say(f"  round {number + 1} of {rounds}, trial {subject.trial}: {subject.candidate}")
 
     def probing(self, what: str, rate: float | None) -> None:
         pass
@@ -132,14 +133,14 @@ class LiveView:
     def noted(self, note: str) -> None:
         self._notes.append(Text(f"note: {note}", style="yellow"))
 
-    def launching(self, trial: int, candidate: Candidate, baseline: bool, phase: Phase) -> None:
-        mark = " (baseline)" if baseline else ""
-        self._candidate = f"{_task(phase, trial)}{mark}: {candidate}"
+    def launching(self, subject: Subject, phase: Phase) -> None:
+        mark = " (baseline)" if subject.baseline else ""
+        self._candidate = f"{_task(phase, subject.trial)}{mark}: {subject.candidate}"
         self._now = Text(f"{self._candidate}: launching", style="bold")
         self._probe = Text("")
 
-    def turning(self, trial: int, candidate: Candidate, number: int) -> None:
-        self._candidate = f"confirming {trial}, round {number + 1}: {candidate}"
+    def turning(self, subject: Subject, number: int) -> None:
+        self._candidate = f"confirming {subject.trial}, round {number + 1}: {subject.candidate}"
 
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from tuner.analysis.bands import UNBATCHED
 from tuner.analysis.kept import FILE, KIND, write_comparison
 from tuner.analysis.records import Comparison, Delay, Deployed, Swap
 from tuner.commands.session import Audience, Plan, search
@@ -20,10 +21,10 @@ from tuner.commands.workplace import (
     run_metadata,
 )
 from tuner.cores import parse_cores
-from tuner.deployments.deployment_set import DeploymentSet, candidate_of
 from tuner.deployments.lineup import NAMES, Entry, Lineup
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
+from tuner.deployments.subjects import DeploymentSet, Subject
 from tuner.deployments.swap import copy_model, measure_swap, swap_of
 from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.errors import CandidateError, RunError, UsageError
@@ -31,9 +32,9 @@ from tuner.experiment import parse_shape
 from tuner.goals.sla import Sla
 from tuner.load import target
 from tuner.load.arrivals import CLOSED, Arrivals
-from tuner.measure.draft import Subject
-from tuner.measure.evaluate import ROUNDS
-from tuner.measure.evaluate_deployments import DeploymentEvaluator
+from tuner.measure.evaluate import compare_deployments
+from tuner.measure.session import Conditions, Sessions
+from tuner.measure.settings import CONFIRMATION
 from tuner.model.config import to_text
 from tuner.model.signature import Signature
 from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate, Value
@@ -70,7 +71,7 @@ class Choice:
     requests: Path | None = None
     workers: int = 1
     gateway_workers: int = 1
-    rounds: int = ROUNDS
+    rounds: int = CONFIRMATION.rounds
     swaps: bool = True
 
     @property
@@ -299,29 +300,31 @@ class _Comparing:
     def measure(self) -> None:
         """Capacities in interleaved rounds, and the proof of the best."""
         experiment = self._plan.experiment
-        side_by_side = self._launcher.starts_several()
         members = {entry.name: entry.deployment for entry in self._entries}
-        evaluator = DeploymentEvaluator(
-            DeploymentSet(members, len(self._gpus.devices), side_by_side),
-            self._generator,
-            Sla.parse(experiment.sla),
-            Arrivals.parse(experiment.load),
-            self._run,
-            experiment.seed,
-            self._watcher,
-            experiment.confirm,
-            rounds=self._choice.rounds,
+        deployments = DeploymentSet(
+            members, len(self._gpus.devices), self._launcher.starts_several()
         )
-        subjects = [Subject(n, candidate_of(e.name)) for n, e in enumerate(self._entries)]
-        found: list[Evaluation] = []
+        conditions = Conditions(
+            Sla.parse(experiment.sla), Arrivals.parse(experiment.load), (), experiment.confirm
+        )
+        subjects = [
+            Subject(number, deployment=entry.name, reference=entry.name == UNBATCHED)
+            for number, entry in enumerate(self._entries)
+        ]
+        rounds = compare_deployments(
+            Sessions(deployments, self._generator, conditions, self._run, self._watcher),
+            subjects,
+            experiment.seed,
+            self._choice.rounds,
+        )
         try:
-            found = evaluator.measure_all(subjects)
+            rounds.play(deployments.runs_side_by_side([None] * len(subjects)))
         finally:
-            evaluator.close()
-            for each in found or evaluator.so_far():
+            known = rounds.so_far()
+            for each in known:
                 self._run.append(each)
                 self._watcher.evaluated(each)
-            own = [e for e in found if not self._entries[e.trial].is_running]
+            own = [e for e in known if not self._entries[e.trial].is_running]
             self._keep({e.trial: e.launch_seconds for e in own}, {})
 
     def swap(self) -> None:

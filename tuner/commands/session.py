@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +15,7 @@ from tuner.commands.workplace import (
     relative_path,
     run_metadata,
 )
+from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.experiment import Experiment, parse_shape
@@ -25,9 +25,8 @@ from tuner.load import target
 from tuner.load.arrivals import CLOSED, Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadEngine
-from tuner.measure.draft import Subject
-from tuner.measure.evaluate import Evaluator, Progress
-from tuner.measure.evaluate_cost import CostEvaluator
+from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions, Progress
 from tuner.model.config import check_config, fit_space, own_settings, read_config, render
 from tuner.model.space import Candidate, SearchSpace, Value, check_settings, load_space
 from tuner.records.results import Evaluation, Window, best
@@ -306,19 +305,16 @@ def _evaluator(
     load: Arrivals | Literal["closed"] = (
         "closed" if experiment.load == CLOSED else Arrivals.parse(experiment.load)
     )
-    objective = experiment.objective()
-    make = Evaluator if objective is None else partial(CostEvaluator, objective)
-    return make(
-        deployment,
+    constraints = tuple(each for text in experiment.constraints for each in parse_constraints(text))
+    return Evaluator(
+        TritonCandidates(deployment),
         generator,
-        Sla.parse(experiment.sla),
-        load,
+        Conditions(Sla.parse(experiment.sla), load, constraints, experiment.confirm),
         run,
         experiment.seed,
         audience,
-        experiment.confirm,
-        tuple(each for text in experiment.constraints for each in parse_constraints(text)),
-        experiment.relaunch,
+        experiment.objective(),
+        keeps_servers=experiment.relaunch == "auto",
     )
 
 

@@ -1,7 +1,6 @@
 """The seam of what is measured: it is started, answers, and says what it knows of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,7 +60,7 @@ class Running(ABC):
         return watch.reading()
 
     def change(self, candidate: Candidate) -> None:
-        """Have the same server take a candidate that ``Deployments.can_change`` it to."""
+        """Have the same server take a candidate that it can be changed to."""
         raise LauncherUnavailable("the configuration of this server cannot be changed")
 
 
@@ -77,29 +76,3 @@ class Deployment(Protocol):
         Raises ServerFailed for what is its own fault, LauncherUnavailable and InputDataError for
         what would fail any other, too. ``log`` is the file for the output of its (last) server.
         """
-
-
-class Deployments(Protocol):
-    """What an evaluator measures: it names one by a candidate, and starts it."""
-
-    @property
-    def gpu_count(self) -> int:
-        """The GPUs that their servers see."""
-
-    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
-        """Whether servers may run at once that were seen to need so many bytes of GPU memory each;
-        None where that is not known.
-        """
-
-    def config_of(self, candidate: Candidate) -> Any:
-        """The candidate's ModelConfig."""
-
-    def start(
-        self, candidate: Candidate | None, log: Path, as_served: bool = True
-    ) -> AbstractContextManager[Running]:
-        """As ``Deployment.start``; None is the model as found. Where it need not be all
-        ``as_served``, a launch may be cut short by what others have shown.
-        """
-
-    def can_change(self, one: Candidate, other: Candidate) -> bool:
-        """Whether a server of one can be changed to the other in place."""

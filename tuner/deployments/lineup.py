@@ -8,10 +8,10 @@ from typing import Literal
 
 from tuner.analysis.records import Kind, Sends
 from tuner.deployments.base import Deployment
-from tuner.deployments.deployment_set import ConfiguredTriton
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import Aim, ServiceDeployment
+from tuner.deployments.subjects import ConfiguredTriton
 from tuner.deployments.triton import RunningTriton, TritonDeployment
 from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target, body_target

@@ -1,62 +1,60 @@
-"""The server in hand: kept from one candidate to the next where Triton can change it in place."""
+"""The server in hand: kept from one subject to the next where Triton can change it in place."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tuner.deployments.base import Deployments, Running
-from tuner.model.space import Candidate
+from tuner.deployments.base import Running
+from tuner.deployments.subjects import Deployments, Subject
 
 
 class ServerSlot:
     """One server at a time."""
 
-    def __init__(self, deployment: Deployments) -> None:
-        self._deployment = deployment
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
         self._stack = ExitStack()
         self._running: Running | None = None
-        self._candidate: Candidate | None = None
+        self._subject: Subject | None = None
         self.is_fresh = True
-        """Whether the last server was launched for its candidate, and not changed to it."""
+        """Whether the last server was launched for its subject, and not changed to it."""
 
     @contextmanager
-    def server(self, candidate: Candidate | None, log: Path, keep: bool) -> Iterator[Running]:
-        """A server of the candidate; None is the model as found, which is always launched.
+    def server(self, subject: Subject, log: Path, keep: bool) -> Iterator[Running]:
+        """A server of the subject.
 
         With ``keep`` it may be the one in hand, changed, and stays in hand afterwards, unless
         something was raised. Raises as ``Deployment.start``.
         """
         try:
-            yield self._take(candidate, log, keep)
+            yield self._take(subject, log, keep)
         except BaseException:
             self.close()
             raise
         if not keep:
             self.close()
 
-    def _take(self, candidate: Candidate | None, log: Path, keep: bool) -> Running:
-        before, running = self._candidate, self._running
+    def _take(self, subject: Subject, log: Path, keep: bool) -> Running:
+        before, running = self._subject, self._running
         self.is_fresh = not (
             keep
             and running is not None
             and before is not None
-            and candidate is not None
-            and self._deployment.can_change(before, candidate)
+            and self._deployments.can_change(before, subject)
         )
         if self.is_fresh:
             self.close()
-            running = self._stack.enter_context(self._deployment.start(candidate, log, not keep))
-        elif candidate != before:
+            running = self._stack.enter_context(self._deployments.start(subject, log, not keep))
+        elif before is not None and subject.candidate != before.candidate:
             assert running is not None
-            assert candidate is not None
-            running.change(candidate)
+            running.change(subject.candidate)
         assert running is not None
-        self._running, self._candidate = running, candidate
+        self._running, self._subject = running, subject
         return running
 
     def close(self) -> None:
         """Stop the server in hand, if there is one."""
-        self._running = self._candidate = None
+        self._running = self._subject = None
         self._stack.close()
 
     def __enter__(self) -> "ServerSlot":

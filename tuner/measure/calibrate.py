@@ -108,6 +108,12 @@ def concurrencies(largest: int, items: float) -> list[int]:
     return [max(2, math.ceil(step / items)) for step in (*steps, 2 * largest, 2.5 * largest)]
 
 
+def with_instances(candidate: Candidate, count: int | None) -> Candidate:
+    """With so many instances of each group; None: with as many as the model has."""
+    rest = {path: value for path, value in candidate.settings if path != INSTANCE_COUNT}
+    return Candidate.of(rest if count is None else {**rest, INSTANCE_COUNT: count})
+
+
 def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
     """At most four of them, the first and the last among them, in about equal ratios."""
     if len(counts) <= _MOST_COUNTS:

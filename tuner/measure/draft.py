@@ -1,4 +1,4 @@
-"""An evaluation in the making: of one server, or of one after the other."""
+"""An evaluation in the making, while its servers come and go."""
 
 import math
 import time
@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
+from tuner.deployments.subjects import Subject
 from tuner.errors import CandidateError, ConstraintBroken
 from tuner.goals.objective import Objective
-from tuner.measure.capacity import Capacity, Finding, fit_by_round
-from tuner.model.space import Candidate
+from tuner.measure.capacity import Capacity
+from tuner.measure.fitting import ProbeResult, fit_by_round
 from tuner.records.results import LEAST_COST, Cost, Evaluation, ProbeRecord, State
 from tuner.servers.causes import cause_of
 
@@ -22,38 +23,25 @@ PHASES: tuple[Phase, ...] = ("search", "confirm", "measure", "again", "calibrate
 """Their order is part of what seeds are made of."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: trial number, candidate, and whether it is the model as found.
-
-    The baseline's candidate states the model's own settings; the server gets its file untouched.
-    """
-
-    trial: int
-    candidate: Candidate
-    baseline: bool = False
-
-    @property
-    def changes(self) -> Candidate:
-        """What the candidate changes in the model's configuration: nothing, for the baseline."""
-        return Candidate() if self.baseline else self.candidate
-
-
 @dataclass
 class Draft:
-    """An evaluation in the making: of one server, or of one after the other."""
+    """An evaluation in the making.
+
+    ``results`` are those of its probes, in order; ``costs`` are values and the standard errors of
+    their logarithms, one for each round in which the client kept up.
+    """
 
     subject: Subject
     phase: Phase
     config: str
     seeds: np.random.Generator
     look: int = 0
+    objective: Objective | None = None
     launches: int = 0
     launch_seconds: float | None = None
     relaunched: bool = True
     capacity: Capacity = field(default_factory=lambda: Capacity(None))
-    findings: list[Finding] = field(default_factory=list)
-    objective: Objective | None = None
+    results: list[ProbeResult] = field(default_factory=list)
     costs: list[tuple[float, float]] = field(default_factory=list)
     probes: list[ProbeRecord] = field(default_factory=list)
     failure: str | None = None
@@ -61,24 +49,28 @@ class Draft:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
 
-    def attempt(self, part: Callable[[], None]) -> Evaluation:
-        """Do a part of the work, unless an earlier one failed; what there is then."""
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step of the work, unless an earlier one failed. A failure of the subject is noted;
+        all other errors end the run.
+        """
         began = time.monotonic()
         if self.failure is None:
             try:
-                part()
-            except ConstraintBroken as error:
-                self.failure, self.infeasible = str(error), True
-                self.capacity = Capacity(None)
+                step()
             except CandidateError as error:
-                self.failure = str(error)
+                self.failure, self.infeasible = str(error), isinstance(error, ConstraintBroken)
                 self.capacity = Capacity(None)
         self.seconds += time.monotonic() - began
-        return self.evaluation()
+
+    def name(self) -> str:
+        """Of its next server's log and samples."""
+        phase = f"{self.phase}{self.look or ''}{'-baseline' if self.subject.baseline else ''}"
+        launch = f"-{self.launches + 1}" if self.launches else ""
+        return f"{self.subject.trial:04d}-{phase}{launch}"
 
     @property
     def merit(self) -> float:
-        """As ``Evaluation.merit``; 0.0 where the promise is not kept."""
+        """As ``Evaluation.merit``; 0.0 where the SLA is not kept."""
         if self.capacity.rate is None:
             return 0.0
         cost = self._cost()
@@ -86,47 +78,45 @@ class Draft:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """As that of ``best``: the merit, and of equal ones the room below the promise."""
-        return self.merit, -(self.capacity.margin or 0.0)
+        """As that of ``best``: the merit, and of equal ones the room below the SLA."""
+        return self.merit, -(self.capacity.bound_ratio or 0.0)
 
     @property
-    def to_prove(self) -> float | None:
-        """The rate to put to the full test: the recommended one, or the one that was given."""
-        if self.objective is not None:
-            return self.capacity.rate
-        return self.capacity.recommended
+    def rate_to_verify(self) -> float | None:
+        """The recommended rate, or the one that was given; None where none is recommended."""
+        if self.subject.reference:
+            return None
+        return self.capacity.recommended if self.objective is None else self.capacity.rate
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether anything is known of the subject: a capacity, or why there is none."""
+        return self.capacity.rate is not None or self.failure is not None
 
     def evaluation(self) -> Evaluation:
-        found = self.capacity
-        failure = self.failure
-        if failure is None and found.rate is None and found.client_limited:
-            failure = (
-                "the load generator fell behind at every rate that was tried: raise --workers, "
-                "or give it cores of its own"
-            )
-        state = State.OK if found.rate is not None else State.INFEASIBLE
-        if state is State.INFEASIBLE and found.beaten:
-            state = State.BEATEN
+        """What is known so far, as a record."""
         assert self.phase != "calibrate"
+        capacity, failure = self.capacity, self._why_failed()
         return Evaluation(
             trial=self.subject.trial,
             phase=self.phase,
             look=self.look,
             baseline=self.subject.baseline,
+            deployment=self.subject.deployment,
             settings=dict(self.subject.candidate.settings),
             config=self.config,
-            state=state if failure is None or self.infeasible else State.FAILED,
+            state=self._state(failure),
             failure=failure,
             cause=None if failure is None or self.infeasible else cause_of(failure),
-            capacity=found.rate,
-            low=found.low,
-            high=found.high,
-            recommended=found.recommended,
-            steepness=found.steepness,
+            capacity=capacity.rate,
+            low=capacity.low,
+            high=capacity.high,
+            recommended=capacity.recommended,
+            steepness=capacity.steepness,
             by_round=self._by_round(),
-            margin=found.margin,
+            margin=capacity.bound_ratio,
             cost=self._cost(),
-            client_limited=found.client_limited,
+            client_limited=capacity.client_limited,
             started=self.started.isoformat(timespec="seconds"),
             seconds=self.seconds,
             launch_seconds=self.launch_seconds,
@@ -134,10 +124,25 @@ class Draft:
             probes=tuple(self.probes),
         )
 
+    def _why_failed(self) -> str | None:
+        if self.failure is None and self.capacity.rate is None and self.capacity.client_limited:
+            return (
+                "the load generator fell behind at every rate that was tried: raise --workers, "
+                "or give it cores of its own"
+            )
+        return self.failure
+
+    def _state(self, failure: str | None) -> State:
+        if failure is not None and not self.infeasible:
+            return State.FAILED
+        if self.capacity.rate is not None:
+            return State.OK
+        return State.BEATEN if self.capacity.beaten else State.INFEASIBLE
+
     def _by_round(self) -> tuple[tuple[float, float], ...]:
         if self.phase != "confirm" or self.capacity.rate is None or self.objective is not None:
             return ()
-        fits = fit_by_round(self.findings, self.capacity.rate)
+        fits = fit_by_round(self.results, self.capacity.rate)
         return tuple((fit.rate, fit.error) for fit in fits)
 
     def _cost(self) -> Cost | None:
@@ -149,7 +154,7 @@ class Draft:
             return None
         value, low, high = summarise(self.costs)
         rounds = tuple((max(each, LEAST_COST), error) for each, error in self.costs)
-        whole = len(rounds) == len(self.findings)  # only then each is paired with its own round
+        whole = len(rounds) == len(self.results)  # only then each is paired with its own round
         by_round = rounds if self.phase == "confirm" and self.capacity.rate and whole else ()
         return Cost(
             objective=str(objective),

@@ -1,66 +1,44 @@
-"""One probe: send a schedule at a running deployment, judge while it runs, write down what came."""
+"""Probes of one running deployment: load is offered, judged while it lasts, and written down."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from tuner.deployments.base import Running
-from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
+from tuner.errors import ConstraintBroken, LoadFailed, UsageError
 from tuner.goals.constraints import Constraint, require_readings
-from tuner.goals.sla import Judge, Outcome, Sla, Verdict, judge, margin, requests_to_settle
+from tuner.goals.sla import Outcome, Sla, Verdict
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
+from tuner.measure.recording import Offer, Readings, probe_record, save_samples, window_record
+from tuner.measure.watch import ProbeWatch, Thoroughness
 from tuner.model.space import Candidate
-from tuner.records.results import PERCENTILES, BoundCount, ProbeRecord, Window
-from tuner.servers.gpu_watch import GpuWatch
-from tuner.servers.host_watch import HostWatch
-from tuner.stats.estimators import (
-    design_effect,
-    growth,
-    quantile,
-    quantile_interval,
-    throughput_interval,
-)
-from tuner.stats.samples import Samples
-
-Purpose = Literal["unloaded", "capacity", "proof", "measure"]
-_DRAIN_SECONDS = 5.0
-_CLIENT_LATENESS_SHARE = 0.1
-_FIRST_LOOK_SECONDS = 0.4
-_LOOK_GROWTH = 1.07
-_CLEARLY_BROKEN = 10.0
-_WANTED = 300
-_PATIENCE_SECONDS = 15.0
-_TOO_LONG = 1.2
-_INTERVAL = 0.95
-_LOOSE, _MOST_GROWTH = 0.5, 0.1
+from tuner.records.results import ProbeRecord, Purpose, Window
 
 
 @dataclass(frozen=True)
-class Thoroughness:
-    """How long and how surely to probe.
+class ProberSettings:
+    """How load is sent, and when a server is warm."""
 
-    ``seconds`` is the usual length; a slow rate gets up to ``most_seconds`` so that there are
-    enough requests to say something. "Met" is not said before ``least_seconds``, which a queue
-    needs to show what it grows to. ``confidence`` is that of the verdict. ``settle`` ends the probe
-    with the verdict; else only once it has nothing more to tell about the capacity.
-    """
+    drain_seconds: float = 5.0
+    """At least, for outstanding replies after the last send; a request without one has failed."""
+    warm_up_rounds: int = 12
+    """At most: three seconds, after which a server that still gets faster is probed as it is."""
+    round_seconds: float = 0.25
+    """Long enough for tens of batches of a fast model."""
+    calm_rounds: int = 2
+    """So many in a row without a gain: one may be a stall of the machine."""
+    gain: float = 1.05
+    """Times the best throughput so far: what counts as a gain."""
+    unbounded_share: float = 0.5
+    """Of a probe's length: with a limit above, no queue has time to grow until it breaks it."""
+    most_growth: float = 0.1
+    """Seconds of latency per second: at such a probe, growth above it means falling behind."""
 
-    seconds: float
-    least_seconds: float
-    most_seconds: float
-    confidence: float
-    settle: bool = False
-    judge: Judge | None = None
-    """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
 
-    def length(self, rate: float, sla: Sla) -> float:
-        """Seconds to plan at ``rate`` requests/s."""
-        least = max(_WANTED * math.sqrt(0.01 / bound.budget) / rate for bound in sla.bounds)
-        return min(max(self.seconds, least), self.most_seconds)
+PROBER = ProberSettings()
 
 
 class Prober:
@@ -94,7 +72,7 @@ class Prober:
         self._folder = folder
         self._name = name
         self._seeds = seeds
-        self._drain = max(_DRAIN_SECONDS, sla.longest + 1)
+        self._drain = max(PROBER.drain_seconds, sla.longest + 1)
         generator.aim(running.target)
 
     def turn(self, number: int) -> None:
@@ -107,77 +85,62 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
         seed = int(self._seeds.integers(2**31))
-        whole = min(arrivals.least_seconds(rate), how.most_seconds)
-        how = replace(how, least_seconds=max(how.least_seconds, whole))
-        seconds = max(how.length(rate, self._sla), whole)
+        period = min(arrivals.least_seconds(rate), how.most_seconds)
+        how = replace(how, least_seconds=max(how.least_seconds, period))
+        seconds = max(how.length(rate, self._sla), period)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = _Watch(self._sla, how, whole)
-        before = self._running.statistics()
-        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
-            result = self._generator.open_loop(times, self._drain, self._sla.longest, watch)
-        return self._record(
-            result,
-            purpose=purpose,
-            load=str(arrivals),
-            rate=rate,
-            concurrency=None,
-            seed=seed,
-            watch=watch,
-            before=before,
-            gpus=gpus,
-            host=host,
+        watch = ProbeWatch(self._sla, how, period)
+        offer = Offer(purpose, str(arrivals), rate, None, seed)
+        return self._probe(
+            offer,
+            watch,
+            lambda: self._generator.open_loop(times, self._drain, self._sla.longest, watch),
         )
 
     def closed_loop(
         self, concurrency: int, how: Thoroughness, purpose: Purpose
     ) -> tuple[ProbeRecord, Verdict]:
-        """Keep so many requests outstanding; latency counts from the actual send."""
-        watch = _Watch(self._sla, how)
-        before = self._running.statistics()
-        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
-            result = self._generator.closed_loop(
+        """Run a closed loop at a fixed concurrency; latency counts from the actual send."""
+        watch = ProbeWatch(self._sla, how)
+        return self._probe(
+            Offer(purpose, "closed", concurrency=concurrency),
+            watch,
+            lambda: self._generator.closed_loop(
                 concurrency, how.seconds, self._drain, self._sla.longest, watch
-            )
-        return self._record(
-            result,
-            purpose=purpose,
-            load="closed",
-            rate=None,
-            concurrency=concurrency,
-            seed=0,
-            watch=watch,
-            before=before,
-            gpus=gpus,
-            host=host,
+            ),
         )
 
-    def warm_up(self, concurrency: int, rounds: int = 12, seconds: float = 0.25) -> float:
-        """Saturate until a round gains less than 5 % twice; the best throughput (requests/s).
+    def warm_up(
+        self,
+        concurrency: int,
+        rounds: int = PROBER.warm_up_rounds,
+        seconds: float = PROBER.round_seconds,
+    ) -> float:
+        """Saturate until rounds bring no more; the best throughput (requests/s).
 
-        The last round is kept as a window. LoadFailed where no request is ever answered in good
-        order.
+        The last round is kept as a window. LoadFailed where no request ever succeeds.
         """
         best, calm = 0.0, 0
-        said: tuple[str, ...] = ()
+        failures: tuple[str, ...] = ()
         window = None
         for _ in range(rounds):
             result, window = self._saturate(concurrency, seconds)
-            said = said or result.said
+            failures = failures or result.said
             throughput = result.samples.throughput or 0.0
-            calm = calm + 1 if throughput <= best * 1.05 else 0
+            calm = calm + 1 if throughput <= best * PROBER.gain else 0
             best = max(best, throughput)
-            if calm == 2:
+            if calm == PROBER.calm_rounds:
                 break
             self._running.raise_if_gone()
         if best <= 0:
-            reason = said[0] if said else "see the server's log"
-            raise LoadFailed(f"no request was answered in good order: {reason}")
+            reason = failures[0] if failures else "see the server's log"
+            raise LoadFailed(f"no request succeeded: {reason}")
         if window is not None:
             self.windows.append(window)
         return best
 
     def sample_window(self, concurrency: int, seconds: float) -> Window | None:
-        """Keep so many requests outstanding for so long; None where the server counts nothing."""
+        """Run a closed loop at a fixed concurrency; None where the server counts nothing."""
         result, window = self._saturate(concurrency, seconds)
         if not result.samples.ok.any():
             self._running.raise_if_gone()
@@ -191,104 +154,64 @@ class Prober:
             result = self._generator.closed_loop(concurrency, seconds, self._drain)
         self._running.raise_if_refused(result.said)
         self._running.raise_if_full(result.said)
-        server = self._running.times_since(before)
-        samples = result.samples
-        if server is None or not server.batch_seconds or samples.errors or not len(samples):
-            return result, None
-        used, gpu = host.reading(result.cpu), gpus.reading()
-        taken = samples.done - samples.sent
-        return result, Window(
-            settings=dict(self._candidate.settings),
-            instances=self.instances,
-            devices=self.devices,
-            concurrency=concurrency,
-            items=self._running.items,
-            throughput=samples.throughput or 0.0,
-            mean=float(np.mean(taken)),
-            latency={name: float(np.quantile(taken, q)) for name, q in PERCENTILES.items()},
-            server=server,
-            memory=used.memory if used else None,
-            gpu_memory=gpu.memory if gpu else None,
+        window = window_record(
+            self._running,
+            self._candidate,
+            (self.instances, self.devices),
+            concurrency,
+            result,
+            before,
+            gpus,
+            host,
         )
+        return result, window
 
-    def _record(
-        self,
-        result: LoadResult,
-        *,
-        purpose: Purpose,
-        load: str,
-        rate: float | None,
-        concurrency: int | None,
-        seed: int,
-        watch: "_Watch",
-        before: dict[str, Any],
-        gpus: GpuWatch,
-        host: HostWatch,
+    def _probe(
+        self, offer: Offer, watch: ProbeWatch, send: Callable[[], LoadResult]
     ) -> tuple[ProbeRecord, Verdict]:
+        """Send, and write down what came back; the faults of the server and of the load, raised."""
+        before = self._running.statistics()
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
+            result = send()
         samples = result.samples
         self._running.raise_if_refused(result.said)
         if samples.errors:
             self._running.raise_if_gone()
         verdict = watch.final(samples)
-        percentiles = {
-            **PERCENTILES,
-            **{b.name: b.percentile for b in self._sla.bounds if not b.on_errors},
-        }
-        record = ProbeRecord(
-            purpose=purpose,
-            load=load,
-            rate=rate,
-            concurrency=concurrency,
-            seed=seed,
-            seconds=samples.span,
-            n=len(samples),
-            errors=samples.errors,
-            violations=verdict.decided.late,
-            latency={name: quantile(samples.latency, q) for name, q in percentiles.items()},
-            latency_interval=_latency_intervals(samples, percentiles),
-            mean=samples.mean,
-            client_wait=samples.client_wait,
-            throughput=samples.throughput,
-            throughput_interval=throughput_interval(samples),
-            bounds=tuple(
-                BoundCount(bound=str(c.bound), budget=c.bound.budget, late=c.late, effect=c.effect)
-                for c in verdict.counts
-            ),
-            round=self.round,
-            outcome=verdict.outcome.value,
-            remedy=verdict.remedy,
-            confidence=verdict.confidence,
-            margin=margin(samples, self._sla),
-            growth=growth(samples),
-            lateness_p99=quantile(samples.lateness, 0.99),
-            client_limited=is_client_limited(samples, self._sla),
-            client_cpu=result.cpu,
-            server=self._running.times_since(before),
-            stages=self._running.stages_since(before),
-            gpu=self._running.gpu(gpus),
-            host=host.reading(result.cpu),
-            samples=self._save(samples),
-            items=self._running.items,
+        readings = Readings(
+            self._running.times_since(before),
+            self._running.stages_since(before),
+            self._running.gpu(gpus),
+            host.reading(result.cpu),
+        )
+        file = save_samples(samples, self._folder, f"{self._name}-{len(self.records):02d}")
+        record = probe_record(
+            offer, result, verdict, self._sla, readings, self.round, self._running.items, file
         )
         self.records.append(record)
         self._running.raise_if_full(result.said)
         if len(samples) and not samples.ok.any():
             why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
             raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
-        if self.falls_behind(record) and verdict.outcome is not Outcome.VIOLATED:
-            words = f"the server falls behind: latency grows by {record.growth:.0%} of the time"
-            record = record.model_copy(update={"outcome": "violated", "remedy": words})
-            self.records[-1] = record
-            verdict = replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
-        return self._constrained(record, verdict)
+        return self._constrained(*self._falling_behind(record, verdict))
+
+    def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
+        """Violated, in the records too, where the server falls behind."""
+        if not self.falls_behind(record) or verdict.outcome is Outcome.VIOLATED:
+            return record, verdict
+        return self._violated(
+            record,
+            verdict,
+            f"the server falls behind: latency grows by {record.growth:.0%} of the time",
+        )
 
     def falls_behind(self, record: ProbeRecord) -> bool | None:
         """Whether requests came faster than they were answered, so that in the long run none is in
         time; None where the probe was long enough for the bounds themselves to tell.
         """
-        if record.rate is None or self._sla.longest < _LOOSE * record.seconds:
+        if record.rate is None or self._sla.longest < PROBER.unbounded_share * record.seconds:
             return None
-        return record.growth is not None and record.growth > _MOST_GROWTH
+        return record.growth is not None and record.growth > PROBER.most_growth
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """The same where all constraints are kept; else violated, in the records too."""
@@ -301,116 +224,15 @@ class Prober:
         broken = [c for c in self._constraints if c.broken(record)]
         if not broken:
             return record, verdict
-        words = "; ".join(c.describe(record) for c in broken)
-        record = record.model_copy(update={"outcome": "violated", "remedy": words})
-        self.records[-1] = record
+        remedy = "; ".join(c.describe(record) for c in broken)
+        record, verdict = self._violated(record, verdict, remedy)
         if any(c.static for c in broken):
-            raise ConstraintBroken(f"breaks a constraint at every rate: {words}")
-        return record, replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
+            raise ConstraintBroken(f"breaks a constraint at every rate: {remedy}")
+        return record, verdict
 
-    def _save(self, samples: Samples) -> str:
-        file = self._folder / f"{self._name}-{len(self.records):02d}.npz"
-        try:
-            samples.save(file)
-        except OSError as error:
-            raise StorageError(f"cannot write {file}: {error.strerror}") from error
-        return f"{self._folder.name}/{file.name}"
-
-
-def is_client_limited(samples: Samples, sla: Sla) -> bool:
-    """Whether a bound was broken only because the client sent late.
-
-    That is: counted from the intended sends it is, from the actual ones it is not, and the lateness
-    that only the bound's share of requests may exceed is more than a tenth of the limit.
-    """
-    if len(samples.lateness) < len(samples):
-        return False
-    for bound in sla.bounds:
-        if bound.on_errors:
-            continue
-        late = quantile(samples.lateness, bound.percentile)
-        if late is None or late <= _CLIENT_LATENESS_SHARE * bound.limit:
-            continue
-        planned = quantile(samples.latency, bound.percentile) or 0.0
-        actual = np.where(samples.ok, samples.done - samples.sent, np.inf)
-        if planned > bound.limit >= (quantile(actual, bound.percentile) or 0.0):
-            return True
-    return False
-
-
-def _latency_intervals(
-    samples: Samples, percentiles: dict[str, float]
-) -> dict[str, tuple[float, float | None]]:
-    intervals = {}
-    for name, q in percentiles.items():
-        value = quantile(samples.latency, q)
-        if value is None:
-            continue
-        effect = design_effect(samples.latency, samples.intended, value)
-        low, high = quantile_interval(samples.latency, q, effect, _INTERVAL)
-        intervals[name] = (low, high if np.isfinite(high) else None)
-    return intervals
-
-
-class _Watch:
-    """Judges the samples so far, again and again, which its verdicts allow; True ends the probe.
-
-    A probe that is to settle its question ends with the first verdict. One of several for a
-    capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
-    request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
-    the worst of the arrivals' pattern, and is not called violated.
-    """
-
-    def __init__(self, sla: Sla, how: Thoroughness, period: float = 0.0) -> None:
-        self._period = period
-        self._sla = sla
-        self._how = how
-        self._verdict: Verdict | None = None
-        self._next = _FIRST_LOOK_SECONDS
-
-    def final(self, samples: Samples) -> Verdict:
-        """The verdict that ended the probe; on all its samples where none did."""
-        whole = (self._how.judge or judge)(samples, self._sla, self._how.confidence)
-        if self._verdict is None:
-            return whole
-        bound = self._verdict.decided.bound
-        decided = next(count for count in whole.counts if count.bound == bound)
-        return replace(self._verdict, decided=decided, counts=whole.counts, telling=whole.telling)
-
-    def __call__(self, samples: Samples) -> bool:
-        elapsed = float(samples.intended[-1]) if len(samples) else 0.0
-        if elapsed < self._next:
-            return False
-        self._next = _LOOK_GROWTH * elapsed
-        verdict = judge(samples, self._sla, self._how.confidence, final=False)
-        if self._ends(verdict, elapsed):
-            self._verdict = verdict
-            return True
-        return False
-
-    def _ends(self, verdict: Verdict, elapsed: float) -> bool:
-        count = verdict.decided
-        share = count.late / max(1, count.n)
-        match verdict.outcome:
-            case Outcome.VIOLATED:
-                if elapsed < self._period:
-                    return False
-                far = min(_CLEARLY_BROKEN * count.bound.budget, (1 + count.bound.budget) / 2)
-                return self._how.settle or share > far
-            case Outcome.MET:
-                if self._how.judge is not None or elapsed < self._how.least_seconds:
-                    return False
-                return self._how.settle or not any(c.late for c in verdict.counts)
-            case _:
-                patience = max(_PATIENCE_SECONDS, self._how.least_seconds)
-                return self._how.settle and elapsed > patience and self._is_idle(verdict, elapsed)
-
-    def _is_idle(self, verdict: Verdict, elapsed: float) -> bool:
-        """Whether the answer would not come in time, if all went on as so far."""
-        if self._how.judge is not None:
-            return False
-        for count in verdict.counts:
-            needed = requests_to_settle(count, verdict.confidence)
-            if needed is None or elapsed * needed / count.n > _TOO_LONG * self._how.most_seconds:
-                return True
-        return False
+    def _violated(
+        self, record: ProbeRecord, verdict: Verdict, remedy: str
+    ) -> tuple[ProbeRecord, Verdict]:
+        record = record.model_copy(update={"outcome": "violated", "remedy": remedy})
+        self.records[-1] = record
+        return record, replace(verdict, outcome=Outcome.VIOLATED, remedy=remedy, repeat=False)

@@ -5,9 +5,9 @@ Records are immutable; ``format`` is raised when their meaning changes.
 
 import math
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tuner.model.space import Candidate, ValueField
 
@@ -103,6 +103,10 @@ Interval = tuple[float, float | None]
 """The central 95 % of what may be true; None above where the data leave it open."""
 
 
+Purpose = Literal["unloaded", "capacity", "proof", "measure"]
+"""What a probe was for; a ``proof`` verifies the recommended rate."""
+
+
 class ProbeRecord(Record):
     """One measurement of one candidate at one rate, or at one concurrency.
 
@@ -116,7 +120,7 @@ class ProbeRecord(Record):
     ``growth`` is by how many seconds the latency grew for each second, towards the end.
     """
 
-    purpose: Literal["unloaded", "capacity", "proof", "measure"]
+    purpose: Purpose
     load: str
     rate: float | None
     concurrency: int | None
@@ -232,6 +236,7 @@ class Cost(Record):
 class Evaluation(Record):
     """All that is known of one candidate.
 
+    ``deployment`` is the name of what was measured in a comparison, None in a search.
     ``look`` counts from 0 where a candidate was looked at again, or confirmed, more than once.
     ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
     tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
@@ -249,6 +254,7 @@ class Evaluation(Record):
     phase: Literal["search", "again", "confirm", "measure"]
     look: int = 0
     baseline: bool
+    deployment: str | None = None
     settings: dict[str, ValueField]
     config: str
     state: State
@@ -268,6 +274,15 @@ class Evaluation(Record):
     launch_seconds: float | None = None
     relaunched: bool = True
     probes: tuple[ProbeRecord, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _deployment_of_settings(cls, fields: Any) -> Any:
+        """Before 0.2, a deployment was told as the only setting."""
+        settings = fields.get("settings") if isinstance(fields, dict) else None
+        if not isinstance(settings, dict) or list(settings) != ["deployment"]:
+            return fields
+        return {**fields, "settings": {}, "deployment": settings["deployment"]}
 
     @property
     def candidate(self) -> Candidate:
@@ -291,7 +306,7 @@ class Evaluation(Record):
 
     @property
     def label(self) -> str:
-        return str(self.candidate)
+        return self.deployment or str(self.candidate)
 
     def proof(self) -> ProbeRecord | None:
         """The probe with the highest rate that was shown, by itself, to keep the Sla."""

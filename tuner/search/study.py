@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError
 from tuner.measure.calibrate import CalibrationPlan
-from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator
 from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, Value
 from tuner.records.results import Evaluation, Outcome, State, baseline, best

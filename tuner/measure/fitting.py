@@ -1,0 +1,130 @@
+"""What the probes of one configuration say together about its capacity."""
+
+import math
+from dataclasses import dataclass
+
+from tuner.goals.sla import Bound, Count, Outcome
+from tuner.stats.fit import Fit, Point, fit_rate, fit_rounds, lowest
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """What a probe says of the rates about it."""
+
+    guess: float = 0.9
+    """Of the first rate: where the fit's prior is centred."""
+    far: float = 8.0
+    """Times the error budget: farther out a probe only says on which side its rate lies."""
+    side: float = 0.5
+    """The budget of a constraint: a reading is broken or not."""
+    certainty: float = 20.0
+    """Requests that such a reading counts as: enough to outweigh the prior, not other readings."""
+    client_room: float = 0.97
+    """Of the rate at which the client was at its end: nearer to it nothing is learned."""
+    client_probes: int = 2
+    """Probes that show it: one may be a moment of the machine."""
+    margin: float = 0.05
+    """From the capacity to the recommended rate."""
+    cliff_margin: float = 0.1
+    """The same at a cliff, where a little more load makes many times as many requests late."""
+    open_error: float = 0.3
+    """Standard error of a capacity's logarithm of which no interval is known."""
+    least_error: float = 1e-3
+    """The same at least: no capacity is known better than to 0.1 %."""
+
+
+EVIDENCE = EvidenceSettings()
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What one probe says about its rate (requests/s).
+
+    ``bound_ratio`` is the ratio of percentile to bound, None without data. ``counts`` has one entry
+    per bound, and one stall in it as one late request. ``repeat`` says that one stall decided;
+    ``client_limited`` that the client, not the server, was at its end; ``seconds`` its length.
+    """
+
+    rate: float
+    outcome: Outcome
+    bound_ratio: float | None
+    counts: tuple[Count, ...] = ()
+    repeat: bool = False
+    client_limited: bool = False
+    seconds: float = 0.0
+    constraints: tuple[tuple[str, bool], ...] = ()
+    """Each constraint, and whether the probe broke it."""
+    round: int = 0
+    """Which round of a confirmation it was in."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the samples, taken at face value, keep the Sla, and the readings the rest."""
+        broken = any(broken for _, broken in self.constraints)
+        return self.bound_ratio is not None and self.bound_ratio <= 1 and not broken
+
+
+def client_limit(results: list[ProbeResult]) -> float:
+    """The rate at which the client is at its end: it was, at two rates at least, and never was not
+    at a higher one; +inf where that is not so. Once may be a moment of the machine.
+    """
+    sent = max((f.rate for f in results if not f.client_limited), default=0.0)
+    limited = [f.rate for f in results if f.client_limited and f.rate > sent]
+    return min(limited) if len(limited) >= EVIDENCE.client_probes else math.inf
+
+
+def fit_results(results: list[ProbeResult], guess: float) -> Fit:
+    """The posterior of the capacity: where the first of the bounds breaks, by all servers together.
+
+    Probes at which the client was at its end say nothing of the server, and are left out.
+    """
+    return _fit(results, guess)[0]
+
+
+def fit_by_round(results: list[ProbeResult], guess: float) -> list[Fit]:
+    """The posterior of the capacity of each server, in the order of their rounds."""
+    return _fit(results, guess)[1]
+
+
+def _fit(results: list[ProbeResult], guess: float) -> tuple[Fit, list[Fit]]:
+    rounds = [
+        [result for result in results if result.round == number and not result.client_limited]
+        for number in dict.fromkeys(result.round for result in results)
+    ]
+    used = [result for results_of_round in rounds for result in results_of_round]
+    bounds = dict.fromkeys(count.bound for result in used for count in result.counts)
+    begin = EVIDENCE.guess * guess
+    if not bounds:
+        nothing = fit_rate([], EVIDENCE.side, begin)
+        return nothing, [nothing] * len(rounds)
+    fits = [fit_rounds([_points(r, b) for r in rounds], b.budget, begin) for b in bounds]
+    names = dict.fromkeys(name for r in used for name, broken in r.constraints if broken)
+    fits += [fit_rounds([_sides(r, name) for r in rounds], EVIDENCE.side, begin) for name in names]
+    by_round = zip(*(fits_by_round for _, fits_by_round in fits), strict=True)
+    return lowest([common for common, _ in fits]), [lowest(list(fits)) for fits in by_round]
+
+
+def _sides(results: list[ProbeResult], constraint: str) -> list[Point]:
+    """A reading has no counts: it tells only on which side of the constraint its rate lies."""
+    return [
+        Point(result.rate, EVIDENCE.certainty if broken else 0.0, EVIDENCE.certainty)
+        for result in results
+        for name, broken in result.constraints
+        if name == constraint
+    ]
+
+
+def _points(results: list[ProbeResult], bound: Bound) -> list[Point]:
+    """Counts in effective requests.
+
+    Probes near the bound share one design effect, their mean: each alone, it is larger where more
+    happened to be late, and the capacity would come out too high.
+    """
+    pairs = [(f, c) for f in results for c in f.counts if c.bound == bound and c.n]
+    near = [c for _, c in pairs if c.late <= EVIDENCE.far * bound.budget * c.n]
+    shared = sum(c.effect * c.n for c in near) / sum(c.n for c in near) if near else 1.0
+    points = []
+    for result, count in pairs:
+        effect = shared if count in near else max(shared, count.effect)
+        points.append(Point(result.rate, count.late / effect, count.n / effect))
+    return points

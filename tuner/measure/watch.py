@@ -1,0 +1,129 @@
+"""How long a probe lasts, and when it may end early."""
+
+import math
+from dataclasses import dataclass, replace
+
+from tuner.goals.sla import Judge, Outcome, Sla, Verdict, judge, requests_to_settle
+from tuner.stats.samples import Samples
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """When a probe is looked at while it runs, and what ends it."""
+
+    requests: int = 300
+    """Planned for a bound with the reference budget: about what "met" at 95 % takes at p99 if
+    nothing is late.
+    """
+    reference_budget: float = 0.01
+    """Share of late requests that ``requests`` is meant for: that of p99."""
+    first_look_seconds: float = 0.4
+    """Before that, even a burst of requests is one moment of the machine."""
+    look_growth: float = 1.07
+    """Each look this much later than the one before: a look costs time in proportion to what was
+    sent, so that all looks together stay cheap.
+    """
+    clearly_broken: float = 10.0
+    """Times the error budget: so far above it a fit learns no more (see ``EvidenceSettings.far``).
+    """
+    patience_seconds: float = 15.0
+    """Before a probe that is to settle a question is given up as undecidable."""
+    too_long: float = 1.2
+    """Times the longest probe: what would take longer than this does not come in time."""
+
+
+WATCH = WatchSettings()
+
+
+@dataclass(frozen=True)
+class Thoroughness:
+    """How long and how surely to probe.
+
+    ``seconds`` is the usual length; a slow rate gets up to ``most_seconds`` so that there are
+    enough requests to say something. "Met" is not said before ``least_seconds``, which a queue
+    needs to show what it grows to. ``confidence`` is that of the verdict. ``settle`` ends the probe
+    with the verdict; else only once it has nothing more to tell about the capacity.
+    """
+
+    seconds: float
+    least_seconds: float
+    most_seconds: float
+    confidence: float
+    settle: bool = False
+    judge: Judge | None = None
+    """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
+
+    def length(self, rate: float, sla: Sla) -> float:
+        """Seconds to plan at ``rate`` requests/s."""
+        least = max(
+            WATCH.requests * math.sqrt(WATCH.reference_budget / bound.budget) / rate
+            for bound in sla.bounds
+        )
+        return min(max(self.seconds, least), self.most_seconds)
+
+
+class ProbeWatch:
+    """Judges the samples so far, again and again, which its verdicts allow; True ends the probe.
+
+    A probe that is to settle its question ends with the first verdict. One of several for a
+    capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
+    request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
+    the worst of the arrivals' pattern, and is not called violated.
+    """
+
+    def __init__(self, sla: Sla, how: Thoroughness, period: float = 0.0) -> None:
+        self._period = period
+        self._sla = sla
+        self._how = how
+        self._verdict: Verdict | None = None
+        self._next = WATCH.first_look_seconds
+
+    def final(self, samples: Samples) -> Verdict:
+        """The verdict that ended the probe; on all its samples where none did."""
+        whole = (self._how.judge or judge)(samples, self._sla, self._how.confidence)
+        if self._verdict is None:
+            return whole
+        bound = self._verdict.decided.bound
+        decided = next(count for count in whole.counts if count.bound == bound)
+        return replace(self._verdict, decided=decided, counts=whole.counts, telling=whole.telling)
+
+    def __call__(self, samples: Samples) -> bool:
+        elapsed = float(samples.intended[-1]) if len(samples) else 0.0
+        if elapsed < self._next:
+            return False
+        self._next = WATCH.look_growth * elapsed
+        verdict = judge(samples, self._sla, self._how.confidence, final=False)
+        if self._ends(verdict, elapsed):
+            self._verdict = verdict
+            return True
+        return False
+
+    def _ends(self, verdict: Verdict, elapsed: float) -> bool:
+        count = verdict.decided
+        share = count.late / max(1, count.n)
+        match verdict.outcome:
+            case Outcome.VIOLATED:
+                if elapsed < self._period:
+                    return False
+                far = min(WATCH.clearly_broken * count.bound.budget, (1 + count.bound.budget) / 2)
+                return self._how.settle or share > far
+            case Outcome.MET:
+                if self._how.judge is not None or elapsed < self._how.least_seconds:
+                    return False
+                return self._how.settle or not any(c.late for c in verdict.counts)
+            case _:
+                patience = max(WATCH.patience_seconds, self._how.least_seconds)
+                return self._how.settle and elapsed > patience and self._is_idle(verdict, elapsed)
+
+    def _is_idle(self, verdict: Verdict, elapsed: float) -> bool:
+        """Whether the answer would not come in time, if all went on as so far."""
+        if self._how.judge is not None:
+            return False
+        for count in verdict.counts:
+            needed = requests_to_settle(count, verdict.confidence)
+            if (
+                needed is None
+                or elapsed * needed / count.n > WATCH.too_long * self._how.most_seconds
+            ):
+                return True
+        return False
