@@ -85,9 +85,12 @@ def test_after_an_error_the_server_is_gone(slot: ServerSlot, tmp_path: Path) -> 
     ("other", "can"), [(candidate(8, 4), True), (candidate(4, 1), False)], ids=["count", "batch"]
 )
 def test_only_instances_can_be_changed(
-    deployment: TritonDeployment, other: Candidate, can: bool
+    deployment: TritonDeployment, other: Subject, can: bool
 ) -> None:
-    assert deployment.can_change(candidate(8, 1), other) is can
+    candidates = TritonCandidates(deployment)
+    assert candidates.can_change(candidate(8, 1), other) is can
+    assert not candidates.can_change(AS_FOUND, other)
+    assert not candidates.can_change(candidate(8, 1), AS_FOUND)
 
 
 COMPLETING = """\

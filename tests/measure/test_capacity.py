@@ -128,7 +128,11 @@ def test_a_moment_in_which_the_client_was_late_is_not_its_limit() -> None:
 
     def probe(rate: float) -> ProbeResult:
         found = queue(rate)
-        return replace(found, bound_ratio=10.0, client_limited=True) if len(queue.probed) == 1 else found
+        return (
+            replace(found, bound_ratio=10.0, client_limited=True)
+            if len(queue.probed) == 1
+            else found
+        )
 
     found = find_capacity(probe, 1200.0, Effort(seconds=20.0))
     assert found.rate == pytest.approx(CAPACITY, rel=0.1)

@@ -12,6 +12,9 @@ from tuner.records.results import GpuReading, ServerTimes, Stages
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 
+FIRST_ANSWER_SECONDS = 60.0
+"""For the first inference, in which some models allocate memory or compile for their device."""
+
 
 class Running(ABC):
     """A deployment that answers: where to send, and what it says of itself.

@@ -14,6 +14,7 @@ from tuner.servers.control import Control
 _ROOM = 2
 """Times the bytes seen, for outputs whose dimensions the model leaves open."""
 _IN_USE_SECONDS = 10.0
+"""For a server to let go of a region that its last requests still use."""
 
 
 def check_shares_memory(launcher: Launcher) -> None:

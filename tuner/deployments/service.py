@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from tuner.deployments.base import Deployment, Running
+from tuner.deployments.base import FIRST_ANSWER_SECONDS, Deployment, Running
 from tuner.deployments.triton import RunningTriton
 from tuner.errors import ServerFailed
 from tuner.load.clients import ask_once
@@ -22,7 +22,6 @@ from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.service import ServiceSpec, launch_service
 
-_FIRST_ANSWER_SECONDS = 60.0
 _SUM = re.compile(r'^tuner_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 _TRITON = "triton"
 Specify = Callable[[RunningTriton | None, Path], ServiceSpec]
@@ -187,8 +186,8 @@ class EndpointDeployment:
 
 
 def _ask(target: Target, server: Server | None) -> None:
-    """One request, as all that follow; ServerFailed where it is not answered in good order."""
-    said = ask_once(target, _FIRST_ANSWER_SECONDS)
+    """One request, as all that follow; ServerFailed where it does not succeed."""
+    said = ask_once(target, FIRST_ANSWER_SECONDS)
     if said is None:
         return
     if server is not None:

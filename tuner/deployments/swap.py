@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,26 @@ from tuner.servers.service import ready_worker
 from tuner.stats.estimators import quantile
 from tuner.stats.samples import Samples
 
-_BEFORE, _AFTER = 1.5, 1.0
-_MOST_SECONDS = 60.0
-_LOAD_SECONDS = 55.0
-_POLL = 0.02
-_DRAIN = 6.0
+
+@dataclass(frozen=True)
+class SwapSettings:
+    """How long requests come in around a swap; all in seconds."""
+
+    before: float = 1.5
+    """Of requests before it: what they take undisturbed."""
+    after: float = 1.0
+    """Of requests after it: a late fault of the new version is still seen."""
+    most: float = 60.0
+    """Of requests in all: what the load is scheduled for."""
+    load: float = 55.0
+    """Until the new version has to answer: within the scheduled load."""
+    poll: float = 0.02
+    """Between two looks whether the old workers are gone."""
+    drain: float = 6.0
+    """For replies after the last send: longer than a service takes to restart a worker."""
+
+
+SWAP = SwapSettings()
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 
@@ -84,9 +100,9 @@ def _load(triton: RunningTriton, model: Path, config: Any | None) -> None:
     override = None if config is None else to_json(config)
     address = triton.server.endpoints.grpc
     if address is None:
-        triton.control.load(model.name, override, _LOAD_SECONDS)
+        triton.control.load(model.name, override, SWAP.load)
     else:
-        load_over_grpc(address, model.name, override, _LOAD_SECONDS)
+        load_over_grpc(address, model.name, override, SWAP.load)
     if triton.control.metadata(model.name).get("versions") == before:
         raise ServerFailed(f"Triton still serves version {before} of {model.name}")
 
@@ -97,13 +113,13 @@ def _restart(running: RunningService, model: Path) -> None:
     address, old = running.target.address, set(_workers(running))
     add_version(model)
     os.kill(running.server.pids()[0], signal.SIGHUP)
-    deadline = time.monotonic() + _LOAD_SECONDS
+    deadline = time.monotonic() + SWAP.load
     while time.monotonic() < deadline:
         seen = ready_worker(address, "/healthz")
         if seen is not None and seen not in old and not any(map(_lives, old)):
             return
-        time.sleep(_POLL)
-    raise ServerFailed(f"the old workers were not replaced within {_LOAD_SECONDS:g} s")
+        time.sleep(SWAP.poll)
+    raise ServerFailed(f"the old workers were not replaced within {SWAP.load:g} s")
 
 
 def _workers(running: RunningService) -> list[str]:
@@ -144,14 +160,14 @@ class _Change:
     def watch(self, samples: Samples) -> bool:
         """Asked with the requests so far; True ends the load."""
         at = float(samples.intended[-1]) if len(samples) else 0.0
-        if self.began is None and at >= _BEFORE:
+        if self.began is None and at >= SWAP.before:
             self.began = time.monotonic()
             self._thread.start()
-        return self.ended is not None and time.monotonic() > self.ended + _AFTER
+        return self.ended is not None and time.monotonic() > self.ended + SWAP.after
 
     def join(self) -> None:
         if self.began is not None:
-            self._thread.join(_LOAD_SECONDS)
+            self._thread.join(SWAP.load)
 
 
 def measure_swap(
@@ -164,11 +180,11 @@ def measure_swap(
 ) -> Swap:
     """Offer ``rate`` requests/s (Poisson), make the change meanwhile, and count."""
     generator.aim(running.target)
-    generator.closed_loop(2, 0.5, _DRAIN)
-    times = schedule(Arrivals.POISSON, rate, _MOST_SECONDS, np.random.default_rng(seed))
+    generator.closed_loop(2, 0.5, SWAP.drain)
+    times = schedule(Arrivals.POISSON, rate, SWAP.most, np.random.default_rng(seed))
     made = _Change(change)
     began = time.monotonic()
-    result = generator.open_loop(times, _DRAIN, 0.0, made.watch)
+    result = generator.open_loop(times, SWAP.drain, 0.0, made.watch)
     made.join()
     samples = result.samples
     start = (made.began or began) - began

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from tuner.deployments.base import Running
+from tuner.deployments.base import FIRST_ANSWER_SECONDS, Running
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.batches import BatchMix
@@ -31,7 +31,6 @@ from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.readings import gpu_reading, server_times
 
-_FIRST_ANSWER_SECONDS = 60.0
 _GPU_MEMORY_SHARE = 0.8
 """Of a GPU's memory that several servers may need together: more of it is taken under load."""
 _LENGTH_BYTES = 4
@@ -172,6 +171,17 @@ class RunningTriton(Running):
         return gpu_reading(text) if text else None
 
 
+@dataclass(frozen=True)
+class _Requests:
+    """The inputs of each request, their items, and a body for each of these numbers."""
+
+    metadata: dict[str, Any]
+    batched: bool
+    pool: list[list[Tensor]]
+    sizes: list[int]
+    bodies: dict[int, tuple[bytes, int]]
+
+
 class TritonDeployment:
     """Starts a server per candidate through a launcher; the model as found is candidate None."""
 
@@ -233,67 +243,88 @@ class TritonDeployment:
         InputDataError for what would fail every other candidate, too.
         """
         began = time.monotonic()
-        name = self._model.name
         args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
-        spec = ServerSpec(self._model.parent, name, log, self._timeout, args)
+        spec = ServerSpec(self._model.parent, self._model.name, log, self._timeout, args)
         others = self._gpus.users() - self._gpus.names(self._own_pids())
         self._check_batches(candidate)
-        with self._launcher.launch(spec) as server, Control(server) as control:
-            address = getattr(server.endpoints, self._protocol)
-            if address is None:
-                raise LauncherUnavailable(
-                    f"the server's {self._protocol} address is not known; "
-                    f"give --{self._protocol}-url"
-                )
+        with (
+            self._launcher.launch(spec) as server,
+            Control(server) as control,
+            ExitStack() as stack,
+        ):
+            address = self._address_of(server)
             in_force = self._load(control, candidate)
-            largest = in_force.max_batch_size
-            metadata = control.metadata(name)
-            pool = self._inputs.pool(metadata, largest > 0)
-            sizes = [_size(inputs) if largest > 0 else 1 for inputs in pool]
-            bodies = {size: http_body(pool[sizes.index(size)]) for size in sorted(set(sizes))}
-            answers = _ask(control, name, bodies)
-            with ExitStack() as stack:
-                placements = None
-                if self._shared_memory:
-                    outputs = output_bytes(metadata["outputs"], largest > 0, answers)
-                    placements = stack.enter_context(
-                        shared_tensors(control, server, pool, [outputs[size] for size in sizes])
-                    )
-                target = make_target(
-                    self._protocol,
-                    address,
-                    name,
-                    pool,
-                    largest > 0,
-                    placements,
-                    self._protocol in server.endpoints.tls,
-                    server.endpoints.security,
-                )
-                if self._protocol is Transport.GRPC and not server.pids():
-                    _check_grpc(server, target)
+            requests = self._requests(control, in_force)
+            answers = _ask(control, self._model.name, requests.bodies)
+            target = self._target(requests, address, control, server, answers, stack)
 
-                def change(to: Candidate) -> None:
-                    self._load(control, to)
-                    _ask(control, name, bodies)
+            def change(to: Candidate) -> None:
+                self._load(control, to)
+                _ask(control, self._model.name, requests.bodies)
 
-                running = RunningTriton(
-                    server,
-                    control,
-                    name,
-                    target,
-                    time.monotonic() - began,
-                    self._gpus,
-                    others,
-                    float(np.mean(sizes)),
-                    counted=_is_counted(in_force),
-                    change=change,
-                    shares_gpu=lambda: len(self._servers) > 1,
-                )
-                self._servers.append(server)
-                try:
-                    yield running
-                finally:
-                    self._servers.remove(server)
+            running = RunningTriton(
+                server,
+                control,
+                self._model.name,
+                target,
+                time.monotonic() - began,
+                self._gpus,
+                others,
+                float(np.mean(requests.sizes)),
+                counted=_is_counted(in_force),
+                change=change,
+                shares_gpu=lambda: len(self._servers) > 1,
+            )
+            self._servers.append(server)
+            try:
+                yield running
+            finally:
+                self._servers.remove(server)
+
+    def _address_of(self, server: Server) -> str:
+        address: str | None = getattr(server.endpoints, self._protocol)
+        if address is None:
+            raise LauncherUnavailable(
+                f"the server's {self._protocol} address is not known; give --{self._protocol}-url"
+            )
+        return address
+
+    def _requests(self, control: Control, in_force: Any) -> "_Requests":
+        """What is sent to a server with this configuration in force."""
+        metadata, batched = control.metadata(self._model.name), in_force.max_batch_size > 0
+        pool = self._inputs.pool(metadata, batched)
+        sizes = [len(inputs[0].array) if batched else 1 for inputs in pool]
+        bodies = {size: http_body(pool[sizes.index(size)]) for size in sorted(set(sizes))}
+        return _Requests(metadata, batched, pool, sizes, bodies)
+
+    def _target(
+        self,
+        requests: "_Requests",
+        address: str,
+        control: Control,
+        server: Server,
+        answers: dict[int, list[dict[str, Any]]],
+        stack: ExitStack,
+    ) -> Target:
+        """Where to send them; shared memory lasts as long as the stack."""
+        placements = None
+        if self._shared_memory:
+            outputs = output_bytes(requests.metadata["outputs"], requests.batched, answers)
+            sizes: list[Mapping[str, int | None]] = [outputs[size] for size in requests.sizes]
+            placements = stack.enter_context(shared_tensors(control, server, requests.pool, sizes))
+        target = make_target(
+            self._protocol,
+            address,
+            self._model.name,
+            requests.pool,
+            requests.batched,
+            placements,
+            self._protocol in server.endpoints.tls,
+            server.endpoints.security,
+        )
+        if self._protocol is Transport.GRPC and not server.pids():
+            _check_grpc(server, target)
+        return target
 
     def _own_pids(self) -> frozenset[int]:
         return frozenset(pid for server in self._servers for pid in server.pids())
@@ -345,7 +376,7 @@ def _ask(
 ) -> dict[int, list[dict[str, Any]]]:
     """One inference with each body; its outputs. ServerFailed where they are not what they say."""
     answers = {
-        size: control.infer(model, body, header_length, _FIRST_ANSWER_SECONDS)
+        size: control.infer(model, body, header_length, FIRST_ANSWER_SECONDS)
         for size, (body, header_length) in bodies.items()
     }
     for output in (each for outputs in answers.values() for each in outputs):
@@ -375,7 +406,7 @@ def _check_grpc(server: Server, target: Target) -> None:
 
     LauncherUnavailable where it does not answer an inference, as HTTP just did.
     """
-    said = ask_once(target, _FIRST_ANSWER_SECONDS)
+    said = ask_once(target, FIRST_ANSWER_SECONDS)
     if said is None:
         return
     if (reason := server.exit_reason()) is not None:
@@ -393,10 +424,6 @@ def _is_counted(config: Any) -> bool:
     """
     ensemble = config.HasField("ensemble_scheduling")
     return not ensemble and not config.model_transaction_policy.decoupled
-
-
-def _size(inputs: list[Tensor]) -> int:
-    return len(inputs[0].array)
 
 
 def _check_in_force(candidate: Candidate, in_force: Any) -> None:

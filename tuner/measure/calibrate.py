@@ -16,15 +16,32 @@ from tuner.model.space import (
     Value,
 )
 
-_ALONE_SECONDS = 0.5
-_SECONDS = 0.3
-_EXECUTIONS = 8
-_MOST_SECONDS = 3.0
-_MOST_COUNTS = 4
-_TRIES = 3
-_MOST_CONCURRENCY = 512
-_CROWD = 2.0
-_HOPELESS = 1.5
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How much of a model a calibration looks at."""
+
+    alone_seconds: float = 0.5
+    """Seconds of one request at a time: the base of the service time, so it is measured longest."""
+    window_seconds: float = 0.3
+    """Seconds of any other window, where executions are short."""
+    executions: int = 8
+    """In a window at least: their mean is then known to about a tenth of their scatter."""
+    most_seconds: float = 3.0
+    """Seconds of a window at most; a model too slow for that gets fewer windows."""
+    most_counts: int = 4
+    """Numbers of instances that are loaded: between them the simulator interpolates."""
+    tries: int = 3
+    """Largest batches that are tried where the larger ones do not load."""
+    most_concurrency: int = 512
+    """Requests outstanding: more only wait."""
+    backlog: float = 2.0
+    """Full batches outstanding per instance: one that is computed and one that waits."""
+    hopeless: float = 1.5
+    """Times the SLA's loosest limit: a request alone that takes longer keeps it nowhere."""
+
+
+CALIBRATION = CalibrationSettings()
 _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY: 0}
 
 
@@ -51,13 +68,15 @@ class CalibrationPlan:
         base[INSTANCE_COUNT] = 1
         larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
         candidates = dict.fromkeys(Candidate.of(settings) for settings in larger)
-        return cls(tuple(candidates)[:_TRIES], (None,) if varied is None else tuple(counts))
+        return cls(
+            tuple(candidates)[: CALIBRATION.tries], (None,) if varied is None else tuple(counts)
+        )
 
     def further(self, alone: float, longest: float) -> tuple[int | None, ...]:
         """The counts that are worth a look where a request alone takes so many seconds: of slow
         ones the highest, and none that cannot keep the promise.
         """
-        if alone > _HOPELESS * longest:
+        if alone > CALIBRATION.hopeless * longest:
             return ()
         return self.counts[:1] if is_slow(alone) else self.counts
 
@@ -70,35 +89,44 @@ def sweep_concurrency(prober: Prober, largest: int, longest: float) -> float:
     Of slow executions two windows have to do; and one where a request alone takes clearly more than
     the ``longest`` seconds of the promise.
     """
-    first = prober.sample_window(1, _ALONE_SECONDS)
+    first = prober.sample_window(1, CALIBRATION.alone_seconds)
     if first is None:
         return 0.0
     alone = first.mean
-    steps = concurrencies(largest, first.items) if alone <= _HOPELESS * longest else []
+    steps = concurrencies(largest, first.items) if alone <= CALIBRATION.hopeless * longest else []
     if is_slow(alone):
         steps = steps[-1:]
     for concurrency in steps:
-        prober.sample_window(concurrency, min(max(_SECONDS, _EXECUTIONS * alone), _MOST_SECONDS))
+        prober.sample_window(
+            concurrency,
+            min(
+                max(CALIBRATION.window_seconds, CALIBRATION.executions * alone),
+                CALIBRATION.most_seconds,
+            ),
+        )
     if len(steps) > 1:
-        prober.sample_window(1, _ALONE_SECONDS)
+        prober.sample_window(1, CALIBRATION.alone_seconds)
     return alone
 
 
 def is_slow(alone: float) -> bool:
     """Whether some executions, of so many seconds each, take longer than a window should."""
-    return _EXECUTIONS * alone > _MOST_SECONDS
+    return CALIBRATION.executions * alone > CALIBRATION.most_seconds
 
 
 def saturate(prober: Prober, largest: int, instances: int) -> None:
     """Two windows in which all instances are busy and more requests wait; the second one is longer
     where the first saw few executions, as the last ones of a window leave instances idle.
     """
-    wanted = min(math.ceil(_CROWD * largest * instances), _MOST_CONCURRENCY)
-    window = prober.sample_window(wanted, _SECONDS)
+    wanted = min(math.ceil(CALIBRATION.backlog * largest * instances), CALIBRATION.most_concurrency)
+    window = prober.sample_window(wanted, CALIBRATION.window_seconds)
     executions = window.server.executions if window else 0
-    share = _EXECUTIONS * instances / max(1, executions)
+    share = CALIBRATION.executions * instances / max(1, executions)
     prober.sample_window(
-        wanted, min(2 * share * _SECONDS, _MOST_SECONDS) if share > 1 else _SECONDS
+        wanted,
+        min(2 * share * CALIBRATION.window_seconds, CALIBRATION.most_seconds)
+        if share > 1
+        else CALIBRATION.window_seconds,
     )
 
 
@@ -116,9 +144,12 @@ def with_instances(candidate: Candidate, count: int | None) -> Candidate:
 
 def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
     """At most four of them, the first and the last among them, in about equal ratios."""
-    if len(counts) <= _MOST_COUNTS:
+    if len(counts) <= CALIBRATION.most_counts:
         return counts
-    steps = [round(i * (len(counts) - 1) / (_MOST_COUNTS - 1)) for i in range(_MOST_COUNTS)]
+    steps = [
+        round(i * (len(counts) - 1) / (CALIBRATION.most_counts - 1))
+        for i in range(CALIBRATION.most_counts)
+    ]
     return tuple(counts[i] for i in steps)
 
 
