@@ -89,7 +89,7 @@ def test_each_deployment_has_a_capacity_or_says_why_not(story: Story) -> None:
 
 
 def test_parts_of_the_latency_are_counted_where_they_pass(story: Story) -> None:
-    evaluations = {e.settings["deployment"]: e for e in story.run.evaluations()}
+    evaluations = {e.deployment: e for e in story.run.evaluations()}
     for name in ("fastapi", "hybrid"):
         probe = evaluations[name].at_capacity()
         assert probe is not None

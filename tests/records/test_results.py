@@ -322,3 +322,14 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         write_text(taken, "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "taken"]
+
+
+def test_a_deployment_of_an_old_record_is_read_as_one() -> None:
+    """Before 0.2 its name was the only setting of a candidate."""
+    record = json.loads(evaluation().model_dump_json())
+    del record["deployment"]
+    record["settings"] = {"deployment": "fastapi"}
+    read = Evaluation.model_validate_json(json.dumps(record))
+    assert read.deployment == "fastapi"
+    assert read.label == "fastapi"
+    assert read.settings == {}
