@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.load.http2_servers import SERVICE, grpc_server, tcp_server
-from tuner.client import http2
+from tuner.client import calls as client_calls
+from tuner.client.calls import CallFailed, KeepaliveSettings
 from tuner.client.connection import Connection
-from tuner.client.http2 import CallFailed
 from tuner.client.over_http2 import Channel, _block, _timeout
+from tuner.http2.frames import frame
 
 UNAVAILABLE, DEADLINE = 14, 4
 
@@ -100,7 +101,7 @@ def test_a_servers_words_come_through() -> None:
         async with grpc_server(refuse) as (_, address), Calls(address) as calls:
             with pytest.raises(CallFailed) as caught:
                 await calls.call(b"x" * 1_000_000)
-            assert (caught.value.code, caught.value.said) == (3, "das geht nicht: 好 100%")
+            assert (caught.value.code, caught.value.message) == (3, "das geht nicht: 好 100%")
 
     run(ask())
 
@@ -193,8 +194,7 @@ class again:
 def test_a_peer_that_vanished_is_noticed_without_a_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http2, "_PING_AFTER", 0.1)
-    monkeypatch.setattr(http2, "_PING_WAITS", 0.1)
+    monkeypatch.setattr(client_calls, "KEEPALIVE", KeepaliveSettings(0.1, 0.1))
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         while await reader.read(1 << 16):
@@ -210,8 +210,7 @@ def test_a_peer_that_vanished_is_noticed_without_a_deadline(
 
 def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings are answered meanwhile, and there are not so many that the server hangs up."""
-    monkeypatch.setattr(http2, "_PING_AFTER", 0.05)
-    monkeypatch.setattr(http2, "_PING_WAITS", 0.05)
+    monkeypatch.setattr(client_calls, "KEEPALIVE", KeepaliveSettings(0.05, 0.05))
 
     async def slowly(message: bytes, _: Any) -> bytes:
         await asyncio.sleep(0.5)
@@ -226,7 +225,7 @@ def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 frames = st.builds(
-    lambda kind, flags, stream, payload: http2._frame(kind, flags, stream, payload),
+    frame,
     st.integers(0, 10),
     st.integers(0, 255),
     st.integers(0, 5),
@@ -239,7 +238,7 @@ frames = st.builds(
 def test_whatever_a_server_sends_a_call_ends(said: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
-        writer.write(http2._frame(4, 0, 0) + said)
+        writer.write(frame(4, 0, 0) + said)
         await asyncio.sleep(0.02)
 
     async def ask() -> None:

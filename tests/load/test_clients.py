@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.load.http2_servers import Calls, Outcomes, grpc_server, relay, tcp_server
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
-from tuner.load.http2 import Http2Connection, Message, frame
-from tuner.load.http2_headers import header_block
+from tuner.http2.frames import frame
+from tuner.http2.headers import header_block
+from tuner.load.grpc_connection import GrpcConnection
 from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.servers.local import LocalLauncher
@@ -131,9 +132,11 @@ def test_a_server_that_shuts_down_fails_what_it_had_begun_and_no_more() -> None:
     uvloop.run(run())
 
 
-def _scripted(*connections: bytes, count: int = 1, close: bool = False) -> tuple[Outcomes, int]:
-    """Outcomes at a server that says these bytes, one text per connection, to the first request;
-    and how many connections were made.
+def _scripted(
+    *connections: bytes, then: bytes = b"", count: int = 1, close: bool = False
+) -> tuple[Outcomes, int]:
+    """Outcomes at a server that says these bytes, one text per connection, to the first request,
+    and ``then`` to the second; and how many connections were made.
     """
 
     async def run() -> tuple[Outcomes, int]:
@@ -146,6 +149,9 @@ def _scripted(*connections: bytes, count: int = 1, close: bool = False) -> tuple
             writer.write(script[: 9 + script[2]])
             await reader.readuntil(b"/inference.GRPCInferenceService/ModelInfer")
             writer.write(script[9 + script[2] :])
+            if then:
+                await reader.readuntil(b"/inference.GRPCInferenceService/ModelInfer")
+                writer.write(then)
             await writer.drain()
             if not close:
                 await reader.read()
@@ -214,8 +220,8 @@ def test_padding_and_priority_are_left_out() -> None:
 def test_a_refused_request_is_sent_once_more() -> None:
     refused = frame(RESET, 0, 1, bytes([0, 0, 0, 7]))
     again = frame(HEADERS, 4, 3, REPLY) + frame(HEADERS, 5, 3, FINE)
-    assert _scripted(GREETING + refused + again)[0] == {0: (True, "")}
-    found, made = _scripted(GREETING + refused + frame(RESET, 0, 3, bytes([0, 0, 0, 7])))
+    assert _scripted(GREETING + refused, then=again)[0] == {0: (True, "")}
+    found, made = _scripted(GREETING + refused, then=frame(RESET, 0, 3, bytes([0, 0, 0, 7])))
     assert (found, made) == ({0: (False, "the server reset the request (REFUSED_STREAM)")}, 1)
 
 
@@ -280,8 +286,8 @@ class _Owner:
 
     def room(self) -> None: ...
     def refused(self, index: int, said: str) -> None: ...
-    def leaving(self, connection: Http2Connection) -> None: ...
-    def lost(self, connection: Http2Connection, said: str) -> None: ...
+    def leaving(self, connection: GrpcConnection) -> None: ...
+    def lost(self, connection: GrpcConnection, said: str) -> None: ...
 
 
 COUNT = 12
@@ -312,10 +318,10 @@ def test_replies_mean_the_same_however_they_are_cut(recorded: bytes, data: st.Da
     def done(index: int, ok: bool, said: str) -> None:
         found[index] = (ok, said)
 
-    connection = Http2Connection(_Owner(), done)
+    connection = GrpcConnection(_Owner(), done)
     connection.connection_made(_Wire())  # type: ignore[arg-type]
     for index in range(COUNT):
-        connection.send(index, Message(b"", b""))
+        connection.send(index, b"", b"")
     cuts = data.draw(st.lists(st.integers(0, len(recorded)), max_size=40).map(sorted))
     for begin, end in zip([0, *cuts], [*cuts, len(recorded)], strict=True):
         connection.data_received(recorded[begin:end])

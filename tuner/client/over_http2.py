@@ -3,22 +3,48 @@
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
+from tuner.client.calls import (
+    DEADLINE_EXCEEDED,
+    UNAVAILABLE,
+    CallConnection,
+    CallFailed,
+    NotProcessed,
+)
 from tuner.client.connection import Connection
 from tuner.client.description import Description
-from tuner.client.http2 import CallFailed, Http2Connection, NotProcessed
 from tuner.client.over_grpc import Inputs, Messages, description, failure
 from tuner.client.tensors import Array
-from tuner.load.http2_headers import header_block
+from tuner.http2 import grpc
+from tuner.http2.headers import header_block
 
-_SERVICE = "/inference.GRPCInferenceService/"
-_CONNECT_SECONDS = 5.0
-_FIRST_PAUSE, _LAST_PAUSE = 0.1, 0.5
-_AGAIN = (0.0, 0.002, 0.01, 0.05)  # seconds before what was not looked at is sent again
-_MOST = 99_999_999  # what grpc-timeout has digits for
+_LARGEST_TIMEOUT = 99_999_999  # the eight digits that grpc-timeout may have
+
+
+@dataclass(frozen=True)
+class ReconnectSettings:
+    """When a lost connection is made anew, and a call that was not processed again; seconds."""
+
+    connect_timeout: float = 5.0
+    """As grpc's ``min_reconnect_backoff_ms`` in ``over_grpc``."""
+    first_pause: float = 0.1
+    """Between the first attempts to connect."""
+    last_pause: float = 0.5
+    """Between later ones: a server that comes back is found within half a second."""
+    jitter: float = 0.2
+    """Share by which a pause varies, so that clients do not come back all at once."""
+    call_pauses: tuple[float, ...] = (0.0, 0.002, 0.01, 0.05)
+    """Before each further attempt at a call: servers may count one that they answered for a moment
+    longer than we do."""
+    shortest_timeout: float = 0.001
+    """What an attempt is given where the call's time is up: gRPC knows no timeout of zero."""
+
+
+RECONNECT = ReconnectSettings()
 
 
 class Channel:
@@ -34,64 +60,66 @@ class Channel:
         self._ssl = None if connection.tls is None else connection.tls.context()
         if self._ssl is not None:
             self._ssl.set_alpn_protocols(["h2"])
-        self._open: Http2Connection | None = None
-        self._connecting: asyncio.Task[Http2Connection] | None = None
+        self._open: CallConnection | None = None
+        self._connecting: asyncio.Task[CallConnection] | None = None
         self._rng = random.Random()
-        self._pause = _FIRST_PAUSE
+        self._pause = RECONNECT.first_pause
         self._next_attempt = 0.0
-        self._why = ""
+        self._reason = ""
         self._closed = False
 
     async def call(self, block: bytes, message: bytes, timeout: float | None) -> bytes:
-        """CallFailed where there is no reply. What a server did not look at is sent again: servers
-        may count a call that they answered for a moment longer than we do.
-        """
+        """CallFailed where there is no reply. What a server did not look at is sent again."""
         ends = None if timeout is None else time.monotonic() + timeout
-        for pause in _AGAIN:
+        for pause in RECONNECT.call_pauses:
             try:
                 return await (await self._usable(ends)).call(block, message, timeout)
             except NotProcessed:
                 await asyncio.sleep(pause)
-                timeout = None if ends is None else max(0.001, ends - time.monotonic())
+                timeout = (
+                    None
+                    if ends is None
+                    else max(RECONNECT.shortest_timeout, ends - time.monotonic())
+                )
         return await (await self._usable(ends)).call(block, message, timeout)
 
-    async def _usable(self, ends: float | None) -> Http2Connection:
+    async def _usable(self, ends: float | None) -> CallConnection:
         if self._open is not None and self._open.usable:
             return self._open
         if self._closed:
-            raise CallFailed(14, "the client was closed")
+            raise CallFailed(UNAVAILABLE, "the client was closed")
         if self._connecting is None:
             if time.monotonic() < self._next_attempt:
-                raise CallFailed(14, self._why)
+                raise CallFailed(UNAVAILABLE, self._reason)
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
         try:
             async with asyncio.timeout(None if ends is None else ends - time.monotonic()):
                 return await asyncio.shield(self._connecting)
         except TimeoutError as error:
-            raise CallFailed(4, "") from error
+            raise CallFailed(DEADLINE_EXCEEDED, "") from error
 
-    async def _connect(self) -> Http2Connection:
+    async def _connect(self) -> CallConnection:
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                _, made = await asyncio.get_running_loop().create_connection(
-                    Http2Connection,
+            async with asyncio.timeout(RECONNECT.connect_timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    CallConnection,
                     self._host,
                     self._port,
                     ssl=self._ssl,
                     server_hostname=self._host if self._ssl else None,
                 )
         except OSError as error:  # ssl.SSLError and TimeoutError, too
-            pause = self._pause * self._rng.uniform(0.8, 1.2)
+            pause = self._pause * self._rng.uniform(1 - RECONNECT.jitter, 1 + RECONNECT.jitter)
             self._next_attempt = time.monotonic() + pause
-            self._pause = min(_LAST_PAUSE, 2 * self._pause)
-            self._why = str(error) or f"no connection within {_CONNECT_SECONDS:g} s"
-            raise CallFailed(14, self._why) from error
-        self._pause = _FIRST_PAUSE
-        self._open = made
-        return made
+            self._pause = min(RECONNECT.last_pause, 2 * self._pause)
+            self._reason = str(error) or f"no connection within {RECONNECT.connect_timeout:g} s"
+            raise CallFailed(UNAVAILABLE, self._reason) from error
+        self._pause = RECONNECT.first_pause
+        self._open = connection
+        return connection
 
-    def _connected(self, task: "asyncio.Task[Http2Connection]") -> None:
+    def _connected(self, task: "asyncio.Task[CallConnection]") -> None:
         self._connecting = None
         if not task.cancelled():
             task.exception()  # those who wait have it; nobody may be left
@@ -152,26 +180,20 @@ class AioHttp2Transport:
         try:
             return await self._channels[self._turn].call(block, message, timeout)
         except CallFailed as error:
-            raise failure(error.code, error.said, self._connection) from error
+            raise failure(error.code, error.message, self._connection) from error
 
 
 def _block(connection: Connection, method: str) -> bytes:
-    return header_block(
-        [
-            (":method", "POST"),
-            (":scheme", "http" if connection.tls is None else "https"),
-            (":path", _SERVICE + method),
-            (":authority", connection.address),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            ("user-agent", "tuner"),
-            *connection.headers,
-        ]
-    )
+    headers = [("user-agent", "tuner"), *connection.headers]
+    return grpc.request_block(method, connection.address, connection.tls is not None, headers)
 
 
 def _timeout(seconds: float) -> bytes:
     """The deadline as the server is to know it, in the finest unit that can say it."""
     micros = max(1, int(seconds * 1e6))
-    text = f"{micros}u" if micros <= _MOST else f"{min(_MOST, int(seconds * 1e3))}m"
+    text = (
+        f"{micros}u"
+        if micros <= _LARGEST_TIMEOUT
+        else f"{min(_LARGEST_TIMEOUT, int(seconds * 1e3))}m"
+    )
     return header_block([("grpc-timeout", text)])

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from collections import deque
 
-from tuner.load.http2 import Http2Connection, Message
-from tuner.load.http2_headers import header_block
+from tuner.http2 import grpc
+from tuner.load.grpc_connection import GrpcConnection
 from tuner.load.outcome import Done
 from tuner.load.target import Target
 
@@ -22,21 +22,13 @@ class GrpcClient:
         host, _, port = target.address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._ssl = target.security.context("h2") if target.tls else None
-        fields = [
-            (":method", "POST"),
-            (":scheme", "https" if target.tls else "http"),
-            (":path", "/inference.GRPCInferenceService/ModelInfer"),
-            (":authority", target.address),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            *((name.lower(), value) for name, value in target.security.headers),
-        ]
-        block = header_block(fields)
-        self._messages = [Message(block, each) for each in target.requests]
+        headers = target.security.headers
+        self._block = grpc.request_block("ModelInfer", target.address, target.tls, headers)
+        self._bodies = [grpc.message_prefix(len(each)) + each for each in target.requests]
         self._done = done
-        self._all: set[Http2Connection] = set()
-        self._open: list[Http2Connection] = []
-        self._new: Http2Connection | None = None
+        self._all: set[GrpcConnection] = set()
+        self._open: list[GrpcConnection] = []
+        self._new: GrpcConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._again: set[int] = set()
         self._loop = asyncio.get_running_loop()
@@ -47,7 +39,7 @@ class GrpcClient:
         if not self.waiting:
             for connection in self._open:
                 if connection.has_room():
-                    connection.send(index, self._messages[index % len(self._messages)])
+                    connection.send(index, self._block, self._bodies[index % len(self._bodies)])
                     return
         self.waiting.append(index)
         self._grow()
@@ -68,38 +60,38 @@ class GrpcClient:
         for connection in self._open:
             while self.waiting and connection.has_room():
                 index = self.waiting.popleft()
-                connection.send(index, self._messages[index % len(self._messages)])
+                connection.send(index, self._block, self._bodies[index % len(self._bodies)])
         self._grow()
 
-    def refused(self, index: int, said: str) -> None:
+    def refused(self, index: int, message: str) -> None:
         if index in self._again:
-            self._finished(index, False, said)
+            self._finished(index, False, message)
             return
         self._again.add(index)
         self.waiting.appendleft(index)
         self.room()
 
-    def leaving(self, connection: Http2Connection) -> None:
+    def leaving(self, connection: GrpcConnection) -> None:
         with contextlib.suppress(ValueError):
             self._open.remove(connection)
 
-    def lost(self, connection: Http2Connection, said: str) -> None:
+    def lost(self, connection: GrpcConnection, message: str) -> None:
         self._all.discard(connection)
         self.leaving(connection)
         if self._new is connection:
             self._new = None
         if not connection.used:
-            self._give_up(said)
+            self._give_up(message)
         self._grow()
 
     def _grow(self) -> None:
         """Connect once more where requests wait, unless room is to be expected without it."""
-        expected = self._connecting or self._new or any(each.limit == 0 for each in self._open)
+        expected = self._connecting or self._new or any(each.takes_none for each in self._open)
         if self.waiting and not expected and not self._closed:
             self._connecting = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
-        connection = Http2Connection(self, self._finished)
+        connection = GrpcConnection(self, self._finished)
         self._new = connection
         self._all.add(connection)
         try:
@@ -116,14 +108,14 @@ class GrpcClient:
             self._connecting = None
         self._grow()
 
-    def _finished(self, index: int, ok: bool, said: str) -> None:
+    def _finished(self, index: int, ok: bool, message: str) -> None:
         if self._again:
             self._again.discard(index)
         if not self._closed:
-            self._done(index, ok, said)
+            self._done(index, ok, message)
 
-    def _give_up(self, said: str) -> None:
+    def _give_up(self, message: str) -> None:
         waiting = tuple(self.waiting)
         self.waiting.clear()
         for index in waiting:
-            self._finished(index, False, said)
+            self._finished(index, False, message)

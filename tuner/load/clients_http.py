@@ -7,7 +7,7 @@ from typing import Any
 
 import httptools
 
-from tuner.load.outcome import LONGEST, Done
+from tuner.load.outcome import MESSAGE_LENGTH, Done
 from tuner.load.target import Target
 
 
@@ -174,5 +174,5 @@ def _words(reply: bytes, status: int) -> str:
         body = reply.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         body = str(json.loads(body)["error"])
-    body, known = body.strip()[-LONGEST:], f"HTTP status {status}"
+    body, known = body.strip()[-MESSAGE_LENGTH:], f"HTTP status {status}"
     return f"{known}: {body}" if body and status in (401, 403) else body or known

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 Done = Callable[[int, bool, str], None]
-"""``done(index, ok, said)``, once per request; ``said`` is what is known of a failure."""
-LONGEST = 4000
-"""Characters kept of what a server says: a traceback's last line is the one that tells."""
+"""``done(index, ok, message)``, once per request; the message is what is known of a failure."""
+MESSAGE_LENGTH = 4000
+"""Characters kept of what a server says, from its end: so a traceback's last line, the one that
+tells, is among them."""
