@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tuner.goals.objective import Objective, describe_cost
+from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.measure.draft import Phase
 from tuner.measure.evaluate import ROUNDS
 from tuner.model.space import Candidate
+from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.units import format_clock, format_duration, format_rate

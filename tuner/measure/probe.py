@@ -14,10 +14,11 @@ from tuner.goals.sla import Judge, Outcome, Sla, Verdict, judge, margin, request
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.model.space import Candidate
-from tuner.records.results import PERCENTILES, BoundCount, ProbeRecord, Window
+from tuner.records.results import BoundCount, ProbeRecord, Window
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.stats.estimators import (
+    PERCENTILES,
     design_effect,
     growth,
     quantile,

@@ -10,6 +10,8 @@ from tuner.stats.samples import Floats, Samples
 
 INTERVAL_WIDTH = 3.92
 """Standard errors from one end of a 95 % interval to the other, where errors are normal."""
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+"""The latencies that records hold, by name."""
 _BLOCKS = 256
 _FEWEST_BLOCKS = 16
 _BATCHES = 20
