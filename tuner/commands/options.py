@@ -24,9 +24,9 @@ class Options(BaseModel):
 
 
 class RunOptions(Options):
-    output: Annotated[Path, Option("Where runs are kept.", flags=("--output", "-o"))] = Path(
-        "reports"
-    )
+    output: Annotated[
+        Path, Option("Where runs are kept.", metavar="FOLDER", flags=("--output", "-o"))
+    ] = Path("reports")
 
 
 class SearchOptions(RunOptions):
@@ -93,9 +93,10 @@ class SimulateOptions(Options):
 
 
 def _split(raw: Any) -> Any:
-    if not isinstance(raw, str):
-        return raw
-    return tuple(name for part in raw.split(",") if (name := part.strip()))
+    """Names with commas between them, in one text or several."""
+    texts = [raw] if isinstance(raw, str) else raw
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    return tuple(part for part in parts if part)
 
 
 class CompareOptions(RunOptions):

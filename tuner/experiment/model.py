@@ -22,7 +22,7 @@ from tuner.experiment.fields import (
 from tuner.experiment.options import Duration, Option, Share, Shorthand, Size
 from tuner.load.arrivals import CLOSED, Arrivals
 from tuner.load.batches import BatchMix
-from tuner.load.target import Transport
+from tuner.load.transport import Transport
 from tuner.security import Security
 
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
@@ -49,7 +49,7 @@ BATCH = Option(
     metavar="SIZES",
     panel=_LOAD,
 )
-SEED = Option("Seed of all that is random.")
+SEED = Option("Seed of all that is random.", metavar="NUMBER")
 
 BUDGET = ("trials", "until", "timeout", "warm_start")
 """Fields that may change when a run is resumed: how long to search, and what was known before."""

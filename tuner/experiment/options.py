@@ -4,11 +4,11 @@ Declared on the field, as in ``timeout: Annotated[Duration, Option("At most so l
 ``tuner.cli.parameters`` makes command-line parameters of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.errors import UsageError
@@ -73,18 +73,26 @@ def option_of(field: FieldInfo) -> Option | None:
     return next((each for each in field.metadata if isinstance(each, Option)), None)
 
 
-def default_text(field: FieldInfo) -> str | None:
-    """The default as a user would write it; None where there is none to show."""
-    default = field.get_default()
-    if field.is_required() or default is None or default == () or default == {}:
-        return None
-    written = next((each for each in field.metadata if isinstance(each, Written)), None)
-    return str(default) if written is None else written.text(default)
-
-
 def takes_several(field: FieldInfo) -> bool:
     """Whether the field holds any number of entries, each written as a text."""
     return isinstance(field.get_default(call_default_factory=True), tuple | dict)
+
+
+def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with shorthands in the form of their fields; UsageError where both are given."""
+    written = dict(values)
+    for name, field in model.model_fields.items():
+        option = option_of(field)
+        short = option.shorthand if option is not None else None
+        if short is None or short.name not in written:
+            continue
+        if name in written:
+            raise UsageError(
+                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} takes "
+                "several, as in 'p50<5ms,p99<20ms'"
+            )
+        written[name] = short.template.format(written.pop(short.name))
+    return written
 
 
 def usage_error(error: ValidationError, source: str = "") -> UsageError:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tuner.errors import UsageError
 from tuner.experiment.find import find_model
 from tuner.experiment.model import Experiment
-from tuner.experiment.options import option_of, takes_several, usage_error
+from tuner.experiment.options import takes_several, usage_error, written_out
 from tuner.model.space import did_you_mean
 
 FILE = Path("tuner.yaml")
@@ -29,7 +29,7 @@ def resolve(
     """
     values = {**_from_file(file), **_from_environment()}
     given = {name: value for name, value in options.items() if value not in (None, (), [])}
-    values.update(_written_out(given))
+    values.update(written_out(Experiment, given))
     for name in without:
         values.pop(name, None)
     if "sla" not in values:
@@ -39,20 +39,6 @@ def resolve(
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise usage_error(error) from error
-
-
-def _written_out(options: dict[str, Any]) -> dict[str, Any]:
-    """Shorthands such as ``sla_p99`` in the form of their field."""
-    for name, field in Experiment.model_fields.items():
-        option = option_of(field)
-        if option is None or option.shorthand is None or option.shorthand.name not in options:
-            continue
-        if name in options:
-            raise UsageError(
-                "give --sla-p99 or --sla, not both; --sla 'p50<5ms,p99<20ms' takes several"
-            )
-        options[name] = option.shorthand.template.format(options.pop(option.shorthand.name))
-    return options
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
