@@ -3,8 +3,9 @@
 import numpy as np
 
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE
-from tuner.records.results import PERCENTILES, ServerTimes, Window
+from tuner.records.results import ServerTimes, Window
 from tuner.simulator.simulate import Service
+from tuner.stats.estimators import PERCENTILES
 from tuner.stats.samples import Floats
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from tuner.commands.session import Plan
 from typer.testing import CliRunner
 
 from tuner.cli.app import app
 from tuner.cli.invocation import command_line
-from tuner.commands.session import Plan
 from tuner.errors import UsageError
 from tuner.experiment import Experiment, resolve
 from tuner.records.run import Run

@@ -1,7 +1,7 @@
 """Which processor cores the server, its Python stubs and the load generator run on."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuner.errors import UsageError
 
@@ -34,6 +34,22 @@ class Cores:
         cores = sorted(self.load)
         spare = cores[1:] or cores
         return frozenset({spare[number % len(spare)]})
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What ``--pin`` says; ``cores`` is how it divides this machine, None: all share all cores."""
+
+    text: str = NONE
+    cores: Cores | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "Pin":
+        """UsageError where it does not parse, or the cores are not here."""
+        return cls(text, parse_cores(text))
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def parse_cores(text: str, available: frozenset[int] | None = None) -> Cores | None:

@@ -15,6 +15,8 @@ _OURS = {
     *("host", "content-length", "content-type", "transfer-encoding", "connection", "te"),
     "inference-header-content-length",
 }
+Header = tuple[str, str]
+"""Name and value; the value is a secret."""
 _HIDDEN = "***"
 _SHORT = 4  # a shorter value would be found in half of all words
 
@@ -27,24 +29,24 @@ class Security:
     certificate. The headers' values are secrets: they are neither printed nor recorded.
     """
 
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: tuple[Header, ...] = field(default=(), repr=False)
     ca: str | None = None
     insecure: bool = False
 
     @classmethod
     def of(
         cls,
-        headers: Iterable[str],
+        headers: Iterable[Header],
         token_env: str | None = None,
         ca: str | None = None,
         insecure: bool = False,
     ) -> "Security":
-        """Out of texts as a user gives them; ``token_env`` names the variable of a bearer token.
+        """``token_env`` names the environment variable of a bearer token.
 
-        UsageError where one does not parse, the variable is empty, or the file holds no
+        UsageError where the variable is empty, a header is given twice, or the file holds no
         certificate.
         """
-        pairs = [parse_header(text) for text in headers]
+        pairs = list(headers)
         if token_env is not None:
             if not _VARIABLE.fullmatch(token_env):  # perhaps the token itself
                 raise UsageError(
@@ -106,7 +108,7 @@ class Security:
 PLAIN = Security()
 
 
-def parse_header(text: str) -> tuple[str, str]:
+def parse_header(text: str) -> Header:
     """``Name: value``; UsageError, which never repeats the value, where it is not of that form."""
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()

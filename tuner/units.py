@@ -163,7 +163,8 @@ def exact_size(size: float) -> str:
 
 def exact_duration(seconds: float) -> str:
     """The shortest text that ``parse_duration`` turns into the very same number."""
-    texts = [f"{_digits(float(f'{seconds / _SECONDS[u]:.12g}'))}{u}" for u in ("us", "ms", "s")]
+    units = ("us", "ms", "s", "m", "h")
+    texts = [f"{_digits(float(f'{seconds / _SECONDS[u]:.12g}'))}{u}" for u in units]
     same = [text for text in texts if parse_duration(text) == seconds]
     return min(same, key=len, default=f"{_digits(seconds)}s")
 

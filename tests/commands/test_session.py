@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tuner.commands.session import _open_run
+
+from tests.conftest import ROOT
 from tuner.experiment import Experiment
 from tuner.records.run import Run
 

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from tests.goals.test_constraints import probe
 from tuner.errors import UnitError, UsageError
-from tuner.goals.objective import INSTANCES, Objective, Term, describe_cost, objective_of
+from tuner.goals.objective import INSTANCES, Objective, Term
 from tuner.goals.quantities import QUANTITIES
 from tuner.measure.draft import summarise
-from tuner.records.results import LEAST_COST, PERCENTILES, Cost, ProbeRecord
+from tuner.records.costs import describe_cost, objective_of
+from tuner.records.results import LEAST_COST, Cost, ProbeRecord
+from tuner.stats.estimators import PERCENTILES
 
 GIB = 2**30
 

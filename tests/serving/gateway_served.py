@@ -11,7 +11,8 @@ import httpx
 import uvicorn
 
 from tests.serving.edge import eventually
-from tuner.serving.gateway import GatewaySettings, create_gateway
+from tuner.serving.gateway import create_gateway
+from tuner.serving.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
 PROCESSING = str(ROOT / "model_repository/text_classifier/processing.py")

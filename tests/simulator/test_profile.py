@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tuner.goals.sla import Sla
-from tuner.records.results import PERCENTILES, ServerTimes, Window
+from tuner.records.results import ServerTimes, Window
 from tuner.simulator.predict import predict_capacity
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.stats.estimators import PERCENTILES
 
 LARGEST = 32
 TRUTH = Service(

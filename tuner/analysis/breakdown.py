@@ -89,7 +89,7 @@ def representative(evaluation: Evaluation) -> ProbeRecord | None:
     return evaluation.at_capacity() or (loaded[-1] if loaded else None)
 
 
-def lines(evaluations: list[Evaluation], constraints: Iterable[str] = ()) -> Iterator[str]:
+def lines(evaluations: list[Evaluation], constraints: Iterable[Constraint] = ()) -> Iterator[str]:
     """What a summary says: where the time of a measurement went, as far as it is known, and how a
     measurement or a search's winner stands to each of the ``constraints``.
     """
@@ -104,8 +104,8 @@ def lines(evaluations: list[Evaluation], constraints: Iterable[str] = ()) -> Ite
             yield words
         if hides_compute(subject.config) and probe.server is not None:
             yield HIDDEN
-    for text in constraints:
-        yield Constraint.parse(text).describe(probe)
+    for constraint in constraints:
+        yield constraint.describe(probe)
 
 
 def _where(probe: ProbeRecord) -> str | None:

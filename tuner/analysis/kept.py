@@ -7,8 +7,6 @@ from tuner.errors import RunError, StorageError
 from tuner.records.run import Run, write_text
 
 FILE = "comparison.json"
-KIND = "compare"
-"""The ``kind`` that ``experiment.yaml`` names in the run of a comparison."""
 
 
 def write_comparison(run: Run, comparison: Comparison) -> None:

@@ -1,4 +1,4 @@
-"""Errors as one message and an exit code."""
+"""Errors as one message and an exit code; each code is defined here."""
 
 import os
 from collections.abc import Iterator
@@ -6,9 +6,14 @@ from contextlib import contextmanager
 
 import typer
 
-from tuner.errors import TunerError
+from tuner.errors import InfrastructureError, TunerError
 
-OK, NOT_MET, INTERRUPTED = 0, 1, 130
+OK = 0
+NOT_MET = 1
+"""Nothing meets the promise."""
+MISSING = InfrastructureError.exit_code
+"""This machine lacks something, or nothing could be measured."""
+INTERRUPTED = 130
 
 
 @contextmanager

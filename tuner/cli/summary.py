@@ -11,9 +11,10 @@ from rich.table import Table
 from tuner.analysis import breakdown
 from tuner.analysis.comparison import completeness, cpu_steal, disagreement, drift, gain, refutation
 from tuner.cli.view import between, describe_result
-from tuner.goals.objective import Objective, describe_cost, objective_of
+from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.model.space import format_value, queue_delay, short_name
+from tuner.records.costs import describe_cost, objective_of
 from tuner.records.results import Evaluation, ProbeRecord, State, baseline, best, closest
 from tuner.records.run import Run
 from tuner.units import format_duration, format_rate
@@ -26,8 +27,8 @@ def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
     could even be measured, else 1.
     """
     evaluations = run.evaluations()
-    sla = Sla.parse(str(run.experiment()["sla"]))
-    constraints = run.experiment().get("constraints") or ()
+    experiment = run.manifest().experiment
+    sla, constraints = experiment.sla, experiment.constraints
     promise = ", ".join([str(sla), *map(str, constraints)])
     measured = [e for e in evaluations if e.phase == "measure"]
     winner = measured[-1] if measured else best(evaluations)

@@ -14,12 +14,14 @@ from tuner.records.run import Run
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 
-def export_winner(run: Run, model: Path, destination: Path) -> Path:
-    """Write ``destination``/<model>: the model's files with the winner's config.pbtxt.
+def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
+    """Write ``destination``/<model>: the files of ``model``, or of the folder that the run names,
+    with the winner's config.pbtxt.
 
     Beside it goes ``manifest.json``: what was found, and from which run. The folder appears whole
     or not at all, in place of an older one of tuner's making.
     """
+    model = model or run.manifest().experiment.model
     evaluations = run.evaluations()
     winner = best(evaluations)
     if winner is None:
@@ -56,12 +58,12 @@ def export_winner(run: Run, model: Path, destination: Path) -> Path:
 
 
 def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[str, Any]:
-    experiment = run.experiment()
+    asked = run.manifest()
     at = winner.at_capacity()
     return {
-        "model": Path(str(experiment.get("model"))).name,
+        "model": asked.model_name,
         "run": run.folder.name,
-        "sla": experiment.get("sla"),
+        "sla": asked.experiment.sla.text,
         "trial": winner.trial,
         "settings": dict(winner.settings),
         "capacity_per_second": None if winner.cost else winner.capacity,
@@ -70,5 +72,5 @@ def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[st
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
         "baseline_capacity_per_second": found.capacity if found and not found.cost else None,
         "baseline_cost": found.cost.model_dump() if found and found.cost else None,
-        "environment": experiment.get("environment", {}),
+        "environment": asked.environment.model_dump(mode="json", exclude_none=True),
     }

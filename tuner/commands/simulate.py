@@ -5,21 +5,29 @@ from typing import Any
 
 import numpy as np
 
+from tuner.commands.options import SimulateOptions
 from tuner.errors import RunError, UsageError
-from tuner.goals.sla import Sla
-from tuner.load.arrivals import CLOSED, Arrivals
-from tuner.load.batches import BatchMix
+from tuner.load.arrivals import CLOSED
 from tuner.model.config import check_config, parse_config, render
-from tuner.model.space import Candidate, Value, check_settings
-from tuner.records.results import PERCENTILES, Window, baseline
+from tuner.model.space import Candidate, check_settings
+from tuner.records.results import Window, baseline
 from tuner.records.run import Run
 from tuner.simulator.predict import is_kept, play, predict_capacity, saturation
 from tuner.simulator.profile import Profile
 from tuner.simulator.scheduling import Scheduling
+from tuner.stats.estimators import PERCENTILES
 from tuner.units import format_duration, format_rate
 
-_REQUESTS = 50_000
-_PRECISION = 0.005
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    requests: int = 50_000
+    """Of one simulation: 500 of them lie beyond the p99, so that it is told to some 5 %."""
+    precision: float = 0.005
+    """Share to which the capacity is searched: finer than the requests can tell it."""
+
+
+_SETTINGS = SimulationSettings()
 
 
 @dataclass(frozen=True)
@@ -55,53 +63,47 @@ class Forecast:
         ]
 
 
-def forecast(
-    run: Run,
-    changes: dict[str, Value],
-    rate: float | None,
-    sla: str | None = None,
-    load: str | None = None,
-    batch: str | None = None,
-    seed: int = 0,
-) -> Forecast:
-    """Of the run's model with some settings changed, at ``rate`` requests/s, or near its capacity.
+def simulate(run: Run, options: SimulateOptions) -> Forecast:
+    """Of the run's model with some settings changed, at a rate or near its capacity.
 
     What is not given is as in the run. RunError where the run knows nothing of service times.
     """
-    experiment = run.experiment()
-    text = sla or str(experiment.get("sla", ""))
-    promise = Sla.parse(text)
-    arrivals = _arrivals(load or str(experiment.get("load", "poisson")))
-    mix = BatchMix.parse(batch or str(experiment.get("batch", "1")))
+    manifest = run.manifest()
+    asked = manifest.experiment
+    sla, mix = options.sla or asked.sla, options.batch or asked.batch
+    arrivals = options.load or asked.load
+    if arrivals == CLOSED:
+        raise UsageError("a closed loop is not simulated; give --load poisson or another of those")
     profile = profile_of(run)
-    check_settings(changes)
-    candidate = Candidate.of(changes)
+    check_settings(options.changes)
+    candidate = Candidate.of(options.changes)
     config = render(_own_config(run), candidate)
     check_config(config, "with --set")
-    scheduling = Scheduling.of(config, int(experiment.get("environment", {}).get("gpu_count", 1)))
+    scheduling = Scheduling.of(config, manifest.environment.gpu_count or 1)
     if mix.largest > scheduling.max_batch:
         raise UsageError(f"a request of {mix.largest} items exceeds max_batch_size")
     service = profile.service(scheduling)
+    settings = _SETTINGS
     capacity = predict_capacity(
-        scheduling, service, promise, arrivals, mix, _REQUESTS, _PRECISION, seed
+        scheduling, service, sla, arrivals, mix, settings.requests, settings.precision, options.seed
     )
     most = saturation(scheduling, service, mix)
-    at = rate or capacity or most / 2
-    played = play(at, _REQUESTS, scheduling, service, arrivals, mix, seed)
+    rate = options.rate or capacity or most / 2
+    played = play(rate, settings.requests, scheduling, service, arrivals, mix, options.seed)
     samples, batches = played.samples, played.batches
     latency = np.sort(samples.latency)
-    number = sum(batches.values())
+    executions = sum(batches.values())
     return Forecast(
         label=str(candidate),
-        promise=str(promise),
-        rate=at,
+        promise=str(sla),
+        rate=rate,
         latency={name: _quantile(latency, q) for name, q in PERCENTILES.items()},
         queue=played.queue,
-        batches={size: n / number for size, n in batches.items()},
-        mean_batch=sum(size * n for size, n in batches.items()) / number,
+        batches={size: number / executions for size, number in batches.items()},
+        mean_batch=sum(size * number for size, number in batches.items()) / executions,
         refused=samples.errors / len(samples),
-        kept=is_kept(samples, promise),
-        busy=at / most,
+        kept=is_kept(samples, sla),
+        busy=rate / most,
         capacity=capacity,
     )
 
@@ -124,12 +126,6 @@ def _own_config(run: Run) -> Any:
     if first is None:
         raise RunError(f"{run.folder} holds no evaluation yet")
     return parse_config(first.config, str(run.evaluations_file))
-
-
-def _arrivals(text: str) -> Arrivals:
-    if text == CLOSED:
-        raise UsageError("a closed loop is not simulated; give --load poisson or another of those")
-    return Arrivals.parse(text)
 
 
 def _quantile(latency: Any, q: float) -> float | None:

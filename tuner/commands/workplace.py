@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 
 from tuner import __version__
-from tuner.cores import parse_cores
 from tuner.deployments.memory import check_shares_memory
-from tuner.experiment import Experiment
+from tuner.experiment.model import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.load.perf_analyzer import PerfAnalyzer
+from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
@@ -35,15 +35,14 @@ def open_resources(
         "tuner": LoadGenerator,
         "perf_analyzer": PerfAnalyzer,
     }
-    cores = parse_cores(experiment.pin)
-    environment = dict(entry.split("=", 1) for entry in experiment.env)
+    cores = experiment.pin.cores
     with (
         make_launcher(
             kind,
             image=experiment.image,
             gpus=experiment.gpus,
             shm_size=experiment.shm_size,
-            environment=environment,
+            environment=dict(experiment.env),
             server_args=experiment.server_args,
             endpoints=endpoints,
             cores=cores,
@@ -74,41 +73,33 @@ def relative_path(path: Path) -> Path:
     return there.relative_to(here) if inside else there
 
 
-def fresh_folder(output: Path, name: str) -> Path:
-    """A folder that does not exist yet, named after the model and the time."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = output / stem, 1
-    while folder.exists():
-        number += 1
-        folder = output / f"{stem}-{number}"
-    return folder
-
-
 def run_metadata(
-    command: str, launcher: Launcher, gpus: Gpus, notes: list[str], experiment: Experiment
+    command: str | None,
+    launcher: Launcher,
+    gpus: Gpus,
+    notes: list[str],
+    experiment: Experiment,
 ) -> dict[str, Any]:
-    """What else a record needs: budget, command, versions and hardware."""
+    """What a manifest says besides the plan: command, time, versions and hardware."""
     packages = ("optuna", "tritonclient", "numpy")
     return {
-        "trials": experiment.trials,
-        "timeout": experiment.timeout,
-        "until": experiment.until,
-        **({"warm_start": str(experiment.warm_start)} if experiment.warm_start else {}),
         "command": command,
-        **experiment.access(),
+        "headers": experiment.security().names,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "environment": {
-            "tuner": __version__,
-            **launcher.describe(),
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-            "system": platform.platform(),
-            "processor": processor(),
-            "cores": str(len(os.sched_getaffinity(0))),
-            "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-            **gpus.describe(),
-            **({"notes": notes} if notes else {}),
-        },
+        "environment": Environment.model_validate(
+            {
+                "tuner": __version__,
+                **launcher.describe(),
+                "python": platform.python_version(),
+                **{name: metadata.version(name) for name in packages},
+                "system": platform.platform(),
+                "processor": processor(),
+                "cores": len(os.sched_getaffinity(0)),
+                "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+                **gpus.describe(),
+                "notes": tuple(notes),
+            }
+        ),
     }
 
 

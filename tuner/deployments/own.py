@@ -5,19 +5,20 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tuner.deployments.base import Deployment
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import EndpointDeployment, ServiceDeployment
 from tuner.deployments.triton import RunningTriton
 from tuner.errors import UsageError
+from tuner.experiment.fields import Headers
+from tuner.experiment.options import Duration
 from tuner.load.target import Target, body_target
 from tuner.model.config import parse_config
 from tuner.security import Security
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec
-from tuner.units import parse_duration
 
 _PORT = "{port}"
 _PORTS = {"http": 80, "https": 443}
@@ -40,17 +41,12 @@ class OwnService(BaseModel):
     folder: Path | None = None
     env: dict[str, str] = Field(default_factory=dict)
     ready: str = "/"
-    startup_timeout: float = Field(default=120.0, gt=0)
+    startup_timeout: Duration = Field(default=120.0, gt=0)
     method: str = Field(default="POST", pattern="^(POST|PUT)$")
     content_type: str = "application/json"
-    headers: tuple[str, ...] = Field(default=(), repr=False)
+    headers: Headers = Field(default=(), repr=False)
     token_env: str | None = None
     body: Any = None
-
-    @field_validator("startup_timeout", mode="before")
-    @classmethod
-    def _duration(cls, raw: Any) -> Any:
-        return parse_duration(raw) if isinstance(raw, str) else raw
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -18,7 +18,8 @@ from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.load.batches import BatchMix
 from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
-from tuner.load.target import Target, Tensor, Transport, http_body, make_target
+from tuner.load.target import Target, Tensor, http_body, make_target
+from tuner.load.transport import Transport
 from tuner.model.config import completed, from_json, get_path, render, to_json
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import GpuReading, ServerTimes

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from operator import le, lt
 
 from tuner.errors import UnitError, UsageError
-from tuner.goals.quantities import ALIASES, QUANTITIES
+from tuner.goals.quantities import ALIASES, QUANTITIES, Readings
 from tuner.model.space import did_you_mean
-from tuner.records.results import ProbeRecord
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, "<": lt}
 _SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
@@ -51,24 +50,24 @@ class Constraint:
         """Whether it hardly depends on the rate: a breach in any probe settles the candidate."""
         return QUANTITIES[self.name].static
 
-    def value(self, record: ProbeRecord) -> float | None:
+    def value(self, record: Readings) -> float | None:
         """What the probe read, in the unit of ``limit``; None where it read nothing."""
         found = QUANTITIES[self.name].read(record)
         return None if found is None or not math.isfinite(found) else float(found)
 
-    def broken(self, record: ProbeRecord) -> bool | None:
+    def broken(self, record: Readings) -> bool | None:
         """Whether the probe broke it; None where it read nothing, which is never "kept"."""
         found = self.value(record)
         return None if found is None else not _OPERATORS[self.operator](found, self.limit)
 
-    def unknown(self, record: ProbeRecord) -> str | None:
+    def unknown(self, record: Readings) -> str | None:
         """Why the probe cannot tell, fit for a user to read; None where it can."""
         if self.value(record) is not None:
             return None
         source = QUANTITIES[self.name].source
         return f"no {source} readings here: {self.name} cannot be held"
 
-    def describe(self, record: ProbeRecord) -> str:
+    def describe(self, record: Readings) -> str:
         """``gpu_memory<20GiB: kept (12.3 GiB)``, for people."""
         found = self.value(record)
         if found is None:
@@ -85,7 +84,7 @@ def parse_constraints(text: str) -> tuple[Constraint, ...]:
     return tuple(map(Constraint.parse, text.split(",")))
 
 
-def require_readings(constraints: Iterable[Constraint], record: ProbeRecord) -> None:
+def require_readings(constraints: Iterable[Constraint], record: Readings) -> None:
     """UsageError where a constraint cannot be told from this probe."""
     missing = [why for constraint in constraints if (why := constraint.unknown(record))]
     if missing:

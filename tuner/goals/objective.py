@@ -6,15 +6,15 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from tuner import units
 from tuner.errors import UnitError, UsageError
-from tuner.goals.quantities import ALIASES, QUANTITIES
+from tuner.goals.quantities import ALIASES, QUANTITIES, Readings
 from tuner.model.space import did_you_mean
-from tuner.records.results import PERCENTILES, Cost, Evaluation, ProbeRecord
-from tuner.stats.estimators import INTERVAL_WIDTH
+from tuner.stats.estimators import INTERVAL_WIDTH, PERCENTILES
 
 INSTANCES = "instances"
 _MEAN = "mean"
@@ -26,6 +26,15 @@ _TERM = re.compile(
 )
 _NAMES = (INSTANCES, _MEAN, *PERCENTILES, *QUANTITIES)
 _EXAMPLE = "p99, instances, gpu_memory, energy, or a sum like p99/10ms + 0.5*instances"
+
+
+class Estimate(Protocol):
+    """The 95 % interval of a value, as ``tuner.records.results.Cost`` has it."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Term:
         """By what a reading in its base unit is to be multiplied."""
         return self.weight / (self.scale or 1.0)
 
-    def read(self, record: ProbeRecord, instances: int) -> float | None:
+    def read(self, record: Readings, instances: int) -> float | None:
         """What the probe read, in the base unit; None where it read nothing."""
         if self.name == INSTANCES:
             return float(instances)
@@ -89,7 +98,7 @@ class Objective:
                     )
         return cls(terms, rate)
 
-    def value(self, record: ProbeRecord, instances: int) -> float | None:
+    def value(self, record: Readings, instances: int) -> float | None:
         """The sum for one probe; +inf where failures reach a percentile, None where a reading is
         missing.
         """
@@ -99,7 +108,7 @@ class Objective:
         pairs = zip(self.terms, values, strict=True)
         return sum(term.factor * (value or 0.0) for term, value in pairs)
 
-    def error(self, record: ProbeRecord, instances: int) -> float:
+    def error(self, record: Readings, instances: int) -> float:
         """The standard error of ln(value), as far as it is known: that of latencies from their
         intervals, wide where the probe is too short for one; none of the number of instances.
         """
@@ -124,7 +133,7 @@ class Objective:
         shares = [PERCENTILES[term.name] for term in self.terms if term.name in PERCENTILES]
         return max((round(_TAIL / (1 - share)) for share in shares), default=0)
 
-    def require_readings(self, record: ProbeRecord) -> None:
+    def require_readings(self, record: Readings) -> None:
         """UsageError where a term cannot be told from this probe."""
         for term in self.terms:
             if term.read(record, 1) is None:
@@ -144,7 +153,7 @@ class Objective:
             return units.format_duration(value)
         return f"{value:g}" if name == INSTANCES else QUANTITIES[name].show(value)
 
-    def between(self, cost: Cost) -> str:
+    def between(self, cost: Estimate) -> str:
         """`` (95 %: 7.9 ms to 8.4 ms)``, as far as the interval is known."""
         if cost.low is None or cost.high is None or cost.low == cost.high:
             return ""
@@ -163,19 +172,6 @@ class Objective:
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms))
-
-
-def objective_of(evaluations: Iterable[Evaluation]) -> Objective | None:
-    """What the search minimised; None where it looked for the capacity."""
-    costs = (each.cost for each in evaluations if each.cost is not None)
-    return next((Objective.parse(cost.objective, cost.rate) for cost in costs), None)
-
-
-def describe_cost(cost: Cost) -> str:
-    """``p99 8.1 ms at 1,000/s (95 %: 7.9 ms to 8.4 ms)``."""
-    objective = Objective.parse(cost.objective, cost.rate)
-    at = f"{objective} {objective.show(cost.value)} at {units.format_rate(cost.rate)}"
-    return at + objective.between(cost)
 
 
 def _parse_term(text: str) -> Term:

@@ -1,10 +1,42 @@
 """What the readings of a probe tell besides its latencies, and how it is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from tuner import units
-from tuner.records.results import ProbeRecord
+
+
+class GpuReadings(Protocol):
+    """``power`` is the mean in watts of each of ``devices`` GPUs; None where it is unknown."""
+
+    @property
+    def power(self) -> float | None: ...
+    @property
+    def devices(self) -> int | None: ...
+
+
+class Readings(Protocol):
+    """What goals ask of the record of one probe: ``tuner.records.results.ProbeRecord`` has it."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def latency(self) -> Mapping[str, float | None]: ...
+    @property
+    def latency_interval(self) -> Mapping[str, tuple[float, float | None]]: ...
+    @property
+    def gpu(self) -> GpuReadings | None: ...
+    @property
+    def host(self) -> object: ...
+    @property
+    def server(self) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -21,18 +53,18 @@ class Quantity:
     parse: Callable[[str], float]
     print: Callable[[float], str]
     show: Callable[[float], str]
-    read: Callable[[ProbeRecord], float | None]
+    read: Callable[[Readings], float | None]
 
 
-def _gpu(field: str) -> Callable[[ProbeRecord], float | None]:
+def _gpu(field: str) -> Callable[[Readings], float | None]:
     return lambda probe: getattr(probe.gpu, field, None)
 
 
-def _host(field: str) -> Callable[[ProbeRecord], float | None]:
+def _host(field: str) -> Callable[[Readings], float | None]:
     return lambda probe: getattr(probe.host, field, None)
 
 
-def _energy(probe: ProbeRecord) -> float | None:
+def _energy(probe: Readings) -> float | None:
     """Joules that the GPUs took for each good reply, also those that they idled away."""
     good = probe.n - probe.errors
     if probe.gpu is None or probe.gpu.power is None or good <= 0:

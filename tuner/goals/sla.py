@@ -18,7 +18,7 @@ from tuner.stats.estimators import (
 )
 from tuner.stats.evidence import enough, log_evidence_above, log_evidence_below
 from tuner.stats.samples import Bools, Samples
-from tuner.units import format_duration, parse_duration
+from tuner.units import exact_duration, format_duration, parse_duration
 
 _LATENCY = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*<=?\s*(.+?)\s*", re.IGNORECASE)
 _ERRORS = re.compile(r"\s*errors\s*<=?\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
@@ -61,6 +61,13 @@ class Bound:
         """Which requests were late or, for a bound on errors, failed; shape (n,)."""
         return ~samples.ok if self.on_errors else samples.latency > self.limit
 
+    @property
+    def text(self) -> str:
+        """``p99<20ms``, exactly: what ``Sla.parse`` takes."""
+        if self.on_errors:
+            return f"errors<{self.budget * 100:.12g}%"
+        return f"p{self.percentile * 100:.12g}<{exact_duration(self.limit)}"
+
     def __str__(self) -> str:
         if self.on_errors:
             return f"errors ≤ {self.budget * 100:.6g} %"
@@ -91,7 +98,13 @@ class Sla:
         """The largest limit of a latency, in seconds: after it a request is late for sure."""
         return max(bound.limit for bound in self.bounds if not bound.on_errors)
 
+    @property
+    def text(self) -> str:
+        """``p50<5ms,p99<20ms``, exactly: what ``parse`` takes."""
+        return ",".join(bound.text for bound in self.bounds)
+
     def __str__(self) -> str:
+        """For people, rounded."""
         return " and ".join(map(str, self.bounds))
 
 

@@ -6,7 +6,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class BatchMix:
 
     sizes: tuple[int, ...] = (1,)
     shares: tuple[float, ...] = (1.0,)
+    text: str = field(default="", compare=False, repr=False)
+    """As it was written."""
 
     @classmethod
     def parse(cls, text: str) -> "BatchMix":
@@ -41,7 +43,12 @@ class BatchMix:
             weights[size] = weight
         total = math.fsum(weights.values())
         sizes = tuple(sorted(weights))
-        return cls(sizes, tuple(weights[size] / total for size in sizes))
+        return cls(sizes, tuple(weights[size] / total for size in sizes), text.strip())
+
+    def __str__(self) -> str:
+        """What ``parse`` takes."""
+        pairs = zip(self.sizes, self.shares, strict=True)
+        return self.text or ",".join(f"{size}:{share!r}" for size, share in pairs)
 
     @property
     def mean(self) -> float:

@@ -9,7 +9,8 @@ from typing import Protocol
 from tuner.load.clients_grpc import GrpcClient
 from tuner.load.clients_http import HttpClient
 from tuner.load.outcome import Done
-from tuner.load.target import Target, Transport
+from tuner.load.target import Target
+from tuner.load.transport import Transport
 
 
 class Client(Protocol):

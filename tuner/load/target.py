@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import repeat
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +11,8 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
 from tuner.errors import InputDataError
+from tuner.load.transport import Transport
 from tuner.security import PLAIN, Security
-
-
-class Transport(StrEnum):
-    HTTP = "http"
-    GRPC = "grpc"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from tuner.goals.sla import Sla, Verdict, margin
 from tuner.load.generator import LoadResult
 from tuner.model.space import Candidate
 from tuner.records.results import (
-    PERCENTILES,
     BoundCount,
     GpuReading,
     HostReading,
@@ -24,6 +23,7 @@ from tuner.records.results import (
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.stats.estimators import (
+    PERCENTILES,
     design_effect,
     growth,
     quantile,

@@ -13,7 +13,6 @@ from tuner.model.space import Candidate, ValueField
 
 FORMAT = 3
 LEAST_COST = 1e-12
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class Record(BaseModel):

@@ -11,12 +11,21 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeVar
+from typing import BinaryIO, TextIO, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from tuner.errors import RunError, StorageError
+from tuner.errors import RunError, StorageError, UsageError
+from tuner.experiment.fields import RECORDED
+from tuner.records.manifest import (
+    MANIFESTS,
+    CompareManifest,
+    Manifest,
+    MeasureManifest,
+    SearchManifest,
+)
+from tuner.records.migration import migrate
 from tuner.records.results import FORMAT, Evaluation, Outcome, Record, Window
 
 
@@ -37,17 +46,18 @@ class Run:
         self._lock: TextIO | None = None
 
     @classmethod
-    def create(cls, folder: Path, experiment: dict[str, Any]) -> "Run":
-        """A new run's folder with its experiment; StorageError where that cannot be."""
+    def create(cls, folder: Path, manifest: Manifest | None = None) -> "Run":
+        """A new run's folder with its manifest; StorageError where that cannot be."""
         run = cls(folder)
         try:
             run.logs.mkdir(parents=True, exist_ok=True)
             if run.experiment_file.exists():
                 raise StorageError(f"another tuner has just begun a run in {folder}")
             run.probes.mkdir(exist_ok=True)
-            write_text(run.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
         except OSError as error:
             raise StorageError(_cannot_write(folder, error)) from error
+        if manifest:
+            run.describe(manifest)
         return run
 
     @classmethod
@@ -80,19 +90,31 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def experiment(self) -> dict[str, Any]:
+    def manifest(self) -> SearchManifest | MeasureManifest | CompareManifest:
+        """What ``experiment.yaml`` says, also in a form of earlier versions; RunError where it
+        cannot be read.
+        """
+        file = self.experiment_file
         try:
-            content = yaml.safe_load(self.experiment_file.read_text(encoding="utf-8"))
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"cannot read {self.experiment_file}: {error}") from error
+            raise RunError(f"cannot read {file}: {error}") from error
         if not isinstance(content, dict):
-            raise RunError(f"{self.experiment_file} does not hold an experiment")
-        return content
-
-    def describe(self, experiment: dict[str, Any]) -> None:
-        """Put what is known by now in the place of ``experiment.yaml``."""
+            raise RunError(f"{file} does not hold an experiment")
         try:
-            write_text(self.experiment_file, yaml.safe_dump(experiment, sort_keys=False))
+            return MANIFESTS.validate_python(migrate(content), context=RECORDED)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RunError(f"{file}: {place}: {first['msg']}") from error
+        except (UsageError, ValueError) as error:
+            raise RunError(f"{file}: {error}") from error
+
+    def describe(self, manifest: Manifest) -> None:
+        """Put what is known by now in the place of ``experiment.yaml``."""
+        content = manifest.model_dump(mode="json", exclude_none=True)
+        try:
+            write_text(self.experiment_file, yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
             raise StorageError(_cannot_write(self.folder, error)) from error
 

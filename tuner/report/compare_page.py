@@ -22,7 +22,6 @@ from tuner.report.sections import card, probe_facts
 from tuner.report.story import NBSP, gpu_doubts
 from tuner.units import format_rate
 
-_OWN_SECTIONS = ("kind", "sla", "model", "command", "seed", "environment")
 _METHOD = (
     "Every deployment is started, probed and stopped by the same code, on the same machine, with "
     "the same requests, by turns in several rounds: what the machine does meanwhile "
@@ -72,15 +71,15 @@ def _body(told: Told, drawn: Sequence[Drawing], name: str) -> Html:
             section("Configurations of Triton", _configs(told)),
             section("Failures", _failures(told)),
             section("How it was measured", _measurement(told)),
-            environment(told.experiment),
-            repeat(told.experiment, _OWN_SECTIONS),
+            environment(told.manifest),
+            repeat(told.manifest),
             footer(name),
         )
     )
 
 
 def _head(told: Told, name: str) -> Html:
-    model = str(told.experiment.get("model", told.comparison.model))
+    model = str(told.manifest.experiment.model)
     warnings = list(_warnings(told))
     return join(
         (
@@ -203,10 +202,9 @@ def _measurement(told: Told) -> Html:
         if probe is not None and look.contender is not None:
             what = facts(probe_facts(probe, look.contender.evaluation))
             parts.append(fold(f"{look.deployed.title}: the probe near capacity", what))
-    seed = told.experiment.get("seed")
     probes = [probe for each in told.evaluations for probe in each.probes]
     total = (
-        ("seed of the run", "-" if seed is None else str(seed)),
+        ("seed of the run", str(told.manifest.experiment.seed)),
         ("load", told.comparison.load),
         ("cores of the machine", str(told.comparison.cores)),
         ("GPU", told.comparison.gpu or "none"),

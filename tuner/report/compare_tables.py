@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tuner.analysis.claim import Claim
 from tuner.analysis.claims import claims
@@ -11,6 +10,7 @@ from tuner.analysis.kept import read_comparison
 from tuner.analysis.recommend import Recommendation, headline, recommend
 from tuner.analysis.records import Comparison
 from tuner.analysis.replicas import Plan, plan
+from tuner.records.manifest import Manifest
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.report.compare_figures import Look, looks
@@ -32,7 +32,7 @@ _HOLDS = {True: "yes", False: "no", None: "not measured"}
 class Told:
     """All that the page says, computed once."""
 
-    experiment: dict[str, Any]
+    manifest: Manifest
     comparison: Comparison
     evaluations: list[Evaluation]
     looks: list[Look]
@@ -45,7 +45,7 @@ class Told:
         comparison, evaluations = read_comparison(run), run.evaluations()
         rate = comparison.target_rate
         return cls(
-            run.experiment(),
+            run.manifest(),
             comparison,
             evaluations,
             looks(comparison, evaluations),

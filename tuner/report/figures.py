@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from tuner.analysis.breakdown import HIDDEN, hides_compute
-from tuner.goals.objective import objective_of
 from tuner.goals.sla import Sla
+from tuner.records.costs import objective_of
 from tuner.records.results import Evaluation
 from tuner.report import importance
 from tuner.report.figures_latency import latency_by_rate, latency_distribution

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from tuner.goals.objective import describe_cost
 from tuner.model.space import Value, format_value
+from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, State
 from tuner.report import style
 from tuner.report.importance import importances

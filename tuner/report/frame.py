@@ -6,17 +6,20 @@ A page needs no network and cannot use one: its content security policy forbids 
 import gzip
 import json
 from base64 import b85encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from tuner.records.manifest import Manifest
 from tuner.report import style
 from tuner.report.figures import Drawing
 from tuner.report.html import Html, code, fold, join, mapping, paragraph, tag, text
+
+_TOLD = ("kind", "format", "sla", "model", "command", "seed", "environment", "space")
+"""What of a manifest stands in a place of its own."""
 
 
 def render_page(title: str, body: Html, drawn: Sequence[Drawing]) -> str:
@@ -70,25 +73,23 @@ def figure(drawing: Drawing) -> Html:
     return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
 
 
-def environment(experiment: Mapping[str, Any]) -> Html:
-    found = experiment.get("environment")
-    if not isinstance(found, dict) or not found:
+def environment(manifest: Manifest) -> Html:
+    recorded = manifest.environment.model_dump(mode="json", exclude_defaults=True)
+    if not recorded:
         return section("Environment", paragraph("The run did not record its environment."))
-    return section("Environment", mapping(found))
+    return section("Environment", mapping(recorded))
 
 
-def repeat(experiment: Mapping[str, Any], told: Iterable[str]) -> Html:
-    """The command, and what of the experiment is not ``told`` elsewhere."""
-    command = experiment.get("command")
+def repeat(manifest: Manifest) -> Html:
+    """The command, and what of the experiment is not told elsewhere on the page."""
+    recorded = manifest.model_dump(mode="json", exclude_none=True)
     parts = [paragraph("The run did not record its command line.")]
-    if command:
-        parts = [tag("div", code(str(command), "command"), class_="command")]
-    space = experiment.get("space")
-    if isinstance(space, dict):
-        parts.append(fold("Search space", mapping(space)))
-    rest = {k: v for k, v in experiment.items() if k not in told}
-    if rest:
-        parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
+    if manifest.command:
+        parts = [tag("div", code(manifest.command, "command"), class_="command")]
+    parts.append(fold("Search space", mapping(recorded["space"])))
+    asked = recorded.pop("experiment")
+    rest = {k: v for k, v in {**asked, **recorded}.items() if k not in _TOLD}
+    parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
     return section("Repeat this run", join(parts))
 
 

@@ -3,8 +3,8 @@
 import zipfile
 from pathlib import Path
 
-from tuner.analysis.kept import KIND
 from tuner.errors import StorageError
+from tuner.records.manifest import CompareManifest
 from tuner.records.results import Evaluation
 from tuner.records.run import Run, write_text
 from tuner.report import compare_page
@@ -15,14 +15,12 @@ from tuner.report.sections import cards, failures, measurement, search, table
 from tuner.report.story import Story, same
 from tuner.stats.samples import Samples
 
-_OWN_SECTIONS = ("sla", "model", "command", "seed", "environment", "space")
-
 
 def write_report(run: Run) -> Path:
     """Write ``report.html`` anew, of a search, a measurement or a comparison; RunError where the
     records cannot be read.
     """
-    html = compare_page.page(run) if run.experiment().get("kind") == KIND else _page(run)
+    html = compare_page.page(run) if isinstance(run.manifest(), CompareManifest) else _page(run)
     try:
         write_text(run.report, html)
     except OSError as error:
@@ -32,7 +30,7 @@ def write_report(run: Run) -> Path:
 
 def _page(run: Run) -> str:
     evaluations = run.evaluations()
-    story = Story.of(run.experiment(), evaluations, run.outcome())
+    story = Story(run.manifest(), evaluations, run.outcome())
     drawn = drawings(evaluations, story.sla, _samples_at_capacity(run, story))
     return render(story, drawn, run.folder.name)
 
@@ -51,15 +49,15 @@ def _body(story: Story, drawn: list[Drawing], name: str) -> Html:
             section("How the search went", search(story)),
             section("Failures", failures(story)),
             section("How it was measured", measurement(story)),
-            environment(story.experiment),
-            repeat(story.experiment, _OWN_SECTIONS),
+            environment(story.manifest),
+            repeat(story.manifest),
             footer(name),
         )
     )
 
 
 def _head(story: Story, name: str) -> Html:
-    model = str(story.experiment.get("model", "unknown model"))
+    model = str(story.manifest.experiment.model)
     warnings = story.warnings()
     return join(
         (

@@ -259,10 +259,9 @@ def measurement(story: Story) -> Html:
             what = "proven" if subject.evaluation.proof() else near
             title = tag("h3", text(f"{subject.name.capitalize()}, {what}"))
             parts.append(tag("div", title, facts(probe_facts(probe, subject.evaluation))))
-    seed = story.experiment.get("seed")
     total = facts(
         (
-            ("seed of the run", "-" if seed is None else str(seed)),
+            ("seed of the run", str(story.manifest.experiment.seed)),
             ("probes in all", str(sum(len(e.probes) for e in story.evaluations))),
             ("requests in all", f"{sum(p.n for e in story.evaluations for p in e.probes):,}"),
         )

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isinf
-from typing import Any, Literal
+from typing import Literal
 
 from tuner.analysis.comparison import cpu_steal, disagreement, drift, gain, refutation
-from tuner.errors import UnitError
 from tuner.goals.sla import Sla
 from tuner.model.space import format_value
+from tuner.records.manifest import Manifest
 from tuner.records.results import (
     Evaluation,
     Outcome,
@@ -87,24 +87,13 @@ def raw_at_capacity(evaluation: Evaluation, samples: Mapping[str, Samples]) -> S
 
 @dataclass(frozen=True)
 class Story:
-    experiment: dict[str, Any]
+    manifest: Manifest
     evaluations: list[Evaluation]
-    sla: Sla | None
     outcome: Outcome | None = None
 
-    @classmethod
-    def of(
-        cls,
-        experiment: dict[str, Any],
-        evaluations: list[Evaluation],
-        outcome: Outcome | None = None,
-    ) -> "Story":
-        """An experiment without an Sla that parses leaves ``sla`` None; the rest can be told."""
-        try:
-            sla = Sla.parse(str(experiment.get("sla", "")))
-        except UnitError:
-            sla = None
-        return cls(experiment, evaluations, sla, outcome)
+    @property
+    def sla(self) -> Sla:
+        return self.manifest.experiment.sla
 
     @property
     def winner(self) -> Evaluation | None:
@@ -129,11 +118,11 @@ class Story:
     @property
     def promise(self) -> str:
         """The Sla and the constraints, in words; and the rate, where one was given."""
-        sla = str(self.sla) if self.sla else "the latency promise"
+        sla = str(self.sla)
         objective = self.yardstick.objective
         if objective is not None:
             sla += f" at {format_rate(objective.rate)}"
-        return ", ".join([sla, *map(str, self.experiment.get("constraints") or ())])
+        return ", ".join([sla, *map(str, self.manifest.experiment.constraints)])
 
     @property
     def gain(self) -> float | None:
@@ -162,11 +151,10 @@ class Story:
 
     def not_measured(self) -> dict[str, list[str]]:
         """Of each parameter, the values of its list that no candidate had."""
-        parameters = (self.experiment.get("space") or {}).get("parameters") or {}
         found = {}
-        for path, parameter in parameters.items():
+        for path, parameter in self.manifest.space.parameters.items():
             seen = {format_value(e.candidate.get(path)) for e in self.evaluations}
-            listed = [format_value(_as_value(v)) for v in parameter.get("values") or ()]
+            listed = [format_value(value) for value in parameter.values or ()]
             lacking = [word for word in listed if word not in seen]
             if lacking:
                 found[path] = lacking
@@ -237,8 +225,6 @@ class Story:
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the answer; empty is good news."""
         found = []
-        if self.sla is None:
-            found.append("experiment.yaml holds no latency promise that this version can read.")
         if self.evaluations and self.baseline is None:
             found.append("The model as found was not measured: there is nothing to compare with.")
         if self.winner is not None and all(e.phase == "search" for e in self.evaluations):
@@ -302,10 +288,6 @@ def gpu_doubts(evaluations: list[Evaluation]) -> list[str]:
             f"shared its GPU with {others}. With the GPU to itself it may serve more."
         )
     return found
-
-
-def _as_value(raw: Any) -> Any:
-    return tuple(raw) if isinstance(raw, list) else raw
 
 
 def times(ratio: float) -> str:

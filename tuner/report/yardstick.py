@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tuner.goals.objective import Objective, objective_of
+from tuner.goals.objective import Objective
+from tuner.records.costs import objective_of
 from tuner.records.results import Evaluation
 from tuner.units import format_rate
 

@@ -31,7 +31,7 @@ from tuner.errors import (
     StorageError,
     UsageError,
 )
-from tuner.experiment import DEFAULT_IMAGE
+from tuner.experiment.model import DEFAULT_IMAGE
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec, Usage, tail
 from tuner.servers.control import is_live
 from tuner.servers.docker_engine import (

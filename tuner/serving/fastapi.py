@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from pydantic import Field
 
 from tuner.errors import LauncherUnavailable, ModelConfigError
 from tuner.model.config import read_config
@@ -17,24 +16,9 @@ from tuner.model.signature import Signature
 from tuner.serving.api import create_app
 from tuner.serving.loading import find_processing
 from tuner.serving.local import LocalEngine, LocalModel, newest_version
-from tuner.serving.settings import ServiceSettings
+from tuner.serving.settings import EngineKind, FastApiSettings
 
-EngineKind = Literal["auto", "onnx", "torch"]
 _NEEDS = {"onnx": ("onnxruntime", "serve"), "torch": ("torch", "torch")}
-
-
-class FastApiSettings(ServiceSettings):
-    """``model`` is its folder. ``threads`` work on one computation, and ``concurrency`` of them go
-    on at a time in each worker: as many as the worker's share of the cores allows, if None.
-    """
-
-    model: Path
-    engine: EngineKind = "auto"
-    threads: int = Field(default=1, ge=1)
-    concurrency: int | None = Field(default=None, ge=1)
-    queue: int = Field(default=1024, ge=0)
-    processing: str | None = None
-    naive: bool = False
 
 
 def create_service(settings: FastApiSettings) -> FastAPI:

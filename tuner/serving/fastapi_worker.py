@@ -2,8 +2,9 @@
 
 from fastapi import FastAPI
 
-from tuner.serving.fastapi import FastApiSettings, create_service
+from tuner.serving.fastapi import create_service
 from tuner.serving.naive import create_naive
+from tuner.serving.settings import FastApiSettings
 from tuner.serving.supervise import end_with_supervisor
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from pydantic import Field
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
@@ -28,7 +27,7 @@ from tuner.serving.loading import find_processing
 from tuner.serving.metrics import Metrics
 from tuner.serving.remote import EngineFailed, TritonEngine
 from tuner.serving.schema import TensorProcessing
-from tuner.serving.settings import REPLACEMENT, ServiceSettings
+from tuner.serving.settings import REPLACEMENT, GatewaySettings
 from tuner.serving.shedding import Shed
 from tuner.serving.supervise import end_with_supervisor
 from tuner.serving.tracing import Trace, Tracing, setup_tracing
@@ -36,36 +35,6 @@ from tuner.serving.tracing import Trace, Tracing, setup_tracing
 API_KEYS = "TUNER_API_KEYS"
 """The variable that holds keys themselves, in the form of a file of keys."""
 _TAKE_OVER_SECONDS = 1.0
-
-
-class GatewaySettings(ServiceSettings):
-    """``triton`` is the address of Triton's gRPC service. ``processing`` is as in ``loading``;
-    ``folder`` is where the model's files lie, if they are at hand.
-
-    ``rate_limit`` counts for each key, or for each address where there are no keys;
-    ``max_in_flight`` is of one worker. Keys are never in here: ``api_keys`` names their file.
-    """
-
-    model: str
-    triton: str = "localhost:8001"
-    channels: int = Field(default=1, ge=1, le=64)
-    tls_ca: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    folder: Path | None = None
-    processing: str | None = None
-    api_keys: Path | None = None
-    rate_limit: str | None = None
-    limit_storage: str = "memory://"
-    max_in_flight: int = Field(default=512, ge=1)
-    tracing: bool = False
-    otel_endpoint: str | None = None
-
-    @property
-    def client_tls(self) -> Tls | None:
-        """None where the address alone says whether it is over TLS."""
-        files = (self.tls_ca, self.tls_certificate, self.tls_key)
-        return Tls(*files) if any(files) else None
 
 
 def create_gateway(settings: GatewaySettings) -> FastAPI:
@@ -84,7 +53,7 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
         settings.model,
         protocol="grpc" if tracing else "lean",  # traces travel with the calls of grpc.aio
         channels=settings.channels,
-        tls=settings.client_tls,
+        tls=client_tls(settings),
     )
     app = create_app(
         engine := TritonEngine(client),
@@ -104,9 +73,10 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
 
 def check(settings: GatewaySettings) -> None:
     """TunerError where the settings do not hold together, before any worker is started."""
-    Connection.to(settings.triton, settings.model, settings.client_tls)
-    if settings.client_tls is not None:
-        settings.client_tls.context()
+    tls = client_tls(settings)
+    Connection.to(settings.triton, settings.model, tls)
+    if tls is not None:
+        tls.context()
     _processing(settings)
     keys_of(settings)
     if settings.rate_limit is not None:
@@ -124,6 +94,12 @@ def from_environment() -> FastAPI:
     if takes_over:
         _wait_until_loaded(app)
     return app
+
+
+def client_tls(settings: GatewaySettings) -> Tls | None:
+    """None where the address alone says whether it is over TLS."""
+    files = (settings.tls_ca, settings.tls_certificate, settings.tls_key)
+    return Tls(*files) if any(files) else None
 
 
 def keys_of(settings: GatewaySettings) -> Keys | None:

@@ -18,12 +18,13 @@ from starlette.middleware import Middleware
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.serving.api import end_process
-from tuner.serving.fastapi import FastApiSettings, load_model
+from tuner.serving.fastapi import load_model
 from tuner.serving.identity import Envelope
 from tuner.serving.loading import find_processing
 from tuner.serving.local import LocalModel
 from tuner.serving.metrics import Metrics
 from tuner.serving.schema import Health, batch_answer, predict_answer
+from tuner.serving.settings import FastApiSettings
 
 
 def create_naive(settings: FastApiSettings) -> FastAPI:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tuner.goals.objective import INSTANCES, Objective, Term
-from tuner.records.results import PERCENTILES, Window
+from tuner.records.results import Window
 from tuner.simulator.footprint import READ, Footprint
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Simulation
-from tuner.stats.estimators import quantile
+from tuner.stats.estimators import PERCENTILES, quantile
 
 
 class Costs:

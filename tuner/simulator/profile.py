@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.records.results import PERCENTILES, ServerTimes, Window
+from tuner.records.results import ServerTimes, Window
 from tuner.simulator.curve import ServiceCurve, Timing
 from tuner.simulator.robust import solve
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import Service
+from tuner.stats.estimators import PERCENTILES
 from tuner.stats.samples import Floats
 
 _SATURATED = 0.5  # of the time of an execution: requests that wait so long find no idle instance

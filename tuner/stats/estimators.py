@@ -4,12 +4,13 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import special
 
 from tuner.stats.samples import Floats, Samples
 
 INTERVAL_WIDTH = 3.92
 """Standard errors from one end of a 95 % interval to the other, where errors are normal."""
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+"""The latencies that records hold, by name."""
 _BLOCKS = 256
 _FEWEST_BLOCKS = 16
 _BATCHES = 20
@@ -36,6 +37,8 @@ def surely_below(violations: int, n: int, share: float, confidence: float) -> bo
     The early-stopping rule of MLPerf LoadGen:
     P[Binomial(n, share) <= violations] <= 1 - confidence.
     """
+    from scipy import special  # slow to import, and the command line's help needs none of it
+
     return n > 0 and float(special.bdtr(violations, n, share)) <= 1 - confidence
 
 
@@ -44,6 +47,8 @@ def surely_above(violations: int, n: int, share: float, confidence: float) -> bo
 
     P[Binomial(n, share) >= violations] <= 1 - confidence.
     """
+    from scipy import special
+
     if n == 0 or violations == 0:
         return False
     return float(special.bdtrc(violations - 1, n, share)) <= 1 - confidence
@@ -104,6 +109,8 @@ def quantile_interval(
     Order statistics at the Clopper-Pearson bounds of the share q, for n / effect independent
     requests. ``latency`` holds at least one value.
     """
+    from scipy import special
+
     n = len(latency) / effect
     below, rest = q * n, (1 - confidence) / 2
     low = float(special.betaincinv(below, n - below + 1, rest))
@@ -120,6 +127,8 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
 
     Replies are counted in equal stretches from the first to the last; None below 30 replies.
     """
+    from scipy import special
+
     done = np.sort(samples.done[samples.ok])
     if len(done) < _FEWEST_REPLIES or done[-1] <= done[0]:
         return None

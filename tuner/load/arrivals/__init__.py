@@ -6,17 +6,19 @@
 
 import difflib
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 import numpy as np
 
 from tuner.errors import UsageError
 from tuner.load.arrivals.piecewise import parse_profile
 from tuner.load.arrivals.renewal import Constant, Gamma, Poisson, parse_variation
-from tuner.load.arrivals.trace import read_trace
+from tuner.load.arrivals.trace import Trace, read_trace
 from tuner.stats.samples import Floats
 
-CLOSED = "closed"
+CLOSED: Final = "closed"
+ClosedLoop = Literal["closed"]
+"""In place of arrivals: so many requests at a time."""
 
 
 class Process(Protocol):
@@ -52,10 +54,11 @@ class Arrivals:
     CONSTANT: ClassVar["Arrivals"]
 
     @classmethod
-    def parse(cls, text: str) -> "Arrivals":
+    def parse(cls, text: str, here: bool = True) -> "Arrivals":
         """``poisson``, ``constant``, ``gamma:CV``, ``piecewise:1x5s,3x1s`` or ``trace:FILE``.
 
-        A trace's file is read here. UsageError for all that is wrong in the text or the file.
+        UsageError for all that is wrong in the text or a trace's file. The file is read now or, if
+        it need not be ``here``, when its times are asked for.
         """
         kind, colon, rest = text.partition(":")
         match kind:
@@ -66,7 +69,7 @@ class Arrivals:
             case "piecewise":
                 return cls(text, parse_profile(text, rest))
             case "trace":
-                return cls(text, read_trace(rest))
+                return cls(text, read_trace(rest) if here else Trace(rest))
         if text == CLOSED:
             raise UsageError("--load closed is a closed loop: it has no arrivals")
         if kind in _KINDS:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,31 @@ class Rates:
 
     def times(self, rate: float, duration: float, rng: np.random.Generator) -> Floats:
         return self.profile.times(rate, duration, self.least_seconds(rate), rng)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A replay whose file is read on first use; UsageError then, if it is not there any more."""
+
+    path: str
+
+    @cached_property
+    def replay(self) -> Timestamps | Rates:
+        return read_trace(self.path)
+
+    @property
+    def own_rate(self) -> float:
+        return self.replay.own_rate
+
+    @property
+    def sha256(self) -> str:
+        return self.replay.sha256
+
+    def least_seconds(self, rate: float) -> float:
+        return self.replay.least_seconds(rate)
+
+    def times(self, rate: float, duration: float, rng: np.random.Generator) -> Floats:
+        return self.replay.times(rate, duration, rng)
 
 
 def read_trace(file: str) -> Timestamps | Rates:

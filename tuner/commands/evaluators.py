@@ -1,0 +1,40 @@
+"""The evaluator that an experiment asks for."""
+
+from tuner.commands.plan import Plan
+from tuner.deployments.subjects import TritonCandidates
+from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.load.generator import LoadEngine
+from tuner.measure.evaluate import Evaluator
+from tuner.measure.session import Conditions, Progress
+from tuner.records.run import Run
+from tuner.servers.base import Launcher
+from tuner.servers.gpu import Gpus
+
+
+def make_evaluator(
+    plan: Plan, launcher: Launcher, generator: LoadEngine, gpus: Gpus, run: Run, progress: Progress
+) -> Evaluator:
+    experiment = plan.experiment
+    deployment = TritonDeployment(
+        launcher,
+        experiment.model,
+        plan.config,
+        experiment.protocol,
+        Inputs(experiment.seed, dict(experiment.shapes), experiment.input_data, experiment.batch),
+        experiment.startup_timeout,
+        gpus,
+        experiment.shared_memory == "system",
+    )
+    conditions = Conditions(
+        experiment.sla, experiment.load, experiment.constraints, experiment.confirm
+    )
+    return Evaluator(
+        TritonCandidates(deployment),
+        generator,
+        conditions,
+        run,
+        experiment.seed,
+        progress,
+        experiment.minimize,
+        keeps_servers=experiment.relaunch == "auto",
+    )

@@ -1,0 +1,60 @@
+"""One configuration: the model as found, or with some settings changed."""
+
+from dataclasses import dataclass
+
+from tuner.commands.audience import Audience
+from tuner.commands.evaluators import make_evaluator
+from tuner.commands.options import MeasureOptions
+from tuner.commands.plan import Plan
+from tuner.commands.runs import fresh_folder
+from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
+from tuner.deployments.subjects import Subject
+from tuner.errors import UsageError
+from tuner.load.arrivals import CLOSED
+from tuner.model.config import check_config, render
+from tuner.model.space import Candidate, check_settings
+from tuner.records.manifest import MeasureManifest
+from tuner.records.results import Evaluation
+from tuner.records.run import Run
+from tuner.report.page import write_report
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    run: Run
+    evaluation: Evaluation
+
+
+def measure(
+    plan: Plan, options: MeasureOptions, audience: Audience, command: str | None = None
+) -> MeasureResult:
+    """Find the capacity of one configuration or, with ``options.rate``, judge that rate.
+
+    What the experiment minimises is a search's, and does not count here. ``command`` is recorded.
+    """
+    plan = plan.changed(minimize=None, rate=None)
+    experiment = plan.experiment
+    if options.rate is not None and experiment.load == CLOSED:
+        raise UsageError("--rate goes with an open loop such as --load poisson, not with closed")
+    if options.rate is not None and experiment.confirm == "none":
+        raise UsageError("--rate asks for a verdict on a rate, and --confirm none for none")
+    check_settings(options.changes)
+    candidate = Candidate.of({**plan.own, **options.changes})
+    check_config(render(plan.config, candidate), "with --set")
+    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+        notes = notes_on(plan.endpoints, gpus)
+        manifest = MeasureManifest(
+            **plan.recorded,
+            **run_metadata(command, launcher, gpus, notes, experiment),
+            changes=dict(options.changes),
+            judged_rate=options.rate,
+        )
+        run = Run.create(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
+        audience.begins(run, described(kind, launcher, experiment), 0, notes)
+        evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
+        subject = Subject(0, candidate, baseline=not options.changes)
+        evaluation = evaluator.measure(subject, options.rate)
+        run.append(evaluation)
+        audience.evaluated(evaluation)
+        write_report(run)
+    return MeasureResult(run, evaluation)

@@ -1,0 +1,191 @@
+"""What each command takes besides the experiment, as typed options. Light: the command line reads
+it for its help.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from tuner.errors import UsageError
+from tuner.experiment.fields import BatchText, LoadText, SlaText
+from tuner.experiment.model import BATCH, LOAD, SEED, SLA
+from tuner.experiment.options import Duration, Option
+from tuner.model.space import SHORT_NAMES, Value
+
+_WHAT = "What is compared"
+RATE_FLOOR = 0.01
+"""Requests/s: the lowest rate that can be asked for; below it a probe would take hours."""
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class RunOptions(Options):
+    output: Annotated[
+        Path, Option("Where runs are kept.", metavar="FOLDER", flags=("--output", "-o"))
+    ] = Path("reports")
+
+
+class SearchOptions(RunOptions):
+    run: Annotated[str | None, Option("Name of the run's folder.", metavar="NAME")] = None
+
+
+def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:
+    """``max_batch_size=16`` and the like, values as in YAML; lists as in ``4,8``."""
+    values: dict[str, Value] = {}
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            raise UsageError(
+                f"--set {assignment!r} does not parse; write it like max_batch_size=16"
+            )
+        values[SHORT_NAMES.get(path, path)] = _value(text)
+    return values
+
+
+def _value(text: str) -> Value:
+    sizes = text.strip("[]").replace(" ", "").split(",")
+    if "," in text or text.startswith("["):
+        if sizes == [""]:
+            return ()
+        if all(size.isdigit() for size in sizes):
+            return tuple(int(size) for size in sizes)
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+Changes = Annotated[
+    dict[str, Value],
+    BeforeValidator(lambda raw: parse_changes(raw) if isinstance(raw, list | tuple) else raw),
+    Option(
+        "Change a field, as in max_batch_size=8; may be repeated.",
+        metavar="FIELD=VALUE",
+        flags=("--set",),
+        suggestions=("max_batch_size=", "dynamic_batching=", *(f"{n}=" for n in SHORT_NAMES)),
+    ),
+]
+
+
+class MeasureOptions(RunOptions):
+    changes: Changes = Field(default_factory=dict)
+    rate: Annotated[
+        float | None, Option("Judge this rate (requests/s); else find the capacity.", "RATE")
+    ] = Field(default=None, ge=RATE_FLOOR)
+
+
+class SimulateOptions(Options):
+    """What is None is as in the run; without a rate it is near the capacity."""
+
+    changes: Changes = Field(default_factory=dict)
+    rate: Annotated[
+        float | None, Option("Requests/s; at capacity if not given.", metavar="RATE")
+    ] = Field(default=None, ge=RATE_FLOOR)
+    sla: Annotated[SlaText | None, SLA] = None
+    load: Annotated[LoadText | None, LOAD] = None
+    batch: Annotated[BatchText | None, BATCH] = None
+    seed: Annotated[int, SEED] = Field(default=0, ge=0)
+
+
+def _split(raw: Any) -> Any:
+    """Names with commas between them, in one text or several."""
+    texts = [raw] if isinstance(raw, str) else raw
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    return tuple(part for part in parts if part)
+
+
+class CompareOptions(RunOptions):
+    """What is compared, and against which load.
+
+    ``deployments`` are names of tuner's own, or YAML files that describe services of the user's;
+    all of tuner's own if there are none. The tuned configuration is the winner of the run
+    ``tuned``; where that is None, a search of ``search_timeout`` seconds finds it, if ``search``.
+    """
+
+    deployments: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_split),
+        Option(
+            "Which ones, as in 'fastapi,triton-tuned,hybrid,services.yaml': all of naive, "
+            "fastapi, triton, triton-unbatched, triton-tuned and hybrid if none are named, and "
+            "services of yours out of YAML files.",
+            metavar="NAMES",
+            panel=_WHAT,
+        ),
+    ] = ()
+    target_rate: Annotated[
+        float | None,
+        Option(
+            "Also say what it takes to serve so many requests/s.",
+            metavar="RATE",
+            panel=_WHAT,
+        ),
+    ] = Field(default=None, ge=RATE_FLOOR)
+    tuned: Annotated[
+        Path | None,
+        Option(
+            "The search whose winner is Triton tuned; else one is made first.",
+            metavar="RUN",
+            panel=_WHAT,
+        ),
+    ] = None
+    search_timeout: Annotated[
+        Duration, Option("At most so long for that search.", metavar="DURATION", panel=_WHAT)
+    ] = Field(default=90.0, gt=0)
+    search: Annotated[
+        bool,
+        Option(
+            "Whether to search for a better configuration of Triton first.",
+            panel=_WHAT,
+            flags=("--search/--no-search",),
+        ),
+    ] = True
+    requests: Annotated[
+        Path | None,
+        Option(
+            "What is asked, one text or JSON body of /predict a line; samples.txt of the model "
+            "if not given.",
+            metavar="FILE",
+            panel=_WHAT,
+        ),
+    ] = None
+    processing: Annotated[
+        str | None,
+        Option(
+            "Pre- and post-processing; the model's own processing.py if not given.",
+            metavar="FILE",
+            panel=_WHAT,
+        ),
+    ] = None
+    fastapi_workers: Annotated[
+        int | None,
+        Option(
+            "uvicorn workers of FastAPI; one for each core, at most 4, if not given.",
+            metavar="NUMBER",
+            panel=_WHAT,
+        ),
+    ] = Field(default=None, ge=1, le=64)
+    gateway_workers: Annotated[
+        int | None,
+        Option(
+            "uvicorn workers of the gateway; one for each two cores if not given.",
+            metavar="NUMBER",
+            panel=_WHAT,
+        ),
+    ] = Field(default=None, ge=1, le=64)
+    rounds: Annotated[
+        int, Option("Interleaved rounds; 1 for a quick look.", metavar="NUMBER", panel=_WHAT)
+    ] = Field(default=3, ge=1, le=20)
+    swaps: Annotated[
+        bool,
+        Option(
+            "Whether to replace the model while it serves.",
+            panel=_WHAT,
+            flags=("--swaps/--no-swaps",),
+        ),
+    ] = True

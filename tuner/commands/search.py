@@ -1,0 +1,193 @@
+"""A search from its experiment to its report."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.commands.audience import Audience
+from tuner.commands.evaluators import make_evaluator
+from tuner.commands.export import export_winner
+from tuner.commands.options import SearchOptions
+from tuner.commands.plan import Plan
+from tuner.commands.runs import fresh_folder, resumable_search
+from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
+from tuner.errors import RunError, SimulationError, StorageError, UsageError
+from tuner.experiment.model import Experiment
+from tuner.load.arrivals import CLOSED
+from tuner.model.config import render
+from tuner.records.manifest import SearchManifest
+from tuner.records.results import Window, best
+from tuner.records.run import Run
+from tuner.report.page import write_report
+from tuner.search.study import Budget, Study
+from tuner.search.suggestion import first_ideas
+from tuner.servers.base import Launcher
+from tuner.servers.gpu import Gpus
+from tuner.simulator import is_available
+
+if TYPE_CHECKING:
+    from tuner.search.strategy import Strategy
+
+_FEW = 3
+"""Candidates: to measure so many takes no longer than to calibrate for a simulation."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """``reason`` says why the search ended."""
+
+    run: Run
+    reason: str
+
+
+def search(
+    plan: Plan, options: SearchOptions, audience: Audience, command: str | None = None
+) -> SearchResult:
+    """Run or resume a search. ``command`` is recorded.
+
+    Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
+    """
+    experiment = plan.experiment
+    if experiment.rate is not None and experiment.minimize is None:
+        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    confirms = experiment.confirm != "none"
+    known = _learned_before(plan)
+    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+        strategy = _strategy(plan, gpus)
+        notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, strategy)]
+        run = _open_run(plan, options, launcher, gpus, notes, command)
+        seen = run.windows()
+        run.append_windows([window for window in known if window not in seen])
+        about = described(kind, launcher, experiment)
+        audience.begins(run, about, len(run.evaluations()), notes)
+        evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
+        study = Study(
+            run,
+            plan.space,
+            plan.own,
+            evaluator,
+            experiment.seed,
+            experiment.storage,
+            strategy,
+            experiment.sampler,
+            calibrated=bool(known),
+            minimizes=experiment.minimize is not None,
+            note=audience.noted,
+        )
+        budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
+        try:
+            ended = study.search(budget, audience.evaluated)
+            reason = ended.value
+            run.write_outcome(study.outcome(ended))
+            audience.search_ended(reason, confirms and study.has_found())
+            if confirms:
+                study.confirm(audience.evaluated)
+            study.finish(reason)
+        finally:
+            evaluator.close()
+            conclude(run, experiment.model)
+            run.unlock()
+    return SearchResult(run, reason)
+
+
+def _open_run(
+    plan: Plan,
+    options: SearchOptions,
+    launcher: Launcher,
+    gpus: Gpus,
+    notes: list[str],
+    command: str | None,
+) -> Run:
+    """The run to go on with or, where there is none, a new one; locked."""
+    experiment, output = plan.experiment, options.output
+    wanted = SearchManifest(**plan.recorded)
+    run = resumable_search(output, options.run, wanted, experiment)
+    if run is not None:
+        return run
+    about = run_metadata(command, launcher, gpus, notes, experiment)
+    name = options.run
+    folder = output / name if name else fresh_folder(output, experiment.model.name)
+    run = Run.create(folder, wanted.model_copy(update=about))
+    if not run.lock():
+        raise StorageError(f"another tuner is at work on {run.folder}")
+    return run
+
+
+def conclude(run: Run, model: Path) -> None:
+    """Leave what can be had from the records: the winner's repository, and the report."""
+    evaluations = run.evaluations()
+    if not evaluations:
+        return
+    write_report(run)
+    if best(evaluations) is not None:
+        export_winner(run, model, run.winner)
+    elif (run.winner / "manifest.json").is_file():  # an earlier session's, refuted since
+        shutil.rmtree(run.winner)
+
+
+def _learned_before(plan: Plan) -> list[Window]:
+    """The windows of the run to start from; RunError where it knows nothing of this model."""
+    if plan.experiment.warm_start is None:
+        return []
+    run = Run.open(plan.experiment.warm_start)
+    windows, model = run.windows(), run.manifest().model_name
+    if model != plan.config.name:
+        raise RunError(f"{run.folder} is a run of {model}, and this is {plan.config.name}")
+    if not any(window.runs_alone for window in windows):
+        raise RunError(f"{run.folder} tells nothing of service times to start from")
+    return windows
+
+
+def _notes_on_simulation(experiment: Experiment, strategy: "Strategy | None") -> list[str]:
+    notes = []
+    if experiment.sampler == "simulation" and not is_available():
+        notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
+    if strategy is None and experiment.warm_start is not None:
+        notes.append("nothing is simulated in this search, so --warm-start changes nothing")
+    return notes
+
+
+def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
+    """The one that simulates; None where another sampler is wanted, or it would be of no use."""
+    experiment = plan.experiment
+    if experiment.sampler != "simulation" or experiment.load == CLOSED:
+        return None
+    if experiment.load_engine != "tuner":
+        return None  # perf_analyzer takes seconds for what a calibration asks in moments
+    if plan.space.count(limit=_FEW) is not None or not is_available():
+        return None
+    from tuner.search.strategy import (  # it takes its time, and not everyone needs it
+        Strategy,
+        Workload,
+    )
+
+    workload = Workload(
+        experiment.sla,
+        experiment.load,
+        experiment.batch,
+        max(1, len(gpus.devices)),
+        _limits(experiment, gpus),
+        experiment.minimize,
+    )
+    try:
+        return Strategy(
+            plan.space,
+            workload,
+            lambda candidate: render(plan.config, candidate),
+            experiment.seed,
+            first_ideas(plan.space, plan.own),
+        )
+    except SimulationError:
+        return None
+
+
+def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:
+    """Bytes that a candidate may use: what constraints allow, and what the GPUs have."""
+    sizes = [gpu.memory for gpu in gpus.devices if gpu.memory]
+    limits: dict[str, float] = {"gpu_memory": min(sizes)} if sizes else {}
+    for constraint in experiment.constraints:
+        name = constraint.name
+        if name in ("memory", "gpu_memory"):
+            limits[name] = min(constraint.limit, limits.get(name, constraint.limit))
+    return limits

@@ -1,0 +1,158 @@
+"""Fields that hold types and are written as text: parsed once, on the way in."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo
+
+from tuner.cores import Pin
+from tuner.errors import UsageError
+from tuner.goals.constraints import Constraint, parse_constraints
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import CLOSED, Arrivals, ClosedLoop
+from tuner.load.batches import BatchMix
+from tuner.security import Header, parse_header
+
+RECORDED: Final = {"recorded": True}
+"""The context in which an experiment is read that was recorded, perhaps on another machine: files
+and cores that it names need not be here.
+"""
+
+
+def is_recorded(info: ValidationInfo) -> bool:
+    return bool((info.context or {}).get("recorded"))
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise ValueError("Input should be a valid string")
+    return raw
+
+
+def _texts(raw: Any) -> tuple[str, ...]:
+    """One text or several."""
+    texts = (raw,) if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple):
+        raise ValueError("Input should be a list of texts")
+    return tuple(map(_text, texts))
+
+
+def _sla(raw: Any) -> Sla:
+    return raw if isinstance(raw, Sla) else Sla.parse(_text(raw))
+
+
+def _constraints(raw: Any) -> tuple[Constraint, ...]:
+    if isinstance(raw, tuple) and all(isinstance(each, Constraint) for each in raw):
+        return raw
+    return tuple(each for text in _texts(raw) for each in parse_constraints(text))
+
+
+def _objective(raw: Any, info: ValidationInfo) -> Objective | None:
+    """At the ``rate`` of the same model, which has to be declared before it."""
+    if raw is None or isinstance(raw, Objective):
+        return raw
+    rate = info.data.get("rate", 1.0)  # a rate that is wrong is told of by itself
+    objective = Objective.parse(_text(raw), rate or 1.0)
+    if rate is None:
+        raise UsageError("--minimize needs the rate to compare at: add --rate, in requests/s")
+    return objective
+
+
+def _load(raw: Any, info: ValidationInfo) -> Arrivals | ClosedLoop:
+    if isinstance(raw, Arrivals):
+        return raw
+    if raw == CLOSED:
+        return CLOSED
+    return Arrivals.parse(_text(raw), here=not is_recorded(info))
+
+
+def _batch(raw: Any) -> BatchMix:
+    if isinstance(raw, BatchMix):
+        return raw
+    is_number = isinstance(raw, int) and not isinstance(raw, bool)
+    return BatchMix.parse(str(raw) if is_number else _text(raw))
+
+
+def _pin(raw: Any, info: ValidationInfo) -> Pin:
+    if isinstance(raw, Pin):
+        return raw
+    return Pin(_text(raw)) if is_recorded(info) else Pin.parse(_text(raw))
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``name:3,224,224`` as in --shape."""
+    name, separator, dims = text.rpartition(":")
+    try:
+        sizes = tuple(int(size) for size in dims.split(","))
+    except ValueError:
+        sizes = ()
+    if not separator or not name or not sizes or min(sizes) < 1:
+        raise UsageError(f"--shape {text!r} does not parse; write it like name:3,224,224")
+    return name, sizes
+
+
+def _shapes(raw: Any) -> Mapping[str, tuple[int, ...]]:
+    return raw if isinstance(raw, Mapping) else dict(map(parse_shape, _texts(raw)))
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"{text!r} does not parse; write it like NAME=value")
+    return name, value
+
+
+def _variables(raw: Any) -> Mapping[str, str]:
+    return raw if isinstance(raw, Mapping) else dict(map(_variable, _texts(raw)))
+
+
+def _headers(raw: Any) -> tuple[Header, ...]:
+    """Texts ``Name: value`` or, as YAML makes of them without quotes, mappings."""
+    headers: list[Header] = []
+    for entry in raw if isinstance(raw, list | tuple) else [raw]:
+        if isinstance(entry, tuple):
+            headers.append(entry)
+        elif isinstance(entry, dict):
+            headers += [parse_header(f"{name}: {value}") for name, value in entry.items()]
+        else:
+            headers.append(parse_header(str(entry)))
+    return tuple(headers)
+
+
+SlaText = Annotated[
+    Sla, PlainValidator(_sla), PlainSerializer(lambda sla: sla.text, return_type=str)
+]
+ConstraintTexts = Annotated[
+    tuple[Constraint, ...],
+    PlainValidator(_constraints),
+    PlainSerializer(lambda all_: [str(each) for each in all_], return_type=list[str]),
+]
+ObjectiveText = Annotated[
+    Objective | None,
+    PlainValidator(_objective),
+    PlainSerializer(lambda it: None if it is None else str(it), return_type=str | None),
+]
+LoadText = Annotated[
+    Arrivals | ClosedLoop, PlainValidator(_load), PlainSerializer(str, return_type=str)
+]
+BatchText = Annotated[BatchMix, PlainValidator(_batch), PlainSerializer(str, return_type=str)]
+PinText = Annotated[Pin, PlainValidator(_pin), PlainSerializer(str, return_type=str)]
+ShapeTexts = Annotated[
+    Mapping[str, tuple[int, ...]],
+    PlainValidator(_shapes),
+    PlainSerializer(
+        lambda shapes: [f"{name}:{','.join(map(str, dims))}" for name, dims in shapes.items()],
+        return_type=list[str],
+    ),
+]
+VariableTexts = Annotated[
+    Mapping[str, str],
+    PlainValidator(_variables),
+    PlainSerializer(
+        lambda variables: [f"{name}={value}" for name, value in variables.items()],
+        return_type=list[str],
+    ),
+]
+Headers = Annotated[tuple[Header, ...], PlainValidator(_headers)]
+"""Never recorded: their values are secrets."""

@@ -1,0 +1,49 @@
+"""Where a model is: by its path or its name."""
+
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import RepositoryError
+from tuner.model.space import did_you_mean
+from tuner.resources import bundled
+
+SAMPLE = "text_classifier"
+"""The model of those who name none and have no repository."""
+
+
+def find_model(name: Any) -> Path:
+    """The folder of a model: by its path, by its name in ./model_repository, or among the samples.
+
+    With no name: the only model of ./model_repository, or the sample where there is no such folder.
+    """
+    own = Path("model_repository")
+    if name is None:
+        models = _models(own)
+        if len(models) == 1:
+            return models[0].resolve()
+        if models:
+            raise RepositoryError(
+                f"{own} holds several models; name one of {', '.join(m.name for m in models)}"
+            )
+        return bundled("model_repository") / SAMPLE
+    path = Path(str(name))
+    for place in (path, own / path, bundled("model_repository") / path):
+        if (place / "config.pbtxt").is_file():
+            return place.resolve()
+    raise RepositoryError(_no_model(path, own))
+
+
+def _models(repository: Path) -> list[Path]:
+    if not repository.is_dir():
+        return []
+    return sorted(p.parent for p in repository.glob("*/config.pbtxt"))
+
+
+def _no_model(path: Path, own: Path) -> str:
+    if not path.is_dir():
+        known = [m.name for m in (*_models(own), *_models(bundled("model_repository")))]
+        return f"there is no model {str(path)!r}{did_you_mean(path.name, sorted(set(known)))}"
+    inside = _models(path)
+    if inside:
+        return f"{path} is a repository; name one of its models, such as {inside[0]}"
+    return f"{path} has no config.pbtxt; tuner needs the model's own configuration as a start"

@@ -1,0 +1,310 @@
+"""The experiment: what to tune, under which promise, where, and for how long."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tuner.cores import Pin
+from tuner.errors import UsageError
+from tuner.experiment.fields import (
+    RECORDED,
+    BatchText,
+    ConstraintTexts,
+    Headers,
+    LoadText,
+    ObjectiveText,
+    PinText,
+    ShapeTexts,
+    SlaText,
+    VariableTexts,
+)
+from tuner.experiment.options import Duration, Option, Share, Shorthand, Size
+from tuner.load.arrivals import CLOSED, Arrivals
+from tuner.load.batches import BatchMix
+from tuner.load.transport import Transport
+from tuner.security import Security
+
+DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+
+_HOW = "How to search"
+_WHERE = "Where servers run"
+_LOAD = "What is sent"
+SLA = Option(
+    "Any bounds that hold at once: 'p50<5ms,p99<20ms'.",
+    metavar="TEXT",
+    shorthand=Shorthand(
+        "sla_p99", "p99<{}", "The promise: p99 latency, as in 20ms.", metavar="DURATION"
+    ),
+)
+LOAD = Option(
+    "Arrivals: poisson, constant, gamma:CV (bursts), piecewise:1x5s,3x1s, trace:FILE; or "
+    "closed (so many at a time).",
+    metavar="KIND",
+    panel=_LOAD,
+    suggestions=("poisson", "constant", "gamma:", "piecewise:", "trace:", CLOSED),
+)
+BATCH = Option(
+    "Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.",
+    metavar="SIZES",
+    panel=_LOAD,
+)
+SEED = Option("Seed of all that is random.", metavar="NUMBER")
+
+BUDGET = ("trials", "until", "timeout", "warm_start")
+"""Fields that may change when a run is resumed: how long to search, and what was known before."""
+ACCESS = ("headers", "token_env", "tls_ca", "tls_insecure")
+"""How tuner is let in: may change, too."""
+
+
+class Experiment(BaseModel):
+    """Everything that decides what a run does; each field is an option of the command line, too.
+
+    Durations are seconds and sizes bytes; text such as ``20ms`` and ``2GiB`` is taken, too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Annotated[
+        Path,
+        Option(
+            "Folder of a model, or its name in ./model_repository or among the samples. "
+            "Without it: the only model of ./model_repository.",
+            argument=True,
+        ),
+    ]
+    sla: Annotated[SlaText, SLA]
+    constraints: Annotated[
+        ConstraintTexts,
+        Option(
+            "A limit besides the promise: 'gpu_memory<20GiB,cpu<=4'; may be repeated.",
+            metavar="TEXT",
+            flags=("--constraint",),
+        ),
+    ] = ()
+    rate: Annotated[
+        float | None, Option("Requests/s at which --minimize compares.", metavar="RATE")
+    ] = Field(default=None, gt=0)
+    minimize: Annotated[
+        ObjectiveText,
+        Option(
+            "In place of capacity, at --rate: p99, instances, gpu_memory, memory, cpu, energy, or "
+            "a sum such as p99/10ms + 0.5*instances.",
+            metavar="OBJECTIVE",
+            suggestions=("p99", "instances", "gpu_memory", "memory", "cpu", "energy"),
+        ),
+    ] = None
+    space: Annotated[
+        str, Option("Search space: a preset's name or a YAML file.", metavar="NAME")
+    ] = "default"
+    trials: Annotated[int | None, Option("At most so many candidates.", metavar="NUMBER")] = Field(
+        default=None, ge=1
+    )
+    timeout: Annotated[
+        Duration, Option("At most so long, confirmation included.", metavar="DURATION")
+    ] = Field(default=180.0, gt=0)
+    until: Annotated[
+        Share,
+        Option(
+            "Stop once no candidate is expected to gain more.",
+            metavar="SHARE",
+            panel=_HOW,
+        ),
+    ] = Field(default=0.01, gt=0, lt=1)
+    sampler: Annotated[
+        Literal["simulation", "tpe", "random"],
+        Option(
+            "Who chooses candidates: simulation, or Optuna's tpe or random.",
+            metavar="NAME",
+            panel=_HOW,
+        ),
+    ] = "simulation"
+    relaunch: Annotated[
+        Literal["auto", "always"],
+        Option(
+            "auto: change a running server where Triton can in place; or always.",
+            metavar="WHEN",
+            panel=_HOW,
+        ),
+    ] = "auto"
+    warm_start: Annotated[
+        Path | None,
+        Option(
+            "A run of the same model: what it learned is not learned again.",
+            metavar="RUN",
+            panel=_HOW,
+        ),
+    ] = None
+    seed: Annotated[int, SEED] = Field(default=0, ge=0)
+    storage: Annotated[
+        str | None, Option("Any Optuna storage URL; SQLite in the run's folder if none.", "URL")
+    ] = None
+    launcher: Annotated[
+        Literal["auto", "docker", "local", "attached"],
+        Option("auto, docker, local or attached.", metavar="KIND", panel=_WHERE),
+    ] = "auto"
+    image: Annotated[str, Option("Docker image of Triton.", "NAME", panel=_WHERE)] = DEFAULT_IMAGE
+    gpus: Annotated[
+        str,
+        Option(
+            "For Docker: auto, all, none or 0,1.",
+            metavar="IDS",
+            panel=_WHERE,
+            suggestions=("auto", "all", "none"),
+        ),
+    ] = "auto"
+    shm_size: Annotated[Size, Option("For Docker, as in 2GiB.", "SIZE", panel=_WHERE)] = Field(
+        default=1 << 30, gt=0
+    )
+    env: Annotated[
+        VariableTexts,
+        Option("NAME=value for the server; may be repeated.", "TEXT", panel=_WHERE),
+    ] = Field(default_factory=dict)
+    server_args: Annotated[
+        tuple[str, ...],
+        Option(
+            "Extra tritonserver flag; may be repeated.",
+            metavar="TEXT",
+            panel=_WHERE,
+            flags=("--server-arg",),
+        ),
+    ] = ()
+    url: Annotated[
+        str | None,
+        Option(
+            "For attached: HTTP address of a server with explicit model control; https:// for TLS.",
+            metavar="HOST:PORT",
+            panel=_WHERE,
+        ),
+    ] = None
+    grpc_url: Annotated[
+        str | None,
+        Option("Its gRPC address; grpcs:// for TLS.", metavar="HOST:PORT", panel=_WHERE),
+    ] = None
+    headers: Annotated[
+        Headers,
+        Option(
+            "For attached: 'Name: value' to send with every request; may be repeated. The value "
+            "is not recorded.",
+            metavar="TEXT",
+            panel=_WHERE,
+            flags=("--header",),
+        ),
+    ] = Field(default=(), exclude=True, repr=False)
+    token_env: Annotated[
+        str | None,
+        Option(
+            "For attached: environment variable that holds a bearer token.",
+            metavar="NAME",
+            panel=_WHERE,
+        ),
+    ] = None
+    tls_ca: Annotated[
+        Path | None,
+        Option(
+            "For attached: certificates (PEM) to trust instead of the system's.",
+            metavar="FILE",
+            panel=_WHERE,
+        ),
+    ] = None
+    tls_insecure: Annotated[bool, Option("For attached: take any certificate.", panel=_WHERE)] = (
+        False
+    )
+    startup_timeout: Annotated[
+        Duration,
+        Option("How long a server may take to load the model.", metavar="DURATION", panel=_WHERE),
+    ] = Field(default=120.0, gt=0)
+    protocol: Annotated[Transport, Option("http or grpc.", metavar="KIND", panel=_LOAD)] = (
+        Transport.HTTP
+    )
+    load: Annotated[LoadText, LOAD] = Arrivals.POISSON
+    batch: Annotated[BatchText, BATCH] = BatchMix.parse("1")
+    shared_memory: Annotated[
+        Literal["none", "system"],
+        Option(
+            "system: inputs and outputs in shared memory of this machine; or none.",
+            metavar="KIND",
+            panel=_LOAD,
+        ),
+    ] = "none"
+    load_engine: Annotated[
+        Literal["tuner", "perf_analyzer"],
+        Option(
+            "Who sends: tuner, or perf_analyzer if you have it.",
+            metavar="NAME",
+            panel=_LOAD,
+        ),
+    ] = "tuner"
+    workers: Annotated[int, Option("Load processes.", metavar="NUMBER", panel=_LOAD)] = Field(
+        default=1, ge=1, le=64
+    )
+    pin: Annotated[
+        PinText,
+        Option(
+            "Cores of their own: auto, or SERVER:LOAD or SERVER:STUBS:LOAD, as in "
+            "0-3:4-11:12-15; or none.",
+            metavar="CORES",
+            panel=_LOAD,
+            suggestions=("auto", "none"),
+        ),
+    ] = Pin()
+    input_data: Annotated[
+        Path | None,
+        Option(
+            "Request contents in perf_analyzer's JSON format.",
+            metavar="FILE",
+            panel=_LOAD,
+        ),
+    ] = None
+    shapes: Annotated[
+        ShapeTexts,
+        Option(
+            "Dimensions that the model leaves open, as in image:3,224,224; may be repeated.",
+            metavar="NAME:DIMS",
+            panel=_LOAD,
+            flags=("--shape",),
+        ),
+    ] = Field(default_factory=dict)
+    confirm: Annotated[
+        Literal["sequential", "mlperf", "none"],
+        Option(
+            "The final test of a rate: sequential; mlperf for LoadGen's rule in 60 s; or none.",
+            metavar="TEST",
+            panel=_LOAD,
+        ),
+    ] = "sequential"
+
+    @model_validator(mode="after")
+    def _open_loop_to_minimize(self) -> Self:
+        if self.minimize is not None and self.load == CLOSED:
+            raise UsageError("--minimize goes with an open loop such as --load poisson")
+        return self
+
+    @classmethod
+    def recorded(cls, fields: dict[str, Any]) -> "Experiment":
+        """Out of a record, perhaps of another machine: a trace and cores need not be here."""
+        return cls.model_validate(fields, context=RECORDED)
+
+    @property
+    def attaches(self) -> bool:
+        """Whether the server is one that others run."""
+        return self.launcher == "attached" or (self.launcher == "auto" and self.url is not None)
+
+    def security(self) -> Security:
+        """UsageError where an option does not hold, or goes with an attached server only."""
+        given = [name for name in ACCESS if getattr(self, name)]
+        if given and not self.attaches:
+            option = "header" if given[0] == "headers" else given[0].replace("_", "-")
+            raise UsageError(
+                f"--{option} goes with a server that runs already: add --launcher attached --url "
+                "https://HOST:PORT"
+            )
+        ca = None if self.tls_ca is None else str(self.tls_ca)
+        return Security.of(self.headers, self.token_env, ca, self.tls_insecure)
+
+    def identity(self) -> dict[str, Any]:
+        """What two experiments must share to be the same run: all but the budget and how tuner is
+        let in. A space is told by what it holds, not by its name, and so is a trace: both are of
+        the manifest.
+        """
+        return self.model_dump(mode="json", exclude={*BUDGET, *ACCESS, "space"})

@@ -1,0 +1,107 @@
+"""How a field of a model is spelt as an option, and how a quantity in it is written.
+
+Declared on the field, as in ``timeout: Annotated[Duration, Option("At most so long.")] = 10.0``;
+``tuner.cli.parameters`` makes command-line parameters of it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
+
+from tuner.errors import UsageError
+from tuner.units import (
+    exact_duration,
+    exact_share,
+    exact_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
+
+
+@dataclass(frozen=True)
+class Shorthand:
+    """A second option for the same field, which stands for ``template`` filled with its text."""
+
+    name: str
+    template: str
+    help: str
+    metavar: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field as an option: ``flags`` are its spellings, ``--field-name`` if none are given.
+
+    ``panel`` is the heading in the help that it stands under. ``argument`` makes it positional.
+    ``suggestions`` are what a shell completes besides the values of a Literal or an enumeration.
+    """
+
+    help: str
+    metavar: str | None = None
+    panel: str | None = None
+    flags: tuple[str, ...] = ()
+    argument: bool = False
+    shorthand: Shorthand | None = None
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """Metadata of a quantity: ``text`` prints what the field's validator parses."""
+
+    text: Callable[[Any], str]
+
+
+def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
+    return BeforeValidator(lambda raw: parse(raw) if isinstance(raw, str) else raw)
+
+
+Duration = Annotated[float, _parsed(parse_duration), Written(exact_duration)]
+"""Seconds; text such as ``20ms`` and ``3m`` is taken, too."""
+Size = Annotated[int, _parsed(parse_size), Written(exact_size)]
+"""Bytes; text such as ``2GiB`` is taken, too."""
+Share = Annotated[float, _parsed(parse_share), Written(exact_share)]
+"""A part of 1; text such as ``1%`` is taken, too."""
+
+
+def option_of(field: FieldInfo) -> Option | None:
+    """None where the field is no option."""
+    return next((each for each in field.metadata if isinstance(each, Option)), None)
+
+
+def takes_several(field: FieldInfo) -> bool:
+    """Whether the field holds any number of entries, each written as a text."""
+    return isinstance(field.get_default(call_default_factory=True), tuple | dict)
+
+
+def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with shorthands in the form of their fields; UsageError where both are given."""
+    written = dict(values)
+    for name, field in model.model_fields.items():
+        option = option_of(field)
+        short = option.shorthand if option is not None else None
+        if short is None or short.name not in written:
+            continue
+        if name in written:
+            raise UsageError(
+                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} takes "
+                "several, as in 'p50<5ms,p99<20ms'"
+            )
+        written[name] = short.template.format(written.pop(short.name))
+    return written
+
+
+def usage_error(error: ValidationError, source: str = "") -> UsageError:
+    """All that is wrong, a line for each, with the offending value."""
+    return UsageError("\n".join(source + line for line in _explained(error.errors())))
+
+
+def _explained(errors: Iterable[Any]) -> Iterable[str]:
+    for error in errors:
+        name = ".".join(str(part) for part in error["loc"]).replace("_", "-")
+        message = str(error["msg"]).removeprefix("Value error, ")
+        yield f"{name}: {message}, not {error['input']!r}"

@@ -1,0 +1,82 @@
+"""An experiment out of all places where it may be given: options, environment, a YAML file."""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tuner.errors import UsageError
+from tuner.experiment.find import find_model
+from tuner.experiment.model import Experiment
+from tuner.experiment.options import takes_several, usage_error, written_out
+from tuner.model.space import did_you_mean
+
+FILE = Path("tuner.yaml")
+PREFIX = "TUNER_"
+
+
+def resolve(
+    options: Mapping[str, Any], file: Path | None = None, without: Collection[str] = ()
+) -> Experiment:
+    """The experiment out of a YAML file (``tuner.yaml`` where none is named), environment variables
+    (``TUNER_TIMEOUT=5m``) and options, later ones first; None and empty lists mean not given.
+
+    Fields ``without`` which a command does are not read: they keep their defaults. UsageError says
+    what is wrong.
+    """
+    values = {**_from_file(file), **_from_environment()}
+    given = {name: value for name, value in options.items() if value not in (None, (), [])}
+    values.update(written_out(Experiment, given))
+    for name in without:
+        values.pop(name, None)
+    if "sla" not in values:
+        raise UsageError("no promise is given; say which, as in --sla-p99 20ms")
+    values["model"] = find_model(values.get("model"))
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise usage_error(error) from error
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None and not FILE.is_file():
+        return {}
+    path = file or FILE
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {reason}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: an experiment is a mapping such as 'sla: p99<20ms'")
+    for key in content:
+        if key not in Experiment.model_fields:
+            hint = did_you_mean(str(key), list(Experiment.model_fields))
+            raise UsageError(f"{path}: unknown field {key!r}{hint}")
+    for key in ("model", "input_data", "tls_ca"):
+        value = content.get(key)
+        beside = path.parent / str(value)
+        if value is not None and beside.exists():
+            content[key] = beside
+    kind, _, trace = str(content.get("load", "")).partition(":")
+    if kind == "trace" and trace and (path.parent / trace).exists():
+        content["load"] = f"trace:{path.parent / trace}"
+    return content
+
+
+def _from_environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in Experiment.model_fields.items():
+        text = os.environ.get(PREFIX + name.upper())
+        if text is not None:
+            many = takes_several(field)
+            parts = text.splitlines() if name == "headers" else text.split()
+            values[name] = tuple(part for part in parts if part.strip()) if many else text
+    return values

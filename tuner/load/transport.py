@@ -1,0 +1,8 @@
+"""How requests travel."""
+
+from enum import StrEnum
+
+
+class Transport(StrEnum):
+    HTTP = "http"
+    GRPC = "grpc"
