@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtr
 
-from tuner.goals.sla import Bound, Count, Outcome
+from tuner.goals.sla import Bound, Count, SlaOutcome
 from tuner.stats.estimators import INTERVAL_WIDTH
-from tuner.stats.fit import Fit, Point, fit_rate, fit_rounds, lowest
+from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
 
 _GIVE_UP = 0.03
 _FAR = 8.0
@@ -37,7 +37,7 @@ class Finding:
     """
 
     rate: float
-    outcome: Outcome
+    outcome: SlaOutcome
     margin: float | None
     counts: tuple[Count, ...] = ()
     repeat: bool = False
@@ -220,17 +220,17 @@ def _fit(findings: list[Finding], guess: float) -> tuple[Fit, list[Fit]]:
     return lowest([common for common, _ in fits]), each
 
 
-def _sides(findings: list[Finding], constraint: str) -> list[Point]:
+def _sides(findings: list[Finding], constraint: str) -> list[ProbePoint]:
     """A reading has no counts: it tells only on which side of the constraint its rate lies."""
     return [
-        Point(finding.rate, _CERTAIN if broken else 0.0, _CERTAIN)
+        ProbePoint(finding.rate, _CERTAIN if broken else 0.0, _CERTAIN)
         for finding in findings
         for name, broken in finding.constraints
         if name == constraint
     ]
 
 
-def _points(findings: list[Finding], bound: Bound) -> list[Point]:
+def _points(findings: list[Finding], bound: Bound) -> list[ProbePoint]:
     """Counts in effective requests.
 
     Probes near the bound share one design effect, their mean: each alone, it is larger where more
@@ -242,7 +242,7 @@ def _points(findings: list[Finding], bound: Bound) -> list[Point]:
     points = []
     for finding, count in pairs:
         effect = shared if count in near else max(shared, count.effect)
-        points.append(Point(finding.rate, count.late / effect, count.n / effect))
+        points.append(ProbePoint(finding.rate, count.late / effect, count.n / effect))
     return points
 
 
@@ -285,7 +285,7 @@ def find_concurrency(probe: Callable[[int], Finding], effort: Effort) -> Capacit
     concurrency = 1
     for _ in range(effort.most_probes):
         finding = probe(concurrency)
-        if finding.outcome is Outcome.MET:
+        if finding.outcome is SlaOutcome.MET:
             met.append(finding)
             low = concurrency
         else:

@@ -13,7 +13,7 @@ from tuner.deployments.base import Deployments
 from tuner.deployments.slot import ServerSlot
 from tuner.errors import CandidateError
 from tuner.goals.constraints import Constraint
-from tuner.goals.sla import Outcome, Sla, judge_as_loadgen
+from tuner.goals.sla import Sla, SlaOutcome, judge_as_loadgen
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.measure.calibrate import CalibrationPlan, saturate, sweep_concurrency
@@ -391,7 +391,7 @@ class Evaluator:
             finding = self._test(prober, rate, share)
             draft.findings.append(finding)
             draft.capacity = conclude(draft.findings, rate)
-            if finding.outcome is Outcome.MET:
+            if finding.outcome is SlaOutcome.MET:
                 break
             if finding.repeat:
                 continue
@@ -406,7 +406,7 @@ class Evaluator:
         with self._prober(draft) as prober:
             self._prepare(prober, draft)
             finding = self._finding(prober, self._proof, "measure")(rate)
-            met = finding.outcome is Outcome.MET
+            met = finding.outcome is SlaOutcome.MET
             draft.capacity = Capacity(
                 rate if met else None,
                 low=rate if met else None,

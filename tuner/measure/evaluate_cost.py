@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Outcome
+from tuner.goals.sla import SlaOutcome
 from tuner.measure.capacity import Capacity
 from tuner.measure.draft import Draft, Phase, Subject
 from tuner.measure.evaluate import PROOF_ATTEMPTS, ROUNDS, SEARCH, Evaluator, is_hopeless
@@ -109,5 +109,5 @@ class CostEvaluator(Evaluator):
             finding = self._test(prober, rate, share)
             if not finding.repeat:
                 break
-        if finding.outcome is Outcome.VIOLATED and not finding.client_limited:
+        if finding.outcome is SlaOutcome.VIOLATED and not finding.client_limited:
             draft.capacity = replace(draft.capacity, rate=None, margin=finding.margin)

@@ -10,7 +10,7 @@ import numpy as np
 from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
 from tuner.goals.constraints import Constraint, require_readings
-from tuner.goals.sla import Judge, Outcome, Sla, Verdict, judge, margin, requests_to_settle
+from tuner.goals.sla import Judge, Sla, SlaOutcome, Verdict, bound_ratio, judge, requests_to_settle
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.model.space import Candidate
@@ -258,7 +258,7 @@ class Prober:
             outcome=verdict.outcome.value,
             remedy=verdict.remedy,
             confidence=verdict.confidence,
-            margin=margin(samples, self._sla),
+            margin=bound_ratio(samples, self._sla),
             growth=growth(samples),
             lateness_p99=quantile(samples.lateness, 0.99),
             client_limited=is_client_limited(samples, self._sla),
@@ -275,11 +275,11 @@ class Prober:
         if len(samples) and not samples.ok.any():
             why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
             raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
-        if self.falls_behind(record) and verdict.outcome is not Outcome.VIOLATED:
+        if self.falls_behind(record) and verdict.outcome is not SlaOutcome.VIOLATED:
             words = f"the server falls behind: latency grows by {record.growth:.0%} of the time"
             record = record.model_copy(update={"outcome": "violated", "remedy": words})
             self.records[-1] = record
-            verdict = replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
+            verdict = replace(verdict, outcome=SlaOutcome.VIOLATED, remedy=words, repeat=False)
         return self._constrained(record, verdict)
 
     def falls_behind(self, record: ProbeRecord) -> bool | None:
@@ -306,7 +306,7 @@ class Prober:
         self.records[-1] = record
         if any(c.static for c in broken):
             raise ConstraintBroken(f"breaks a constraint at every rate: {words}")
-        return record, replace(verdict, outcome=Outcome.VIOLATED, remedy=words, repeat=False)
+        return record, replace(verdict, outcome=SlaOutcome.VIOLATED, remedy=words, repeat=False)
 
     def _save(self, samples: Samples) -> str:
         file = self._folder / f"{self._name}-{len(self.records):02d}.npz"
@@ -392,12 +392,12 @@ class _Watch:
         count = verdict.decided
         share = count.late / max(1, count.n)
         match verdict.outcome:
-            case Outcome.VIOLATED:
+            case SlaOutcome.VIOLATED:
                 if elapsed < self._period:
                     return False
                 far = min(_CLEARLY_BROKEN * count.bound.budget, (1 + count.bound.budget) / 2)
                 return self._how.settle or share > far
-            case Outcome.MET:
+            case SlaOutcome.MET:
                 if self._how.judge is not None or elapsed < self._how.least_seconds:
                     return False
                 return self._how.settle or not any(c.late for c in verdict.counts)
