@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from tuner.goals.sla import Sla, judge, margin
+from tuner.goals.sla import Sla, bound_ratio, judge
 from tuner.measure.fitting import ProbeResult
 from tuner.stats.samples import Floats, Samples
 
@@ -115,7 +115,7 @@ class QueueServer:
         return ProbeResult(
             rate,
             verdict.outcome,
-            10.0 if limited else margin(samples, self._sla),
+            10.0 if limited else bound_ratio(samples, self._sla),
             verdict.telling,
             verdict.repeat,
             limited,

@@ -44,9 +44,9 @@ from tuner.records.results import Evaluation
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.simulator.predict import play, predict_capacity
-from tuner.simulator.profile import Profile
+from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 
 MODEL, SLA = "emulated_gpu", "p99<40ms"
 Settings = tuple[int, int, tuple[int, ...], int]
@@ -76,11 +76,11 @@ def speed(rounds: int) -> Row:
     found = {}
     for limit, count, rate in ((8, 1, 800.0), (64, 2, 2000.0)):
         scheduling = Scheduling(True, limit, (limit,), instances=count)
-        play(rate, 1000, scheduling, Service(seconds, 0.7))
+        play(rate, 1000, scheduling, ServiceTimes(seconds, 0.7))
         times = []
         for seed in range(rounds):
             began = time.perf_counter()
-            play(rate, _SPEED_REQUESTS, scheduling, Service(seconds, 0.7), seed=seed)
+            play(rate, _SPEED_REQUESTS, scheduling, ServiceTimes(seconds, 0.7), seed=seed)
             times.append(time.perf_counter() - began)
         found[f"batches to {limit}, {count} x"] = round(_SPEED_REQUESTS / median(times))
     return {"requests_per_second": found}
@@ -89,7 +89,7 @@ def speed(rounds: int) -> Row:
 def predictions(rounds: int) -> Iterator[tuple[Settings, Row]]:
     """Of each configuration, what was simulated and what was measured, by round."""
     sla = Sla.parse(SLA)
-    seen: dict[Settings, list[tuple[float, Evaluation, Service, Scheduling]]] = {}
+    seen: dict[Settings, list[tuple[float, Evaluation, ServiceTimes, Scheduling]]] = {}
     with tempfile.TemporaryDirectory() as name, LoadGenerator() as generator:
         folder = Path(shutil.copytree(ROOT / "model_repository" / MODEL, Path(name) / MODEL))
         config = read_config(folder)
@@ -108,7 +108,7 @@ def predictions(rounds: int) -> Iterator[tuple[Settings, Row]]:
                 )
                 evaluator.calibrate(CalibrationPlan.of(space, own_settings(space, config)))
                 evaluator.close()
-                profile = Profile.fit(run.windows())
+                profile = ModelProfile.fit(run.windows())
                 assert profile is not None
                 for trial, settings in enumerate(CONFIGURATIONS):
                     candidate = _candidate(settings)
@@ -136,7 +136,7 @@ def _candidate(settings: Settings) -> Candidate:
     )
 
 
-def _row(each: list[tuple[float, Evaluation, Service, Scheduling]]) -> Row:
+def _row(each: list[tuple[float, Evaluation, ServiceTimes, Scheduling]]) -> Row:
     simulated = median([rate for rate, *_ in each])
     measured = median([e.capacity or 0.0 for _, e, *_ in each])
     pairs = [_alike(e, service, scheduling) for _, e, service, scheduling in each]
@@ -154,7 +154,9 @@ def _row(each: list[tuple[float, Evaluation, Service, Scheduling]]) -> Row:
     }
 
 
-def _alike(evaluation: Evaluation, service: Service, scheduling: Scheduling) -> dict[str, float]:
+def _alike(
+    evaluation: Evaluation, service: ServiceTimes, scheduling: Scheduling
+) -> dict[str, float]:
     """Simulated over measured at the lowest rate that was probed: mean batch, p50, p99."""
     probes = [p for p in evaluation.probes if p.rate is not None and p.server is not None]
     if not probes:

@@ -4,7 +4,7 @@ import numpy as np
 
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE
 from tuner.records.results import ServerTimes, Window
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.estimators import PERCENTILES
 from tuner.stats.samples import Floats
 
@@ -16,7 +16,7 @@ def batch_times(base: float, per_item: float, largest: int = 64) -> Floats:
     return table
 
 
-def windows(service: Service, sizes: tuple[int, ...], counts: tuple[int, ...]) -> list[Window]:
+def windows(service: ServiceTimes, sizes: tuple[int, ...], counts: tuple[int, ...]) -> list[Window]:
     """One request at a time, full batches of each size on one instance, and of the largest on more.
 
     With all instances busy each waits for the device: an execution takes as long as all take turns.
@@ -27,7 +27,9 @@ def windows(service: Service, sizes: tuple[int, ...], counts: tuple[int, ...]) -
     return seen + [_window(service, largest, count, largest) for count in counts]
 
 
-def _window(service: Service, size: int, count: int, largest: int, waiting: bool = True) -> Window:
+def _window(
+    service: ServiceTimes, size: int, count: int, largest: int, waiting: bool = True
+) -> Window:
     alone = float(service.seconds[size])
     execution = max(alone, count * service.exclusive * alone)
     cycle = execution + service.release * size

@@ -108,9 +108,9 @@ def _simulate() -> list[str]:
     try:
         from tuner.simulator.predict import play  # compiles: seconds, and only where numba is
         from tuner.simulator.scheduling import Scheduling
-        from tuner.simulator.simulate import Service
+        from tuner.simulator.simulate import ServiceTimes
 
-        service = Service(np.full(9, 4e-3), exclusive=0.7)
+        service = ServiceTimes(np.full(9, 4e-3), exclusive=0.7)
         play(800.0, 1000, Scheduling(True, 8, (8,), instances=1), service)
     except Exception as error:  # noqa: BLE001  as above
         return [f"the simulator does not run: {type(error).__name__}: {error}"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
-from tuner.goals.sla import Bound, Outcome, Sla, judge, judge_as_loadgen
+from tuner.goals.sla import Bound, Sla, SlaOutcome, judge, judge_as_loadgen
 from tuner.stats.estimators import design_effect, surely_above, surely_below
 from tuner.stats.samples import Floats, Samples
 
@@ -47,9 +47,9 @@ def _row(runs: int, kind: str, ratio: float, load: float) -> Row:
     sla = Sla((Bound(1 - BUDGET, LIMIT),))
     queue, rate, effect = _queue(kind, ratio)
     rng = np.random.default_rng([int(ratio), int(100 * load)])
-    right = Outcome.MET if load < 1 else Outcome.VIOLATED
-    said: Counter[Outcome] = Counter()
-    naive: Counter[Outcome] = Counter()
+    right = SlaOutcome.MET if load < 1 else SlaOutcome.VIOLATED
+    said: Counter[SlaOutcome] = Counter()
+    naive: Counter[SlaOutcome] = Counter()
     fixed = np.zeros(len(list(_looks())))
     used = []
     for _ in range(runs):
@@ -61,10 +61,10 @@ def _row(runs: int, kind: str, ratio: float, load: float) -> Row:
         naive[judge_as_loadgen(head, sla, CONFIDENCE).outcome] += 1
         fixed += _fixed(samples, effect, right)
     return {
-        "met": _percent(said, Outcome.MET),
-        "violated": _percent(said, Outcome.VIOLATED),
-        "open": _percent(said, Outcome.INCONCLUSIVE),
-        "naive_met": _percent(naive, Outcome.MET),
+        "met": _percent(said, SlaOutcome.MET),
+        "violated": _percent(said, SlaOutcome.VIOLATED),
+        "open": _percent(said, SlaOutcome.INCONCLUSIVE),
+        "naive_met": _percent(naive, SlaOutcome.MET),
         "requests": round(float(np.mean(used))),
         "of_fixed": _of_fixed(float(np.mean(used)), said[right], fixed, runs),
     }
@@ -81,10 +81,10 @@ def _queue(kind: str, ratio: float) -> tuple[Queue, float, float]:
     return make(service), rate, float(np.median(effects))
 
 
-def _fixed(samples: Samples, effect: float, right: Outcome) -> Floats:
+def _fixed(samples: Samples, effect: float, right: SlaOutcome) -> Floats:
     """Whether a test of each of the fixed sizes is right, as 0 or 1."""
     late = np.cumsum(samples.latency > LIMIT)
-    surely = surely_below if right is Outcome.MET else surely_above
+    surely = surely_below if right is SlaOutcome.MET else surely_above
     return np.array(
         [surely(late[n - 1] / effect, n / effect, BUDGET, CONFIDENCE) for n in _looks()], float
     )
@@ -98,10 +98,10 @@ def _of_fixed(used: float, right: int, fixed: Floats, runs: int) -> float | None
     return round(used / min(enough, default=MOST), 2)
 
 
-def _sequential(samples: Samples, sla: Sla) -> tuple[Outcome, int]:
+def _sequential(samples: Samples, sla: Sla) -> tuple[SlaOutcome, int]:
     for n in _looks():
         outcome = judge(samples.take(np.arange(len(samples)) < n), sla, CONFIDENCE).outcome
-        if outcome is not Outcome.INCONCLUSIVE:
+        if outcome is not SlaOutcome.INCONCLUSIVE:
             return outcome, n
     return outcome, n
 
@@ -114,5 +114,5 @@ def _looks() -> Iterator[int]:
     yield MOST
 
 
-def _percent(said: Counter[Outcome], outcome: Outcome) -> float:
+def _percent(said: Counter[SlaOutcome], outcome: SlaOutcome) -> float:
     return round(100 * said[outcome] / said.total(), 1)

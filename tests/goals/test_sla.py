@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
 from tuner.errors import UnitError
-from tuner.goals.sla import Bound, Outcome, Sla, judge, judge_as_loadgen, margin
+from tuner.goals.sla import Bound, Sla, SlaOutcome, bound_ratio, judge, judge_as_loadgen
 from tuner.stats.samples import Floats, Samples
 
 LIMIT = 0.020
@@ -39,20 +39,20 @@ def stalling(late: float, n: int, rng: np.random.Generator) -> Samples:
     return answered(at, np.maximum(rest, 0.0) + rng.exponential(0.0005, n))
 
 
-def sequential(samples: Samples, confidence: float, first: int = 1000) -> Outcome:
+def sequential(samples: Samples, confidence: float, first: int = 1000) -> SlaOutcome:
     """Looked at again and again while it grows, as a probe is; what was said first."""
     n = first
     while True:
         verdict = judge(samples.take(np.arange(len(samples)) < n), P99, confidence)
-        if verdict.outcome is not Outcome.INCONCLUSIVE or n >= len(samples):
+        if verdict.outcome is not SlaOutcome.INCONCLUSIVE or n >= len(samples):
             return verdict.outcome
         n = int(1.5 * n)
 
 
-def rates(outcomes: Iterable[Outcome]) -> dict[Outcome, float]:
+def rates(outcomes: Iterable[SlaOutcome]) -> dict[SlaOutcome, float]:
     """The share of each outcome."""
     found = Counter(outcomes)
-    return {outcome: found[outcome] / found.total() for outcome in Outcome}
+    return {outcome: found[outcome] / found.total() for outcome in SlaOutcome}
 
 
 def stated(confidence: float, runs: int) -> float:
@@ -132,7 +132,7 @@ class TestErrorRates:
     CELLS = (("M/M/1", 10.0), ("M/M/1", 40.0), ("M/D/1", 10.0), ("M/D/1", 40.0))
     RUNS = 500
 
-    def said(self, load: float, confidence: float) -> dict[Outcome, float]:
+    def said(self, load: float, confidence: float) -> dict[SlaOutcome, float]:
         """Of queues at ``load`` times their capacity."""
         rng = np.random.default_rng(5)
         cells = [queues(*cell) for cell in self.CELLS]
@@ -143,42 +143,42 @@ class TestErrorRates:
         )
 
     def test_met_is_rarely_said_just_over_the_capacity(self) -> None:
-        assert self.said(1.01, 0.95)[Outcome.MET] <= stated(0.95, 4 * self.RUNS)
+        assert self.said(1.01, 0.95)[SlaOutcome.MET] <= stated(0.95, 4 * self.RUNS)
 
     def test_violated_is_rarely_said_just_under_the_capacity(self) -> None:
-        assert self.said(0.99, 0.95)[Outcome.VIOLATED] <= stated(0.95, 4 * self.RUNS)
+        assert self.said(0.99, 0.95)[SlaOutcome.VIOLATED] <= stated(0.95, 4 * self.RUNS)
 
     def test_independent_requests_are_judged_as_stated_too(self) -> None:
         rng = np.random.default_rng(5)
         over = rates(sequential(independent(0.0101, 5000, rng), 0.95) for _ in range(300))
         under = rates(sequential(independent(0.0099, 5000, rng), 0.95) for _ in range(300))
-        assert over[Outcome.MET] <= stated(0.95, 300)
-        assert under[Outcome.VIOLATED] <= stated(0.95, 300)
+        assert over[SlaOutcome.MET] <= stated(0.95, 300)
+        assert under[SlaOutcome.VIOLATED] <= stated(0.95, 300)
 
     def test_met_is_rarely_said_of_a_server_that_stalls(self) -> None:
         """1.01 % of the requests are late, all of them in stalls; the others are far below."""
         rng = np.random.default_rng(5)
         over = rates(sequential(stalling(0.0101, 5000, rng), 0.95, 2500) for _ in range(300))
-        assert over[Outcome.MET] <= stated(0.95, 300)
+        assert over[SlaOutcome.MET] <= stated(0.95, 300)
 
     def test_a_slow_patch_far_below_the_limit_says_nothing_of_the_limit(self) -> None:
         """A tenth of the run is three times as slow as the rest, a sixth of the limit."""
         intended, latency = fast(2000)
         latency = np.where(intended < 1, latency / 5, latency / 15)
         verdict = judge(answered(intended, latency), P99, 0.99)
-        assert (verdict.outcome, verdict.decided.effect) == (Outcome.MET, 1.0)
+        assert (verdict.outcome, verdict.decided.effect) == (SlaOutcome.MET, 1.0)
 
     def test_clear_cases_are_decided(self) -> None:
         rng = np.random.default_rng(5)
         assert (
             rates(judge(independent(0.002, 3000, rng), P99, 0.95).outcome for _ in range(50))[
-                Outcome.MET
+                SlaOutcome.MET
             ]
             > 0.9
         )
         assert (
             rates(judge(independent(0.03, 3000, rng), P99, 0.95).outcome for _ in range(50))[
-                Outcome.VIOLATED
+                SlaOutcome.VIOLATED
             ]
             > 0.9
         )
@@ -188,13 +188,13 @@ class TestErrorRates:
         queue, rate = queues("M/D/1", 40.0)
         rng = np.random.default_rng(5)
         verdicts = [judge_as_loadgen(queue(1.01 * rate, 5000, rng), P99, 0.95) for _ in range(100)]
-        assert rates(v.outcome for v in verdicts)[Outcome.MET] > 0.3
+        assert rates(v.outcome for v in verdicts)[SlaOutcome.MET] > 0.3
 
 
 class TestJudge:
     def test_no_samples_are_inconclusive_and_never_met(self) -> None:
         verdict = judge(Samples.empty(), P99, 0.95)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is SlaOutcome.INCONCLUSIVE
         assert not verdict.met
         assert "higher rate" in str(verdict.remedy)
 
@@ -203,14 +203,14 @@ class TestJudge:
         at = np.linspace(0, 20, 20_000)
         samples = answered(at, rng.uniform(0, 0.010, len(at)))
         some_late = judge(samples, Sla.parse("p50<8ms,p99<20ms"), 0.95)
-        assert (some_late.outcome, some_late.decided.bound.name) == (Outcome.MET, "p50")
+        assert (some_late.outcome, some_late.decided.bound.name) == (SlaOutcome.MET, "p50")
         more_late = judge(samples, Sla.parse("p50<9.9ms,p99<9.95ms"), 0.95)
-        assert (more_late.outcome, more_late.decided.bound.name) == (Outcome.MET, "p99")
+        assert (more_late.outcome, more_late.decided.bound.name) == (SlaOutcome.MET, "p99")
 
     def test_too_few_good_requests_ask_for_as_many_as_would_do(self) -> None:
         times, latency = fast()
         verdict = judge(answered(times[:200], latency[:200]), P99, 0.95)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is SlaOutcome.INCONCLUSIVE
         needed = re.search(r"at least (\d+) requests", str(verdict.remedy))
         assert needed is not None
         enough = int(needed[1])
@@ -221,7 +221,7 @@ class TestJudge:
         times, latency = fast()
         latency[::100] = 0.03
         verdict = judge(answered(times, latency), P99, 0.95)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is SlaOutcome.INCONCLUSIVE
         assert "too near the bound" in str(verdict.remedy)
 
     def test_a_latency_at_the_limit_keeps_the_promise(self) -> None:
@@ -235,7 +235,7 @@ class TestJudge:
         times, latency = fast()
         ok = np.random.default_rng(0).random(len(times)) > 0.05
         verdict = judge(Samples(times, times, times + latency, ok), P99, 0.95)
-        assert verdict.outcome is Outcome.VIOLATED
+        assert verdict.outcome is SlaOutcome.VIOLATED
         assert verdict.decided.late == np.count_nonzero(~ok)
         assert verdict.decided.n == len(times)
 
@@ -243,14 +243,14 @@ class TestJudge:
         times, _ = fast()
         never = np.full(len(times), np.nan)
         verdict = judge(Samples(times, never, never, np.zeros(len(times), dtype=bool)), P99, 0.95)
-        assert verdict.outcome is Outcome.VIOLATED
+        assert verdict.outcome is SlaOutcome.VIOLATED
 
     @pytest.mark.parametrize("seconds", [0.2, 0.5, 0.9])
     def test_one_stall_shorter_than_a_second_is_to_be_repeated(self, seconds: float) -> None:
         times, latency = fast()
         latency[(times >= 4) & (times < 4 + seconds)] = 0.5
         verdict = judge(answered(times, latency), P99, 0.95)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is SlaOutcome.INCONCLUSIVE
         assert verdict.repeat
         assert "repeat" in str(verdict.remedy)
 
@@ -258,29 +258,29 @@ class TestJudge:
         times, latency = fast()
         latency[(times >= 4) & (times < 4.5)] = 0.5
         latency[np.random.default_rng(0).random(len(times)) < 0.03] = 0.030
-        assert judge(answered(times, latency), P99, 0.95).outcome is Outcome.VIOLATED
+        assert judge(answered(times, latency), P99, 0.95).outcome is SlaOutcome.VIOLATED
 
     def test_a_longer_outage_is_a_violation(self) -> None:
         times, latency = fast()
         latency[(times >= 4) & (times < 7)] = 0.5
-        assert judge(answered(times, latency), P99, 0.95).outcome is Outcome.VIOLATED
+        assert judge(answered(times, latency), P99, 0.95).outcome is SlaOutcome.VIOLATED
 
     @pytest.mark.parametrize("slope", [0.005, 0.05, 0.5])
     def test_a_growing_queue_is_a_violation(self, slope: float) -> None:
         times, latency = fast()
         assert judge(answered(times, latency + slope * times), P99, 0.95).outcome is (
-            Outcome.VIOLATED
+            SlaOutcome.VIOLATED
         )
 
     def test_the_worst_bound_decides(self) -> None:
         times, latency = fast()
         samples = answered(times, latency)
         both = judge(samples, Sla.parse("p50<4ms,p99<20ms"), 0.95)
-        assert both.outcome is Outcome.VIOLATED
+        assert both.outcome is SlaOutcome.VIOLATED
         assert both.decided.bound.name == "p50"
         # enough requests for p99, too few for p99.99
         open_tail = judge(samples, Sla.parse("p99<20ms,p99.99<30ms"), 0.95)
-        assert open_tail.outcome is Outcome.INCONCLUSIVE
+        assert open_tail.outcome is SlaOutcome.INCONCLUSIVE
         assert open_tail.decided.bound.name == "p99.99"
 
     @given(st.integers(0, 400), st.integers(0, 2**32 - 1), st.floats(0, 1))
@@ -292,14 +292,14 @@ class TestJudge:
         latency = np.where(rng.random(n) < late, 2 * LIMIT, LIMIT / 2)
         samples = answered(np.sort(rng.uniform(0, 5, n)), latency)
         verdict = judge(samples, P99, 0.95)
-        ratio = margin(samples, P99)
-        if verdict.outcome is Outcome.MET:
+        ratio = bound_ratio(samples, P99)
+        if verdict.outcome is SlaOutcome.MET:
             assert ratio is not None
             assert ratio <= 1
-        if verdict.outcome is Outcome.VIOLATED:
+        if verdict.outcome is SlaOutcome.VIOLATED:
             assert ratio is not None
             assert ratio > 1
-        assert (verdict.remedy is not None) == (verdict.outcome is Outcome.INCONCLUSIVE)
+        assert (verdict.remedy is not None) == (verdict.outcome is SlaOutcome.INCONCLUSIVE)
 
 
 class TestErrors:
@@ -309,7 +309,7 @@ class TestErrors:
         times, latency = fast()
         ok = np.random.default_rng(0).random(len(times)) > 0.03
         verdict = judge(Samples(times, times, times + latency, ok), self.BOTH, 0.95)
-        assert verdict.outcome is Outcome.VIOLATED
+        assert verdict.outcome is SlaOutcome.VIOLATED
         assert verdict.decided.bound.name == "errors"
 
     def test_late_answers_are_no_errors(self) -> None:
@@ -329,15 +329,15 @@ class TestErrors:
 
 class TestMargin:
     def test_no_data_has_none(self) -> None:
-        assert margin(Samples.empty(), P99) is None
+        assert bound_ratio(Samples.empty(), P99) is None
 
     def test_it_is_the_largest_ratio_over_all_bounds(self) -> None:
         times, latency = fast()
         samples = answered(times, latency)
-        assert margin(samples, P99) == pytest.approx(0.25)
-        assert margin(samples, Sla.parse("p50<10ms,p99<20ms")) == pytest.approx(0.5)
+        assert bound_ratio(samples, P99) == pytest.approx(0.25)
+        assert bound_ratio(samples, Sla.parse("p50<10ms,p99<20ms")) == pytest.approx(0.5)
 
     def test_failures_in_the_percentile_make_it_infinite(self) -> None:
         times, latency = fast()
         latency[:100] = np.inf
-        assert margin(answered(times, latency), P99) == math.inf
+        assert bound_ratio(answered(times, latency), P99) == math.inf

@@ -18,7 +18,7 @@ from tuner.model.config import own_settings, read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, parse_space
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
-from tuner.simulator.profile import Profile
+from tuner.simulator.profile import ModelProfile
 
 SPACE = parse_space(
     "parameters: {max_batch_size: [1, 8, 32], instance_count: {range: [1, 3]}}", "here"
@@ -55,7 +55,7 @@ def test_a_model_whose_times_are_known_is_known_afterwards(
     assert {w.instances for w in seen} == {1, 2, 3}
     assert {w.candidate.get(MAX_BATCH_SIZE) for w in seen} == {32}
     assert max(b for w in seen for b in w.server.batches) == 32
-    profile = Profile.fit(seen)
+    profile = ModelProfile.fit(seen)
     assert profile is not None
     table = profile.curve.table(32)
     for size in (1, 8, 32):
@@ -135,10 +135,10 @@ def test_a_slow_model_is_seen_with_the_most_instances_only(
 
 def test_a_window_survives_the_file(tmp_path: Path) -> None:
     from tests.simulated import batch_times, windows
-    from tuner.simulator.simulate import Service
+    from tuner.simulator.simulate import ServiceTimes
 
     run = Run.create(tmp_path / "run", {})
-    seen = windows(Service(batch_times(0.004, 0.0003)), (8,), (2,))
+    seen = windows(ServiceTimes(batch_times(0.004, 0.0003)), (8,), (2,))
     run.append_windows(seen)
     run.append_windows([])
     assert run.windows() == seen

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, QueueServer, batches, md1, md1_share, rate_at
-from tuner.goals.sla import Bound, Outcome, Sla, judge, margin
+from tuner.goals.sla import Bound, Sla, SlaOutcome, bound_ratio, judge
 from tuner.measure.capacity import (
     Capacity,
     Effort,
@@ -157,7 +157,7 @@ def test_one_stall_weighs_as_one_event(stalls_at: float) -> None:
         done = np.where((sent > 1) & (sent < 1 + stall), np.maximum(done, 1 + stall + 0.05), done)
         samples = Samples(sent, sent, done, np.ones(len(sent), dtype=bool))
         told = judge(samples, P99, 0.95)
-        worst = margin(samples, P99)
+        worst = bound_ratio(samples, P99)
         return ProbeResult(rate, told.outcome, worst, told.telling, told.repeat, False, 3.0)
 
     rates = (240.0, 270.0, 285.0, 295.0, 305.0, 320.0)
@@ -198,7 +198,7 @@ class TestConcurrency:
         """Throughput rises until ``slots`` are busy; the promise holds up to ``most`` at once."""
 
         def probe(concurrency: int) -> ProbeResult:
-            outcome = Outcome.MET if concurrency <= most else Outcome.VIOLATED
+            outcome = SlaOutcome.MET if concurrency <= most else SlaOutcome.VIOLATED
             rate = min(concurrency, slots) / service
             return ProbeResult(rate, outcome, concurrency / most)
 
@@ -215,7 +215,7 @@ class TestConcurrency:
 
     def test_a_promise_that_one_at_a_time_breaks_has_no_rate(self) -> None:
         found = find_concurrency(
-            lambda c: ProbeResult(10.0 * c, Outcome.VIOLATED, 2.0 * c), Effort(most_probes=6)
+            lambda c: ProbeResult(10.0 * c, SlaOutcome.VIOLATED, 2.0 * c), Effort(most_probes=6)
         )
         assert found == Capacity(None, bound_ratio=2.0)
 
@@ -224,7 +224,7 @@ class TestConcurrency:
 
         def probe(concurrency: int) -> ProbeResult:
             probed.append(concurrency)
-            return ProbeResult(100.0 - concurrency, Outcome.MET, 0.1)
+            return ProbeResult(100.0 - concurrency, SlaOutcome.MET, 0.1)
 
         assert find_concurrency(probe, Effort()).rate == 99.0
         assert probed == [1, 2, 4]

@@ -5,7 +5,7 @@ import pytest
 
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Outcome
+from tuner.goals.sla import SlaOutcome
 from tuner.measure.capacity import Capacity
 from tuner.measure.draft import Draft
 from tuner.measure.fitting import ProbeResult
@@ -58,7 +58,7 @@ def test_only_who_can_still_win_gets_a_whole_round() -> None:
     unknown = draft(3, Capacity(None))
     everyone = [leader, near, far, unknown]
     for each in everyone:
-        each.results = [ProbeResult(500.0, Outcome.MET, 0.5)]
+        each.results = [ProbeResult(500.0, SlaOutcome.MET, 0.5)]
     outdone = [is_outdone(each, everyone, 1000.0) for each in everyone]
     assert outdone == [False, False, True, False]
     assert not is_outdone(far, [far], 1000.0)
@@ -68,7 +68,7 @@ def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
     """Else its next one would be compared with another's first."""
     made = draft(0, about(100.0))
     made.objective = Objective.parse("instances", 100.0)
-    made.results = [ProbeResult(100.0, Outcome.MET, 0.5) for _ in range(3)]
+    made.results = [ProbeResult(100.0, SlaOutcome.MET, 0.5) for _ in range(3)]
     made.costs = [(2.0, 0.0)] * 3
     whole = made.evaluation().cost
     made.costs.pop()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuner.goals.sla import Outcome, Sla
+from tuner.goals.sla import Sla, SlaOutcome
 from tuner.measure.watch import ProbeWatch, Thoroughness
 from tuner.stats.samples import Samples
 
@@ -22,6 +22,6 @@ def test_the_worst_of_a_pattern_does_not_decide_before_the_pattern_is_over(perio
     watch = ProbeWatch(Sla.parse("p60<20ms"), HOW, period)
     assert watch(burst(1.0)) is (period == 0.0)
     if period == 0.0:
-        assert watch.final(burst(1.0)).outcome is Outcome.VIOLATED
+        assert watch.final(burst(1.0)).outcome is SlaOutcome.VIOLATED
     else:
-        assert watch.final(burst(4.0)).outcome is not Outcome.VIOLATED
+        assert watch.final(burst(4.0)).outcome is not SlaOutcome.VIOLATED

@@ -12,7 +12,7 @@ from tests.simulated import batch_times, windows
 from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla, margin
+from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.measure.calibrate import CalibrationPlan
@@ -33,7 +33,7 @@ from tuner.search.strategy import Strategy, Workload
 from tuner.search.study import Budget, Stop, Study
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.estimators import quantile
 
 MODEL = parse_config(
@@ -50,16 +50,16 @@ SHORT = fit_space(
     MODEL,
 )
 SLA = Sla.parse("p99<40ms")
-GPU = Service(batch_times(0.004, 0.00035), exclusive=0.7)
-FLAT = Service(batch_times(0.012, 0.00002), exclusive=1.0)
-STEEP = Service(batch_times(0.0005, 0.002), exclusive=0.25)
+GPU = ServiceTimes(batch_times(0.004, 0.00035), exclusive=0.7)
+FLAT = ServiceTimes(batch_times(0.012, 0.00002), exclusive=1.0)
+STEEP = ServiceTimes(batch_times(0.0005, 0.002), exclusive=0.25)
 
 
 def config_of(candidate: Candidate) -> Any:
     return render(MODEL, candidate)
 
 
-def capacity(service: Service, candidate: Candidate, requests: int = 5000) -> float:
+def capacity(service: ServiceTimes, candidate: Candidate, requests: int = 5000) -> float:
     scheduling = Scheduling.of(config_of(candidate))
     return predict_capacity(scheduling, service, SLA, requests=requests, precision=0.01)
 
@@ -74,7 +74,7 @@ class World:
     """
 
     def __init__(
-        self, run: Run, truth: Service, twist: Callable[[Candidate], float] = lambda _: 1.0
+        self, run: Run, truth: ServiceTimes, twist: Callable[[Candidate], float] = lambda _: 1.0
     ) -> None:
         self._run = run
         self._truth = truth
@@ -133,7 +133,7 @@ def _as_evaluator(world: World) -> Evaluator:
     ids=["gpu", "flat", "steep"],
 )
 def test_a_few_measurements_find_one_of_the_best(
-    truth: Service, space: SearchSpace, tmp_path: Path
+    truth: ServiceTimes, space: SearchSpace, tmp_path: Path
 ) -> None:
     run = Run.create(tmp_path / "run", {})
     world = World(run, truth)
@@ -332,7 +332,7 @@ RATE = 800.0
 class Shop(World):
     """As ``CostEvaluator``: what each candidate comes to at one rate, with the truth's service."""
 
-    def __init__(self, run: Run, truth: Service, objective: Objective) -> None:
+    def __init__(self, run: Run, truth: ServiceTimes, objective: Objective) -> None:
         super().__init__(run, truth)
         self.objective = objective
         self.kept: list[bool] = []
@@ -344,7 +344,7 @@ class Shop(World):
         latency = {"p99": quantile(samples.latency, 0.99)}
         record = probe().model_copy(update={"latency": latency})
         value = self.objective.value(record, scheduling.instances)
-        return value or 0.0, margin(samples, SLA) or 0.0
+        return value or 0.0, bound_ratio(samples, SLA) or 0.0
 
     def search(
         self, subject: Subject, to_beat: float, phase: str = "search", expected: float = 0.0
@@ -405,7 +405,7 @@ def test_the_least_cost_is_found_among_those_that_keep_the_promise(
 def test_where_nothing_keeps_the_promise_it_gives_up(tmp_path: Path) -> None:
     objective = Objective.parse("instances", RATE)
     run = Run.create(tmp_path / "run", {})
-    slow = Service(batch_times(0.05, 0.002), exclusive=1.0)
+    slow = ServiceTimes(batch_times(0.05, 0.002), exclusive=1.0)
     workload = Workload(SLA, Arrivals.POISSON, BatchMix(), objective=objective)
     chosen = Strategy(SHORT, workload, config_of, 0)
     shop = _as_evaluator(Shop(run, slow, objective))

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
 
-TEN_MS = Service(np.full(65, 0.010))
-OVERLAPPED = Service(np.full(65, 0.010), exclusive=0.0)
+TEN_MS = ServiceTimes(np.full(65, 0.010))
+OVERLAPPED = ServiceTimes(np.full(65, 0.010), exclusive=0.0)
 
 
 def played(
     ms: list[float],
     scheduling: Scheduling,
     items: list[int] | None = None,
-    service: Service = TEN_MS,
+    service: ServiceTimes = TEN_MS,
 ) -> Simulation:
     """Requests sent at those milliseconds."""
     sizes = None if items is None else np.array(items)
@@ -196,21 +196,21 @@ def test_refused_requests_take_no_place_in_a_batch() -> None:
 
 
 def test_an_instance_is_not_free_while_it_releases_its_batch() -> None:
-    releasing = Service(np.full(9, 0.010), release=0.001)
+    releasing = ServiceTimes(np.full(9, 0.010), release=0.001)
     found = played([0, 1, 2, 3], Scheduling(True, 8, (8,)), service=releasing)
     assert executions(found) == [(0, 1), (11, 3)]
     assert found.ends * 1e3 == pytest.approx([10, 21])
 
 
 def test_replies_leave_one_by_one_and_the_network_takes_its_time() -> None:
-    service = Service(np.full(9, 0.010), accept=0.0005, reply=0.001, network=0.004)
+    service = ServiceTimes(np.full(9, 0.010), accept=0.0005, reply=0.001, network=0.004)
     found = played([0, 0, 0], Scheduling(True, 8, (3,), delay=0.1), service=service)
     assert executions(found) == [(3.5, 3)]
     assert found.samples.done * 1e3 == pytest.approx([16.5, 17.5, 18.5])
 
 
 def test_the_exclusive_part_is_spent_one_instance_at_a_time() -> None:
-    service = Service(np.full(2, 0.010), exclusive=0.6)
+    service = ServiceTimes(np.full(2, 0.010), exclusive=0.6)
     found = played([0, 0, 0], Scheduling(False, 1, (1,), instances=2), service=service)
     assert executions(found) == [(0, 1), (0, 1), (10, 1)]
     assert found.ends * 1e3 == pytest.approx([10, 16, 22])

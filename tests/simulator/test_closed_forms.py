@@ -10,7 +10,7 @@ from benchmarks.queues import md1, md1_share
 from tuner.load.arrivals import Arrivals
 from tuner.simulator.predict import play, saturation
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
 
 N = 400_000
 SECONDS = 0.004
@@ -23,20 +23,20 @@ WAYS = {
 EXPONENTIAL = -np.log(1 - (np.arange(20_000) + 0.5) / 20_000)
 
 
-def constant(seconds: float, largest: int = 1, exclusive: float = 1.0) -> Service:
-    return Service(np.full(largest + 1, seconds), exclusive=exclusive)
+def constant(seconds: float, largest: int = 1, exclusive: float = 1.0) -> ServiceTimes:
+    return ServiceTimes(np.full(largest + 1, seconds), exclusive=exclusive)
 
 
-def exponential(mean: float, exclusive: float) -> Service:
+def exponential(mean: float, exclusive: float) -> ServiceTimes:
     noise = EXPONENTIAL * mean / EXPONENTIAL.mean()
-    return Service(np.zeros(2), exclusive=exclusive, noise=noise)
+    return ServiceTimes(np.zeros(2), exclusive=exclusive, noise=noise)
 
 
 def mean_wait(simulation: Simulation) -> float:
     return float(np.mean(simulation.started - simulation.samples.intended))
 
 
-def throughput(scheduling: Scheduling, service: Service) -> float:
+def throughput(scheduling: Scheduling, service: ServiceTimes) -> float:
     """Items per second of a load that is 1.5 times what can be."""
     played = play(1.5 * saturation(scheduling, service), 50_000, scheduling, service)
     return float(played.sizes.sum() / played.ends.max())
@@ -130,7 +130,7 @@ def test_more_load_than_can_be_is_served_at_saturation(
     instances: int, release: float, delay: float
 ) -> None:
     batcher = Scheduling(True, 16, (16,), delay=delay, instances=instances)
-    service = Service(
+    service = ServiceTimes(
         0.004 + 0.0005 * np.arange(17.0), 0.6, noise=np.array([-5e-4, 5e-4]), release=release
     )
     expected = saturation(batcher, service)

@@ -6,9 +6,9 @@ from tests.simulated import batch_times, windows
 from tuner.model.space import MAX_BATCH_SIZE
 from tuner.records.results import Window
 from tuner.simulator.footprint import Footprint, fits
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 
-SEEN = windows(Service(batch_times(0.004, 0.0003)), (8, 64), (2, 4))
+SEEN = windows(ServiceTimes(batch_times(0.004, 0.0003)), (8, 64), (2, 4))
 GIB = 2**30
 
 

@@ -9,14 +9,14 @@ from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.simulator.predict import is_kept, play, predict_capacity, saturation
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.samples import Samples
 
 ONE = Scheduling(False, 1, (1,))
 SECONDS = 0.004
-CONSTANT = Service(np.full(2, SECONDS))
+CONSTANT = ServiceTimes(np.full(2, SECONDS))
 BATCHER = Scheduling(True, 32, (32,))
-BATCHES = Service(0.004 + 0.0003 * np.arange(33.0), noise=np.linspace(-4e-4, 4e-4, 9))
+BATCHES = ServiceTimes(0.004 + 0.0003 * np.arange(33.0), noise=np.linspace(-4e-4, 4e-4, 9))
 P99 = Sla.parse("p99<40ms")
 
 
@@ -90,7 +90,7 @@ def test_arrivals_in_bursts_leave_less_capacity_and_even_ones_more() -> None:
 
 def test_a_mix_of_client_batches_counts_requests() -> None:
     """Without batching an execution holds one request, so that it is M/D/1 again."""
-    service = Service(0.001 * np.arange(9.0))
+    service = ServiceTimes(0.001 * np.arange(9.0))
     found = predict_capacity(
         Scheduling(False, 8, (8,)), service, P99, mix=BatchMix.parse("8"), requests=100_000
     )
@@ -99,7 +99,7 @@ def test_a_mix_of_client_batches_counts_requests() -> None:
 
 def test_a_batcher_serves_as_many_items_whatever_their_requests() -> None:
     sla = Sla.parse("p99<200ms")
-    service = Service(0.001 + 0.0005 * np.arange(33.0))
+    service = ServiceTimes(0.001 + 0.0005 * np.arange(33.0))
     single = predict_capacity(BATCHER, service, sla)
     for text in ("4", "1:0.5,7:0.5"):
         mix = BatchMix.parse(text)
@@ -135,7 +135,7 @@ def test_a_batcher_serves_as_many_items_whatever_their_requests() -> None:
     ],
 )
 def test_saturation_is_that_of_the_busiest(
-    scheduling: Scheduling, service: Service, expected: float
+    scheduling: Scheduling, service: ServiceTimes, expected: float
 ) -> None:
     assert saturation(scheduling, service) == pytest.approx(expected)
 
@@ -143,7 +143,7 @@ def test_saturation_is_that_of_the_busiest(
 @pytest.mark.parametrize("text", ["1:0.6,2:0.4", "1:0.9,16:0.1"])
 def test_without_batching_a_mix_is_served_at_one_over_its_mean_service(text: str) -> None:
     mix, scheduling = BatchMix.parse(text), Scheduling(False, 16, (16,))
-    service = Service(0.004 + 0.0001 * np.arange(17.0))
+    service = ServiceTimes(0.004 + 0.0001 * np.arange(17.0))
     rate = 1 / float(np.dot(mix.shares, service.seconds[list(mix.sizes)]))
     assert play(2 * rate, 20_000, scheduling, service, mix=mix).samples.throughput == pytest.approx(
         rate, rel=0.02

@@ -6,13 +6,13 @@ import pytest
 from tuner.goals.sla import Sla
 from tuner.records.results import ServerTimes, Window
 from tuner.simulator.predict import predict_capacity
-from tuner.simulator.profile import Profile
+from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
 from tuner.stats.estimators import PERCENTILES
 
 LARGEST = 32
-TRUTH = Service(
+TRUTH = ServiceTimes(
     seconds=np.concatenate([[0.0], 0.004 + 0.0003 * np.arange(1, LARGEST + 1)]),
     exclusive=0.6,
     noise=np.linspace(-4e-4, 4e-4, 41),
@@ -52,35 +52,35 @@ def window(found: Simulation, scheduling: Scheduling, concurrency: int) -> Windo
     )
 
 
-def unloaded(scheduling: Scheduling, service: Service = TRUTH, count: int = 400) -> Window:
+def unloaded(scheduling: Scheduling, service: ServiceTimes = TRUTH, count: int = 400) -> Window:
     """One request after the other."""
     return window(simulate(0.05 * np.arange(count), scheduling, service, seed=1), scheduling, 1)
 
 
-def loaded(scheduling: Scheduling, service: Service = TRUTH, count: int = 4000) -> Window:
+def loaded(scheduling: Scheduling, service: ServiceTimes = TRUTH, count: int = 4000) -> Window:
     """More requests than can be served at any moment."""
     found = simulate(np.arange(count) * 1e-5, scheduling, service, seed=2)
     return window(found, scheduling, 4 * scheduling.max_batch * scheduling.instances)
 
 
-def windows(service: Service = TRUTH) -> list[Window]:
+def windows(service: ServiceTimes = TRUTH) -> list[Window]:
     largest = [replace(GREEDY, max_batch=b, preferred=(b,)) for b in (1, 2, 4, 8, 16, 32)]
     several = [replace(each, instances=n) for each in largest[::2] for n in (2, 4)]
     return [unloaded(GREEDY, service), *(loaded(each, service) for each in largest + several)]
 
 
-def fitted(seen: list[Window]) -> Profile:
-    profile = Profile.fit(seen)
+def fitted(seen: list[Window]) -> ModelProfile:
+    profile = ModelProfile.fit(seen)
     assert profile is not None
     return profile
 
 
 @pytest.fixture(scope="module")
-def profile() -> Profile:
+def profile() -> ModelProfile:
     return fitted(windows())
 
 
-def test_service_times_are_recovered(profile: Profile) -> None:
+def test_service_times_are_recovered(profile: ModelProfile) -> None:
     np.testing.assert_allclose(profile.curve.table(LARGEST), TRUTH.seconds, rtol=0.05)
 
 
@@ -92,13 +92,13 @@ def test_it_is_recovered_how_many_instances_are_as_good_as_alone(exclusive: floa
         assert found.effective(instances) == pytest.approx(most, rel=0.1)
 
 
-def test_overheads_are_recovered(profile: Profile) -> None:
+def test_overheads_are_recovered(profile: ModelProfile) -> None:
     assert profile.release == pytest.approx(TRUTH.release, rel=0.3)
     assert profile.reply == pytest.approx(TRUTH.reply, rel=0.1)
     assert profile.network == pytest.approx(TRUTH.network, rel=0.1)
 
 
-def test_the_scatter_of_executions_is_recovered(profile: Profile) -> None:
+def test_the_scatter_of_executions_is_recovered(profile: ModelProfile) -> None:
     assert np.mean(profile.noise) == pytest.approx(0, abs=1e-9)
     assert np.std(profile.noise) == pytest.approx(np.std(TRUTH.noise), rel=0.2)
     assert max(profile.noise) == pytest.approx(max(TRUTH.noise), rel=0.2)
@@ -163,7 +163,7 @@ def test_a_window_in_which_the_machine_was_held_up_does_not_count(place: int) ->
 )
 @pytest.mark.parametrize("sla", ["p99<40ms", "p99<15ms"])
 def test_capacities_are_those_of_the_truth(
-    profile: Profile, scheduling: Scheduling, sla: str
+    profile: ModelProfile, scheduling: Scheduling, sla: str
 ) -> None:
     truth = predict_capacity(scheduling, TRUTH, Sla.parse(sla))
     found = predict_capacity(scheduling, profile.service(scheduling), Sla.parse(sla))
@@ -189,17 +189,17 @@ def test_delays_do_not_lengthen_the_service_or_the_network() -> None:
 
 
 def test_nothing_is_known_without_windows() -> None:
-    assert Profile.fit([]) is None
+    assert ModelProfile.fit([]) is None
 
 
 def test_nothing_is_known_where_no_execution_ran_alone() -> None:
-    assert Profile.fit([loaded(replace(GREEDY, instances=2))]) is None
+    assert ModelProfile.fit([loaded(replace(GREEDY, instances=2))]) is None
 
 
 def test_nothing_is_known_where_only_small_batches_ran_alone() -> None:
     """Else a full batch would seem to take as long as one request."""
     two = replace(GREEDY, instances=2)
-    assert Profile.fit([unloaded(two), loaded(two)]) is None
+    assert ModelProfile.fit([unloaded(two), loaded(two)]) is None
 
 
 def test_two_devices_with_one_instance_each_run_alone() -> None:

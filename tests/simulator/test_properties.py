@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service, Simulation, simulate
+from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
 from tuner.stats.samples import Floats
 
 relaxed = settings(deadline=None, max_examples=60)
@@ -19,7 +19,7 @@ class Case:
     times: Floats
     items: np.ndarray
     scheduling: Scheduling
-    service: Service
+    service: ServiceTimes
     seed: int
 
     def play(self) -> Simulation:
@@ -55,7 +55,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
     size = draw(st.integers(1, scheduling.max_batch))
     items = rng.integers(1, size + 1, count) if draw(st.booleans()) else np.full(count, size)
-    service = Service(
+    service = ServiceTimes(
         seconds=draw(st.sampled_from([0.0005, 0.003]))
         + draw(st.sampled_from([0.0, 2e-4])) * np.arange(scheduling.max_batch + 1),
         exclusive=draw(st.sampled_from([0.0, 0.3, 1.0])),
@@ -200,7 +200,7 @@ def test_the_seed_alone_decides(case: Case) -> None:
 
 
 def test_another_seed_draws_other_noise() -> None:
-    service = Service(np.full(2, 0.001), noise=np.linspace(0, 0.001, 1000))
+    service = ServiceTimes(np.full(2, 0.001), noise=np.linspace(0, 0.001, 1000))
     played = [
         simulate(np.arange(50.0), Scheduling(False, 1, (1,)), service, seed=seed)
         for seed in (1, 1, 2)

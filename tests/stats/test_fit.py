@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.stats.fit import Fit, Point, fit_rate, lowest
+from tuner.stats.fit import Fit, ProbePoint, fit_rate, lowest
 
 BUDGET = 0.01
 relaxed = settings(deadline=None, max_examples=25)
@@ -17,10 +17,12 @@ def share(rate: float, capacity: float, steepness: float) -> float:
 
 def points(
     capacity: float, steepness: float, rates: list[float], n: int, rng: np.random.Generator
-) -> list[Point]:
+) -> list[ProbePoint]:
     """Probes of n independent requests at these multiples of the capacity."""
     return [
-        Point(r * capacity, float(rng.binomial(n, share(r * capacity, capacity, steepness))), n)
+        ProbePoint(
+            r * capacity, float(rng.binomial(n, share(r * capacity, capacity, steepness))), n
+        )
         for r in rates
     ]
 
@@ -50,7 +52,7 @@ def test_a_cliff_and_a_slope_are_told_apart() -> None:
 def test_a_unit_of_rates_does_not_matter(scale: float, guess: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     found = points(1.0, 30.0, [0.8, 0.95, 1.05], 500, rng)
-    scaled = [Point(p.rate * scale, p.late, p.n) for p in found]
+    scaled = [ProbePoint(p.rate * scale, p.late, p.n) for p in found]
     one, other = fit_rate(found, BUDGET, guess), fit_rate(scaled, BUDGET, guess * scale)
     assert other.rate / one.rate == pytest.approx(scale, rel=1e-3)
     assert other.width == pytest.approx(one.width, rel=1e-2)
@@ -61,8 +63,8 @@ def test_a_unit_of_rates_does_not_matter(scale: float, guess: float, seed: int) 
 def test_more_late_never_speaks_for_more_capacity(more: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     found = points(1000.0, 30.0, [0.9, 1.0], 500, rng)
-    worse = [*found[:-1], Point(found[-1].rate, found[-1].late + more, 530)]
-    same = [*found[:-1], Point(found[-1].rate, found[-1].late, 530)]
+    worse = [*found[:-1], ProbePoint(found[-1].rate, found[-1].late + more, 530)]
+    same = [*found[:-1], ProbePoint(found[-1].rate, found[-1].late, 530)]
     assert fit_rate(worse, BUDGET, 900.0).rate <= fit_rate(same, BUDGET, 900.0).rate * 1.001
 
 
@@ -77,7 +79,7 @@ def test_a_drifting_machine_widens_the_interval() -> None:
     rates = [0.9, 0.95, 1.0, 1.05] * 2
     calm = points(700.0, 80.0, rates, 5000, rng)
     drifting = [
-        Point(r * 700.0, 5000 * share(r * 700.0, 700.0 * drift, 80.0), 5000)
+        ProbePoint(r * 700.0, 5000 * share(r * 700.0, 700.0 * drift, 80.0), 5000)
         for r, drift in zip(rates, (1.0, 0.9, 1.1, 1.0, 0.93, 1.08, 0.9, 1.1), strict=True)
     ]
     assert fit_rate(drifting, BUDGET, 700.0).width > 2 * fit_rate(calm, BUDGET, 700.0).width

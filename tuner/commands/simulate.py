@@ -13,7 +13,7 @@ from tuner.model.space import Candidate, check_settings
 from tuner.records.results import Window, baseline
 from tuner.records.run import Run
 from tuner.simulator.predict import is_kept, play, predict_capacity, saturation
-from tuner.simulator.profile import Profile
+from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
 from tuner.stats.estimators import PERCENTILES
 from tuner.units import format_duration, format_rate
@@ -108,10 +108,10 @@ def simulate(run: Run, options: SimulateOptions) -> Forecast:
     )
 
 
-def profile_of(run: Run) -> Profile:
+def profile_of(run: Run) -> ModelProfile:
     """What the run learned of its model."""
     windows: list[Window] = run.windows()
-    profile = Profile.fit(windows)
+    profile = ModelProfile.fit(windows)
     if profile is None:
         raise RunError(
             f"{run.folder} tells nothing of service times: it needs a search or a measurement by "

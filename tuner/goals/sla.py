@@ -123,7 +123,7 @@ def _parse_bound(text: str) -> Bound:
     return Bound(float(match[1]) / 100, limit)
 
 
-class Outcome(StrEnum):
+class SlaOutcome(StrEnum):
     MET = "met"
     VIOLATED = "violated"
     INCONCLUSIVE = "inconclusive"
@@ -148,7 +148,7 @@ class Verdict:
     would settle an inconclusive one, and ``repeat`` that it is to do the same again.
     """
 
-    outcome: Outcome
+    outcome: SlaOutcome
     decided: Count
     counts: tuple[Count, ...]
     telling: tuple[Count, ...]
@@ -158,7 +158,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        return self.outcome is Outcome.MET
+        return self.outcome is SlaOutcome.MET
 
 
 Judge = Callable[[Samples, Sla, float], Verdict]
@@ -190,7 +190,7 @@ def _shared(confidence: float, sla: Sla) -> float:
 class _Finding:
     """Of one bound; where one stall decided, ``without_stall`` counts all of it as one request."""
 
-    outcome: Outcome
+    outcome: SlaOutcome
     count: Count
     remedy: str | None = None
     without_stall: Count | None = None
@@ -209,18 +209,18 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
         needed = requests_needed(count.late, bound.budget, confidence)
         remedy = None
         if surely_below(count.late, count.n, bound.budget, confidence):
-            outcome = Outcome.MET
+            outcome = SlaOutcome.MET
         elif surely_above(count.late, count.n, bound.budget, _shared(confidence, sla)):
-            outcome = Outcome.VIOLATED
+            outcome = SlaOutcome.VIOLATED
         else:
-            outcome = Outcome.INCONCLUSIVE
+            outcome = SlaOutcome.INCONCLUSIVE
             remedy = f"{count.n} requests leave it open: probe longer, at least {needed} requests"
         findings.append(_Finding(outcome, count, remedy))
     return _together(findings, confidence)
 
 
 def _together(findings: list[_Finding], confidence: float) -> Verdict:
-    order = (Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.MET)
+    order = (SlaOutcome.VIOLATED, SlaOutcome.INCONCLUSIVE, SlaOutcome.MET)
 
     def first(finding: _Finding) -> tuple[int, float]:
         """The gravest outcome; of equals, the bound of which most is used up."""
@@ -249,27 +249,27 @@ def _weigh(
     count = _count(samples, bound)
     n, violations = count.n, count.late
     if _evidence_below(count) >= enough(confidence):
-        return _Finding(Outcome.MET, count)
+        return _Finding(SlaOutcome.MET, count)
     if not surely_above(violations, n, bound.budget, above):
-        return _Finding(Outcome.INCONCLUSIVE, count, _remedy(count, confidence))
+        return _Finding(SlaOutcome.INCONCLUSIVE, count, _remedy(count, confidence))
     start, end = _longest_burst(late)
     lasted = float(samples.intended[end - 1] - samples.intended[start])
     if lasted >= _OUTAGE_SECONDS and violations >= _OUTAGE_SHARE * n:
-        return _Finding(Outcome.VIOLATED, count)
+        return _Finding(SlaOutcome.VIOLATED, count)
     shortest = _STALL_LIMITS * (bound.limit if math.isfinite(bound.limit) else 0.0)
     if shortest <= lasted <= _STALL_SECONDS and end - start <= n / 2:
         rest = np.ones(n, dtype=bool)
         rest[start:end] = False
         others = _count(samples.take(rest), bound)
         if _evidence_above(others) >= enough(above):
-            return _Finding(Outcome.VIOLATED, count)
+            return _Finding(SlaOutcome.VIOLATED, count)
         remedy = "most late requests came at once, in one stall: repeat"
         one = replace(others, late=others.late + 1, n=others.n + 1)
-        return _Finding(Outcome.INCONCLUSIVE, count, remedy, one)
+        return _Finding(SlaOutcome.INCONCLUSIVE, count, remedy, one)
     if _evidence_above(count) >= enough(above):
-        return _Finding(Outcome.VIOLATED, count)
+        return _Finding(SlaOutcome.VIOLATED, count)
     remedy = "late requests came in a few long runs, as near the capacity: probe longer"
-    return _Finding(Outcome.INCONCLUSIVE, count, remedy)
+    return _Finding(SlaOutcome.INCONCLUSIVE, count, remedy)
 
 
 def _count(samples: Samples, bound: Bound) -> Count:
@@ -331,7 +331,7 @@ def _longest_burst(late: Bools) -> tuple[int, int]:
     return int(starts[worst]), int(ends[worst]) + 1
 
 
-def margin(samples: Samples, sla: Sla) -> float | None:
+def bound_ratio(samples: Samples, sla: Sla) -> float | None:
     """The largest ratio of a measured percentile, or share of errors, to its limit over all bounds;
     None without data.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtr
 
-from tuner.goals.sla import Outcome
+from tuner.goals.sla import SlaOutcome
 from tuner.measure.fitting import EVIDENCE, ProbeResult, client_limit, fit_results
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.fit import Fit
@@ -215,7 +215,7 @@ def find_concurrency(probe: Callable[[int], ProbeResult], effort: Effort) -> Cap
     concurrency = 1
     for _ in range(effort.most_probes):
         result = probe(concurrency)
-        if result.outcome is Outcome.MET:
+        if result.outcome is SlaOutcome.MET:
             met.append(result)
             low = concurrency
         else:

@@ -8,7 +8,7 @@ import numpy as np
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.errors import CandidateError
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Outcome
+from tuner.goals.sla import SlaOutcome
 from tuner.load.generator import LoadEngine
 from tuner.measure.calibrate import CalibrationPlan, saturate, sweep_concurrency, with_instances
 from tuner.measure.capacity import Capacity
@@ -186,7 +186,7 @@ def _judge_rate(session: CandidateSession, draft: Draft, rate: float) -> None:
     session.unloaded()
     session.warm_up()
     result = session.verify(rate, purpose="measure")
-    met = rate if result.outcome is Outcome.MET else None
+    met = rate if result.outcome is SlaOutcome.MET else None
     draft.capacity = Capacity(
         met,
         low=met,

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from tuner.goals.sla import Bound, Count, Outcome
-from tuner.stats.fit import Fit, Point, fit_rate, fit_rounds, lowest
+from tuner.goals.sla import Bound, Count, SlaOutcome
+from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ProbeResult:
     """
 
     rate: float
-    outcome: Outcome
+    outcome: SlaOutcome
     bound_ratio: float | None
     counts: tuple[Count, ...] = ()
     repeat: bool = False
@@ -104,17 +104,17 @@ def _fit(results: list[ProbeResult], guess: float) -> tuple[Fit, list[Fit]]:
     return lowest([common for common, _ in fits]), [lowest(list(fits)) for fits in by_round]
 
 
-def _sides(results: list[ProbeResult], constraint: str) -> list[Point]:
+def _sides(results: list[ProbeResult], constraint: str) -> list[ProbePoint]:
     """A reading has no counts: it tells only on which side of the constraint its rate lies."""
     return [
-        Point(result.rate, EVIDENCE.certainty if broken else 0.0, EVIDENCE.certainty)
+        ProbePoint(result.rate, EVIDENCE.certainty if broken else 0.0, EVIDENCE.certainty)
         for result in results
         for name, broken in result.constraints
         if name == constraint
     ]
 
 
-def _points(results: list[ProbeResult], bound: Bound) -> list[Point]:
+def _points(results: list[ProbeResult], bound: Bound) -> list[ProbePoint]:
     """Counts in effective requests.
 
     Probes near the bound share one design effect, their mean: each alone, it is larger where more
@@ -126,5 +126,5 @@ def _points(results: list[ProbeResult], bound: Bound) -> list[Point]:
     points = []
     for result, count in pairs:
         effect = shared if count in near else max(shared, count.effect)
-        points.append(Point(result.rate, count.late / effect, count.n / effect))
+        points.append(ProbePoint(result.rate, count.late / effect, count.n / effect))
     return points

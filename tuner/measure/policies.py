@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Outcome, Sla
+from tuner.goals.sla import Sla, SlaOutcome
 from tuner.measure.capacity import (
     Capacity,
     Effort,
@@ -152,7 +152,7 @@ class CapacityPolicy:
             result = session.verify(rate, share)
             draft.results.append(result)
             draft.capacity = conclude(draft.results, rate)
-            if result.outcome is Outcome.MET:
+            if result.outcome is SlaOutcome.MET:
                 break
             if result.repeat:
                 continue
@@ -248,7 +248,7 @@ class FixedRatePolicy:
             result = session.verify(rate, share)
             if not result.repeat:
                 break
-        if result.outcome is Outcome.VIOLATED and not result.client_limited:
+        if result.outcome is SlaOutcome.VIOLATED and not result.client_limited:
             draft.capacity = replace(draft.capacity, rate=None, bound_ratio=result.bound_ratio)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, UsageError
 from tuner.goals.constraints import Constraint, require_readings
-from tuner.goals.sla import Outcome, Sla, Verdict
+from tuner.goals.sla import Sla, SlaOutcome, Verdict
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.measure.recording import Offer, Readings, probe_record, save_samples, window_record
@@ -197,7 +197,7 @@ class Prober:
 
     def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """Violated, in the records too, where the server falls behind."""
-        if not self.falls_behind(record) or verdict.outcome is Outcome.VIOLATED:
+        if not self.falls_behind(record) or verdict.outcome is SlaOutcome.VIOLATED:
             return record, verdict
         return self._violated(
             record,
@@ -235,4 +235,4 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         record = record.model_copy(update={"outcome": "violated", "remedy": remedy})
         self.records[-1] = record
-        return record, replace(verdict, outcome=Outcome.VIOLATED, remedy=remedy, repeat=False)
+        return record, replace(verdict, outcome=SlaOutcome.VIOLATED, remedy=remedy, repeat=False)

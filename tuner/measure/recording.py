@@ -7,7 +7,7 @@ import numpy as np
 
 from tuner.deployments.base import Running
 from tuner.errors import StorageError
-from tuner.goals.sla import Sla, Verdict, margin
+from tuner.goals.sla import Sla, Verdict, bound_ratio
 from tuner.load.generator import LoadResult
 from tuner.model.space import Candidate
 from tuner.records.results import (
@@ -107,7 +107,7 @@ def probe_record(
         outcome=verdict.outcome.value,
         remedy=verdict.remedy,
         confidence=verdict.confidence,
-        margin=margin(samples, sla),
+        margin=bound_ratio(samples, sla),
         growth=growth(samples),
         lateness_p99=quantile(samples.lateness, 0.99),
         client_limited=is_client_limited(samples, sla),

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from tuner.goals.sla import Judge, Outcome, Sla, Verdict, judge, requests_to_settle
+from tuner.goals.sla import Judge, Sla, SlaOutcome, Verdict, judge, requests_to_settle
 from tuner.stats.samples import Samples
 
 
@@ -102,12 +102,12 @@ class ProbeWatch:
         count = verdict.decided
         share = count.late / max(1, count.n)
         match verdict.outcome:
-            case Outcome.VIOLATED:
+            case SlaOutcome.VIOLATED:
                 if elapsed < self._period:
                     return False
                 far = min(WATCH.clearly_broken * count.bound.budget, (1 + count.bound.budget) / 2)
                 return self._how.settle or share > far
-            case Outcome.MET:
+            case SlaOutcome.MET:
                 if self._how.judge is not None or elapsed < self._how.least_seconds:
                     return False
                 return self._how.settle or not any(c.late for c in verdict.counts)

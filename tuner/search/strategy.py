@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from tuner.errors import SimulationError
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla, margin
+from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.model.space import Candidate, Point, SearchSpace, stated
@@ -22,10 +22,10 @@ from tuner.records.results import LEAST_COST, Cause, Evaluation, State, Window
 from tuner.search.failures import survival
 from tuner.search.surrogate import COMMON, Observation, Surrogate
 from tuner.servers.causes import cause_of
-from tuner.simulator.cost import Costs
+from tuner.simulator.cost import CostPredictor
 from tuner.simulator.footprint import fits
 from tuner.simulator.predict import play, predict_capacity
-from tuner.simulator.profile import Profile
+from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.samples import Floats
@@ -123,7 +123,7 @@ class Strategy:
         if len(windows) < _WORTHWHILE * self._windows:
             return
         self._windows = len(windows)
-        profile = Profile.fit(windows)
+        profile = ModelProfile.fit(windows)
         if profile is None:
             raise SimulationError("the server's statistics tell nothing of single executions")
         sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
@@ -131,13 +131,13 @@ class Strategy:
         if self._workload.objective is None:
             self._believe_in_capacities(profile)
         else:
-            self._believe_in_costs(profile, Costs(self._workload.objective, windows))
+            self._believe_in_costs(profile, CostPredictor(self._workload.objective, windows))
 
     def avoid(self, failed: Sequence[tuple[Candidate, str]]) -> None:
         """Take into account what failed besides evaluations, and why."""
         self._failed += [(candidate, cause_of(why)) for candidate, why in failed]
 
-    def _believe_in_capacities(self, profile: Profile) -> None:
+    def _believe_in_capacities(self, profile: ModelProfile) -> None:
         found = dict.fromkeys(self._schedulings, 0.0)
         for requests, precision, most in _LADDER:
             best = sorted(found, key=lambda each: found[each], reverse=True)[:most]
@@ -149,7 +149,7 @@ class Strategy:
         common = COMMON if self._is_possible else _UNKNOWN
         self._surrogate = Surrogate(self.candidates, np.log(np.maximum(rates, least)), common)
 
-    def _believe_in_costs(self, profile: Profile, costs: Costs) -> None:
+    def _believe_in_costs(self, profile: ModelProfile, costs: CostPredictor) -> None:
         """What each comes to at the objective's rate, and how near to the promise it is there."""
         objective, workload = self._workload.objective, self._workload
         assert objective is not None
@@ -165,7 +165,7 @@ class Strategy:
                 workload.mix,
                 self._seed,
             )
-            known[each] = costs.of(each, played), margin(played.samples, workload.sla) or 0.0
+            known[each] = costs.of(each, played), bound_ratio(played.samples, workload.sla) or 0.0
         values = [known[each][0] for each in self._schedulings]
         margins = np.array([known[each][1] for each in self._schedulings])
         told = [value for value in values if value is not None]
@@ -175,7 +175,7 @@ class Strategy:
         self._margins = Surrogate(self.candidates, _log_margin(margins))
 
     def _predict(
-        self, profile: Profile, scheduling: Scheduling, requests: int, precision: float
+        self, profile: ModelProfile, scheduling: Scheduling, requests: int, precision: float
     ) -> float:
         return predict_capacity(
             scheduling,

@@ -4,284 +4,388 @@ It follows Triton core's source (``dynamic_batch_scheduler.cc``, ``rate_limiter.
 ``instance_queue.cc``): one batcher thread forms payloads out of the scheduler queue, a FIFO of
 payloads waits for instances, and the payload that is being formed may go on growing in it. Requests
 are in order, so a payload is a range of them.
+
+``run`` is the event loop; each step below it is what Triton does at one event. All steps are in
+this file, since numba compiles ``run`` anew only if this very file changes.
 """
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
 
-from tuner.stats.samples import Bools, Floats
+from tuner.simulator.system import Instances, Requests, Rules, State, System
+from tuner.stats.samples import Floats, Ints
 
-_IDLE, _OVERLAPPED, _EXCLUSIVE, _RELEASING = 0, 1, 2, 3
-_UNQUEUED, _WAITING, _TAKEN = 0, 1, 2
-_PATIENCE = 0.5  # seconds after which the batcher looks again, whatever happened
-_TICK = 1e-6
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ThreadTiming:
+    """How Triton's batcher thread waits, in seconds."""
+
+    look_again: float = 0.5  # default_wait_microseconds of dynamic_batch_scheduler.cc
+    tick: float = 1e-6  # it waits for whole microseconds, and never for none
+    rounding: float = 1e-12  # the age of a request is a difference of doubles: a delay has passed
+
+
+_TIMING = ThreadTiming()
+_LOOK_AGAIN, _TICK, _ROUNDING = _TIMING.look_again, _TIMING.tick, _TIMING.rounding
+_IDLE, _OVERLAPPED, _EXCLUSIVE, _RELEASING = 0, 1, 2, 3  # phases of an instance
+_NONE, _OPEN, _CLOSED = 0, 1, 2  # the payload being formed: there is none, it may grow, or not
+
+
+def _step(function: _Function) -> _Function:
+    """Compile it into its callers, with no count of references to arrays, which outlive ``run``.
+
+    Counting would take nine tenths of the time, and no public option switches it off. A step must
+    neither make an array nor return one.
+    """
+    public = {"cache": True, "nogil": True, "forceinline": True, "no_cpython_wrapper": True}
+    compiled: _Function = njit(**public, _nrt=False)(function)  # type: ignore[call-overload]
+    return compiled
 
 
 @njit(cache=True, nogil=True)
-def _choose(
-    now: float,
-    entered: Floats,
-    items: Any,
-    gone: Bools,
-    first: int,
-    last: int,
-    held: int,
-    max_batch: int,
-    preferred: Any,
-    delay: float,
-) -> tuple[int, int, bool, int, float]:
-    """``GetDynamicBatch``: which of the requests [first, last) join a payload of ``held`` items.
-
-    The end of the range to add, its items, whether the payload is saturated, the next preferred
-    size to wake for (-1: unchanged), and the seconds to wait (0: add now).
+def run(system: System, states: Any, seed: int) -> None:
+    """Play the requests of a system that is new, with noise drawn by ``seed``; ``states`` holds its
+    State.
     """
-    top = preferred[-1]
-    marked, marked_items, is_marked = first, 0, False
-    saturated, full = False, False
-    at, pending, count, oldest = first, 0, 0, -1
-    while at < last:
-        if gone[at]:
-            at += 1
+    np.random.seed(seed)
+    state = states[0]
+    entered, until = system.requests.entered, system.instances.until
+    while state.answered < len(entered):
+        instance = _next_instance(until)
+        arrival = entered[state.arrived] if state.arrived < len(entered) else np.inf
+        if arrival < until[instance] and arrival <= state.timer:
+            now = arrival
+            woken = _enqueue(system, state, now)
+        elif state.timer < until[instance]:
+            now, state.timer = state.timer, np.inf
+            woken = True
+        else:
+            now = until[instance]
+            woken = _advance(system, state, now, instance)
+        _dispatch(system, state, now, woken)
+
+
+@_step
+def _next_instance(until: Floats) -> int:
+    """The instance whose phase ends first."""
+    first = 0
+    for instance in range(1, len(until)):
+        if until[instance] < until[first]:
+            first = instance
+    return first
+
+
+@_step
+def _enqueue(system: System, state: State, now: float) -> bool:
+    """``Enqueue``: a request enters the scheduler queue or is refused; whether it wakes the batcher
+    thread.
+    """
+    rules, payloads = system.rules, system.payloads
+    request = state.arrived
+    state.arrived += 1
+    items = system.requests.items[request]
+    is_full = rules.queue_size > 0 and state.queued >= rules.queue_size
+    if items > rules.max_batch or is_full:
+        _refuse(system, state, now, request)
+        return False
+    if not rules.batching:
+        payloads.first[state.tail], payloads.end[state.tail] = request, request + 1
+        payloads.items[state.tail] = items
+        state.tail += 1
+        state.waiting = state.arrived
+        return False
+    state.queued += 1
+    state.queued_items += items
+    is_complete = state.saturated or state.status == _CLOSED
+    return bool(
+        (is_complete or state.queued_items >= state.wake_items) and _has_slot(system, state)
+    )
+
+
+@_step
+def _refuse(system: System, state: State, now: float, request: int) -> None:
+    system.requests.gone[request], system.requests.done[request] = True, now
+    state.answered += 1
+
+
+@_step
+def _has_slot(system: System, state: State) -> bool:
+    """``PayloadSlotAvailable``: whether another payload may be formed before one is executed."""
+    phase, waiting = system.instances.phase, state.tail - state.head
+    if system.rules.queue_size == 0 and system.rules.timeout == 0:
+        return bool(waiting < 2 * len(phase))
+    idle = 0
+    for instance in range(len(phase)):
+        idle += phase[instance] == _IDLE
+    return bool(idle > waiting)
+
+
+@_step
+def _advance(system: System, state: State, now: float, instance: int) -> bool:
+    """The phase of an instance ends and the next begins; whether that wakes the batcher thread."""
+    instances, free = system.instances, system.device_free
+    phase = instances.phase[instance]
+    if phase == _OVERLAPPED:
+        device = instance % len(free)
+        free[device] = max(now, free[device]) + instances.exclusive[instance]
+        instances.phase[instance], instances.until[instance] = _EXCLUSIVE, free[device]
+        return False
+    if phase == _EXCLUSIVE:
+        execution = system.requests.execution[instances.first[instance]]
+        items = system.executions.items[execution]
+        system.executions.ends[execution] = now
+        _reply(system, state, now, instance)
+        instances.phase[instance] = _RELEASING
+        instances.until[instance] = now + system.durations.release * items
+        return False
+    instances.phase[instance], instances.until[instance] = _IDLE, np.inf
+    instances.idle_since[instance] = now
+    return system.rules.batching
+
+
+@_step
+def _reply(system: System, state: State, now: float, instance: int) -> None:
+    """The replies of an execution leave one by one, behind those of earlier ones."""
+    requests = system.requests
+    for request in range(system.instances.first[instance], system.instances.end[instance]):
+        if not requests.gone[request]:
+            state.wire_free = max(state.wire_free, now) + system.durations.reply
+            requests.done[request], requests.ok[request] = state.wire_free, True
+            state.answered += 1
+
+
+@_step
+def _dispatch(system: System, state: State, now: float, woken: bool) -> None:
+    """Waiting payloads go to idle instances; if woken, the batcher thread forms others, until both
+    have nothing left to do.
+    """
+    while True:
+        while state.head < state.tail:
+            instance = _longest_idle(system.instances)
+            if instance < 0:
+                break
+            _execute(system, state, now, instance)
+            woken = system.rules.batching
+        if not woken:
+            break
+        woken = _form_payload(system, state, now)
+
+
+@_step
+def _longest_idle(instances: Instances) -> int:
+    """-1 where all are busy."""
+    longest = -1
+    for instance in range(len(instances.phase)):
+        if instances.phase[instance] == _IDLE and (
+            longest < 0 or instances.idle_since[instance] < instances.idle_since[longest]
+        ):
+            longest = instance
+    return longest
+
+
+@_step
+def _execute(system: System, state: State, now: float, instance: int) -> None:
+    """An instance begins with the first waiting payload, and those that are merged into it."""
+    requests, instances, durations = system.requests, system.instances, system.durations
+    first = system.payloads.first[state.head]
+    end, items = _take_payloads(system, state, now)
+    for request in range(first, end):
+        if not requests.gone[request]:
+            requests.started[request], requests.execution[request] = now, state.executions
+    while requests.gone[first]:
+        first += 1
+    instances.first[instance], instances.end[instance] = first, end
+    system.executions.items[state.executions] = items
+    state.executions += 1
+    noise = durations.noise[np.random.randint(len(durations.noise))]
+    seconds = max(durations.alone[items] + noise, 0.0)
+    instances.exclusive[instance] = durations.exclusive * seconds
+    instances.phase[instance] = _OVERLAPPED
+    instances.until[instance] = now + (1 - durations.exclusive) * seconds
+
+
+@_step
+def _take_payloads(system: System, state: State, now: float) -> tuple[int, int]:
+    """``DequeuePayload``: the first one that waits, and those behind it that are older than the
+    delay and fit; the end of their requests, and their items.
+    """
+    rules, requests, payloads = system.rules, system.requests, system.payloads
+    end, items = payloads.end[state.head], payloads.items[state.head]
+    _close(state, state.head)
+    state.head += 1
+    while rules.delay > 0 and rules.max_batch > 1 and state.head < state.tail:
+        oldest = payloads.first[state.head]
+        while requests.gone[oldest]:
+            oldest += 1
+        if now - requests.entered[oldest] <= rules.delay:
+            break
+        _close(state, state.head)  # Triton marks it as executing also where it does not fit
+        if items + payloads.items[state.head] > rules.max_batch:
+            break
+        end, items = payloads.end[state.head], items + payloads.items[state.head]
+        state.head += 1
+    return end, items
+
+
+@_step
+def _close(state: State, payload: int) -> None:
+    """The payload takes no more requests, if it is the one that is being formed."""
+    if state.current == payload and state.status == _OPEN:
+        state.status = _CLOSED
+
+
+@_step
+def _form_payload(system: System, state: State, now: float) -> bool:
+    """``BatcherThread``: one turn of its loop; False where it goes to sleep."""
+    requests, rules = system.requests, system.rules
+    if state.saturated or state.status == _CLOSED:
+        state.saturated, state.status, state.wake_items = False, _NONE, 0
+    if state.waiting == state.arrived:
+        state.timer = now + _LOOK_AGAIN
+        return False
+    has_slot = _has_slot(system, state)
+    if rules.timeout > 0:
+        _refuse_expired(system, state, now)
+    while state.waiting < state.arrived and requests.gone[state.waiting]:
+        state.waiting += 1
+    if state.waiting == state.arrived or not has_slot:
+        _sleep(system, state, now + _LOOK_AGAIN)
+        return False
+    held = system.payloads.items[state.current] if state.status == _OPEN else 0
+    choice = _choose(requests, rules, state, now, held)
+    state.saturated = state.saturated or choice.saturated
+    if choice.wake_items >= 0:
+        state.wake_items = choice.wake_items
+    if choice.wait > 0:
+        _sleep(system, state, now + choice.wait)
+        return False
+    if choice.items > 0:
+        _grow(system, state, choice.end, choice.items)
+    return True
+
+
+@_step
+def _refuse_expired(system: System, state: State, now: float) -> None:
+    requests = system.requests
+    for request in range(state.waiting, state.arrived):
+        waited = now - requests.entered[request]
+        if not requests.gone[request] and waited > system.rules.timeout:
+            _refuse(system, state, now, request)
+            state.queued -= 1
+            state.queued_items -= requests.items[request]
+
+
+@_step
+def _sleep(system: System, state: State, until: float) -> None:
+    """Until a request wakes the batcher thread, or the oldest one expires, but no longer."""
+    state.timer = until
+    if system.rules.timeout > 0 and state.waiting < state.arrived:
+        expiry = system.requests.entered[state.waiting] + system.rules.timeout + _TICK
+        state.timer = min(until, expiry)
+
+
+@_step
+def _grow(system: System, state: State, end: int, items: int) -> None:
+    """Requests [waiting, end) join the payload that is being formed, or begin one."""
+    payloads = system.payloads
+    if state.status == _NONE:
+        state.current, state.status = state.tail, _OPEN
+        payloads.first[state.tail], payloads.items[state.tail] = state.waiting, 0
+        state.tail += 1
+    for request in range(state.waiting, end):
+        state.queued -= not system.requests.gone[request]
+    state.queued_items -= items
+    payloads.end[state.current] = end
+    payloads.items[state.current] += items
+    state.waiting = end
+
+
+class _Choice(NamedTuple):
+    """Requests up to ``end``, of so many ``items``, join the payload, which may be ``saturated``
+    then; or none does for ``wait`` seconds, or until ``wake_items`` are queued (-1: as before).
+    """
+
+    end: int
+    items: int
+    saturated: bool
+    wake_items: int
+    wait: float
+
+
+@_step
+def _choose(requests: Requests, rules: Rules, state: State, now: float, held: int) -> _Choice:
+    """``GetDynamicBatch``: which requests of the queue join a payload that holds ``held`` items."""
+    preferred, delay = rules.preferred, rules.delay
+    queue = _scan(requests, rules, state.waiting, state.arrived, held)
+    age = now - requests.entered[queue.oldest] if queue.oldest >= 0 else 0.0
+    is_overdue = delay > 0 and age >= delay - _ROUNDING
+    saturated, total = queue.saturated, held + queue.items
+    if queue.preferred_items != 0 and not is_overdue:
+        saturated = saturated or delay == 0
+        return _Choice(queue.preferred_end, queue.preferred_items, saturated, -1, 0.0)
+    if queue.oldest < 0:
+        return _Choice(queue.end, 0, saturated, -1, 0.0)
+    if queue.is_full or total >= preferred[-1]:
+        return _Choice(queue.end, queue.items, True, -1, 0.0)
+    if is_overdue or delay == 0:
+        return _Choice(queue.end, queue.items, saturated, -1, 0.0)
+    wake_items = _next_preferred(preferred, total) - held
+    if not saturated and held != 0 and held not in preferred:
+        return _Choice(queue.end, queue.items, saturated, wake_items, 0.0)
+    return _Choice(state.waiting, 0, saturated, wake_items, max(delay - age, _TICK))
+
+
+class _Scan(NamedTuple):
+    """Requests up to ``end``, of so many ``items``, fit; those up to ``preferred_end`` make the
+    largest preferred size (``preferred_items`` 0: none). ``oldest`` is the first (-1: none);
+    ``is_full`` says that the next does not fit, ``saturated`` that no more should come.
+    """
+
+    end: int
+    items: int
+    oldest: int
+    preferred_end: int
+    preferred_items: int
+    saturated: bool
+    is_full: bool
+
+
+@_step
+def _scan(requests: Requests, rules: Rules, first: int, last: int, held: int) -> _Scan:
+    """The requests [first, last) in order, beside ``held`` items."""
+    items, oldest, preferred_end, preferred_items = 0, -1, first, 0
+    saturated, is_full = False, False
+    request = first
+    while request < last:
+        if requests.gone[request]:
+            request += 1
             continue
-        size = items[at]
-        if held > 0 or count > 0:
-            if held + pending + size > top and marked_items == 0:
-                marked, marked_items, is_marked = at, pending, True
-                saturated = True
-            if held + pending + size > max_batch:
-                full = True
+        total = held + items + requests.items[request]
+        if held > 0 or oldest >= 0:
+            if total > rules.preferred[-1] and preferred_items == 0:
+                preferred_end, preferred_items, saturated = request, items, True
+            if total > rules.max_batch:
+                is_full = True
                 break
         if oldest < 0:
-            oldest = at
-        pending += size
-        count += 1
-        at += 1
-        for each in preferred:
-            if each == pending + held:
-                marked, marked_items, is_marked = at, pending, True
-    age = now - entered[oldest] if oldest >= 0 else 0.0
-    exceeded = delay > 0 and age >= delay - 1e-12
-    if is_marked and marked_items != 0 and not exceeded:
-        return marked, marked_items, saturated or delay == 0, -1, 0.0
-    if count == 0:
-        return at, 0, saturated, -1, 0.0
-    if full or held + pending >= top:
-        return at, pending, True, -1, 0.0
-    if exceeded or delay == 0:
-        return at, pending, saturated, -1, 0.0
-    following = preferred[0]
-    for each in preferred:
-        if each > pending + held:
-            following = each
-            break
-    if not saturated and held != 0:
-        ready = False
-        for each in preferred:
-            ready = ready or each == held
-        if not ready:
-            return at, pending, saturated, following - held, 0.0
-    return first, 0, saturated, following - held, max(delay - age, _TICK)
+            oldest = request
+        items += requests.items[request]
+        request += 1
+        if total in rules.preferred:
+            preferred_end, preferred_items = request, items
+    return _Scan(request, items, oldest, preferred_end, preferred_items, saturated, is_full)
 
 
-@njit(cache=True, nogil=True)
-def _has_slot(prefetch: bool, payloads: int, phase: Any) -> bool:
-    """``PayloadSlotAvailable``, with so many payloads waiting for instances in these phases."""
-    if prefetch:
-        return bool(payloads < 2 * len(phase))
-    idle = 0
-    for each in phase:
-        idle += each == _IDLE
-    return bool(idle > payloads)
-
-
-@njit(cache=True, nogil=True)
-def run(
-    entered: Floats,
-    items: Any,
-    batching: bool,
-    max_batch: int,
-    preferred: Any,
-    delay: float,
-    instances: int,
-    devices: int,
-    queue_size: int,
-    timeout: float,
-    seconds: Floats,
-    exclusive: float,
-    noise: Floats,
-    release: float,
-    reply: float,
-    seed: int,
-) -> tuple[Floats, Floats, Bools, Any, Any, Floats]:
-    """Play requests that enter the scheduler at ``entered`` (ascending, seconds).
-
-    ``items`` are their sizes, ``preferred`` ascending and not empty. ``seconds[b]`` is what an
-    execution of b items takes alone, the share ``exclusive`` of it on a device of which there are
-    ``devices``, first come, first served; ``noise`` are equally likely seconds on top of it.
-    After an execution its instance is not free for ``release`` seconds per item; replies leave one
-    after the other, ``reply`` seconds each. ``queue_size`` 0 and ``timeout`` 0 mean no limit.
-
-    Of each request the start of its execution and its reply (NaN where refused), whether it was
-    answered, and its execution; of each execution, its items and its end.
-    """
-    n = len(entered)
-    np.random.seed(seed)
-    started, done = np.full(n, np.nan), np.full(n, np.nan)
-    ok, gone = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-    execution = np.full(n, -1, np.int64)
-    sizes, ends = np.zeros(n, np.int64), np.zeros(n)
-    executions = 0
-    # payloads: ranges of requests, numbered in the order of their queue
-    begin, end = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    held = np.zeros(n + 1, np.int64)
-    head, tail = 0, 0
-    current, state, saturated = 0, _UNQUEUED, False
-    following = 0
-    phase, at = np.zeros(instances, np.int64), np.full(instances, np.inf)
-    run_begin, run_end = np.zeros(instances, np.int64), np.zeros(instances, np.int64)
-    rest, idle_since = np.zeros(instances), np.zeros(instances)
-    free, wire = np.zeros(devices), 0.0
-    prefetch = queue_size == 0 and timeout == 0
-    waiting, arrived, queued, queued_items = 0, 0, 0, 0  # the scheduler queue: [waiting, arrived)
-    timer = np.inf
-    answered = 0
-    while answered < n:
-        instance = 0
-        for each in range(1, instances):
-            if at[each] < at[instance]:
-                instance = each
-        soonest = at[instance]
-        notified = False
-        if arrived < n and entered[arrived] < soonest and entered[arrived] <= timer:
-            now = entered[arrived]
-            each, arrived = arrived, arrived + 1
-            if items[each] > max_batch or (queue_size > 0 and queued >= queue_size):
-                gone[each], done[each] = True, now
-                answered += 1
-                continue
-            if not batching:
-                begin[tail], end[tail], held[tail] = each, each + 1, items[each]
-                tail += 1
-                waiting = arrived
-            else:
-                queued += 1
-                queued_items += items[each]
-                slot = _has_slot(prefetch, tail - head, phase)
-                stale = state == _TAKEN
-                notified = slot and (saturated or stale or queued_items >= following)
-        elif timer < soonest:
-            now, timer = timer, np.inf
-            notified = True
-        else:
-            now = soonest
-            if phase[instance] == _OVERLAPPED:
-                device = instance % devices
-                free[device] = max(now, free[device]) + rest[instance]
-                phase[instance], at[instance] = _EXCLUSIVE, free[device]
-                continue
-            if phase[instance] == _EXCLUSIVE:
-                for each in range(run_begin[instance], run_end[instance]):
-                    if gone[each]:
-                        continue
-                    wire = max(wire, now) + reply
-                    done[each], ok[each] = wire, True
-                    answered += 1
-                ends[execution[run_begin[instance]]] = now
-                total = sizes[execution[run_begin[instance]]]
-                phase[instance], at[instance] = _RELEASING, now + release * total
-                continue
-            phase[instance], at[instance] = _IDLE, np.inf
-            idle_since[instance] = now
-            notified = batching
-        while True:
-            # waiting payloads to idle instances
-            while head < tail:
-                instance = -1
-                for each in range(instances):
-                    if phase[each] == _IDLE and (
-                        instance < 0 or idle_since[each] < idle_since[instance]
-                    ):
-                        instance = each
-                if instance < 0:
-                    break
-                taken = head
-                head += 1
-                last, total = end[taken], held[taken]
-                if current == taken and state == _WAITING:
-                    state = _TAKEN
-                while delay > 0 and max_batch > 1 and head < tail:
-                    oldest = begin[head]
-                    while gone[oldest]:
-                        oldest += 1
-                    if now - entered[oldest] <= delay:
-                        break
-                    if current == head and state == _WAITING:
-                        state = _TAKEN  # marked as executing, also where it does not fit
-                    if total + held[head] > max_batch:
-                        break
-                    last, total = end[head], total + held[head]
-                    head += 1
-                for each in range(begin[taken], last):
-                    if not gone[each]:
-                        started[each], execution[each] = now, executions
-                run_begin[instance], run_end[instance] = begin[taken], last
-                while gone[run_begin[instance]]:
-                    run_begin[instance] += 1
-                sizes[executions] = total
-                executions += 1
-                needed = max(seconds[total] + noise[np.random.randint(len(noise))], 0.0)
-                rest[instance] = exclusive * needed
-                phase[instance], at[instance] = _OVERLAPPED, now + (1 - exclusive) * needed
-                notified = batching
-            if not notified:
-                break
-            notified = False
-            # one turn of the batcher's thread
-            if saturated or state == _TAKEN:
-                saturated, state, following = False, _UNQUEUED, 0
-            if waiting == arrived:
-                timer = now + _PATIENCE
-                break
-            slot = _has_slot(prefetch, tail - head, phase)
-            if timeout > 0:
-                for each in range(waiting, arrived):
-                    if not gone[each] and now - entered[each] > timeout:
-                        gone[each], done[each] = True, now
-                        answered += 1
-                        queued -= 1
-                        queued_items -= items[each]
-            while waiting < arrived and gone[waiting]:
-                waiting += 1
-            if waiting == arrived or not slot:
-                timer = now + _PATIENCE
-                if timeout > 0 and waiting < arrived:
-                    timer = min(timer, entered[waiting] + timeout + _TICK)
-                break
-            holds = held[current] if state == _WAITING else 0
-            stop, added, full, next_size, wait = _choose(
-                now, entered, items, gone, waiting, arrived, holds, max_batch, preferred, delay
-            )
-            saturated = saturated or full
-            if next_size >= 0:
-                following = next_size
-            if wait > 0:
-                timer = now + wait
-                if timeout > 0:
-                    timer = min(timer, entered[waiting] + timeout + _TICK)
-                break
-            if added > 0:
-                if state == _UNQUEUED:
-                    current = tail
-                    begin[tail], held[tail] = waiting, 0
-                    state = _WAITING
-                    tail += 1
-                for each in range(waiting, stop):
-                    queued -= not gone[each]
-                queued_items -= added
-                end[current] = stop
-                held[current] += added
-                waiting = stop
-            notified = True
-    return started, done, ok, execution, sizes[:executions], ends[:executions]
+@_step
+def _next_preferred(preferred: Ints, items: int) -> Any:
+    """The smallest preferred size above; the smallest of all where there is none."""
+    for position in range(len(preferred)):
+        if preferred[position] > items:
+            return preferred[position]
+    return preferred[0]

@@ -13,7 +13,7 @@ from tuner.simulator.simulate import Simulation
 from tuner.stats.estimators import PERCENTILES, quantile
 
 
-class Costs:
+class CostPredictor:
     """Predicts costs with what these windows tell of memory."""
 
     def __init__(self, objective: Objective, windows: Sequence[Window]) -> None:

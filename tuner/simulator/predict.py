@@ -8,8 +8,8 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.batches import BatchMix
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Ints, Service, Simulation, simulate
-from tuner.stats.samples import Samples
+from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
+from tuner.stats.samples import Ints, Samples
 
 _START = 0.85
 _LEAST_SHARE = 1e-3
@@ -21,7 +21,7 @@ def play(
     rate: float,
     requests: int,
     scheduling: Scheduling,
-    service: Service,
+    service: ServiceTimes,
     arrivals: Arrivals = Arrivals.POISSON,
     mix: BatchMix | None = None,
     seed: int = 0,
@@ -35,7 +35,7 @@ def play(
 
 def predict_capacity(
     scheduling: Scheduling,
-    service: Service,
+    service: ServiceTimes,
     sla: Sla,
     arrivals: Arrivals = Arrivals.POISSON,
     mix: BatchMix | None = None,
@@ -75,7 +75,7 @@ def is_kept(samples: Samples, sla: Sla) -> bool:
     )
 
 
-def saturation(scheduling: Scheduling, service: Service, mix: BatchMix | None = None) -> float:
+def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | None = None) -> float:
     """The throughput (requests/s) that no load exceeds, by the utilisation law: that of the
     busiest of instances, devices and front end, in batches of the size that suits best.
     """

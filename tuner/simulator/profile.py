@@ -9,7 +9,7 @@ from tuner.records.results import ServerTimes, Window
 from tuner.simulator.curve import ServiceCurve, Timing
 from tuner.simulator.robust import solve
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import Service
+from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.estimators import PERCENTILES
 from tuner.stats.samples import Floats
 
@@ -62,13 +62,13 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Service times alone, and what instances side by side, replies and the network add.
+class ModelProfile:
+    """ServiceTimes times alone, and what instances side by side, replies and the network add.
 
     ``parallel`` maps a number of instances of one device to how many of them are as good as alone
     when all are busy: n of n where nothing is shared, 1 where they take turns. ``release`` and
     ``reply`` are seconds per item and per reply, ``noise`` equally likely additions to an execution
-    (see ``tuner.simulator.simulate.Service``).
+    (see ``tuner.simulator.simulate.ServiceTimes``).
     """
 
     curve: ServiceCurve
@@ -79,7 +79,7 @@ class Profile:
     noise: tuple[float, ...] = (0.0,)
 
     @classmethod
-    def fit(cls, windows: Iterable[Window]) -> "Profile | None":
+    def fit(cls, windows: Iterable[Window]) -> "ModelProfile | None":
         """From windows of any configurations; None where in none an execution ran alone, or batches
         of one size only, though there are larger ones: nothing tells what these would take.
         """
@@ -105,10 +105,10 @@ class Profile:
             tuple(_fit_noise(alone)),
         )
 
-    def service(self, scheduling: Scheduling) -> Service:
+    def service(self, scheduling: Scheduling) -> ServiceTimes:
         """What the simulator needs for a configuration."""
         effective = self.effective(scheduling.instances / scheduling.devices)
-        return Service(
+        return ServiceTimes(
             seconds=self.curve.table(scheduling.max_batch),
             exclusive=min(1.0, 1 / effective),
             noise=np.array(self.noise),

@@ -3,18 +3,17 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from tuner.simulator.batcher import run
 from tuner.simulator.scheduling import Scheduling
-from tuner.stats.samples import Floats, Samples
+from tuner.simulator.system import Durations, Rules, System, new_states
+from tuner.stats.samples import Floats, Ints, Samples
 
-Ints = npt.NDArray[np.int64]
 _NONE = np.zeros(1)
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceTimes:
     """What executing and serving costs, in seconds.
 
     ``seconds[b]`` (shape (largest + 1,)) is what an execution of b items takes alone; the share
@@ -56,37 +55,56 @@ class Simulation:
 def simulate(
     times: Floats,
     scheduling: Scheduling,
-    service: Service,
+    service: ServiceTimes,
     items: Ints | None = None,
     seed: int = 0,
 ) -> Simulation:
     """Play requests sent at ``times`` (ascending, seconds), each of ``items`` (default 1)."""
-    n = len(times)
-    sizes = np.ones(n, np.int64) if items is None else items
+    if items is None:
+        items = np.ones(len(times), np.int64)
     if len(service.seconds) <= scheduling.max_batch:
         raise ValueError(f"no service time of a batch of {scheduling.max_batch}")
     entered = _pass_one_by_one(times + service.network / 2, service.accept)
-    started, done, ok, execution, batches, ends = run(
-        entered,
-        sizes,
+    system, states = (
+        System.new(entered, items, _rules(scheduling), _durations(service)),
+        new_states(),
+    )
+    run(system, states, seed)
+    requests, executions, count = system.requests, system.executions, int(states[0]["executions"])
+    ok = requests.ok
+    samples = Samples(times, times.copy(), requests.done + service.network / 2, ok)
+    queue = float(np.mean((requests.started - entered)[ok])) if ok.any() else 0.0
+    return Simulation(
+        samples,
+        queue,
+        requests.execution,
+        executions.items[:count],
+        requests.started,
+        executions.ends[:count],
+    )
+
+
+def _rules(scheduling: Scheduling) -> Rules:
+    return Rules(
         scheduling.batching,
         scheduling.max_batch,
         np.array(scheduling.preferred, np.int64),
-        scheduling.delay,
+        float(scheduling.delay),
         scheduling.instances,
         scheduling.devices,
         scheduling.queue_size,
-        scheduling.timeout,
-        service.seconds,
-        service.exclusive,
-        service.noise,
-        service.release,
-        service.reply,
-        seed,
+        float(scheduling.timeout),
     )
-    samples = Samples(times, times.copy(), done + service.network / 2, ok)
-    queue = float(np.mean((started - entered)[ok])) if ok.any() else 0.0
-    return Simulation(samples, queue, execution, batches, started, ends)
+
+
+def _durations(service: ServiceTimes) -> Durations:
+    return Durations(
+        service.seconds,
+        float(service.exclusive),
+        service.noise,
+        float(service.release),
+        float(service.reply),
+    )
 
 
 def _pass_one_by_one(times: Floats, each: float) -> Floats:

@@ -27,7 +27,7 @@ _DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almo
 
 
 @dataclass(frozen=True)
-class Point:
+class ProbePoint:
     """One probe: ``late`` of ``n`` requests at ``rate`` requests/s, in effective requests."""
 
     rate: float
@@ -77,7 +77,7 @@ class Fit:
         return self.steepness >= _CLIFF
 
 
-def fit_rate(points: list[Point], budget: float, guess: float) -> Fit:
+def fit_rate(points: list[ProbePoint], budget: float, guess: float) -> Fit:
     """The rate at which a share ``budget`` is late, from the probes of one configuration.
 
     A Bayesian logistic regression on a grid: logit(share) = logit(budget) + b (rate / c_i - 1),
@@ -105,7 +105,9 @@ def lowest(fits: list[Fit]) -> Fit:
     return Fit.of(logs, 1 - kept, min(fits, key=lambda fit: fit.rate).steepness)
 
 
-def fit_rounds(rounds: list[list[Point]], budget: float, guess: float) -> tuple[Fit, list[Fit]]:
+def fit_rounds(
+    rounds: list[list[ProbePoint]], budget: float, guess: float
+) -> tuple[Fit, list[Fit]]:
     """As ``fit_rate``, for several servers of one configuration: all together, and each.
 
     How steeply the share of late requests rises is the configuration's, so that all servers tell
@@ -126,7 +128,7 @@ def fit_rounds(rounds: list[list[Point]], budget: float, guess: float) -> tuple[
 
 
 def _fit_together(
-    rounds: list[list[Point]], budget: float, logs: Floats, guess: float
+    rounds: list[list[ProbePoint]], budget: float, logs: Floats, guess: float
 ) -> tuple[Fit, list[Fit]]:
     """``guess`` is a logarithm, as are ``logs``."""
     prior = _prior(logs, guess)[:, None]
@@ -155,7 +157,7 @@ def _prior(logs: Floats, guess: float) -> Floats:
 
 
 def _posterior(
-    points: list[Point], budget: float, logs: Floats, guess: float
+    points: list[ProbePoint], budget: float, logs: Floats, guess: float
 ) -> tuple[Floats, float]:
     """The belief over log rates, and the median steepness."""
     belief = _table(points, budget, logs) + _prior(logs, guess)[:, None]
@@ -165,7 +167,7 @@ def _posterior(
     return belief.sum(axis=1), float(np.interp(0.5, steep, _STEEPNESS))
 
 
-def _table(points: list[Point], budget: float, logs: Floats) -> Floats:
+def _table(points: list[ProbePoint], budget: float, logs: Floats) -> Floats:
     """Log-likelihood of one server's probes, of shape (rates, steepness), over all drifts."""
     total = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT))) + np.log(_DRIFT_PRIOR)
     for point in points:
@@ -173,7 +175,7 @@ def _table(points: list[Point], budget: float, logs: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(total, axis=2))
 
 
-def _likelihood(point: Point, budget: float, logs: Floats) -> Floats:
+def _likelihood(point: ProbePoint, budget: float, logs: Floats) -> Floats:
     """Log-likelihood of one probe, of shape (rates, steepness, drift)."""
     shift = _NODES * _DRIFT[:, None]
     relative = np.exp(math.log(point.rate) - logs[:, None, None] - shift) - 1

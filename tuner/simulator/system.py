@@ -1,0 +1,150 @@
+"""What the simulated server is made of, in types that numba takes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.stats.samples import Bools, Floats, Ints
+
+
+class Rules(NamedTuple):
+    """The configuration, as ``tuner.simulator.scheduling.Scheduling`` has it: sizes in items, times
+    in seconds, 0 for no limit. ``preferred`` ascends and is not empty, shape (sizes,).
+    """
+
+    batching: bool
+    max_batch: int
+    preferred: Ints
+    delay: float
+    instances: int
+    devices: int
+    queue_size: int
+    timeout: float
+
+
+class Durations(NamedTuple):
+    """Seconds, as ``tuner.simulator.simulate.ServiceTimes`` has them: ``alone[b]`` of an execution
+    of b items, the share ``exclusive`` of it on a device, first come, first served, and ``noise``,
+    equally likely, on top; then ``release`` per item and ``reply`` per request.
+    """
+
+    alone: Floats
+    exclusive: float
+    noise: Floats
+    release: float
+    reply: float
+
+
+class Requests(NamedTuple):
+    """Of each request, shape (n,): when it enters the scheduler (ascending) and its items; whether
+    it is ``gone``, since it was refused; the start of its execution (NaN: none); its reply or
+    refusal; whether it was answered; and the number of its execution (-1: none).
+    """
+
+    entered: Floats
+    items: Ints
+    gone: Bools
+    started: Floats
+    done: Floats
+    ok: Bools
+    execution: Ints
+
+
+class Payloads(NamedTuple):
+    """Ranges of requests [first, end), and their items, in the order of their queue; shape (n,)."""
+
+    first: Ints
+    end: Ints
+    items: Ints
+
+
+class Instances(NamedTuple):
+    """Of each instance, shape (instances,): its phase, when that ends, the requests [first, end)
+    that it executes, the seconds it still needs on its device, and since when it has been idle.
+    """
+
+    phase: Ints
+    until: Floats
+    first: Ints
+    end: Ints
+    exclusive: Floats
+    idle_since: Floats
+
+
+class Executions(NamedTuple):
+    """Items and end of each, in the order of their starts; shape (n,), of which as many count as
+    were executed.
+    """
+
+    items: Ints
+    ends: Floats
+
+
+class System(NamedTuple):
+    """A server, its load and all that comes of it; ``device_free`` is when each device is free,
+    shape (devices,).
+    """
+
+    rules: Rules
+    durations: Durations
+    requests: Requests
+    payloads: Payloads
+    instances: Instances
+    device_free: Floats
+    executions: Executions
+
+    @classmethod
+    def new(cls, entered: Floats, items: Ints, rules: Rules, durations: Durations) -> "System":
+        """Idle, before the first request."""
+        n, count = len(entered), rules.instances
+        requests = Requests(
+            entered,
+            items,
+            gone=np.zeros(n, np.bool_),
+            started=np.full(n, np.nan),
+            done=np.full(n, np.nan),
+            ok=np.zeros(n, np.bool_),
+            execution=np.full(n, -1, np.int64),
+        )
+        instances = Instances(
+            phase=np.zeros(count, np.int64),
+            until=np.full(count, np.inf),
+            first=np.zeros(count, np.int64),
+            end=np.zeros(count, np.int64),
+            exclusive=np.zeros(count),
+            idle_since=np.zeros(count),
+        )
+        payloads = Payloads(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
+        executions = Executions(np.zeros(n, np.int64), np.zeros(n))
+        free = np.zeros(rules.devices)
+        return cls(rules, durations, requests, payloads, instances, free, executions)
+
+
+class State:
+    """The numbers that steps change: a record of them, which numba passes by reference."""
+
+    arrived: int  # requests that have entered the scheduler
+    waiting: int  # the scheduler queue holds the requests [waiting, arrived)
+    queued: int  # those of them that are not refused
+    queued_items: int
+    head: int  # payloads [head, tail) wait for instances
+    tail: int
+    current: int  # the payload that is being formed, unless ``status`` is _NONE
+    status: int
+    wake_items: int  # queued items for which the batcher thread is woken
+    executions: int
+    answered: int  # requests with a reply or a refusal
+    timer: float  # when the batcher thread wakes by itself
+    wire_free: float  # when the last reply has left
+    saturated: bool  # the payload that is being formed takes no more
+
+
+_STATE = np.dtype(list(State.__annotations__.items()), align=True)
+
+
+def new_states() -> npt.NDArray[np.void]:
+    """The State of a new system, as an array of this one record."""
+    states = np.zeros(1, _STATE)
+    states["timer"] = np.inf
+    return states
