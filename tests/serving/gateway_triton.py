@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from tuner.servers import local
+from tuner.servers import program
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
@@ -25,7 +25,7 @@ class Triton:
     def __init__(self, folder: Path, models: Sequence[str]) -> None:
         self.folder = folder
         self._models = models
-        self._ports = local.free_ports(3)
+        self._ports = program.free_ports(3)
         self._stack = ExitStack()
         self._server: Server | None = None
         self._launcher = LocalLauncher()
@@ -47,7 +47,7 @@ class Triton:
     def start(self, load: bool = True) -> Self:
         spec = ServerSpec(self.folder, self._models[0], self.folder / "server.log", SECONDS)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local, "free_ports", lambda _: self._ports)
+            patch.setattr(program, "free_ports", lambda _: self._ports)
             self._server = self._stack.enter_context(self._launcher.launch(spec))
         for model in self._models if load else ():
             self.load(model)

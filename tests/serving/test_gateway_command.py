@@ -15,7 +15,7 @@ import pytest
 from tests.serving.edge import eventually
 from tests.serving.gateway_served import PROCESSING
 from tests.serving.gateway_triton import Triton
-from tuner.servers.local import free_ports
+from tuner.servers.program import free_ports
 
 pytestmark = pytest.mark.triton
 ROW = {"INPUT": [1.0] * 16}

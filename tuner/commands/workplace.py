@@ -22,6 +22,7 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.servers.address import readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
+from tuner.servers.docker import ContainerSpec
 from tuner.servers.gpu import Gpus
 
 
@@ -36,18 +37,15 @@ def open_resources(
         "perf_analyzer": PerfAnalyzer,
     }
     cores = parse_cores(experiment.pin)
-    environment = dict(entry.split("=", 1) for entry in experiment.env)
+    container = ContainerSpec(
+        image=experiment.image,
+        gpus=experiment.gpus,
+        shm_size=experiment.shm_size,
+        environment=dict(entry.split("=", 1) for entry in experiment.env),
+        server_args=experiment.server_args,
+    )
     with (
-        make_launcher(
-            kind,
-            image=experiment.image,
-            gpus=experiment.gpus,
-            shm_size=experiment.shm_size,
-            environment=environment,
-            server_args=experiment.server_args,
-            endpoints=endpoints,
-            cores=cores,
-        ) as launcher,
+        make_launcher(kind, container, endpoints, cores) as launcher,
         engines[experiment.load_engine](experiment.workers, cores) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
