@@ -17,7 +17,7 @@ from tests.serving.gateway_triton import ROOT, Triton
 from tuner.client import AsyncTritonClient
 from tuner.model.config import read_config, to_json
 from tuner.model.signature import Signature
-from tuner.serving import remote
+from tuner.serving.constants import AVAILABILITY, AvailabilityConstants
 from tuner.serving.engine import DeadlineExceeded, EngineRefused, EngineUnavailable
 from tuner.serving.remote import RetryBudget, TritonEngine
 
@@ -39,8 +39,10 @@ def spare(embedded_triton: None, tmp_path: Path) -> Iterator[Triton]:
 
 
 @asynccontextmanager
-async def started(triton: Triton, model: str) -> AsyncIterator[TritonEngine]:
-    engine = TritonEngine(AsyncTritonClient(triton.grpc, model, protocol="lean"))
+async def started(
+    triton: Triton, model: str, constants: AvailabilityConstants = AVAILABILITY
+) -> AsyncIterator[TritonEngine]:
+    engine = TritonEngine(AsyncTritonClient(triton.grpc, model, protocol="lean"), constants)
     await asyncio.wait_for(engine.start(), 30)
     try:
         yield engine
@@ -129,7 +131,7 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
     async def outlive() -> None:
         spare.start()
         async with started(spare, "emulated_gpu") as engine:
-            engine.changed = changes.append
+            engine.availability.changed = changes.append
             await engine.infer(GPU, None)
             asking = [asyncio.create_task(engine.infer(GPU, None)) for _ in range(50)]
             await asyncio.sleep(0.01)
@@ -153,13 +155,13 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
 
 @pytest.mark.triton
 def test_a_server_that_hangs_costs_the_deadline_and_is_then_away(
-    spare: Triton, monkeypatch: pytest.MonkeyPatch
+    spare: Triton,
 ) -> None:
-    monkeypatch.setattr(remote, "_ASK_SECONDS", 0.3)
+    hasty = AvailabilityConstants(period=0.05, period_away=0.05, timeout=0.3)
 
     async def hang() -> None:
         spare.start()
-        async with started(spare, "emulated_gpu") as engine:
+        async with started(spare, "emulated_gpu", hasty) as engine:
             spare.pause(True)
             with pytest.raises(DeadlineExceeded):
                 await engine.infer(GPU, time.monotonic() + 0.1)

@@ -14,9 +14,11 @@ from pydantic import Field
 from tuner.errors import LauncherUnavailable, ModelConfigError
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
-from tuner.serving.api import create_app
+from tuner.serving.api import AppOptions, create_app
 from tuner.serving.loading import find_processing
 from tuner.serving.local import LocalEngine, LocalModel, newest_version
+from tuner.serving.metrics import Metrics
+from tuner.serving.model_service import ModelService
 from tuner.serving.settings import ServiceSettings
 
 EngineKind = Literal["auto", "onnx", "torch"]
@@ -38,9 +40,11 @@ class FastApiSettings(ServiceSettings):
 
 
 def create_service(settings: FastApiSettings) -> FastAPI:
+    """The service; TunerError where the model's own processing cannot be loaded."""
     engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
-    make = find_processing(settings.model, settings.processing)
-    return create_app(engine, make, settings, title=f"{settings.model.name}, served by FastAPI")
+    make_processing = find_processing(settings.model, settings.processing)
+    service = ModelService(engine, make_processing, settings, Metrics())
+    return create_app(service, AppOptions(title=f"{settings.model.name}, served by FastAPI"))
 
 
 def check(settings: FastApiSettings) -> None:
@@ -57,14 +61,14 @@ def check(settings: FastApiSettings) -> None:
 
 def load_model(settings: FastApiSettings, naive: bool = False) -> LocalModel:
     """Blocks; TunerError where it cannot be loaded. A ``naive`` one takes all threads there are."""
-    folder, own = settings.model, None if naive else settings.threads
+    folder, threads = settings.model, None if naive else settings.threads
     if _kind(folder, settings.engine, read_config(folder)) == "torch":
         from tuner.serving.pytorch import TorchModel
 
-        return TorchModel(folder, own, settings.workers)
+        return TorchModel(folder, threads, settings.workers)
     from tuner.serving.onnx import OnnxModel
 
-    return OnnxModel(folder, own, settings.workers)
+    return OnnxModel(folder, threads, settings.workers)
 
 
 def _kind(folder: Path, asked: EngineKind, config: Any) -> Literal["onnx", "torch"]:
