@@ -1,24 +1,19 @@
-"""A FastAPI service with the model in its own process, made as one would for production.
+"""The model of a FastAPI service, in the service's own process.
 
-The event loop is never blocked, threads add up to the cores, and what cannot be served in time is
-turned away. It computes each request by itself: batching is what Triton adds.
+Nothing here imports FastAPI: the supervisor checks settings without it.
 """
 
 import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
-from fastapi import FastAPI
 from pydantic import Field
 
 from tuner.errors import LauncherUnavailable, ModelConfigError
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
-from tuner.serving.api import AppOptions, create_app
 from tuner.serving.loading import find_processing
-from tuner.serving.local import LocalEngine, LocalModel, newest_version
-from tuner.serving.metrics import Metrics
-from tuner.serving.model_service import ModelService
+from tuner.serving.local import LocalModel, newest_version
 from tuner.serving.settings import ServiceSettings
 
 EngineKind = Literal["auto", "onnx", "torch"]
@@ -37,14 +32,6 @@ class FastApiSettings(ServiceSettings):
     queue: int = Field(default=1024, ge=0)
     processing: str | None = None
     naive: bool = False
-
-
-def create_service(settings: FastApiSettings) -> FastAPI:
-    """The service; TunerError where the model's own processing cannot be loaded."""
-    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
-    make_processing = find_processing(settings.model, settings.processing)
-    service = ModelService(engine, make_processing, settings, Metrics())
-    return create_app(service, AppOptions(title=f"{settings.model.name}, served by FastAPI"))
 
 
 def check(settings: FastApiSettings) -> None:
