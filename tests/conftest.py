@@ -9,7 +9,7 @@ import pytest
 
 from tuner.load.generator import LoadGenerator
 from tuner.servers import local
-from tuner.servers.docker import engine_answers, image_present
+from tuner.servers.docker_engine import engine_answers, image_present
 
 ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")

@@ -25,7 +25,7 @@ from tuner.client.errors import (
     Unavailable,
 )
 from tuner.errors import UsageError
-from tuner.servers import local
+from tuner.servers import program
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
@@ -288,8 +288,8 @@ def test_a_cancelled_task_leaves_its_client_usable(triton: Server) -> None:
 def test_a_server_that_was_killed_is_unavailable_until_it_is_back(
     embedded_triton: None, models: Path, tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = local.free_ports(3)
-    monkeypatch.setattr(local, "free_ports", lambda _: ports)
+    ports = program.free_ports(3)
+    monkeypatch.setattr(program, "free_ports", lambda _: ports)
     spec = ServerSpec(models, "emulated_gpu", tmp_path / "server.log", SECONDS)
     with LocalLauncher() as launcher:
         with launcher.launch(spec) as server, Control(server) as control:

@@ -19,8 +19,13 @@ from docker.types import Mount
 from tuner.errors import LauncherUnavailable, RepositoryError, ServerFailed, UsageError
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
-from tuner.servers.docker import DockerLauncher, engine_answers, image_present
-from tuner.servers.docker_engine import OWNER_LABEL, Owner
+from tuner.servers.docker import ContainerSpec, DockerLauncher
+from tuner.servers.docker_engine import (
+    OWNER_LABEL,
+    ContainerOwner,
+    engine_answers,
+    image_present,
+)
 
 pytestmark = pytest.mark.docker
 ROOT = Path(__file__).parents[2]
@@ -31,10 +36,11 @@ import sys, time
 from pathlib import Path
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
-from tuner.servers.docker import DockerLauncher
+from tuner.servers.docker import ContainerSpec, DockerLauncher
 image, repository, log, transfer = sys.argv[1:5]
 spec = ServerSpec(Path(repository), "emulated_gpu", Path(log))
-with DockerLauncher(image=image, transfer=transfer) as launcher, launcher.launch(spec) as server:
+containers = ContainerSpec(image=image, transfer=transfer)
+with DockerLauncher(containers) as launcher, launcher.launch(spec) as server:
     with Control(server) as control:
         control.load("emulated_gpu", None, 60.0)
     print("ready at", server.endpoints.http, server.pids(), flush=True)
@@ -79,7 +85,9 @@ def running(
     client = docker.from_env()
     try:
         with (
-            DockerLauncher(image=test_image, memory_limit=2**30, pids_limit=512) as launcher,
+            DockerLauncher(
+                ContainerSpec(image=test_image, memory_limit=2**30, pids_limit=512)
+            ) as launcher,
             launcher.launch(spec) as server,
         ):
             (container,) = mine(client)
@@ -134,7 +142,7 @@ def test_private_files_can_be_served(test_image: str, spec: ServerSpec, tmp_path
             os.chown(path, 1234, 1234)
     private_spec = ServerSpec(private, MODEL, spec.log, SECONDS)
     with (
-        DockerLauncher(image=test_image) as launcher,
+        DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         launcher.launch(private_spec) as server,
         Control(server) as control,
     ):
@@ -152,24 +160,24 @@ def test_leftovers_of_a_dead_tuner_are_removed_and_those_of_a_living_one_kept(
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("ready")
-            with DockerLauncher(image=test_image):
+            with DockerLauncher(ContainerSpec(image=test_image)):
                 (kept,) = mine(client, process.pid)
                 assert kept.status == "running"
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
     assert mine(client, process.pid), "nothing was left behind"
-    with DockerLauncher(image=test_image):
+    with DockerLauncher(ContainerSpec(image=test_image)):
         assert not mine(client, process.pid)
         volumes = [each.name for each in labelled(client.volumes)]
         assert not [name for name in volumes if name.startswith(f"tuner-{process.pid}-")]
 
 
 def test_owner_is_known_again_by_its_label(client: Any) -> None:
-    here = Owner.here()
-    assert Owner.parse(here.text()) == here
+    here = ContainerOwner.here()
+    assert ContainerOwner.parse(here.text()) == here
     assert not here.is_gone(here, client)
-    assert Owner.parse("someone else's") is None
+    assert ContainerOwner.parse("someone else's") is None
 
 
 def test_interrupt_while_the_server_starts_leaves_nothing(
@@ -178,8 +186,8 @@ def test_interrupt_while_the_server_starts_leaves_nothing(
     def interrupt(*_: object) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tuner.servers.docker.is_live", interrupt)
-    with DockerLauncher(image=test_image) as launcher:
+    monkeypatch.setattr("tuner.servers.docker_container.is_live", interrupt)
+    with DockerLauncher(ContainerSpec(image=test_image)) as launcher:
         with pytest.raises(KeyboardInterrupt), launcher.launch(spec):
             pytest.fail("it started")
         assert not mine(client)
@@ -193,7 +201,7 @@ def test_copied_repository_is_served_and_its_volume_removed(
     linked.mkdir()
     (linked / MODEL).symlink_to(spec.repository / MODEL)
     linked_spec = ServerSpec(linked, MODEL, spec.log, SECONDS)
-    with DockerLauncher(image=test_image, transfer="copy") as launcher:
+    with DockerLauncher(ContainerSpec(image=test_image, transfer="copy")) as launcher:
         with launcher.launch(linked_spec) as server, Control(server) as control:
             control.load(MODEL, None, SECONDS)
             assert control.is_ready(MODEL)
@@ -251,7 +259,7 @@ def test_out_of_memory_is_named(test_image: str, spec: ServerSpec) -> None:
     """A request that is larger than the server's memory."""
     limit = 96 * 2**20
     with (
-        DockerLauncher(image=test_image, memory_limit=limit) as launcher,
+        DockerLauncher(ContainerSpec(image=test_image, memory_limit=limit)) as launcher,
         launcher.launch(spec) as server,
         Control(server) as control,
         pytest.raises(ServerFailed, match=r"out of memory \(limit 96 MiB\)"),
@@ -264,7 +272,7 @@ def test_server_that_is_too_slow_is_given_up(
 ) -> None:
     deaf = ("--http-port=9999",)  # not the port that is published
     hasty = ServerSpec(spec.repository, MODEL, tmp_path / "hasty.log", startup_timeout=2)
-    with DockerLauncher(image=test_image, server_args=deaf) as launcher:
+    with DockerLauncher(ContainerSpec(image=test_image, server_args=deaf)) as launcher:
         with (
             pytest.raises(ServerFailed, match=r"not live within 2 s"),
             launcher.launch(hasty),
@@ -277,7 +285,7 @@ def test_image_that_cannot_be_pulled(engine: None) -> None:
     image = "localhost:1/tuner/no-such-image:0"
     assert not image_present(image)
     with pytest.raises(LauncherUnavailable, match=f"{image} is not here and cannot be pulled"):
-        DockerLauncher(image=image)
+        DockerLauncher(ContainerSpec(image=image))
 
 
 def test_image_without_a_tritonserver(client: Any, tmp_path: Path, spec: ServerSpec) -> None:
@@ -287,7 +295,7 @@ def test_image_without_a_tritonserver(client: Any, tmp_path: Path, spec: ServerS
     client.api.import_image(str(empty), *name.split(":"))
     try:
         with (
-            DockerLauncher(image=name) as launcher,
+            DockerLauncher(ContainerSpec(image=name)) as launcher,
             pytest.raises(LauncherUnavailable, match="no tritonserver on its PATH"),
             launcher.launch(spec),
         ):
@@ -301,7 +309,7 @@ def test_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert not engine_answers()
     assert not image_present("any")
     with pytest.raises(LauncherUnavailable, match=r"no Docker engine answers at .*none\.sock"):
-        DockerLauncher()
+        DockerLauncher(ContainerSpec())
 
 
 def test_engine_that_does_not_see_the_repository(
@@ -313,15 +321,15 @@ def test_engine_that_does_not_see_the_repository(
     def mount(target: str, source: str, **options: Any) -> Mount:
         return Mount(target, elsewhere if options["type"] == "bind" else source, **options)
 
-    monkeypatch.setattr("tuner.servers.docker.Mount", mount)
+    monkeypatch.setattr("tuner.servers.docker_repository.Mount", mount)
     with (
-        DockerLauncher(image=test_image) as launcher,
+        DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         launcher.launch(spec) as server,
         Control(server) as control,
     ):
         control.load(MODEL, None, SECONDS)
     with (
-        DockerLauncher(image=test_image, transfer="mount") as launcher,
+        DockerLauncher(ContainerSpec(image=test_image, transfer="mount")) as launcher,
         pytest.raises(LauncherUnavailable, match="let the repository be copied"),
         launcher.launch(spec),
     ):
@@ -331,7 +339,7 @@ def test_engine_that_does_not_see_the_repository(
 def test_repository_that_is_not_there(test_image: str, tmp_path: Path) -> None:
     spec = ServerSpec(tmp_path / "none", MODEL, tmp_path / "log")
     with (
-        DockerLauncher(image=test_image) as launcher,
+        DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         pytest.raises(RepositoryError, match="not a folder"),
         launcher.launch(spec),
     ):
@@ -342,7 +350,7 @@ def test_gpus_that_the_engine_cannot_give(test_image: str, spec: ServerSpec) -> 
     if shutil.which("nvidia-container-cli"):
         pytest.skip("this engine can give GPUs")
     with (
-        DockerLauncher(image=test_image, gpus="all") as launcher,
+        DockerLauncher(ContainerSpec(image=test_image, gpus="all")) as launcher,
         pytest.raises(LauncherUnavailable, match="NVIDIA container toolkit"),
         launcher.launch(spec),
     ):
@@ -351,11 +359,11 @@ def test_gpus_that_the_engine_cannot_give(test_image: str, spec: ServerSpec) -> 
 
 def test_gpus_must_be_named(test_image: str) -> None:
     with pytest.raises(UsageError, match="list of ids"):
-        DockerLauncher(image=test_image, gpus="0,,1")
+        DockerLauncher(ContainerSpec(image=test_image, gpus="0,,1"))
 
 
 def test_record_names_the_image_by_its_content(client: Any, test_image: str) -> None:
-    with DockerLauncher(image=test_image) as launcher:
+    with DockerLauncher(ContainerSpec(image=test_image)) as launcher:
         described = launcher.describe()
     assert described["image"] == test_image
     assert described["image_id"] == client.images.get(test_image).id

@@ -17,7 +17,7 @@ from tuner.model.space import Candidate
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Launcher, Server, ServerSpec
 from tuner.servers.control import Control, is_live
-from tuner.servers.docker import DockerLauncher
+from tuner.servers.docker import ContainerSpec, DockerLauncher
 from tuner.servers.local import LocalLauncher
 
 MODEL = "emulated_gpu"
@@ -34,7 +34,7 @@ def make(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Launche
             return stack.enter_context(LocalLauncher())
         case "docker":
             image = request.getfixturevalue("test_image")
-            return stack.enter_context(DockerLauncher(image=image))
+            return stack.enter_context(DockerLauncher(ContainerSpec(image=image)))
         case _:
             request.getfixturevalue("embedded_triton")
             local = stack.enter_context(LocalLauncher())

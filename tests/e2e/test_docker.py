@@ -12,7 +12,7 @@ from tuner.records.results import State, best
 from tuner.records.run import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
-from tuner.servers.docker import DockerLauncher
+from tuner.servers.docker import ContainerSpec, DockerLauncher
 
 pytestmark = [pytest.mark.docker, pytest.mark.patient]
 Tuner = Callable[..., Outcome]
@@ -57,7 +57,7 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
     assert (run.winner / "emulated_gpu/config.pbtxt").read_bytes() == own
     spec = ServerSpec(run.winner, "emulated_gpu", tmp_path / "fresh.log")
     with (
-        DockerLauncher(image=test_image) as launcher,
+        DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         launcher.launch(spec) as server,
         Control(server) as control,
     ):

@@ -166,7 +166,7 @@ def test_load_over_https_until_the_token_expires(behind: Behind, tmp_path: Path)
         ):
             with pytest.raises(
                 LauncherUnavailable,
-                match=r"does not let tuner in \(HTTP status 401: expired: \*\*\*\)",
+                match=r"authentication at the server failed \(HTTP status 401: expired: \*\*\*\)",
             ):
                 probe()
     assert prober.records == []
@@ -206,7 +206,10 @@ def test_who_is_not_let_in_is_told_how(behind: Behind, value: str | None) -> Non
     headers = () if value is None else (("X-Key", value),)
     launcher = AttachedLauncher(attach(behind.http, None, Security(headers)))
     with (
-        pytest.raises(LauncherUnavailable, match=r"does not let tuner in \(HTTP status 403: .*--h"),
+        pytest.raises(
+            LauncherUnavailable,
+            match=r"authentication at the server failed \(HTTP status 403: .*--h",
+        ),
         launcher.launch(behind.spec) as server,
         Control(server) as control,
     ):

@@ -37,8 +37,14 @@ def test_one_that_answers_is_reachable() -> None:
 @pytest.mark.parametrize(
     ("talk", "words"),
     [
-        (reply("403 Forbidden", '{"error": "no"}'), "not let tuner in (HTTP status 403: no); give"),
-        (reply("401 Unauthorized"), "not let tuner in (HTTP status 401); give --header"),
+        (
+            reply("403 Forbidden", '{"error": "no"}'),
+            "authentication at the server failed (HTTP status 403: no); give",
+        ),
+        (
+            reply("401 Unauthorized"),
+            "authentication at the server failed (HTTP status 401); give --header",
+        ),
         (reply("403 Forbidden", f"bad {SECRET}"), "HTTP status 403: bad ***"),
         (reply("404 Not Found"), "the answer there is HTTP status 404"),
         (reply("400 Bad Request"), "the answer there is HTTP status 400"),

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tuner.servers.base import Endpoints, Usage
+from tuner.servers.base import Endpoints, ResourceUsage
 from tuner.servers.docker_usage import usage_of
 from tuner.servers.host_watch import HostWatch, stolen
-from tuner.servers.local import LocalServer
+from tuner.servers.program import LocalServer
 
 BURN = "import time\nwhile time.process_time() < {}: pass\n"
 PARENT = f"""
@@ -55,7 +55,7 @@ def server_of(process: "subprocess.Popen[bytes]", tmp_path: Path) -> LocalServer
     return LocalServer(process, Endpoints("127.0.0.1:1"), tmp_path / "log")
 
 
-def wait_for_cpu(server: LocalServer, seconds: float) -> Usage:
+def wait_for_cpu(server: LocalServer, seconds: float) -> ResourceUsage:
     while True:
         usage = server.usage()
         assert usage is not None
@@ -161,17 +161,17 @@ V1 = {
 
 @pytest.mark.parametrize("stats", [V1, V2], ids=["cgroup v1", "cgroup v2"])
 def test_a_container_is_read_without_the_page_cache(stats: Any) -> None:
-    assert usage_of(stats) == Usage(cpu=2.5, memory=900 - 420, processes=31)
+    assert usage_of(stats) == ResourceUsage(cpu=2.5, memory=900 - 420, processes=31)
 
 
 def test_cgroup_v1_without_shared_memory_in_its_statistics() -> None:
     stats = {**V1, "memory_stats": {"usage": 900, "stats": {"cache": 500}}}
-    assert usage_of(stats) == Usage(cpu=2.5, memory=400, processes=31)
+    assert usage_of(stats) == ResourceUsage(cpu=2.5, memory=400, processes=31)
 
 
 def test_a_group_that_does_not_tell_its_cache_has_no_memory_that_is_known() -> None:
     usage = usage_of({**V2, "memory_stats": {"usage": 900}})
-    assert usage == Usage(cpu=2.5, memory=None, processes=31)
+    assert usage == ResourceUsage(cpu=2.5, memory=None, processes=31)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Endpoints
-from tuner.servers.docker import DockerLauncher
+from tuner.servers.docker import ContainerSpec, DockerLauncher
 from tuner.servers.local import LocalLauncher
 
 
@@ -37,7 +37,7 @@ class TestLocal:
 @pytest.mark.docker
 @pytest.mark.parametrize("gpus", ["none", "all", "GPU-a1"])
 def test_a_container_sees_what_it_is_given(test_image: str, gpus: str) -> None:
-    with DockerLauncher(image=test_image, gpus=gpus) as launcher:
+    with DockerLauncher(ContainerSpec(image=test_image, gpus=gpus)) as launcher:
         assert launcher.gpus() == gpus
 
 

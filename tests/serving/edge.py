@@ -128,11 +128,11 @@ def served(app: Any) -> Iterator[int]:
             yield listening.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(20)
     assert not thread.is_alive()
 
 
-def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], within: float = 20.0) -> None:
     until = time.monotonic() + within
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"

@@ -37,5 +37,5 @@ def gateway(triton: str, model: str, ready: bool = True, **settings: Any) -> Ite
                 yield client
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(20)
     assert not thread.is_alive()

@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from tuner.servers import local
+from tuner.servers import program
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
@@ -20,14 +20,15 @@ SECONDS = 60.0
 
 
 class Triton:
-    """``folder`` gets copies of the sample models, which a test may change."""
+    """``folder`` gets copies of the sample models."""
 
     def __init__(self, folder: Path, models: Sequence[str]) -> None:
         self.folder = folder
         self._models = models
-        self._ports = local.free_ports(3)
+        self._ports = program.free_ports(3)
         self._stack = ExitStack()
         self._server: Server | None = None
+        self._as_in_files: set[str] = set()
         self._launcher = LocalLauncher()
         for model in models:
             shutil.copytree(
@@ -44,18 +45,28 @@ class Triton:
     def grpc(self) -> str:
         return f"127.0.0.1:{self._ports[1]}"
 
-    def start(self, load: bool = True) -> Self:
-        spec = ServerSpec(self.folder, self._models[0], self.folder / "server.log", SECONDS)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local, "free_ports", lambda _: self._ports)
-            self._server = self._stack.enter_context(self._launcher.launch(spec))
-        for model in self._models if load else ():
+    def ensure(self) -> Self:
+        """It runs, and its models are loaded as their files say."""
+        if self._server is None:
+            self.start()
+        for model in set(self._models) - self._as_in_files:
             self.load(model)
         return self
 
+    def start(self) -> Self:
+        """Without a model; it does not run yet."""
+        spec = ServerSpec(self.folder, self._models[0], self.folder / "server.log", SECONDS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(program, "free_ports", lambda _: self._ports)
+            self._server = self._stack.enter_context(self._launcher.launch(spec))
+        return self
+
     def load(self, model: str, config_json: str | None = None) -> None:
+        self._as_in_files.discard(model)
         with Control(self.server) as control:
             control.load(model, config_json, SECONDS)
+        if config_json is None:
+            self._as_in_files.add(model)
 
     @property
     def server(self) -> Server:
@@ -69,6 +80,8 @@ class Triton:
 
     def stop(self) -> None:
         self._stack.close()
+        self._server = None
+        self._as_in_files.clear()
 
     def pause(self, on: bool) -> None:
         """Let the server hang: it takes connections and answers nothing."""

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 
 from tests.serving.edge import ask, service, value
 from tuner.errors import UsageError
-from tuner.serving.auth import Authorize, Keys
+from tuner.serving.auth import KeyAuthentication, Keys
 from tuner.serving.metrics import Metrics
 
 _KEY = "correct-horse-battery"
@@ -31,7 +31,7 @@ def _ask(
     headers: dict[str, str], path: str = "/predict", metrics: Metrics | None = None
 ) -> httpx.Response:
     metrics = metrics or Metrics()
-    layer = Middleware(Authorize, Keys.load(_TEXT), metrics, open_paths=("/metrics",))
+    layer = Middleware(KeyAuthentication, Keys.load(_TEXT), metrics, open_paths=("/metrics",))
     method = "POST" if path == "/predict" else "GET"
     return ask(service(metrics, layer), method, path, headers=headers)
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from tests.serving.fastapi_served import Served, served, wait_for
 from tests.serving.openapi import check_openapi
+from tests.serving.served import Served, served, wait_for
+from tuner.cli.serve import serve
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.serving.loading import find_processing
@@ -38,12 +39,13 @@ TEXTS = (
 )
 
 
-SLOW = """import time
+GATED = """import multiprocessing, pathlib, time
 
 
-def create(*given):
-    time.sleep(2)
-    return _create(*given)
+def create(folder, signature):
+    while multiprocessing.parent_process() and not (folder / "open").exists():
+        time.sleep(0.01)
+    return _create(folder, signature)
 
 
 def _create("""
@@ -55,16 +57,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(CLASSIFIER, folder, ignore=shutil.ignore_patterns("__pycache__")))
 
 
-@pytest.fixture(scope="module", params=[(), ("--naive",)], ids=["well made", "naive"])
-def service(request: pytest.FixtureRequest, model: Path) -> Iterator[Served]:
-    with served(model, *request.param) as found:
+@pytest.fixture(scope="module")
+def made_well(model: Path) -> Iterator[Served]:
+    words = ("--max-body", "100KiB", "--max-items", "40", "--timeout", "20s")
+    with served("fastapi", str(model), *words) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def made_well(model: Path) -> Iterator[Served]:
-    with served(model, "--max-body", "100KiB", "--max-items", "40", "--timeout", "20s") as found:
+def naive(model: Path) -> Iterator[Served]:
+    with served("fastapi", str(model), "--naive") as found:
         yield found
+
+
+@pytest.fixture(params=["made_well", "naive"])
+def service(request: pytest.FixtureRequest) -> Served:
+    found: Served = request.getfixturevalue(request.param)
+    return found
 
 
 def bare(texts: list[str]) -> Any:
@@ -79,7 +88,7 @@ def bare(texts: list[str]) -> Any:
 
 def test_it_says_what_the_bare_model_says(service: Served) -> None:
     for text, expected in zip(TEXTS, bare(list(TEXTS)), strict=True):
-        reply = httpx.post(f"{service.url}/predict", json={"text": text}, trust_env=False)
+        reply = service.post("/predict", {"text": text})
         assert reply.status_code == 200, reply.text
         answer = reply.json()
         assert (answer["label"], answer["confidence"]) == expected
@@ -89,7 +98,7 @@ def test_it_says_what_the_bare_model_says(service: Served) -> None:
 def test_a_batch_keeps_its_order(service: Served) -> None:
     texts = [TEXTS[number % 3] for number in range(39)]  # more than the model takes at once
     items = [text if n % 2 else {"text": text} for n, text in enumerate(texts)]
-    reply = httpx.post(f"{service.url}/batch_predict", json=items, trust_env=False)
+    reply = service.post("/batch_predict", items)
     answer = reply.json()
     assert answer["batch_size"] == len(answer["predictions"]) == 39
     for found, expected in zip(answer["predictions"], bare(texts), strict=True):
@@ -99,7 +108,7 @@ def test_a_batch_keeps_its_order(service: Served) -> None:
 def test_tokens_beyond_the_length_are_not_read(made_well: Served) -> None:
     def ask(text: str, **more: int) -> float:
         body = {"text": text, **more}
-        reply = httpx.post(f"{made_well.url}/predict", json=body, trust_env=False)
+        reply = made_well.post("/predict", body)
         return float(reply.json()["confidence"])
 
     assert ask("很好" + "差" * 50, max_length=3) == pytest.approx(ask("很好"), abs=1e-5)
@@ -153,7 +162,7 @@ def test_a_client_that_leaves_holds_nothing(made_well: Served) -> None:
         with socket.create_connection((host, int(port))) as leaving:
             leaving.sendall(head + texts)
     wait_for(lambda: "tuner_in_flight 1.0" in told(made_well))  # the one that asks
-    reply = httpx.post(f"{made_well.url}/predict", json={"text": "好"}, trust_env=False)
+    reply = made_well.post("/predict", {"text": "好"})
     assert reply.status_code == 200
 
 
@@ -166,10 +175,10 @@ def told(service: Served) -> str:
 
 
 def test_stages_are_counted_over_all_workers(model: Path) -> None:
-    with served(model, "--workers", "2") as service:
+    with served("fastapi", str(model), "--workers", "2", end=signal.SIGINT) as service:
         wait_for(lambda: len(service.workers()) == 2)
         for _ in range(10):
-            httpx.post(f"{service.url}/predict", json={"text": "好"}, trust_env=False)
+            service.post("/predict", {"text": "好"})
         text = told(service)
     for stage in ("parsing", "tokenising", "queue", "inference", "serialisation"):
         assert f'tuner_stage_seconds_count{{stage="{stage}"}} 10.0' in text
@@ -177,30 +186,29 @@ def test_stages_are_counted_over_all_workers(model: Path) -> None:
 
 
 def test_until_the_model_is_loaded_it_says_so(model: Path, tmp_path: Path) -> None:
-    slow = Path(shutil.copytree(model, tmp_path / "text_classifier"))
-    processing = slow / "processing.py"
-    text = processing.read_text(encoding="utf-8").replace("def create(", SLOW)
+    gated = Path(shutil.copytree(model, tmp_path / "text_classifier"))
+    processing = gated / "processing.py"
+    text = processing.read_text(encoding="utf-8").replace("def create(", GATED)
     processing.write_text(text, encoding="utf-8")
-    with served(slow, ready=False) as service:
-        seen: list[tuple[int, str | None, str]] = []
+    with served("fastapi", str(gated), ready=False) as service:
 
-        def is_ready() -> bool:
-            health = httpx.get(f"{service.url}/healthz", trust_env=False)
-            asked = httpx.post(f"{service.url}/predict", json={"text": "a"}, trust_env=False)
-            live = httpx.get(f"{service.url}/livez", trust_env=False)
-            seen.append((asked.status_code, asked.headers.get("retry-after"), health.text))
-            assert live.status_code == 200
-            return health.status_code == 200
+        def get(path: str) -> httpx.Response:
+            return httpx.get(f"{service.url}{path}", trust_env=False)
 
-        wait_for(is_ready)
-    assert seen[0][0] == 503
-    assert int(seen[0][1] or 0) >= 1
-    assert '"loading"' in seen[0][2]
+        wait_for(lambda: get("/livez").status_code == 200)
+        health = get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (503, "loading")
+        refused = service.post("/predict", {"text": "a"})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        (gated / "open").touch()
+        wait_for(lambda: get("/healthz").status_code == 200)
+        assert service.post("/predict", {"text": "a"}).status_code == 200
 
 
 def test_a_swap_under_load_loses_no_request(model: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "text_classifier"))
-    with served(copy, "--workers", "2") as service:
+    with served("fastapi", str(copy), "--workers", "2") as service:
         wait_for(lambda: len(service.workers()) == 2)
         before = service.workers()
         statuses: list[int] = []
@@ -213,6 +221,7 @@ def test_a_swap_under_load_loses_no_request(model: Path, tmp_path: Path) -> None
                     url = f"{service.url}/predict"
                     reply = client.post(url, json={"text": "好"}, headers=headers)
                     statuses.append(reply.status_code)
+                    over.wait(0.01)  # the workers that start need the cores, too
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
@@ -220,39 +229,28 @@ def test_a_swap_under_load_loses_no_request(model: Path, tmp_path: Path) -> None
         shutil.copytree(copy / "1", copy / "2")
         service.process.send_signal(signal.SIGHUP)
         wait_for(lambda: len(service.workers() - before) == 2 and not service.workers() & before)
-        time.sleep(0.3)
+        swapped = len(statuses)
+        wait_for(lambda: len(statuses) > swapped + 20)
         over.set()
         for thread in threads:
             thread.join(20)
-        assert len(statuses) > 20
         assert set(statuses) == {200}
-        assert not any(psutil.pid_exists(pid) for pid in before)
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in before))
 
 
 def test_a_replacement_that_cannot_load_leaves_the_old_one_at_work(
     model: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "text_classifier"))
-    with served(copy) as service:
+    with served("fastapi", str(copy), end=signal.SIGKILL) as service:
         before = service.workers()
         (copy / "2").mkdir()
         (copy / "2/model.onnx").write_bytes(b"no model")
         service.process.send_signal(signal.SIGHUP)
-        time.sleep(4)
+        service.wait_for_line("error: the model cannot be served")
         assert service.workers() == before
-        reply = httpx.post(f"{service.url}/predict", json={"text": "好"}, trust_env=False)
+        reply = service.post("/predict", {"text": "好"})
         assert reply.status_code == 200
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_where_it_ends(model: Path, end: signal.Signals) -> None:
-    with served(model, "--workers", "2") as service:
-        wait_for(lambda: len(service.workers()) == 2)
-        workers = service.workers()
-        service.process.send_signal(end)
-        code = service.process.wait(20)
-        assert code == (-signal.SIGKILL if end is signal.SIGKILL else 0)
-        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers), 20)
 
 
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -275,10 +273,10 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_wrong_words_are_told(words: tuple[str, ...], code: int, said: str) -> None:
-    done = run(*words)
-    assert done.returncode == code, done.stderr
-    assert said in " ".join((done.stderr + done.stdout).split())
-    assert "Traceback" not in done.stderr
+    done = CliRunner().invoke(serve, ["fastapi", *words], env={"COLUMNS": "100"})
+    assert done.exit_code == code, done.output
+    assert said in " ".join(done.output.split())
+    assert "Traceback" not in done.output
 
 
 def test_a_port_that_is_taken_is_told(model: Path) -> None:
@@ -311,20 +309,16 @@ def test_a_model_of_pytorch_takes_its_tensors(tmp_path: Path) -> None:
         assert old in text
         text = text.replace(old, f'key: "{key}" value: {{ string_value: "{small}" }}')
     config.write_text(text)
-    with served(copy) as service:
+    with served("fastapi", str(copy)) as service:
         item = {"input_ids": [5] * 128, "attention_mask": [1] * 128}
-        reply = httpx.post(f"{service.url}/predict", json=item, trust_env=False)
+        reply = service.post("/predict", item)
         assert reply.status_code == 200, reply.text
         one = reply.json()["logits"]
-        both = httpx.post(f"{service.url}/batch_predict", json=[item, item], trust_env=False)
+        both = service.post("/batch_predict", [item, item])
         assert [p["logits"] for p in both.json()["predictions"]] == [
             pytest.approx(one, abs=1e-5)
         ] * 2
-        wrong = httpx.post(
-            f"{service.url}/predict", json={**item, "input_ids": [5] * 127}, trust_env=False
-        )
+        wrong = service.post("/predict", {**item, "input_ids": [5] * 127})
         assert wrong.status_code == 422
-        outside = httpx.post(
-            f"{service.url}/predict", json={**item, "input_ids": [200] * 128}, trust_env=False
-        )
+        outside = service.post("/predict", {**item, "input_ids": [200] * 128})
         assert outside.status_code == 422

@@ -1,7 +1,6 @@
 """The gateway in front of a real Triton, as its callers see it."""
 
 import json
-import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,16 +33,6 @@ TEXTS = [
 KEY = "0123456789abcdef0123"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 ROW = {"INPUT": [float(number) for number in range(16)]}
-
-
-@pytest.fixture(scope="module")
-def triton(embedded_triton: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    folder = tmp_path_factory.mktemp("models")
-    kinds = Path(__file__).parents[1] / "client/models/kinds"
-    with Triton(folder, ("text_classifier", "emulated_gpu")) as triton:
-        shutil.copytree(kinds, folder / "kinds", ignore=shutil.ignore_patterns("__pycache__"))
-        triton.start().load("kinds")
-        yield triton
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,30 +16,18 @@ from tests.serving.gateway_triton import ROOT, Triton
 from tuner.client import AsyncTritonClient
 from tuner.model.config import read_config, to_json
 from tuner.model.signature import Signature
-from tuner.serving import remote
+from tuner.serving.constants import AVAILABILITY, AvailabilityConstants
 from tuner.serving.engine import DeadlineExceeded, EngineRefused, EngineUnavailable
 from tuner.serving.remote import RetryBudget, TritonEngine
 
 GPU = {"INPUT": np.ones((1, 16), np.float32)}
 
 
-@pytest.fixture(scope="module")
-def triton(embedded_triton: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    folder = tmp_path_factory.mktemp("models")
-    with Triton(folder, ("emulated_gpu", "text_classifier")) as triton:
-        yield triton.start()
-
-
-@pytest.fixture
-def spare(embedded_triton: None, tmp_path: Path) -> Iterator[Triton]:
-    """A server of its own for a test that stops it; not yet started."""
-    with Triton(tmp_path, ("emulated_gpu",)) as triton:
-        yield triton
-
-
 @asynccontextmanager
-async def started(triton: Triton, model: str) -> AsyncIterator[TritonEngine]:
-    engine = TritonEngine(AsyncTritonClient(triton.grpc, model, protocol="lean"))
+async def started(
+    triton: Triton, model: str, constants: AvailabilityConstants = AVAILABILITY
+) -> AsyncIterator[TritonEngine]:
+    engine = TritonEngine(AsyncTritonClient(triton.grpc, model, protocol="lean"), constants)
     await asyncio.wait_for(engine.start(), 30)
     try:
         yield engine
@@ -48,13 +35,10 @@ async def started(triton: Triton, model: str) -> AsyncIterator[TritonEngine]:
         await engine.close()
 
 
-async def until(holds: Callable[[], Any], seconds: float) -> float:
-    """Seconds until it held."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < seconds, "it never came to be"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.triton
@@ -101,16 +85,17 @@ def test_what_does_not_fit_is_refused(triton: Triton) -> None:
 @pytest.mark.triton
 def test_it_starts_before_its_server_and_says_what_it_waits_for(spare: Triton) -> None:
     async def begin() -> None:
+        await asyncio.to_thread(spare.stop)
         engine = TritonEngine(AsyncTritonClient(spare.grpc, "emulated_gpu", protocol="lean"))
         start = asyncio.create_task(engine.start())
-        await until(lambda: "not available" in str(engine.reason), 2)
+        await until(lambda: "not available" in str(engine.reason))
         assert not await engine.is_ready()
         with pytest.raises(EngineUnavailable):
             await engine.infer(GPU, None)
-        await asyncio.to_thread(spare.start, load=False)
-        await until(lambda: "unknown model" in str(engine.reason), 3)
+        await asyncio.to_thread(spare.start)
+        await until(lambda: "unknown model" in str(engine.reason))
         await asyncio.to_thread(spare.load, "emulated_gpu")
-        signature = await asyncio.wait_for(start, 2)
+        signature = await asyncio.wait_for(start, 20)
         assert signature.max_batch_size == 8
         assert await engine.is_ready()
         await engine.infer(GPU, None)
@@ -127,23 +112,22 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
     config.max_batch_size = 4
 
     async def outlive() -> None:
-        spare.start()
+        spare.ensure()
         async with started(spare, "emulated_gpu") as engine:
-            engine.changed = changes.append
+            engine.availability.changed = changes.append
             await engine.infer(GPU, None)
             asking = [asyncio.create_task(engine.infer(GPU, None)) for _ in range(50)]
             await asyncio.sleep(0.01)
             await asyncio.to_thread(spare.kill)
-            ended = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 2)
+            ended = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 20)
             assert {type(each).__name__ for each in ended} <= {"Computed", "EngineUnavailable"}
-            assert await until(lambda: engine.reason, 1) < 1
-            began = time.monotonic()
+            await until(lambda: engine.reason)
+            refused = engine.infer(GPU, None)
             with pytest.raises(EngineUnavailable):
-                await engine.infer(GPU, None)
-            assert time.monotonic() - began < 0.05
-            await asyncio.to_thread(spare.start, load=False)
+                refused.send(None)  # at once: without a wait for anything
+            await asyncio.to_thread(spare.start)
             await asyncio.to_thread(spare.load, "emulated_gpu", to_json(config))
-            assert await until(lambda: engine.reason is None, 3) < 1
+            await until(lambda: engine.reason is None)
             rows = np.ones((8, 16), np.float32)
             assert (await engine.infer({"INPUT": rows}, None)).outputs["OUTPUT"].shape == (8, 16)
 
@@ -153,19 +137,19 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
 
 @pytest.mark.triton
 def test_a_server_that_hangs_costs_the_deadline_and_is_then_away(
-    spare: Triton, monkeypatch: pytest.MonkeyPatch
+    spare: Triton,
 ) -> None:
-    monkeypatch.setattr(remote, "_ASK_SECONDS", 0.3)
+    hasty = AvailabilityConstants(period=0.05, period_away=0.05, timeout=0.3)
 
     async def hang() -> None:
-        spare.start()
-        async with started(spare, "emulated_gpu") as engine:
+        spare.ensure()
+        async with started(spare, "emulated_gpu", hasty) as engine:
             spare.pause(True)
             with pytest.raises(DeadlineExceeded):
                 await engine.infer(GPU, time.monotonic() + 0.1)
-            await until(lambda: engine.reason, 9)
+            await until(lambda: engine.reason)
             spare.pause(False)
-            await until(lambda: engine.reason is None, 3)
+            await until(lambda: engine.reason is None)
             await engine.infer(GPU, None)
 
     asyncio.run(hang())

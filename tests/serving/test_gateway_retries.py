@@ -13,8 +13,13 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from tuner.client import AsyncTritonClient
-from tuner.serving.engine import DeadlineExceeded, EngineRefused, EngineUnavailable
-from tuner.serving.remote import EngineFailed, TritonEngine
+from tuner.serving.engine import (
+    DeadlineExceeded,
+    EngineFailed,
+    EngineRefused,
+    EngineUnavailable,
+)
+from tuner.serving.remote import TritonEngine
 
 ROW = {"X": np.ones((1, 2), np.float32)}
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

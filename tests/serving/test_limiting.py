@@ -19,8 +19,9 @@ from starlette.middleware import Middleware
 from tests.conftest import need
 from tests.serving.edge import client, eventually, service, value
 from tuner.errors import UsageError
-from tuner.serving.auth import Authorize, Keys
-from tuner.serving.limiting import Counters, Limit, open_storage, parse_rates
+from tuner.serving.auth import KeyAuthentication, Keys
+from tuner.serving.limit_storage import WindowCounters, open_storage
+from tuner.serving.limiting import RateLimiting, parse_rates
 from tuner.serving.metrics import Metrics
 
 
@@ -56,7 +57,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def _limited(metrics: Metrics, rates: str, url: str, *layers: Middleware) -> Starlette:
-    limit = Middleware(Limit, parse_rates(rates), open_storage(url), metrics)
+    limit = Middleware(RateLimiting, parse_rates(rates), open_storage(url), metrics)
     return service(metrics, *layers, limit)
 
 
@@ -99,7 +100,7 @@ def test_each_key_has_its_own_rate(url: str) -> None:
     async def run() -> None:
         metrics = Metrics()
         keys = Keys.load(f"a:{'a' * 16}\nb:{'b' * 16}")
-        app = _limited(metrics, "2/day", url, Middleware(Authorize, keys, metrics))
+        app = _limited(metrics, "2/day", url, Middleware(KeyAuthentication, keys, metrics))
 
         async def statuses(http: httpx.AsyncClient, key: str) -> list[int]:
             headers = {"X-API-Key": key}
@@ -215,7 +216,7 @@ def test_what_is_no_storage_is_refused(url: str) -> None:
 )
 def test_counters_allow_each_client_its_rate_and_no_more(limit: int, asked: list[str]) -> None:
     async def run() -> None:
-        limiter = SlidingWindowCounterRateLimiter(Counters())
+        limiter = SlidingWindowCounterRateLimiter(WindowCounters())
         (rate,) = parse_rates(f"{limit}/year")
         passed = [who for who in asked if await limiter.hit(rate, who)]
         for who in "abc":
@@ -230,7 +231,7 @@ def test_a_steady_client_gets_its_rate_over_any_window() -> None:
     """Nearly: the sliding counter takes the window before as evenly filled."""
 
     async def run() -> list[float]:
-        limiter = SlidingWindowCounterRateLimiter(Counters())
+        limiter = SlidingWindowCounterRateLimiter(WindowCounters())
         (rate,) = parse_rates("50/second")
         passed, began = [], time.monotonic()
         while (now := time.monotonic()) < began + 2.5:
@@ -249,7 +250,7 @@ def test_a_steady_client_gets_its_rate_over_any_window() -> None:
 
 def test_clients_that_are_gone_are_forgotten() -> None:
     async def run() -> None:
-        storage = Counters()
+        storage = WindowCounters()
         limiter = SlidingWindowCounterRateLimiter(storage)
         (rate,) = parse_rates("10/second")
         for client_number in range(3000):

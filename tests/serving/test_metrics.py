@@ -19,9 +19,8 @@ import os, sys
 from tuner.serving.metrics import Metrics, forget_worker
 metrics = Metrics()
 if sys.argv[1] == "work":
-    metrics.stage("queue", 0.25)
     metrics.answered("/predict", 200, 0.004)
-    metrics.predicted(3)
+    metrics.predicted(3, queue=0.25)
     metrics.rejected("load")
     metrics.in_flight.inc()
     print(os.getpid())
@@ -59,7 +58,7 @@ def test_two_services_in_one_process_count_apart() -> None:
 
 def test_an_unknown_stage_is_a_fault() -> None:
     with pytest.raises(KeyError):
-        Metrics().stage("tea", 0.1)
+        Metrics().predicted(1, tea=0.1)
 
 
 @given(

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 
 from tests.serving.edge import Gate, client, service, value
 from tuner.serving.metrics import Metrics
-from tuner.serving.shedding import Shed
+from tuner.serving.shedding import LoadShedding
 
 
 @settings(max_examples=30, deadline=None)
@@ -16,7 +16,7 @@ from tuner.serving.shedding import Shed
 def test_as_many_as_may_are_inside_and_the_rest_gets_503(most: int, asked: int) -> None:
     async def run() -> None:
         metrics, gate = Metrics(), Gate()
-        app = service(metrics, Middleware(Shed, most, metrics, retry_after=1.5), gate=gate)
+        app = service(metrics, Middleware(LoadShedding, most, metrics, retry_after=1.5), gate=gate)
         paths = ["/predict" if i % 2 else "/batch_predict" for i in range(asked)]
         async with client(app) as http:
             tasks = [asyncio.create_task(http.post(path)) for path in paths]
@@ -41,7 +41,7 @@ def test_as_many_as_may_are_inside_and_the_rest_gets_503(most: int, asked: int) 
 def test_other_paths_go_on_when_it_is_full_and_it_empties_again() -> None:
     async def run() -> None:
         metrics, gate = Metrics(), Gate()
-        app = service(metrics, Middleware(Shed, 1, metrics), gate=gate)
+        app = service(metrics, Middleware(LoadShedding, 1, metrics), gate=gate)
         async with client(app) as http:
             first = asyncio.create_task(http.post("/predict"))
             while not gate.inside:
@@ -58,7 +58,7 @@ def test_other_paths_go_on_when_it_is_full_and_it_empties_again() -> None:
 def test_a_request_that_is_cancelled_leaves_its_place() -> None:
     async def run() -> None:
         metrics, gate = Metrics(), Gate()
-        app = service(metrics, Middleware(Shed, 1, metrics), gate=gate)
+        app = service(metrics, Middleware(LoadShedding, 1, metrics), gate=gate)
         async with client(app) as http:
             first = asyncio.create_task(http.post("/predict"))
             while not gate.inside:

@@ -20,10 +20,10 @@ from starlette.routing import Route
 
 from tests.serving.edge import client, service
 from tuner.errors import InfrastructureError
-from tuner.serving.auth import Authorize, Keys
+from tuner.serving.auth import KeyAuthentication, Keys
 from tuner.serving.identity import Envelope
 from tuner.serving.metrics import Metrics
-from tuner.serving.tracing import Trace, setup_tracing
+from tuner.serving.tracing import RequestTracing, setup_tracing
 
 _SERVER, _CLIENT = 2, 3  # kinds of spans in OTLP
 _TRACE, _PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -100,7 +100,7 @@ def test_one_trace_from_the_caller_through_the_service_to_triton(
     metrics = Metrics()
     keys = Keys.load(f"shop:{'k' * 16}")
     tracing = setup_tracing(f"{scheme}{address}", "gateway")
-    layers = Middleware(Trace, tracing), Middleware(Authorize, keys, metrics)
+    layers = Middleware(RequestTracing, tracing), Middleware(KeyAuthentication, keys, metrics)
 
     async def run() -> None:
         headers = {
@@ -136,7 +136,7 @@ def test_requests_side_by_side_have_traces_of_their_own(
     tracing = setup_tracing(address, "gateway")
 
     async def run() -> None:
-        app = _forwarding(address, Metrics(), Middleware(Trace, tracing))
+        app = _forwarding(address, Metrics(), Middleware(RequestTracing, tracing))
         async with client(app) as http:
             asked = [http.get("/v/a", headers={"X-Request-ID": f"r{i}"}) for i in range(12)]
             await asyncio.gather(*asked)
@@ -158,7 +158,9 @@ def test_refusals_are_traced_and_what_machines_watch_is_not(
     metrics = Metrics()
     tracing = setup_tracing(address, "fastapi")
     keys = Keys.load(f"shop:{'k' * 16}")
-    app = service(metrics, Middleware(Trace, tracing), Middleware(Authorize, keys, metrics))
+    app = service(
+        metrics, Middleware(RequestTracing, tracing), Middleware(KeyAuthentication, keys, metrics)
+    )
 
     async def run() -> list[int]:
         async with client(app) as http:
@@ -193,7 +195,7 @@ def test_a_collector_that_is_away_does_no_harm() -> None:
     tracing = setup_tracing("127.0.0.1:9", "fastapi")
 
     async def run() -> httpx.Response:
-        async with client(service(Metrics(), Middleware(Trace, tracing))) as http:
+        async with client(service(Metrics(), Middleware(RequestTracing, tracing))) as http:
             return await http.post("/predict")
 
     assert asyncio.run(run()).status_code == 200

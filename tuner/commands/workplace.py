@@ -22,6 +22,7 @@ from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
+from tuner.servers.docker import ContainerSpec
 from tuner.servers.gpu import Gpus
 
 
@@ -36,17 +37,15 @@ def open_resources(
         "perf_analyzer": PerfAnalyzer,
     }
     cores = experiment.pin.cores
+    container = ContainerSpec(
+        image=experiment.image,
+        gpus=experiment.gpus,
+        shm_size=experiment.shm_size,
+        environment=dict(experiment.env),
+        server_args=experiment.server_args,
+    )
     with (
-        make_launcher(
-            kind,
-            image=experiment.image,
-            gpus=experiment.gpus,
-            shm_size=experiment.shm_size,
-            environment=dict(experiment.env),
-            server_args=experiment.server_args,
-            endpoints=endpoints,
-            cores=cores,
-        ) as launcher,
+        make_launcher(kind, container, endpoints, cores) as launcher,
         engines[experiment.load_engine](experiment.workers, cores) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):

@@ -19,7 +19,7 @@ from tuner.model.config import parse_config
 from tuner.model.space import DYNAMIC_BATCHING, Candidate
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec, tuner_command
-from tuner.serving.loading import FILE
+from tuner.serving.loading import PROCESSING_FILE
 
 NAMES = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")
 _TITLES = {
@@ -189,7 +189,7 @@ class Lineup:
         )
 
     def _processing_words(self) -> tuple[str, ...]:
-        own = self.model / FILE
+        own = self.model / PROCESSING_FILE
         found = self.processing or (str(own) if own.is_file() else None)
         return () if found is None else ("--processing", found)
 

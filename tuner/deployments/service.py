@@ -15,7 +15,7 @@ from tuner.errors import ServerFailed
 from tuner.load.clients import ask_once
 from tuner.load.target import Target
 from tuner.records.results import ServerTimes, Stages
-from tuner.servers.base import Server, Usage, raise_if_ended
+from tuner.servers.base import ResourceUsage, Server, raise_if_ended
 from tuner.servers.causes import out_of_memory
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
@@ -36,13 +36,13 @@ class Group:
     def __init__(self, servers: Sequence[Server]) -> None:
         self._servers = servers
 
-    def usage(self) -> Usage | None:
+    def usage(self) -> ResourceUsage | None:
         each = [server.usage() for server in self._servers]
         known = [usage for usage in each if usage is not None]
         if len(known) < len(each) or not known:
             return None
         sizes = [usage.memory for usage in known if usage.memory is not None]
-        return Usage(
+        return ResourceUsage(
             cpu=sum(usage.cpu for usage in known),
             memory=sum(sizes) if len(sizes) == len(known) else None,
             processes=sum(usage.processes for usage in known),

@@ -10,6 +10,7 @@ from tuner.servers.base import Endpoints
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+):([0-9]{1,5})")
 _TLS = {"http": False, "grpc": False, "https": True, "grpcs": True}
 _TLS_PORT = 443
+_LAST_PORT = 65535
 
 
 def attach(url: str, grpc_url: str | None, security: Security) -> Endpoints:
@@ -43,8 +44,8 @@ def parse_address(text: str) -> tuple[str, bool]:
         )
     if tls and _ADDRESS.fullmatch(f"{rest}:{_TLS_PORT}"):
         rest = f"{rest}:{_TLS_PORT}"
-    found = _ADDRESS.fullmatch(rest)
-    if tls is None or found is None or int(found[2]) > 65535:
+    address = _ADDRESS.fullmatch(rest)
+    if tls is None or address is None or int(address[2]) > _LAST_PORT:
         shown = text.partition("?")[0]
         raise UsageError(
             f"{shown!r} is not an address; write it like localhost:8000 or https://localhost:8000"

@@ -13,12 +13,14 @@ from tuner.servers.control import Control
 
 
 class AttachedServer(Server):
+    """An endpoint of which nothing is known but what it answers."""
+
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
 
     def exit_reason(self) -> str | None:
-        why = unreachable(self.endpoints, timeout=5.0)
-        return None if why is None else f"the endpoint no longer answers: {why}"
+        reason = unreachable(self.endpoints)
+        return None if reason is None else f"the endpoint no longer answers: {reason}"
 
     def log_tail(self) -> str:
         return ""
@@ -57,13 +59,13 @@ class AttachedLauncher(Launcher):
     @contextmanager
     def launch(self, spec: ServerSpec) -> Iterator[Server]:
         server = AttachedServer(self._endpoints)
-        why = unreachable(self._endpoints, timeout=5.0)
-        if why is not None:
+        reason = unreachable(self._endpoints)
+        if reason is not None:
             root = self._endpoints.root("http")
-            raise LauncherUnavailable(f"no Triton server answers at {root}: {why}")
+            raise LauncherUnavailable(f"no Triton server answers at {root}: {reason}")
         with Control(server) as control:
-            about = control.server()
-            self._version = f"{about.get('name')} {about.get('version')}"
+            metadata = control.server()
+            self._version = f"{metadata.get('name')} {metadata.get('version')}"
             original = control.config(spec.model) if control.is_ready(spec.model) else None
             try:
                 yield server

@@ -1,17 +1,19 @@
 """What every launcher gives: a running server with its endpoints, which is always stopped."""
 
 import re
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from tuner.errors import ServerFailed
 from tuner.security import PLAIN, Security
+from tuner.servers.settings import LAUNCH
 
-LOG_TAIL_LINES = 12
+_T = TypeVar("_T")
 _ERROR_LINE = re.compile(r"E\d{4} ")
 
 
@@ -50,7 +52,7 @@ class ServerSpec:
 
 
 @dataclass(frozen=True)
-class Usage:
+class ResourceUsage:
     """What a server's processes use: ``cpu`` seconds in all since they were started, which never
     get fewer; ``memory`` bytes resident now, None where unknown.
 
@@ -79,7 +81,7 @@ class Server(ABC):
     def pids(self) -> tuple[int, ...]:
         """Processes of this machine that belong to the server; empty where they cannot be seen."""
 
-    def usage(self) -> Usage | None:
+    def usage(self) -> ResourceUsage | None:
         """What the server uses at this moment; None where it cannot be seen, or has ended.
 
         Never raises, so that a probe says by itself why a server is gone.
@@ -91,7 +93,30 @@ def raise_if_ended(server: Server) -> None:
     """ServerFailed, with the log's last lines, where the server has ended."""
     reason = server.exit_reason()
     if reason is not None:
-        raise ServerFailed("\n".join(filter(None, (reason, server.log_tail()))))
+        raise ServerFailed(with_log(reason, server))
+
+
+def with_log(message: str, server: Server) -> str:
+    """The message and, below it, the last lines that the server wrote."""
+    return "\n".join(filter(None, (message, server.log_tail())))
+
+
+def wait_until(
+    server: Server, check: Callable[[], _T | None], timeout: float, condition: str
+) -> _T:
+    """The first result of ``check`` that is not None; it is called twenty times a second.
+
+    ServerFailed, with the log's last lines, where the server ends first, or the ``condition``
+    (``the server was not live``) goes on for ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while (result := check()) is None:
+        reason = server.exit_reason()
+        if reason is None and time.monotonic() < deadline:
+            time.sleep(LAUNCH.poll)
+            continue
+        raise ServerFailed(with_log(reason or f"{condition} within {timeout:g} s", server))
+    return result
 
 
 class Launcher(ABC):
@@ -135,18 +160,18 @@ class Launcher(ABC):
         self.close()
 
 
-def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log file that say something; empty if there are none."""
+def tail(log: Path) -> str:
+    """The last lines of a log file that are not blank or a table's frame; empty if none."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     text = text.partition("Usage: tritonserver")[0]  # it follows the reason, and is long
-    kept = [line.rstrip() for line in text.splitlines() if line.strip(" +-|\t")]
-    return "\n".join(kept[-lines:])
+    lines = [line.rstrip() for line in text.splitlines() if line.strip(" +-|\t")]
+    return "\n".join(lines[-LAUNCH.log_tail :])
 
 
-def error_lines(text: str, lines: int = 5) -> list[str]:
+def error_lines(text: str) -> list[str]:
     """The last lines of a Triton log that report errors (``E1122 16:31:12.98 …]``), shortened."""
-    found = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
-    return [line.partition("] ")[2] or line for line in found[-lines:]]
+    errors = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
+    return [line.partition("] ")[2] or line for line in errors[-LAUNCH.error_lines :]]

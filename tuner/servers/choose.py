@@ -1,6 +1,6 @@
 """The launcher that an experiment asks for, or the best one that this machine has."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from tuner.cores import Cores
@@ -8,14 +8,14 @@ from tuner.errors import LauncherUnavailable, UsageError
 from tuner.servers import local
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Endpoints, Launcher
-from tuner.servers.docker import DockerLauncher
+from tuner.servers.docker import ContainerSpec, DockerLauncher
 from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
 from tuner.servers.local import LocalLauncher
 
-Kind = Literal["docker", "local", "attached"]
+LauncherKind = Literal["docker", "local", "attached"]
 
 
-def choose(wanted: str, image: str, url: str | None) -> Kind:
+def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
     """``auto``: the endpoint at ``url`` if there is one; else Docker where an engine answers and
     has the image; else a local server.
     """
@@ -39,31 +39,20 @@ def choose(wanted: str, image: str, url: str | None) -> Kind:
 
 
 def make_launcher(
-    kind: Kind,
-    *,
-    image: str,
-    gpus: str,
-    shm_size: int,
-    environment: Mapping[str, str],
-    server_args: tuple[str, ...],
-    endpoints: Endpoints | None,
-    cores: Cores | None = None,
+    kind: LauncherKind, container: ContainerSpec, endpoints: Endpoints | None, cores: Cores | None
 ) -> Launcher:
-    """``endpoints`` are those of the server to attach to."""
+    """``container`` holds also what local servers need: environment and arguments; its ``gpus`` may
+    be ``auto``, and its cores are those of ``cores``. ``endpoints`` are those to attach to.
+    """
     match kind:
         case "docker":
+            gpus = container.gpus
             if gpus == "auto":
                 gpus = "all" if offers_gpus() else "none"
-            return DockerLauncher(
-                image=image,
-                gpus=gpus,
-                shm_size=shm_size,
-                environment=environment,
-                server_args=server_args,
-                cores=cores.serving if cores else frozenset(),
-            )
+            serving = cores.serving if cores else frozenset()
+            return DockerLauncher(replace(container, gpus=gpus, cores=serving))
         case "local":
-            return LocalLauncher(server_args, environment, cores)
+            return LocalLauncher(container.server_args, container.environment, cores)
         case "attached":
             if endpoints is None:
                 raise UsageError("--launcher attached needs --url HOST:PORT of the HTTP service")

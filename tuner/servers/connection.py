@@ -12,14 +12,15 @@ from requests.adapters import HTTPAdapter
 
 from tuner.security import Security
 from tuner.servers.base import Endpoints
+from tuner.servers.settings import HTTP
 
 GIVE_A_SECRET = "give --header 'Name: value' or --token-env NAME as it asks for"
 _REFUSED = re.compile(
     r"HTTP status 40[13]\b|gRPC status (7|16)\b|is restricted, expecting header", re.IGNORECASE
 )
 _FAULTS = tuple(
-    (re.compile(pattern, re.IGNORECASE), words)
-    for pattern, words in (
+    (re.compile(pattern, re.IGNORECASE), remedy)
+    for pattern, remedy in (
         (
             r"(hostname|IP address) mismatch|doesn't match",
             "its certificate is for another host name; give the name that it is for in the "
@@ -80,16 +81,16 @@ def open_session(endpoints: Endpoints) -> requests.Session:
     return session
 
 
-def unreachable(endpoints: Endpoints, timeout: float = 1.0) -> str | None:
+def unreachable(endpoints: Endpoints) -> str | None:
     """Why no Triton server answers there, and what to do; None where one does."""
-    why = _unreachable(endpoints, timeout)
-    return None if why is None else endpoints.security.hide(why)
+    reason = _unreachable(endpoints)
+    return None if reason is None else endpoints.security.hide(reason)
 
 
-def _unreachable(endpoints: Endpoints, timeout: float) -> str | None:
+def _unreachable(endpoints: Endpoints) -> str | None:
     with open_session(endpoints) as session:
         try:
-            reply = session.get(f"{endpoints.root('http')}/v2/health/live", timeout=timeout)
+            reply = session.get(f"{endpoints.root('http')}/v2/health/live", timeout=HTTP.attached)
         except requests.RequestException as error:
             return (
                 fault(error, endpoints.http, "http" in endpoints.tls)
@@ -97,7 +98,7 @@ def _unreachable(endpoints: Endpoints, timeout: float) -> str | None:
             )
     if reply.ok:
         return None
-    refused = refusal(status_words(reply))
+    refused = refusal(status_message(reply))
     if refused is None and "http" not in endpoints.tls and speaks_tls(endpoints.http):
         return _SPEAKS_TLS
     return refused or (
@@ -105,38 +106,38 @@ def _unreachable(endpoints: Endpoints, timeout: float) -> str | None:
     )
 
 
-def status_words(reply: requests.Response) -> str:
-    """``HTTP status 403: …`` with the reply's words, shortened."""
-    words = reply.text
+def status_message(reply: requests.Response) -> str:
+    """``HTTP status 403: …`` with the reply's own message, shortened."""
+    message = reply.text
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        words = str(reply.json()["error"])
-    return f"HTTP status {reply.status_code}: {words.strip()[:300]}".rstrip(": ")
+        message = str(reply.json()["error"])
+    return f"HTTP status {reply.status_code}: {message.strip()[: HTTP.shown]}".rstrip(": ")
 
 
-def refusal(said: str) -> str | None:
-    """What to do where a failure's text is that the server does not let tuner in; else None."""
-    if not _REFUSED.search(said):
+def refusal(message: str) -> str | None:
+    """What to do where a failure's message is that authentication failed; else None."""
+    if not _REFUSED.search(message):
         return None
-    return f"the server does not let tuner in ({said}); {GIVE_A_SECRET}"
+    return f"authentication at the server failed ({message}); {GIVE_A_SECRET}"
 
 
 def fault(error: Exception | str, address: str, tls: bool) -> str | None:
-    """What is wrong with the way to the server, and the remedy; None where it is nothing of TLS."""
+    """What is wrong with the connection, and the remedy; None where TLS is not at fault."""
     if isinstance(error, requests.TooManyRedirects):
-        where = error.response.headers.get("Location", "") if error.response is not None else ""
-        return f"it sends requests elsewhere, to {where.partition('?')[0]}; give that address"
+        target = error.response.headers.get("Location", "") if error.response is not None else ""
+        return f"it sends requests elsewhere, to {target.partition('?')[0]}; give that address"
     if not tls:
         return _SPEAKS_TLS if speaks_tls(address) else None
-    found = next((words for pattern, words in _FAULTS if pattern.search(str(error))), None)
-    if found is not None:
-        return found
-    spoken = speaks_tls(address)
-    if spoken and isinstance(error, requests.ConnectionError):
+    remedy = next((remedy for pattern, remedy in _FAULTS if pattern.search(str(error))), None)
+    if remedy is not None:
+        return remedy
+    over_tls = speaks_tls(address)
+    if over_tls and isinstance(error, requests.ConnectionError):
         return _HANGS_UP
-    return _NO_TLS if spoken is False else None
+    return _NO_TLS if over_tls is False else None
 
 
-def speaks_tls(address: str, timeout: float = 1.0) -> bool | None:
+def speaks_tls(address: str) -> bool | None:
     """Whether a TLS handshake succeeds there, or is refused as TLS does it; None where nothing
     listens or answers in time.
     """
@@ -144,7 +145,7 @@ def speaks_tls(address: str, timeout: float = 1.0) -> bool | None:
     host = host.strip("[]")
     context = Security(insecure=True).context()
     try:
-        plain = socket.create_connection((host, int(port)), timeout)
+        plain = socket.create_connection((host, int(port)), HTTP.live)
     except (OSError, ValueError):
         return None
     with plain:

@@ -11,17 +11,16 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tuner.errors import LauncherUnavailable, ServerFailed
-from tuner.servers.base import Endpoints, Server, error_lines
-from tuner.servers.connection import open_session, refusal, status_words
-
-_DYING_SECONDS = 1.0
+from tuner.servers.base import Endpoints, Server, error_lines, with_log
+from tuner.servers.connection import open_session, refusal, status_message
+from tuner.servers.settings import HTTP
 
 
 class Control:
     """A client of one server's control API; every call raises ServerFailed where it cannot be had.
 
     The error says why in the server's own words, or, where the server is gone, its exit reason and
-    the last lines of its log. Where the server does not let tuner in, it is LauncherUnavailable.
+    the last lines of its log. Where authentication fails, it is LauncherUnavailable.
     """
 
     def __init__(self, server: Server) -> None:
@@ -40,7 +39,9 @@ class Control:
     def is_ready(self, model: str) -> bool:
         """ServerFailed where the server does not say."""
         try:
-            reply = self._session.get(f"{self._root}/models/{quote(model)}/ready", timeout=10.0)
+            reply = self._session.get(
+                f"{self._root}/models/{quote(model)}/ready", timeout=HTTP.metadata
+            )
         except requests.RequestException as error:
             raise ServerFailed(f"the server does not say whether {model} is ready") from error
         self._raise_if_refused(reply)
@@ -48,28 +49,32 @@ class Control:
 
     def server(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
-        return self._call("GET", "", 10.0)
+        return self._call("GET", "", HTTP.metadata)
 
     def metadata(self, model: str) -> dict[str, Any]:
-        return self._call("GET", f"models/{quote(model)}", 10.0)
+        return self._call("GET", f"models/{quote(model)}", HTTP.metadata)
 
     def config(self, model: str) -> dict[str, Any]:
         """The configuration in force, after Triton filled in what was left out."""
-        return self._call("GET", f"models/{quote(model)}/config", 10.0)
+        return self._call("GET", f"models/{quote(model)}/config", HTTP.metadata)
 
     def statistics(self, model: str) -> dict[str, Any]:
         """Cumulative statistics of the model's first version; empty where none are told."""
-        versions = self._call("GET", f"models/{quote(model)}/stats", 10.0).get("model_stats")
+        versions = self._call("GET", f"models/{quote(model)}/stats", HTTP.metadata).get(
+            "model_stats"
+        )
         first = versions[0] if isinstance(versions, list) and versions else {}
         return first if isinstance(first, dict) else {}
 
     def register_memory(self, name: str, key: str, size: int) -> None:
         """Let the server map a region of shared memory of its machine."""
         region = {"key": key, "offset": 0, "byte_size": size}
-        self._call("POST", f"systemsharedmemory/region/{quote(name)}/register", 10.0, region)
+        self._call(
+            "POST", f"systemsharedmemory/region/{quote(name)}/register", HTTP.metadata, region
+        )
 
     def unregister_memory(self, name: str) -> None:
-        self._call("POST", f"systemsharedmemory/region/{quote(name)}/unregister", 10.0, {})
+        self._call("POST", f"systemsharedmemory/region/{quote(name)}/unregister", HTTP.metadata, {})
 
     def infer(
         self, model: str, body: bytes, header_length: int, timeout: float
@@ -90,8 +95,8 @@ class Control:
             raise ServerFailed(self._explain("the model did not answer an inference")) from error
         self._raise_if_refused(reply)
         if not reply.ok:
-            said = self._hide(reply.text.strip()[:500])
-            raise ServerFailed(f"the model fails at an inference: {said}")
+            message = self._hide(reply.text.strip()[: HTTP.inference_shown])
+            raise ServerFailed(f"the model fails at an inference: {message}")
         try:
             length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
             outputs: list[dict[str, Any]] = json.loads(reply.content[:length]).get("outputs", [])
@@ -105,7 +110,7 @@ class Control:
             return None
         try:
             url = f"{self._server.endpoints.root('metrics')}/metrics"
-            reply = self._session.get(url, timeout=5.0)
+            reply = self._session.get(url, timeout=HTTP.metrics)
         except requests.RequestException:
             return None
         return reply.text if reply.ok else None
@@ -125,35 +130,36 @@ class Control:
         except (requests.RequestException, ValueError) as error:
             raise ServerFailed(self._explain("the server stopped answering")) from error
         if not reply.ok:
-            message = content.get("error", reply.reason) if isinstance(content, dict) else content
-            if "explicit model load / unload is not allowed" in str(message):
-                raise LauncherUnavailable(
-                    f"the server at {self._server.endpoints.http} takes no candidates: "
-                    "start it with --model-control-mode=explicit"
-                )
-            reasons = error_lines(self._server.log_tail())
-            said = self._hide(f"the server refused: {message}")
-            raise ServerFailed("\n".join([said, *reasons]))
+            raise self._refused(content, reply.reason)
         if not isinstance(content, dict):
             raise ServerFailed(f"{url} is not a Triton endpoint")
         return content
 
+    def _refused(self, content: Any, reason: str) -> Exception:
+        """The error of a call that the server answered with another status than 2xx."""
+        message = content.get("error", reason) if isinstance(content, dict) else content
+        if "explicit model load / unload is not allowed" in str(message):
+            return LauncherUnavailable(
+                f"the server at {self._server.endpoints.http} takes no candidates: "
+                "start it with --model-control-mode=explicit"
+            )
+        first_line = self._hide(f"the server refused: {message}")
+        return ServerFailed("\n".join([first_line, *error_lines(self._server.log_tail())]))
+
     def _raise_if_refused(self, reply: requests.Response) -> None:
-        refused = None if reply.ok else refusal(status_words(reply))
+        refused = None if reply.ok else refusal(status_message(reply))
         if refused is not None:
             raise LauncherUnavailable(self._hide(refused))
 
     def _hide(self, text: str) -> str:
         return self._server.endpoints.security.hide(text)
 
-    def _explain(self, what: str) -> str:
-        deadline = time.monotonic() + _DYING_SECONDS
+    def _explain(self, failure: str) -> str:
+        """The failure with the server's exit reason, if it ends, and the last lines of its log."""
+        deadline = time.monotonic() + HTTP.dying
         while (reason := self._server.exit_reason()) is None and time.monotonic() < deadline:
-            time.sleep(0.1)  # a dying server closes its sockets before its exit can be seen
-        parts = [f"{what}: {reason}" if reason else what]
-        if log := self._server.log_tail():
-            parts.append(log)
-        return "\n".join(parts)
+            time.sleep(HTTP.dying_poll)  # a dying server closes its sockets before it has exited
+        return with_log(f"{failure}: {reason}" if reason else failure, self._server)
 
     def close(self) -> None:
         self._session.close()
@@ -179,10 +185,10 @@ def load_over_grpc(address: str, model: str, config_json: str | None, timeout: f
             raise ServerFailed(f"the server refused: {error.message()}") from error
 
 
-def is_live(endpoints: Endpoints, timeout: float = 1.0) -> bool:
+def is_live(endpoints: Endpoints) -> bool:
     """Whether a Triton server answers there."""
     with open_session(endpoints) as session:
         try:
-            return session.get(f"{endpoints.root('http')}/v2/health/live", timeout=timeout).ok
+            return session.get(f"{endpoints.root('http')}/v2/health/live", timeout=HTTP.live).ok
         except requests.RequestException:
             return False

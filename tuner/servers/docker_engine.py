@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,10 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from tuner.errors import LauncherUnavailable
+from tuner.servers.settings import DOCKER
 
 OWNER_LABEL = "io.tuner.owner"
 ENGINE_ERRORS = (DockerException, requests.RequestException)
-_PROBE_SECONDS = 5
-_CALL_SECONDS = 60
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _LOCAL_HOSTS = ("localhost", "localunixsocket", "127.0.0.1", "::1")
 
@@ -32,7 +31,7 @@ _LOCAL_HOSTS = ("localhost", "localunixsocket", "127.0.0.1", "::1")
 def engine_answers() -> bool:
     """Whether a Docker engine is there (``DOCKER_HOST`` or the default socket); never raises."""
     try:
-        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+        with contextlib.closing(_client(DOCKER.probe)) as client:
             return bool(client.ping())
     except ENGINE_ERRORS:
         return False
@@ -41,7 +40,7 @@ def engine_answers() -> bool:
 def image_present(image: str) -> bool:
     """Whether an engine is there and has the image; never raises."""
     try:
-        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+        with contextlib.closing(_client(DOCKER.probe)) as client:
             client.images.get(image)
             return True
     except ENGINE_ERRORS:
@@ -49,11 +48,12 @@ def image_present(image: str) -> bool:
 
 
 def connect() -> Any:
+    """A client; LauncherUnavailable where no engine answers, or it is on another machine."""
     try:
-        client = _client(_CALL_SECONDS)
+        client = _client(DOCKER.call)
     except ENGINE_ERRORS as error:
         raise LauncherUnavailable(
-            f"no Docker engine answers at {_host()} ({_words(error)}); start one with "
+            f"no Docker engine answers at {_host()} ({_message(error)}); start one with "
             "'systemctl start docker' or 'dockerd', check that you may use its socket, "
             "or choose another launcher"
         ) from error
@@ -85,6 +85,7 @@ def _client(timeout: int) -> Any:
 
 
 def ensure_image(client: Any, image: str) -> None:
+    """Pull the image if it is not there; LauncherUnavailable where that fails."""
     try:
         try:
             client.images.get(image)
@@ -92,8 +93,8 @@ def ensure_image(client: Any, image: str) -> None:
             client.images.pull(image)
     except ENGINE_ERRORS as error:
         raise LauncherUnavailable(
-            f"the image {image} is not here and cannot be pulled ({_words(error)}); name an image "
-            "that is here, load this one with 'docker load', or choose another launcher"
+            f"the image {image} is not here and cannot be pulled ({_message(error)}); name an "
+            "image that is here, load this one with 'docker load', or choose another launcher"
         ) from error
 
 
@@ -109,18 +110,18 @@ def engine_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except ENGINE_ERRORS as error:
-        words = _words(error)
+        message = _message(error)
         hint = ""
-        if "could not select device driver" in words:
+        if "could not select device driver" in message:
             hint = "; install the NVIDIA container toolkit, or use no GPUs"
-        elif "executable file not found" in words:
+        elif "executable file not found" in message:
             hint = "; it has no tritonserver on its PATH, name an image of Triton"
-        elif "bind source path does not exist" in words:
+        elif "bind source path does not exist" in message:
             hint = "; the engine does not see this file system, so let the repository be copied"
-        raise LauncherUnavailable(f"{doing}: {words}{hint}") from error
+        raise LauncherUnavailable(f"{doing}: {message}{hint}") from error
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """The engine's own words, without the request around them."""
     if isinstance(error, APIError) and error.explanation:
         return str(error.explanation)
@@ -133,7 +134,7 @@ def fresh_name() -> str:
 
 
 @dataclass(frozen=True)
-class Owner:
+class ContainerOwner:
     """The tuner process that a container or volume belongs to.
 
     A process is the same only if its id, start (ticks since boot), id namespace and boot agree.
@@ -146,7 +147,7 @@ class Owner:
     container: str
 
     @classmethod
-    def here(cls, container: str = "") -> "Owner":
+    def here(cls, container: str = "") -> "ContainerOwner":
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = os.readlink("/proc/self/ns/pid")
         pid = os.getpid()
@@ -156,11 +157,11 @@ class Owner:
         return " ".join((self.boot, self.namespace, str(self.pid), str(self.start), self.container))
 
     @classmethod
-    def parse(cls, text: str) -> "Owner | None":
+    def parse(cls, text: str) -> "ContainerOwner | None":
         match = re.fullmatch(r"(\S+) (\S+) (\d+) (\d+) (\S*)", text)
         return cls(match[1], match[2], int(match[3]), int(match[4]), match[5]) if match else None
 
-    def is_gone(self, here: "Owner", client: Any) -> bool:
+    def is_gone(self, here: "ContainerOwner", client: Any) -> bool:
         """Whether the process has certainly ended, as far as it can be told from ``here``."""
         if self.boot != here.boot:
             return True
@@ -174,18 +175,22 @@ class Owner:
             return True
 
 
-def remove_leftovers(client: Any, here: Owner) -> None:
-    chosen = {"label": OWNER_LABEL}
-    for container in client.containers.list(all=True, filters=chosen, ignore_removed=True):
-        owner = Owner.parse(container.labels.get(OWNER_LABEL, ""))
-        if owner is not None and owner.is_gone(here, client):
+def remove_leftovers(client: Any, here: ContainerOwner) -> None:
+    """Remove the containers and volumes of tuner processes that have ended."""
+    labelled = {"label": OWNER_LABEL}
+    for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
+        if _is_left_over(container.labels, here, client):
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
-    for volume in client.volumes.list(filters=chosen):
-        owner = Owner.parse((volume.attrs.get("Labels") or {}).get(OWNER_LABEL, ""))
-        if owner is not None and owner.is_gone(here, client):
+    for volume in client.volumes.list(filters=labelled):
+        if _is_left_over(volume.attrs.get("Labels") or {}, here, client):
             with contextlib.suppress(NotFound):
                 volume.remove(force=True)
+
+
+def _is_left_over(labels: Mapping[str, str], here: ContainerOwner, client: Any) -> bool:
+    owner = ContainerOwner.parse(labels.get(OWNER_LABEL, ""))
+    return owner is not None and owner.is_gone(here, client)
 
 
 def own_container(client: Any) -> Any:
@@ -200,10 +205,10 @@ def own_container(client: Any) -> Any:
         return None
     for line in mounts.splitlines():
         source, target = line.split()[3:5]
-        found = re.search(r"/([0-9a-f]{64})/", source) if target == "/etc/hostname" else None
-        if found:
+        folder = re.search(r"/([0-9a-f]{64})/", source) if target == "/etc/hostname" else None
+        if folder:
             with contextlib.suppress(NotFound):
-                return client.containers.get(found[1])
+                return client.containers.get(folder[1])
     return None
 
 
@@ -233,7 +238,7 @@ def _start_ticks(pid: int) -> int | None:
 def offers_gpus() -> bool:
     """Whether an engine is there and can give NVIDIA GPUs to containers; never raises."""
     try:
-        with contextlib.closing(_client(_PROBE_SECONDS)) as client:
+        with contextlib.closing(_client(DOCKER.probe)) as client:
             info = client.info()
     except ENGINE_ERRORS:
         return False

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from tuner.servers.base import Usage
+from tuner.servers.base import ResourceUsage
 
 
-def usage_of(stats: Any) -> Usage | None:
+def usage_of(stats: Any) -> ResourceUsage | None:
     """From one answer of the engine's ``containers/ID/stats``; None where that does not tell.
 
     Memory is what the container's control group holds, less the page cache. Groups of version 2
@@ -25,7 +25,7 @@ def usage_of(stats: Any) -> Usage | None:
     memory = None if cache is None else held - max(0, cache - shared)
     if memory is not None and memory < 0:
         memory = None
-    return Usage(
+    return ResourceUsage(
         cpu=cpu * 1e-9,
         memory=None if memory is None else int(memory),
         processes=int(processes or 0),
@@ -33,8 +33,8 @@ def usage_of(stats: Any) -> Usage | None:
 
 
 def _first(stats: Any, place: tuple[str, ...], names: tuple[str, ...]) -> float | None:
-    found = (_number(stats, *place, name) for name in names)
-    return next((value for value in found if value is not None), None)
+    values = (_number(stats, *place, name) for name in names)
+    return next((value for value in values if value is not None), None)
 
 
 def _number(stats: Any, *keys: str) -> float | None:

@@ -54,8 +54,8 @@ def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
     # Copies, not links: the server refuses a backend library whose real path lies elsewhere.
     pythonless = shutil.ignore_patterns("__pycache__")
     shutil.copytree(server / "backends" / "python", backends / "python", ignore=pythonless)
-    _suit_numpy(backends / "python" / "triton_python_backend_utils.py")
-    _place(stub, backends / "python" / stub.name, stub_cores)
+    _support_numpy_two(backends / "python" / "triton_python_backend_utils.py")
+    _install_stub(stub, backends / "python" / stub.name, stub_cores)
     if importlib.util.find_spec("onnxruntime") is not None:
         shutil.copytree(_BACKENDS / "onnxruntime", backends / "onnxruntime", ignore=pythonless)
     site_packages = package.parent
@@ -76,21 +76,21 @@ def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
     )
 
 
-def _suit_numpy(utilities: Path) -> None:
+def _support_numpy_two(utilities: Path) -> None:
     """Let models with numpy 2 answer: the stub was built for numpy 1, which its wheel asks for."""
     more = (_BACKENDS / "python" / "numpy_two.py").read_text(encoding="utf-8")
     utilities.write_text(utilities.read_text(encoding="utf-8") + more, encoding="utf-8")
 
 
-def _place(stub: Path, place: Path, cores: frozenset[int]) -> None:
+def _install_stub(stub: Path, target: Path, cores: frozenset[int]) -> None:
     """The stub, or a script in its place that starts it on these cores: the server knows no other
-    way to run it apart.
+    way to give it cores of its own.
     """
     if not cores:
-        shutil.copy2(stub, place)
+        shutil.copy2(stub, target)
         return
     python = shlex.quote(sys.executable)
     code = "import os, sys; os.sched_setaffinity(0, {%s}); os.execv(sys.argv[1], sys.argv[1:])"
-    words = f'{python} -S -E -c {shlex.quote(code % listed(cores))} {shlex.quote(str(stub))} "$@"'
-    place.write_text(f"#!/bin/sh\nexec {words}\n", encoding="utf-8")
-    place.chmod(0o755)
+    command = f'{python} -S -E -c {shlex.quote(code % listed(cores))} {shlex.quote(str(stub))} "$@"'
+    target.write_text(f"#!/bin/sh\nexec {command}\n", encoding="utf-8")
+    target.chmod(0o755)

@@ -1,10 +1,9 @@
 """NVIDIA GPUs as NVML sees them: which ones a server has, who is on them, what they say now.
 
-Nothing here raises: a machine without a GPU has none, what NVML does not say is None, and what
-the user should know of it is a Note. NVML's own exceptions end in this file.
+Nothing here raises: a machine without a GPU has none, a reading that NVML does not give is None,
+and what the user should know of it is a Note. NVML's own exceptions end in this file.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 import psutil
 import pynvml
 
+from tuner.servers.gpu_devices import Gpu, choose_gpus, list_gpus
+from tuner.servers.settings import WATCH
 from tuner.units import format_size
-
-_HIDDEN = 2**30
-"""Bytes in use on a GPU without a process in sight from which on someone must be hidden."""
 
 _THROTTLES = {
     pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
@@ -46,6 +44,11 @@ class Note:
         return f"{self.what}; {self.remedy}"
 
 
+_SLICED = Note(
+    "the GPU is split (MIG): a slice's utilisation and power cannot be read, and other slices heat "
+    "and slow the same card",
+    "for full readings, tune on a GPU without MIG",
+)
 _START_FAILURES = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: Note(
         "the NVIDIA driver is installed, but not loaded", "load it (modprobe nvidia), or reboot"
@@ -61,25 +64,6 @@ _START_FAILURES = {
         "the NVIDIA driver is too old for GPU readings", "update the driver"
     ),
 }
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU, or one MIG slice of it. ``index`` is ``0``, or ``0:1`` for slice 1; memory in bytes.
-
-    ``handle`` answers for the slice and ``card`` for the whole GPU; without MIG they are the same.
-    """
-
-    index: str
-    name: str
-    uuid: str
-    memory: int | None
-    handle: Any
-    card: Any
-
-    @property
-    def is_slice(self) -> bool:
-        return ":" in self.index
 
 
 @dataclass(frozen=True)
@@ -116,7 +100,7 @@ class Gpus:
             pynvml.nvmlInit()
             self._open = True
             self.driver = pynvml.nvmlSystemGetDriverVersion()
-            self.devices, unknown = _choose(visible, list(_cards()))
+            self.devices, unknown = choose_gpus(visible, list(list_gpus()))
         except pynvml.NVMLError as error:
             self._problem = _start_failure(error)
             return
@@ -143,24 +127,25 @@ class Gpus:
     def notes(self) -> list[Note]:
         """What limits readings or results: asked before a server is started."""
         in_use = [self._in_use(g) for g in self.devices if self._users(g) or self._hidden(g)]
-        found = [] if self._problem is None else [self._problem]
-        if any(g.is_slice for g in self.devices):
-            found.append(
-                Note(
-                    "the GPU is split (MIG): a slice's utilisation and power cannot be read, and "
-                    "other slices heat and slow the same card",
-                    "for full readings, tune on a GPU without MIG",
-                )
-            )
-        for reason, remedy in (
-            ("too old", "update the driver"),
-            ("not permitted", "let this user read them, see NVIDIA's docs of NVML"),
+        problems = [] if self._problem is None else [self._problem]
+        sliced = [_SLICED] if any(g.is_slice for g in self.devices) else []
+        return [*problems, *sliced, *self._unread_notes(), *in_use]
+
+    def _unread_notes(self) -> list[Note]:
+        """Which readings the driver does not give, by reason."""
+        notes = []
+        for reason, message, remedy in (
+            ("too old", f"driver {self.driver} is too old to tell", "update the driver"),
+            (
+                "not permitted",
+                "not permitted",
+                "let this user read them, see NVIDIA's docs of NVML",
+            ),
         ):
-            things = [thing for thing, why in self._unread.items() if why == reason]
-            if things:
-                said = f"driver {self.driver} is too old to tell" if reason == "too old" else reason
-                found.append(Note(f"GPU readings: {said}: {', '.join(things)}", remedy))
-        return found + in_use
+            readings = [name for name, why in self._unread.items() if why == reason]
+            if readings:
+                notes.append(Note(f"GPU readings: {message}: {', '.join(readings)}", remedy))
+        return notes
 
     def _in_use(self, gpu: Gpu) -> Note:
         hidden = f"processes that cannot be seen ({format_size(self._hidden(gpu))} of its memory)"
@@ -179,22 +164,22 @@ class Gpus:
 
     def names(self, pids: frozenset[int]) -> frozenset[str]:
         """These processes as ``users`` names them."""
-        return frozenset(map(_name, pids))
+        return frozenset(map(_describe_process, pids))
 
     def memory_of(self, gpu: Gpu, pids: frozenset[int]) -> int | None:
         """Bytes that these processes have on the GPU; None where that cannot be told."""
-        found = self._ask("processes", _PROCESSES, gpu.handle) or []
-        sizes = [process.usedGpuMemory for process in found if process.pid in pids]
+        processes = self._ask("processes", _PROCESSES, gpu.handle) or []
+        sizes = [process.usedGpuMemory for process in processes if process.pid in pids]
         return sum(sizes) if sizes and None not in sizes else None
 
     def _users(self, gpu: Gpu) -> list[str]:
-        found = self._ask("processes", _PROCESSES, gpu.handle) or []
-        return sorted(_name(process.pid) for process in found)
+        processes = self._ask("processes", _PROCESSES, gpu.handle) or []
+        return sorted(_describe_process(process.pid) for process in processes)
 
     def _hidden(self, gpu: Gpu) -> int:
         """Bytes in use where no process is seen; 0 where they are too few to mean anything."""
         used = None if self._users(gpu) else self._memory(gpu)
-        return used if used is not None and used >= _HIDDEN else 0
+        return used if used is not None and used >= WATCH.hidden_memory else 0
 
     def sample(self, gpu: Gpu) -> Sample:
         """What can be read of the GPU now. Of a slice, utilisation and power are not known."""
@@ -202,14 +187,14 @@ class Gpus:
         milliwatts = None if gpu.is_slice else self._ask("power", _POWER, gpu.handle)
         reasons = self._ask("throttling", _REASONS, gpu.card) or 0
         return Sample(
-            utilisation=None if rates is None else rates.gpu / 100,
+            utilisation=None if rates is None else rates.gpu / 100,  # NVML: per cent
             memory=self._memory(gpu),
             power=None if milliwatts is None else milliwatts / 1000,
             clock=self._ask("clock", _CLOCK, gpu.card, pynvml.NVML_CLOCK_SM),
             temperature=self._ask(
                 "temperature", _TEMPERATURE, gpu.card, pynvml.NVML_TEMPERATURE_GPU
             ),
-            throttled=tuple(word for bit, word in _THROTTLES.items() if reasons & bit),
+            throttled=tuple(name for bit, name in _THROTTLES.items() if reasons & bit),
         )
 
     def _memory(self, gpu: Gpu) -> int | None:
@@ -219,10 +204,10 @@ class Gpus:
         info = info or self._ask("memory", name, gpu.handle)
         return None if info is None else int(info.used)
 
-    def _ask(self, thing: str, names: tuple[str, ...], handle: Any, *args: Any) -> Any:
-        """What the first of these functions that exists says; None where it says nothing.
+    def _ask(self, reading: str, names: tuple[str, ...], handle: Any, *args: Any) -> Any:
+        """The result of the first of these functions of NVML that exists; None where it fails.
 
-        Where none exists, or it may not be asked, ``thing`` is noted as unread.
+        Where none exists, or this user may not call it, the ``reading`` is noted as unread.
         """
         reason = "too old"
         for name in names:
@@ -235,8 +220,8 @@ class Gpus:
                 break
             except pynvml.NVMLError:
                 return None
-        if thing:
-            self._unread[thing] = reason
+        if reading:
+            self._unread[reading] = reason
         return None
 
     def close(self) -> None:
@@ -256,63 +241,11 @@ def _start_failure(error: pynvml.NVMLError) -> Note | None:
     """Why there are no readings; None without a driver, since then there is no GPU to read."""
     if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
         return None
-    words = Note(f"NVML does not work here: {error}", "see whether nvidia-smi does, and reboot")
-    return _START_FAILURES.get(error.value, words)
+    other = Note(f"NVML does not work here: {error}", "see whether nvidia-smi does, and reboot")
+    return _START_FAILURES.get(error.value, other)
 
 
-def _cards() -> Iterator[tuple[Gpu, list[Gpu]]]:
-    """Each GPU in the order of its bus address, with its MIG slices."""
-    for number in range(pynvml.nvmlDeviceGetCount()):
-        with suppress(pynvml.NVMLError):  # one that is lost or not ours to use
-            handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-            yield _gpu(str(number), handle, handle), list(_slices(number, handle))
-
-
-def _slices(number: int, card: Any) -> Iterator[Gpu]:
-    try:
-        if pynvml.nvmlDeviceGetMigMode(card)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-            return
-        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(card)
-    except pynvml.NVMLError:
-        return
-    for place in range(most):
-        with suppress(pynvml.NVMLError):  # a place that no slice takes
-            handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, place)
-            yield _gpu(f"{number}:{place}", handle, card)
-
-
-def _gpu(index: str, handle: Any, card: Any) -> Gpu:
-    memory = None
-    with suppress(pynvml.NVMLError):
-        memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-    name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-    return Gpu(index, name, uuid, memory, handle, card)
-
-
-def _choose(visible: str, cards: list[tuple[Gpu, list[Gpu]]]) -> tuple[tuple[Gpu, ...], str | None]:
-    """The chosen GPUs, and the first id that names none, at which CUDA stops reading, too.
-
-    Of a GPU that is split and not named by its slice, CUDA takes the first slice.
-    """
-    whole = {card.index: slices[0] if slices else card for card, slices in cards}
-    if visible == "all":
-        return tuple(whole.values()), None
-    known = whole | {card.uuid: whole[card.index] for card, _ in cards}
-    for _, slices in cards:
-        known |= {key: each for each in slices for key in (each.index, each.uuid)}
-    chosen: dict[str, Gpu] = {}
-    for wanted in map(str.strip, visible.split(",")):
-        if wanted == "-1":
-            break
-        uuids = [key for key in known if "-" in wanted and key.startswith(wanted)]  # may be cut
-        found = known.get(wanted) or (known[uuids[0]] if uuids else None)
-        if found is None:
-            return tuple(chosen.values()), wanted
-        chosen[found.index] = found
-    return tuple(chosen.values()), None
-
-
-def _name(pid: int) -> str:
+def _describe_process(pid: int) -> str:
     """The process as far as it can be seen from here: a container does not see its host's."""
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"

@@ -1,16 +1,14 @@
 """Reads the GPUs of a server while a probe runs."""
 
-import threading
 from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
 
 from tuner.records.results import GpuReading
 from tuner.servers.gpu import SILENCE, Gpus, Sample
+from tuner.servers.sampling import Sampler
+from tuner.servers.settings import WATCH
 
-_PERIOD = 0.1
-_PATIENCE = 1.0
-_USERS_EVERY = 10
 Number = TypeVar("Number", int, float)
 
 
@@ -34,28 +32,28 @@ class GpuWatch:
         self._before = before
         self._samples: dict[str, list[Sample]] = {gpu.index: [] for gpu in gpus.devices}
         self._others: set[str] = set()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="tuner-gpu", daemon=True)
+        self._rounds = 0
+        self._sampler = Sampler("tuner-gpu", self._sample, WATCH.gpu_period, WATCH.gpu_share)
 
     def _sample(self) -> None:
-        rounds = 0
-        while not self._over.wait(_PERIOD):
-            if self._before and rounds % _USERS_EVERY == 0:
-                self._others |= self._gpus.users() & self._before
-            for gpu in self._gpus.devices:
-                sample = self._gpus.sample(gpu)
-                if self._own is not None:
-                    sample = replace(sample, memory=self._gpus.memory_of(gpu, self._own))
-                self._samples[gpu.index].append(sample)
-            rounds += 1
+        if self._before and self._rounds % WATCH.gpu_users_every == 0:
+            self._others |= self._gpus.users() & self._before
+        for gpu in self._gpus.devices:
+            sample = self._gpus.sample(gpu)
+            if self._own is not None:
+                sample = replace(sample, memory=self._gpus.memory_of(gpu, self._own))
+            self._samples[gpu.index].append(sample)
+        self._rounds += 1
 
     def reading(self) -> GpuReading | None:
-        """What came of it; None where NVML said nothing."""
-        each = [samples[:] for samples in self._samples.values()]
-        known = [s for samples in each for s in samples if s != SILENCE]
+        """Means over time and GPUs, the highest temperature, and for memory the mean of the GPUs'
+        peaks; None where NVML gave no reading.
+        """
+        by_gpu = [samples[:] for samples in self._samples.values()]
+        known = [s for samples in by_gpu for s in samples if s != SILENCE]
         if not known:
             return None
-        peaks = [max(m) for samples in each if (m := _known([s.memory for s in samples]))]
+        peaks = [max(m) for samples in by_gpu if (m := _known([s.memory for s in samples]))]
         temperatures = _known([s.temperature for s in known])
         reasons = {word for s in known for word in s.throttled}
         return GpuReading(
@@ -71,13 +69,11 @@ class GpuWatch:
 
     def __enter__(self) -> "GpuWatch":
         if self._gpus.devices:
-            self._thread.start()
+            self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        if self._gpus.devices:
-            self._thread.join(_PATIENCE)
+        self._sampler.stop()
 
 
 def _known(values: list[Number | None]) -> list[Number]:

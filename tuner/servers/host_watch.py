@@ -1,23 +1,20 @@
 """Reads what a server uses of its machine while a probe runs."""
 
-import threading
 import time
 from typing import Any, Protocol
 
 import psutil
 
 from tuner.records.results import HostReading
-from tuner.servers.base import Usage
-
-_PERIOD = 0.5
-_SHARE = 0.01
-_PATIENCE = 1.0
+from tuner.servers.base import ResourceUsage
+from tuner.servers.sampling import Sampler
+from tuner.servers.settings import WATCH
 
 
-class Used(Protocol):
+class UsageSource(Protocol):
     """A server, or several that serve together."""
 
-    def usage(self) -> Usage | None: ...
+    def usage(self) -> ResourceUsage | None: ...
 
 
 class HostWatch:
@@ -28,19 +25,19 @@ class HostWatch:
     and nothing else.
     """
 
-    def __init__(self, server: Used) -> None:
+    def __init__(self, server: UsageSource) -> None:
         self._server = server
-        self._first: Usage | None = None
-        self._last: Usage | None = None
+        self._first: ResourceUsage | None = None
+        self._last: ResourceUsage | None = None
         self._began = self._ended = 0.0
         self._before: Any = None
         self._after: Any = None
         self._peak: int | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="tuner-host", daemon=True)
+        self._sampler = Sampler("tuner-host", self._read, WATCH.host_period, WATCH.host_share)
 
     def reading(self, client_cpu: float) -> HostReading | None:
-        """What came of it, with the ``client_cpu`` seconds that the load processes spent.
+        """Cores and peak memory of the server over the context, with the load processes' cores of
+        their ``client_cpu`` seconds.
 
         None before the context is left, and where it lasted no time.
         """
@@ -55,34 +52,25 @@ class HostWatch:
             stolen=stolen(self._before, self._after),
         )
 
-    def _look(self) -> Usage | None:
+    def _read(self) -> ResourceUsage | None:
         usage = self._server.usage()
         if usage is not None and usage.memory is not None:
             self._peak = max(self._peak or 0, usage.memory)
         return usage
 
-    def _sample(self) -> None:
-        pause = _PERIOD
-        while not self._over.wait(pause):
-            began = time.monotonic()
-            self._look()
-            pause = max(_PERIOD, (time.monotonic() - began) / _SHARE)
-
     def __enter__(self) -> "HostWatch":
-        self._first = self._look()
+        self._first = self._read()
         self._began = time.monotonic()
         self._before = psutil.cpu_times()
         if self._first is not None:
-            self._thread.start()
+            self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        if self._first is not None:
-            self._thread.join(_PATIENCE)
+        self._sampler.stop()
         self._ended = time.monotonic()
         self._after = psutil.cpu_times()
-        self._last = self._look() if self._first is not None else None
+        self._last = self._read() if self._first is not None else None
 
 
 def stolen(before: Any, after: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What a server says of a stretch of time: differences of its statistics, and its GPU metrics."""
+"""Readings from a server over a time: differences of its statistics, and its GPU metrics."""
 
 import math
 import re
@@ -68,20 +68,20 @@ def _batches(before: Any, after: Any) -> dict[int, tuple[int, float]] | None:
     earlier, later = _sizes(before), _sizes(after)
     if earlier is None or later is None or earlier.keys() - later.keys():
         return None
-    found = {}
+    batches = {}
     for size, (number, spent) in sorted(later.items()):
         first, spent_before = earlier.get(size, (0, 0))
         if number < first or spent < spent_before:
             return None
         if number > first:
-            found[size] = (number - first, (spent - spent_before) * 1e-9 / (number - first))
-    return found
+            batches[size] = (number - first, (spent - spent_before) * 1e-9 / (number - first))
+    return batches
 
 
 def _sizes(snapshot: Any) -> dict[int, tuple[int, int]] | None:
     """Executions by batch size, and the nanoseconds that all of them took."""
     entries = snapshot.get("batch_stats") or []
-    found = {}
+    sizes = {}
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or not isinstance(entry.get("compute_infer"), dict):
             return None
@@ -90,8 +90,8 @@ def _sizes(snapshot: Any) -> dict[int, tuple[int, int]] | None:
         spent = [_count(part.get("ns")) or 0 for part in parts if isinstance(part, dict)]
         if size is None or number is None:
             return None
-        found[size] = (number, sum(spent))
-    return found
+        sizes[size] = (number, sum(spent))
+    return sizes
 
 
 def _count(value: Any) -> int | None:

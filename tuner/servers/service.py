@@ -2,25 +2,19 @@
 
 import contextlib
 import os
-import subprocess
 import sys
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import requests
 
 from tuner.errors import ServerFailed
 from tuner.scratch import scratch_folder
-from tuner.servers.base import Endpoints
-from tuner.servers.local import LocalServer, free_ports, start_as_child, stop
-
-_HOST = "127.0.0.1"
-_PORT_ATTEMPTS = 3
-_TAKEN = "address already in use"
+from tuner.servers.program import LocalServer, Program, start
+from tuner.servers.settings import HTTP
 
 
 @dataclass(frozen=True)
@@ -42,9 +36,9 @@ class ServiceSpec:
     cores: frozenset[int] = frozenset()
 
 
-def tuner_command(*words: str) -> tuple[str, ...]:
-    """This installation's ``tuner`` with these words."""
-    return (sys.executable, "-m", "tuner", *words)
+def tuner_command(*arguments: str) -> tuple[str, ...]:
+    """This installation's ``tuner`` with these arguments."""
+    return (sys.executable, "-m", "tuner", *arguments)
 
 
 @contextmanager
@@ -53,79 +47,60 @@ def launch_service(spec: ServiceSpec) -> Iterator[LocalServer]:
 
     ServerFailed where its command cannot be run or, with the log's last lines, it does not come up.
     """
-    process, server = _start(spec)
+    server = _start(spec)
     try:
         yield server
     finally:
-        stop(process)
+        server.stop()
         scratch_folder("service").cleanup()  # making one removes those of the killed
 
 
-def _start(spec: ServiceSpec) -> "tuple[subprocess.Popen[bytes], LocalServer]":
-    for attempt in range(1, _PORT_ATTEMPTS + 1):
-        (port,) = free_ports(1)
-        process = _spawn(spec, port)
-        server = LocalServer(process, Endpoints(f"{_HOST}:{port}"), spec.log)
-        try:
-            _wait_until_ready(server, spec)
-        except BaseException as error:
-            stop(process)
-            taken = isinstance(error, ServerFailed) and _TAKEN in server.log_tail().lower()
-            if taken and attempt < _PORT_ATTEMPTS:
-                continue
-            raise
-        return process, server
-    raise AssertionError("unreachable")
-
-
-def _spawn(spec: ServiceSpec, port: int) -> "subprocess.Popen[bytes]":
-    command = spec.command(port)
-    environment = {**os.environ, "TUNER_END_WITH_PARENT": "1", **spec.environment}
+def _start(spec: ServiceSpec) -> LocalServer:
+    seen: dict[str, set[str]] = defaultdict(set)
+    program = Program(
+        command=lambda endpoints: spec.command(int(endpoints.http.rpartition(":")[2])),
+        ports=1,
+        log=spec.log,
+        environment={**os.environ, "TUNER_END_WITH_PARENT": "1", **spec.environment},
+        is_up=lambda endpoints: _all_ready(spec, endpoints.http, seen[endpoints.http]),
+        not_up="the service was not ready",
+        startup_timeout=spec.startup_timeout,
+        cores=spec.cores,
+        folder=spec.folder,
+    )
     try:
-        with spec.log.open("wb") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=spec.folder,
-                start_new_session=True,
-                preexec_fn=partial(start_as_child, spec.cores),
-            )
+        return start(program)
     except OSError as error:
-        raise ServerFailed(f"cannot run {command[0]}: {error.strerror or error}") from error
+        raise ServerFailed(f"cannot run {error.filename}: {error.strerror or error}") from error
 
 
-def _wait_until_ready(server: LocalServer, spec: ServiceSpec) -> None:
-    deadline = time.monotonic() + spec.startup_timeout
-    seen: set[str] = set()
-    while True:
-        worker = ready_worker(server.endpoints.http, spec.ready)
-        if worker is not None:
-            seen.add(worker)
+def _all_ready(spec: ServiceSpec, address: str, seen: set[str]) -> bool:
+    """Whether all workers have been ready by now; ``seen`` are those that were before.
+
+    The kernel spreads connections over workers, so that several are asked in one look.
+    """
+    for _ in range(spec.workers):
+        worker = ready_worker(address, spec.ready)
+        if worker is None:
+            return False
+        seen.add(worker)
         if worker == "" or len(seen) >= spec.workers:
-            return
-        reason = server.exit_reason()
-        if reason is None and time.monotonic() < deadline:
-            time.sleep(0.01 if seen else 0.05)
-            continue
-        what = reason or f"the service was not ready within {spec.startup_timeout:g} s"
-        raise ServerFailed("\n".join(filter(None, (what, server.log_tail()))))
+            return True
+    return False
 
 
-def ready_worker(address: str, path: str, key: str = "worker", timeout: float = 2.0) -> str | None:
-    """Which worker says that it is ready, over a connection of its own, or another word that it
-    says under ``key``; empty where the answer names none; None where none is ready.
+def ready_worker(address: str, path: str) -> str | None:
+    """Which worker is ready, asked over a connection of its own; empty where the answer names none;
+    None where none is ready.
     """
     with requests.Session() as session:
         session.trust_env = False
         try:
-            reply = session.get(f"http://{address}{path}", timeout=timeout)
+            reply = session.get(f"http://{address}{path}", timeout=HTTP.service_ready)
         except requests.RequestException:
             return None
     if not reply.ok:
         return None
     with contextlib.suppress(ValueError, AttributeError):
-        return str(reply.json().get(key, ""))
+        return str(reply.json().get("worker", ""))
     return ""

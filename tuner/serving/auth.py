@@ -12,12 +12,12 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tuner.errors import UsageError
-from tuner.serving.identity import error_response, header
+from tuner.serving.constants import REQUESTS
+from tuner.serving.identity import header, turn_away
 from tuner.serving.metrics import Metrics
 
 ALWAYS_OPEN = ("/healthz", "/livez")
 
-_SHORTEST = 16
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _FORM = "write NAME:KEY, or NAME:sha256: and the key's SHA-256 in hexadecimal"
@@ -50,53 +50,54 @@ class Keys:
         return cls._parse(text, str(source))
 
     @classmethod
-    def _parse(cls, text: str, where: str) -> "Keys":
-        found: dict[str, bytes] = {}
+    def _parse(cls, text: str, source: str) -> "Keys":
+        digests: dict[str, bytes] = {}
         for number, line in enumerate(text.splitlines(), 1):
             line = line.strip()
             if not line or line.startswith("#"):
                 continue
-            name, digest = _entry(line, f"{where}, line {number}")
-            if name in found:
-                raise UsageError(f"{where}, line {number}: a second key for {name}; rename one")
-            if digest in found.values():
-                raise UsageError(f"{where}, line {number}: {name} has the key of another; make one")
-            found[name] = digest
-        if not found:
-            raise UsageError(f"{where}: there is no key; {_FORM}")
-        return cls(tuple(found.items()))
+            place = f"{source}, line {number}"
+            name, digest = _entry(line, place)
+            if name in digests:
+                raise UsageError(f"{place}: a second key for {name}; rename one")
+            if digest in digests.values():
+                raise UsageError(f"{place}: {name} has the key of another; make one")
+            digests[name] = digest
+        if not digests:
+            raise UsageError(f"{source}: there is no key; {_FORM}")
+        return cls(tuple(digests.items()))
 
     def name_of(self, key: bytes) -> str | None:
         """Whose key it is. The time that it takes does not depend on the key."""
         digest = hashlib.sha256(key).digest()
-        found = None
+        owner = None
         for name, known in self.digests:
             if hmac.compare_digest(digest, known):
-                found = name
-        return found
+                owner = name
+        return owner
 
 
-def _entry(line: str, where: str) -> tuple[str, bytes]:
+def _entry(line: str, place: str) -> tuple[str, bytes]:
     name, colon, key = line.partition(":")
     name, key = name.strip(), key.strip()
     if not colon or not _NAME.fullmatch(name):
-        raise UsageError(f"{where}: no name of letters, digits, dots and dashes; {_FORM}")
+        raise UsageError(f"{place}: no name of letters, digits, dots and dashes; {_FORM}")
     kind, colon, digest = key.partition(":")
     if colon and kind == "sha256":
         if not _DIGEST.fullmatch(digest):
-            raise UsageError(f"{where}: the digest of {name} is not 64 hexadecimal digits; {_FORM}")
+            raise UsageError(f"{place}: the digest of {name} is not 64 hexadecimal digits; {_FORM}")
         return name, bytes.fromhex(digest)
-    if len(key) < _SHORTEST:
+    if len(key) < REQUESTS.shortest_key:
         raise UsageError(
-            f"{where}: the key of {name} has {len(key)} characters; "
-            f"take at least {_SHORTEST}, as from: openssl rand -hex 24"
+            f"{place}: the key of {name} has {len(key)} characters; "
+            f"take at least {REQUESTS.shortest_key}, as from: openssl rand -hex 24"
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UsageError(f"{where}: the key of {name} holds what no HTTP header may; {_FORM}")
+        raise UsageError(f"{place}: the key of {name} holds what no HTTP header may; {_FORM}")
     return name, hashlib.sha256(key.encode("ascii")).digest()
 
 
-class Authorize:
+class KeyAuthentication:
     """Lets through who has a key, as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``, and puts
     the key's name into the scope's state as ``client``; others get status 401.
 
@@ -115,29 +116,23 @@ class Authorize:
         if scope["type"] != "http" or scope["path"] in self._open:
             await self._app(scope, receive, send)
             return
-        given = _given(scope)
-        name = None if given is None else self._keys.name_of(given)
+        key = _key(scope)
+        name = None if key is None else self._keys.name_of(key)
         if name is not None:
             scope["state"]["client"] = name
             await self._app(scope, receive, send)
             return
         self._metrics.rejected("key")
         challenge = 'Bearer realm="tuner"'
-        said = "no API key; send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
-        if given is not None:
+        message = "no API key; send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
+        if key is not None:
             challenge += ', error="invalid_token"'
-            said = "the API key is not known here"
-        response = error_response(
-            401,
-            "unauthorized",
-            said,
-            scope["state"]["request_id"],
-            {"WWW-Authenticate": challenge},
-        )
-        await response(scope, receive, send)
+            message = "the API key is not known here"
+        headers = {"WWW-Authenticate": challenge}
+        await turn_away(scope, receive, send, 401, "unauthorized", message, headers)
 
 
-def _given(scope: Scope) -> bytes | None:
+def _key(scope: Scope) -> bytes | None:
     value = header(scope, b"authorization")
     if value is not None:
         scheme, _, key = value.partition(b" ")

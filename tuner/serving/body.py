@@ -24,11 +24,13 @@ class BodyLimit:
             return
         announced = header(scope, b"content-length") or b""
         too_large = announced.isdigit() and int(announced) > self._most
-        body = _Body(receive, self._most, self._timeout, too_large)
+        body = _BoundedBody(receive, self._most, self._timeout, too_large)
         await self._app(scope, body.receive, send)
 
 
-class _Body:
+class _BoundedBody:
+    """The body of one request; it is refused before anything is read if ``too_large``."""
+
     def __init__(self, receive: Receive, most: int, timeout: float, too_large: bool) -> None:
         self._receive = receive
         self._left = -1 if too_large else most

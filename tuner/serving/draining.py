@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, which at its end also hears out connections that were just made."""
+"""uvicorn's HTTP protocol, which at its end also answers connections that were just made."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_PATIENCE_SECONDS = 0.5
+from tuner.serving.constants import WORKERS
 
 
 class DrainingProtocol(HttpToolsProtocol):
@@ -12,7 +12,7 @@ class DrainingProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         if self.cycle is None:
-            self.loop.call_later(_PATIENCE_SECONDS, self._end)
+            self.loop.call_later(WORKERS.drain, self._end)
         else:
             super().shutdown()
 

@@ -1,30 +1,20 @@
-"""A FastAPI service with the model in its own process, made as one would for production.
+"""The model of a FastAPI service, in the service's own process.
 
-The event loop is never blocked, threads add up to the cores, and what cannot be served in time is
-turned away. It computes each request by itself: batching is what Triton adds.
+Nothing here imports FastAPI: the supervisor checks settings without it.
 """
 
 import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
-from fastapi import FastAPI
-
 from tuner.errors import LauncherUnavailable, ModelConfigError
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
-from tuner.serving.api import create_app
 from tuner.serving.loading import find_processing
-from tuner.serving.local import LocalEngine, LocalModel, newest_version
+from tuner.serving.local import LocalModel, newest_version
 from tuner.serving.settings import EngineKind, FastApiSettings
 
 _NEEDS = {"onnx": ("onnxruntime", "serve"), "torch": ("torch", "torch")}
-
-
-def create_service(settings: FastApiSettings) -> FastAPI:
-    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
-    make = find_processing(settings.model, settings.processing)
-    return create_app(engine, make, settings, title=f"{settings.model.name}, served by FastAPI")
 
 
 def check(settings: FastApiSettings) -> None:
@@ -41,14 +31,14 @@ def check(settings: FastApiSettings) -> None:
 
 def load_model(settings: FastApiSettings, naive: bool = False) -> LocalModel:
     """Blocks; TunerError where it cannot be loaded. A ``naive`` one takes all threads there are."""
-    folder, own = settings.model, None if naive else settings.threads
+    folder, threads = settings.model, None if naive else settings.threads
     if _kind(folder, settings.engine, read_config(folder)) == "torch":
         from tuner.serving.pytorch import TorchModel
 
-        return TorchModel(folder, own, settings.workers)
+        return TorchModel(folder, threads, settings.workers)
     from tuner.serving.onnx import OnnxModel
 
-    return OnnxModel(folder, own, settings.workers)
+    return OnnxModel(folder, threads, settings.workers)
 
 
 def _kind(folder: Path, asked: EngineKind, config: Any) -> Literal["onnx", "torch"]:

@@ -1,8 +1,17 @@
-"""What uvicorn's workers of ``tuner serve fastapi`` run."""
+"""What uvicorn's workers of ``tuner serve fastapi`` run, made as one would for production.
+
+The event loop is never blocked, threads add up to the cores, and what cannot be served in time is
+turned away. It computes each request by itself: batching is what Triton adds.
+"""
 
 from fastapi import FastAPI
 
-from tuner.serving.fastapi import create_service
+from tuner.serving.api import AppOptions, create_app
+from tuner.serving.fastapi import load_model
+from tuner.serving.loading import find_processing
+from tuner.serving.local import LocalEngine
+from tuner.serving.metrics import Metrics
+from tuner.serving.model_service import ModelService
 from tuner.serving.naive import create_naive
 from tuner.serving.settings import FastApiSettings
 from tuner.serving.supervise import end_with_supervisor
@@ -13,3 +22,11 @@ def app_from_environment() -> FastAPI:
     end_with_supervisor()
     settings = FastApiSettings.from_environment()
     return create_naive(settings) if settings.naive else create_service(settings)
+
+
+def create_service(settings: FastApiSettings) -> FastAPI:
+    """The service; TunerError where the model's own processing cannot be loaded."""
+    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
+    make_processing = find_processing(settings.model, settings.processing)
+    service = ModelService(engine, make_processing, settings, Metrics())
+    return create_app(service, AppOptions(title=f"{settings.model.name}, served by FastAPI"))

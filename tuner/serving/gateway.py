@@ -4,50 +4,43 @@ It parses, lets in who has a key, limits rates, makes tensors, and asks Triton o
 up before Triton does and answers 503 until Triton is there; its routes have the types of the model.
 """
 
-import asyncio
 import os
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.responses import Response
 
 from tuner.client.aio import AsyncTritonClient
 from tuner.client.connection import Connection, Tls
 from tuner.errors import UsageError
-from tuner.serving.api import MakeProcessing, Service, create_app
-from tuner.serving.auth import Authorize, Keys
-from tuner.serving.identity import COMPUTING, error_response
-from tuner.serving.limiting import Limit, open_storage, parse_rates
+from tuner.serving.api import AppOptions, create_app, reload
+from tuner.serving.auth import KeyAuthentication, Keys
+from tuner.serving.constants import WORKERS
+from tuner.serving.limit_storage import open_storage
+from tuner.serving.limiting import RateLimiting, parse_rates
 from tuner.serving.loading import find_processing
 from tuner.serving.metrics import Metrics
-from tuner.serving.remote import EngineFailed, TritonEngine
+from tuner.serving.model_service import MakeProcessing, ModelService
+from tuner.serving.remote import TritonEngine
 from tuner.serving.schema import TensorProcessing
-from tuner.serving.settings import REPLACEMENT, GatewaySettings
-from tuner.serving.shedding import Shed
+from tuner.serving.settings import GatewaySettings
+from tuner.serving.shedding import LoadShedding
 from tuner.serving.supervise import end_with_supervisor
-from tuner.serving.tracing import Trace, Tracing, setup_tracing
+from tuner.serving.tracing import RequestTracing, Tracing, setup_tracing
 
 API_KEYS = "TUNER_API_KEYS"
 """The variable that holds keys themselves, in the form of a file of keys."""
-_TAKE_OVER_SECONDS = 1.0
 
 
 def create_gateway(settings: GatewaySettings) -> FastAPI:
-    """The service; UsageError where what it was told does not hold together.
+    """The service; UsageError where its settings do not hold together.
 
     Tracing is set up for the whole process, once.
     """
     metrics = Metrics()
-    tracing = (
-        setup_tracing(settings.otel_endpoint, f"tuner-gateway-{settings.model}")
-        if settings.tracing or settings.otel_endpoint
-        else None
-    )
+    tracing = None
+    if settings.tracing or settings.otel_endpoint:
+        tracing = setup_tracing(settings.otel_endpoint, f"tuner-gateway-{settings.model}")
     client = AsyncTritonClient(
         settings.triton,
         settings.model,
@@ -55,19 +48,17 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
         channels=settings.channels,
         tls=client_tls(settings),
     )
-    app = create_app(
-        engine := TritonEngine(client),
-        _processing(settings),
-        settings,
-        _middleware(settings, metrics, tracing),
-        metrics=metrics,
+    engine = TritonEngine(client)
+    service = ModelService(engine, _processing(settings), settings, metrics)
+    options = AppOptions(
         title=f"{settings.model} behind the gateway of tuner",
+        middleware=_middleware(settings, metrics, tracing),
+        error_statuses=(502,),  # what is Triton's fault
+        takeover=WORKERS.takeover,
+        on_close=None if tracing is None else tracing.close,
     )
-    service: Service = app.state.service
-    engine.changed = lambda signature: service.reopen(app, signature)
-    _add_failures(app)
-    if tracing is not None:
-        _close_after(app, tracing)
+    app = create_app(service, options)
+    engine.availability.changed = lambda signature: reload(app, service, options, signature)
     return app
 
 
@@ -85,15 +76,9 @@ def check(settings: GatewaySettings) -> None:
 
 
 def from_environment() -> FastAPI:
-    """For uvicorn's workers. One that takes over from another waits for Triton only briefly: it
-    must be there to say that Triton is not.
-    """
+    """For uvicorn's workers."""
     end_with_supervisor()
-    takes_over = os.environ.pop(REPLACEMENT, None) == "1"
-    app = create_gateway(GatewaySettings.from_environment())
-    if takes_over:
-        _wait_until_loaded(app)
-    return app
+    return create_gateway(GatewaySettings.from_environment())
 
 
 def client_tls(settings: GatewaySettings) -> Tls | None:
@@ -124,62 +109,15 @@ def _middleware(
     settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None
 ) -> list[Middleware]:
     """From the outside inwards, within the Envelope; what costs least is asked first."""
-    found: list[Middleware] = []
+    layers: list[Middleware] = []
     if tracing is not None:
-        found.append(Middleware(Trace, tracing=tracing))
-    found.append(Middleware(Shed, max_in_flight=settings.max_in_flight, metrics=metrics))
+        layers.append(Middleware(RequestTracing, tracing=tracing))
+    layers.append(Middleware(LoadShedding, max_in_flight=settings.max_in_flight, metrics=metrics))
     keys = keys_of(settings)
     if keys is not None:
-        found.append(Middleware(Authorize, keys=keys, metrics=metrics))
+        layers.append(Middleware(KeyAuthentication, keys=keys, metrics=metrics))
     if settings.rate_limit is not None:
         rates = parse_rates(settings.rate_limit)
         storage = open_storage(settings.limit_storage)
-        found.append(Middleware(Limit, rates=rates, storage=storage, metrics=metrics))
-    return found
-
-
-def _add_failures(app: FastAPI) -> None:
-    """Status 502 for what is Triton's fault, in the answers and in the OpenAPI."""
-
-    @app.exception_handler(EngineFailed)
-    async def failed(request: Request, error: EngineFailed) -> Response:
-        request_id = request.scope["state"]["request_id"]
-        return error_response(502, "upstream_failed", str(error), request_id)
-
-    def openapi() -> dict[str, Any]:
-        schema = FastAPI.openapi(app)
-        for path in COMPUTING:
-            answers = schema["paths"].get(path, {}).get("post", {}).get("responses", {})
-            if "503" in answers:
-                answers["502"] = {**answers["503"], "description": "Bad Gateway"}
-        return schema
-
-    setattr(app, "openapi", openapi)  # noqa: B010  as FastAPI is extended; mypy forbids the plain
-
-
-def _wait_until_loaded(app: FastAPI) -> None:
-    inner, service = app.router.lifespan_context, app.state.service
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        async with inner(app) as state:
-            ends = time.monotonic() + _TAKE_OVER_SECONDS
-            while service.loaded is None and time.monotonic() < ends:
-                await asyncio.sleep(0.02)
-            yield state
-
-    app.router.lifespan_context = lifespan
-
-
-def _close_after(app: FastAPI, tracing: Tracing) -> None:
-    inner = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        try:
-            async with inner(app) as state:
-                yield state
-        finally:
-            tracing.close()
-
-    app.router.lifespan_context = lifespan
+        layers.append(Middleware(RateLimiting, rates=rates, storage=storage, metrics=metrics))
+    return layers

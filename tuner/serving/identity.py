@@ -36,6 +36,20 @@ def error_response(
     return JSONResponse(body, status, headers=headers)
 
 
+async def turn_away(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    type: str,
+    message: str,
+    headers: Mapping[str, str],
+) -> None:
+    """Answer a request in place of the application."""
+    response = error_response(status, type, message, scope["state"]["request_id"], headers)
+    await response(scope, receive, send)
+
+
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this name (lower case)."""
     return next((value for key, value in scope["headers"] if key == name), None)
@@ -82,8 +96,8 @@ class Envelope:
             if exchange.started:
                 exchange.status = 500
                 raise  # the server cuts the connection, so that half an answer is not taken for one
-            said = "the service failed at this request; its log holds the cause"
-            response = error_response(500, "internal", said, request_id)
+            message = "the service failed at this request; its log holds the cause"
+            response = error_response(500, "internal", message, request_id)
             await response(scope, exchange.receive, exchange.send)
 
     def _route(self, scope: MutableMapping[str, Any]) -> str:
@@ -139,7 +153,7 @@ class _Exchange:
 
 def _request_id(scope: Scope) -> str:
     """The caller's own where it is well-formed, else a new one."""
-    given = header(scope, b"x-request-id")
-    if given is not None and _ID.fullmatch(given):
-        return given.decode("ascii")
+    own = header(scope, b"x-request-id")
+    if own is not None and _ID.fullmatch(own):
+        return own.decode("ascii")
     return uuid.uuid4().hex

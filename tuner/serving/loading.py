@@ -16,7 +16,7 @@ from tuner.model.signature import Signature
 from tuner.serving.processing import Processing
 from tuner.serving.schema import TensorProcessing
 
-FILE = "processing.py"
+PROCESSING_FILE = "processing.py"
 _EXAMPLE = "def create(folder, signature): ..., as model_repository/text_classifier has it"
 
 
@@ -28,7 +28,7 @@ def find_processing(folder: Path, named: str | None = None) -> Callable[[Signatu
     is not there, ModelConfigError where it does not work.
     """
     if named is None:
-        own = folder / FILE
+        own = folder / PROCESSING_FILE
         return _maker(own, folder) if own.is_file() else TensorProcessing
     if Path(named).suffix == ".py" or Path(named).is_file():
         path = Path(named)
@@ -50,7 +50,7 @@ def load_file(path: Path, name: str | None = None) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file may raise
         sys.modules.pop(name or "", None)
-        raise ModelConfigError(f"{path} cannot be loaded: {_words(error)}") from error
+        raise ModelConfigError(f"{path} cannot be loaded: {_message(error)}") from error
     return module
 
 
@@ -70,7 +70,7 @@ def _of_module(named: str, folder: Path) -> Callable[[Signature], Processing]:
     except ModuleNotFoundError as error:
         raise UsageError(f"--processing {named}: {error}; is it installed here?") from error
     except Exception as error:  # whatever a user's module may raise
-        raise ModelConfigError(f"{name} cannot be loaded: {_words(error)}") from error
+        raise ModelConfigError(f"{name} cannot be loaded: {_message(error)}") from error
     return _checked(module, function, name, folder)
 
 
@@ -85,7 +85,7 @@ def _checked(
         try:
             made: Processing = create(folder, signature)
         except Exception as error:  # whatever a user's function may raise
-            raise ModelConfigError(f"{source}: {function} failed: {_words(error)}") from error
+            raise ModelConfigError(f"{source}: {function} failed: {_message(error)}") from error
         check_processing(made, f"what {function} of {source} returned")
         return made
 
@@ -106,5 +106,5 @@ def check_processing(made: Any, what: str) -> None:
         raise ModelConfigError(f"{what}: Prediction has latency_ms, which the service adds itself")
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

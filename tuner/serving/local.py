@@ -5,16 +5,17 @@ batches: that is what Triton does.
 """
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from tuner.errors import ModelConfigError, RepositoryError
-from tuner.model.signature import Arrays, Signature
-from tuner.serving.engine import Computed, EngineRefused
-from tuner.serving.turns import Turns
+from tuner.model.signature import Arrays, Signature, TensorSpec
+from tuner.serving.compute_pool import ComputePool
+from tuner.serving.engine import Computed, EngineRefused, join_rows, split_rows
 
 
 class LocalModel(Protocol):
@@ -34,33 +35,31 @@ class LocalModel(Protocol):
 class LocalEngine:
     """Loads in a thread; computes on ``concurrency`` threads, or as many as the model says."""
 
-    def __init__(
-        self, load: Callable[[], LocalModel], concurrency: int | None = None, queue: int = 1024
-    ) -> None:
+    def __init__(self, load: Callable[[], LocalModel], concurrency: int | None, queue: int) -> None:
         self._load = load
         self._concurrency = concurrency
         self._queue = queue
         self._model: LocalModel | None = None
-        self._turns: Turns | None = None
+        self._pool: ComputePool | None = None
 
     async def start(self) -> Signature:
         self._model = await asyncio.to_thread(self._load)
-        self._turns = Turns(self._concurrency or self._model.concurrency, self._queue)
+        self._pool = ComputePool(self._concurrency or self._model.concurrency, self._queue)
         return self._model.signature
 
     async def infer(self, inputs: Arrays, deadline: float | None) -> Computed:
         assert self._model is not None
-        assert self._turns is not None
+        assert self._pool is not None
         model = self._model
-        outputs, queue, infer = await self._turns.take(lambda: compute_all(model, inputs), deadline)
+        outputs, queue, infer = await self._pool.run(lambda: compute_all(model, inputs), deadline)
         return Computed(outputs, queue, infer)
 
     async def is_ready(self) -> bool:
-        return self._turns is not None
+        return self._pool is not None
 
     async def close(self) -> None:
-        if self._turns is not None:
-            self._turns.close()
+        if self._pool is not None:
+            self._pool.close()
 
 
 def compute_all(model: LocalModel, inputs: Arrays) -> Arrays:
@@ -76,26 +75,37 @@ def compute_all(model: LocalModel, inputs: Arrays) -> Arrays:
     count = rows.pop()
     if count <= most:
         return model.compute(inputs)
-    parts = [
-        model.compute({name: array[first : first + most] for name, array in inputs.items()})
-        for first in range(0, count, most)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return join_rows([model.compute(part) for part in split_rows(inputs, count, most)])
+
+
+def share_of_cores(workers: int, threads: int | None) -> int:
+    """Computations at a time of one among ``workers``, so that all their threads add up to the
+    cores that this process may use; at least one.
+    """
+    return max(1, len(os.sched_getaffinity(0)) // (workers * (threads or 1)))
+
+
+def zero_inputs(signature: Signature, specs: Sequence[TensorSpec]) -> Arrays | None:
+    """The smallest inputs for a first computation; None where a size or a text is to be chosen."""
+    if any(spec.datatype == "BYTES" or min(spec.dims, default=0) < 0 for spec in specs):
+        return None
+    batch = (1,) if signature.batched else ()
+    return {spec.name: np.zeros((*batch, *spec.dims), spec.dtype) for spec in specs}
 
 
 def newest_version(folder: Path) -> Path:
     """The version folder with the highest number, as Triton serves it; RepositoryError if none."""
-    versions = [each for each in folder.iterdir() if each.is_dir() and each.name.isdigit()]
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
     if not versions:
         raise RepositoryError(f"{folder} has no version; put the model's files into {folder / '1'}")
-    return max(versions, key=lambda each: int(each.name))
+    return max(versions, key=lambda path: int(path.name))
 
 
-def check_names(kind: str, asked: set[str], found: set[str], source: Path) -> None:
+def check_names(kind: str, configured: set[str], existing: set[str], source: Path) -> None:
     """ModelConfigError where config.pbtxt names a tensor that the model itself does not have."""
-    missing = sorted(asked - found)
+    missing = sorted(configured - existing)
     if missing:
         raise ModelConfigError(
             f"{source} has no {kind} {', '.join(missing)}, which config.pbtxt names; "
-            f"it has {', '.join(sorted(found))}"
+            f"it has {', '.join(sorted(existing))}"
         )

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request
 from starlette.middleware import Middleware
 
 from tuner.model.config import read_config
@@ -21,72 +21,79 @@ from tuner.serving.api import end_process
 from tuner.serving.fastapi import load_model
 from tuner.serving.identity import Envelope
 from tuner.serving.loading import find_processing
-from tuner.serving.local import LocalModel
 from tuner.serving.metrics import Metrics
+from tuner.serving.routes import add_metrics
 from tuner.serving.schema import Health, batch_answer, predict_answer
 from tuner.serving.settings import FastApiSettings
 
 
 def create_naive(settings: FastApiSettings) -> FastAPI:
     """The same routes and answers as the service that is made well, less its errors."""
-    signature = Signature.of_config(read_config(settings.model))
-    processing = find_processing(settings.model, settings.processing)(signature)
-    metrics = Metrics()
-    found: dict[str, Any] = {}
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            found["model"] = load_model(settings, naive=True)
-        except Exception as error:  # noqa: BLE001  the service ends here, and says why
-            end_process(error)
-        found["loaded"] = datetime.now(UTC).isoformat()
-        yield
-
-    app = FastAPI(lifespan=lifespan, middleware=[Middleware(Envelope, metrics=metrics)])
-
-    def answer(request: Request, items: list[Any]) -> tuple[list[Any], float]:
-        model: LocalModel = found["model"]
-        began = time.perf_counter()
-        metrics.stage("parsing", began - request.scope["state"]["began"])
-        try:
-            inputs = processing.encode(items)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
-        encoded = time.perf_counter()
-        outputs = model.compute(inputs)
-        computed = time.perf_counter()
-        predictions = processing.decode(outputs)
-        ended = time.perf_counter()
-        metrics.stage("tokenising", encoded - began)
-        metrics.stage("queue", 0.0)
-        metrics.stage("inference", computed - encoded)
-        metrics.stage("serialisation", ended - computed)
-        metrics.predicted(len(items))
-        return predictions, 1e3 * (ended - began)
+    service = NaiveService(settings)
+    app = FastAPI(
+        lifespan=service.lifespan, middleware=[Middleware(Envelope, metrics=service.metrics)]
+    )
+    processing = service.processing
 
     async def predict(request: Request, item: Any) -> Any:
-        (prediction,), took = answer(request, [item])
+        (prediction,), took = service.answer(request, [item])
         return {**prediction.model_dump(by_alias=True), "latency_ms": took}
 
     async def batch_predict(request: Request, items: Any) -> Any:
-        predictions, took = answer(request, items)
-        found = [each.model_dump(by_alias=True) for each in predictions]
-        return {"predictions": found, "latency_ms": took, "batch_size": len(items)}
+        predictions, took = service.answer(request, items)
+        rows = [prediction.model_dump(by_alias=True) for prediction in predictions]
+        return {"predictions": rows, "latency_ms": took, "batch_size": len(items)}
 
     predict.__annotations__["item"] = processing.Request
     batch_predict.__annotations__["items"] = list[processing.Item]  # type: ignore[name-defined]
     app.post("/predict", response_model=predict_answer(processing))(predict)
     app.post("/batch_predict", response_model=batch_answer(processing))(batch_predict)
-
-    @app.get("/healthz")
-    async def healthz() -> Health:
-        name = settings.model.name
-        return Health(status="ready", model=name, worker=os.getpid(), loaded=found["loaded"])
-
-    @app.get("/metrics")
-    async def told() -> Response:
-        body, kind = metrics.render()
-        return Response(body, headers={"content-type": kind})
-
+    app.get("/healthz")(service.health)
+    add_metrics(app, service.metrics)
     return app
+
+
+class NaiveService:
+    """The model, and the seconds that its requests take."""
+
+    def __init__(self, settings: FastApiSettings) -> None:
+        signature = Signature.of_config(read_config(settings.model))
+        self.processing = find_processing(settings.model, settings.processing)(signature)
+        self.metrics = Metrics()
+        self._settings = settings
+        self._loaded = ""
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        try:
+            self._model = load_model(self._settings, naive=True)
+        except Exception as error:  # noqa: BLE001  the service ends here, and says why
+            end_process(error)
+        self._loaded = datetime.now(UTC).isoformat()
+        yield
+
+    def answer(self, request: Request, items: list[Any]) -> tuple[list[Any], float]:
+        """Predictions, and the milliseconds they took."""
+        began = time.perf_counter()
+        try:
+            inputs = self.processing.encode(items)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        encoded = time.perf_counter()
+        outputs = self._model.compute(inputs)
+        computed = time.perf_counter()
+        predictions = self.processing.decode(outputs)
+        ended = time.perf_counter()
+        self.metrics.predicted(
+            len(items),
+            parsing=began - request.scope["state"]["began"],
+            tokenising=encoded - began,
+            queue=0.0,
+            inference=computed - encoded,
+            serialisation=ended - computed,
+        )
+        return predictions, 1e3 * (ended - began)
+
+    async def health(self) -> Health:
+        name = self._settings.model.name
+        return Health(status="ready", model=name, worker=os.getpid(), loaded=self._loaded)

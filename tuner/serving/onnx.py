@@ -1,7 +1,6 @@
 """A model of ONNX Runtime: CUDA where ONNX Runtime brings it, else the processor."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import onnxruntime
 
 from tuner.errors import ModelConfigError, RepositoryError
 from tuner.model.config import read_config
-from tuner.model.signature import Arrays, Signature, TensorSpec
+from tuner.model.signature import Arrays, Signature
+from tuner.serving.constants import WORKERS
 from tuner.serving.engine import EngineRefused
-from tuner.serving.local import check_names, newest_version
+from tuner.serving.local import check_names, newest_version, share_of_cores, zero_inputs
 
-_GPU_CONCURRENCY = 2
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
 _REFUSALS = (_ERRORS.InvalidArgument,)
 _FAILURES = (
@@ -36,8 +35,8 @@ class OnnxModel:
         path = newest_version(folder) / (config.default_model_filename or "model.onnx")
         self._session = _session(path, threads)
         on_gpu = "CUDAExecutionProvider" in self._session.get_providers()
-        share = len(os.sched_getaffinity(0)) // (workers * (threads or 1))
-        self.concurrency = _GPU_CONCURRENCY if on_gpu else max(1, share)
+        on_cores = share_of_cores(workers, threads)
+        self.concurrency = WORKERS.gpu_concurrency if on_gpu else on_cores
         self._texts = {s.name for s in self.signature.inputs if s.datatype == "BYTES"}
         self._names = [spec.name for spec in self.signature.outputs]
         self._check(path)
@@ -46,10 +45,10 @@ class OnnxModel:
     def compute(self, inputs: Arrays) -> Arrays:
         feeds = {name: self._feed(name, array) for name, array in inputs.items()}
         try:
-            found = self._session.run(self._names, feeds)
+            outputs = self._session.run(self._names, feeds)
         except _REFUSALS as error:
-            raise EngineRefused(f"the model refuses these inputs: {_words(error)}") from error
-        return dict(zip(self._names, found, strict=True))
+            raise EngineRefused(f"the model refuses these inputs: {_message(error)}") from error
+        return dict(zip(self._names, outputs, strict=True))
 
     def _feed(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if name in self._texts:
@@ -60,17 +59,15 @@ class OnnxModel:
 
     def _check(self, path: Path) -> None:
         inputs = {spec.name for spec in self.signature.inputs}
-        check_names("input", inputs, {each.name for each in self._session.get_inputs()}, path)
-        check_names(
-            "output", set(self._names), {each.name for each in self._session.get_outputs()}, path
-        )
+        check_names("input", inputs, {node.name for node in self._session.get_inputs()}, path)
+        outputs = {node.name for node in self._session.get_outputs()}
+        check_names("output", set(self._names), outputs, path)
 
     def _warm_up(self) -> None:
         """The first computation makes room and chooses kernels; better now than for a client."""
         specs = [spec for spec in self.signature.inputs if not spec.optional]
-        if all(_is_plain(spec) for spec in specs):
-            batch = (1,) if self.signature.batched else ()
-            zeros = {spec.name: np.zeros((*batch, *spec.dims), spec.dtype) for spec in specs}
+        zeros = zero_inputs(self.signature, specs)
+        if zeros is not None:
             with contextlib.suppress(EngineRefused, *_FAILURES):  # zeros may be illegal inputs
                 self.compute(zeros)
 
@@ -84,19 +81,15 @@ def _session(path: Path, threads: int | None) -> Any:
         options.inter_op_num_threads = 1
         # Idle threads of one computation must not spin on cores that others need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    there = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers = [provider for provider in wanted if provider in available]
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=[each for each in wanted if each in there]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except _FAILURES as error:
-        raise ModelConfigError(f"ONNX Runtime cannot load {path}: {_words(error)}") from error
+        raise ModelConfigError(f"ONNX Runtime cannot load {path}: {_message(error)}") from error
 
 
-def _is_plain(spec: TensorSpec) -> bool:
-    return spec.datatype != "BYTES" and all(size >= 0 for size in spec.dims)
-
-
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
+    """Without ONNX Runtime's own prefix of codes and source lines, and cut to a few lines."""
     return str(error).rpartition("] : ")[2].strip()[:500]

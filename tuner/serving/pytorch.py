@@ -1,6 +1,5 @@
 """A model of PyTorch: a network.py as the models of this repository have it, or TorchScript."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tuner.model.config import read_config
 from tuner.model.signature import Arrays, Signature
 from tuner.serving.engine import EngineRefused
 from tuner.serving.loading import load_file
-from tuner.serving.local import newest_version
+from tuner.serving.local import newest_version, share_of_cores, zero_inputs
 
 _PRECISIONS = {"half": torch.float16, "float": torch.float32}
 
@@ -37,12 +36,11 @@ class TorchModel:
         self._device = _device(config)
         if threads is not None:
             torch.set_num_threads(threads)
-        cores = len(os.sched_getaffinity(0))
         on_gpu = self._device.type == "cuda"
         if on_gpu:
             # cuDNN's attention plans anew for every batch size that it meets: stalls under load.
             torch.backends.cuda.enable_cudnn_sdp(False)
-        self.concurrency = 1 if on_gpu else max(1, cores // (workers * (threads or 1)))
+        self.concurrency = 1 if on_gpu else share_of_cores(workers, threads)
         self._illegal: Callable[..., Any] | None = None
         self._dtype = torch.float32
         self._network = self._load(newest_version(folder), config)
@@ -55,8 +53,8 @@ class TorchModel:
             raise EngineRefused(f"{first} holds values that {self.signature.model} has no use for")
         with torch.inference_mode():
             output = self._network(*map(self._tensor, arrays))
-            found = output.float() if output.is_floating_point() else output
-            return {self.signature.outputs[0].name: found.cpu().numpy()}
+            full = output.float() if output.is_floating_point() else output
+            return {self.signature.outputs[0].name: full.cpu().numpy()}
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -80,11 +78,9 @@ class TorchModel:
 
     def _warm_up(self) -> None:
         """Kernels are loaded when they are first met; better now than for a client."""
-        if all(size >= 0 for spec in self.signature.inputs for size in spec.dims):
-            batch = (1,) if self.signature.batched else ()
-            self.compute(
-                {s.name: np.zeros((*batch, *s.dims), s.dtype) for s in self.signature.inputs}
-            )
+        zeros = zero_inputs(self.signature, self.signature.inputs)
+        if zeros is not None:
+            self.compute(zeros)
 
 
 def _torchscript(path: Path, device: torch.device) -> Any:

@@ -7,11 +7,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from tuner.model.signature import Arrays, Signature, TensorSpec
+from tuner.serving.constants import REQUESTS
 from tuner.serving.processing import Processing
 
 NO_JSON = "the body is no JSON; send it as UTF-8 with Content-Type: application/json"
-_WORDS = 60
-_SHOWN = 3
 _LARGEST = {"FP16": 65504.0, "BF16": float(np.finfo(np.float32).max)}
 _FORBID = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -30,15 +29,15 @@ class TensorProcessing:
 
     def encode(self, items: Sequence[Any]) -> Arrays:
         """Without a batch dimension where the model has none; there is one item then."""
-        found = {}
+        arrays = {}
         for number, spec in enumerate(self._signature.inputs):
             values = [getattr(item, _field(number)) for item in items]
             if all(value is None for value in values):
                 continue
             if any(value is None for value in values):
                 raise ValueError(f"{spec.name} is given in some items of the batch and not in all")
-            found[spec.name] = _array(spec, values if self._signature.batched else values[0])
-        return found
+            arrays[spec.name] = _array(spec, values if self._signature.batched else values[0])
+        return arrays
 
     def decode(self, outputs: Arrays) -> list[Any]:
         columns = [_values(outputs[spec.name]) for spec in self._signature.outputs]
@@ -106,7 +105,7 @@ def _flat(values: Any) -> Iterable[str]:
 
 def _values(array: np.ndarray[Any, Any]) -> Any:
     if array.dtype.kind == "S" or array.dtype.kind == "O":
-        array = np.array([_text(each) for each in array.flat], object).reshape(array.shape)
+        array = np.array([_text(value) for value in array.flat], object).reshape(array.shape)
     return array.tolist()
 
 
@@ -165,17 +164,19 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     if isinstance(first.get("input"), bytes):
         return "malformed", NO_JSON
     parts = []
-    for error in errors[:_SHOWN]:
-        where = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
-        what = str(error["msg"]).removeprefix("Value error, ")
-        given = ascii(error["input"]) if _is_short(error.get("input")) else ""
-        parts.append(f"{where}: {what}" + (f", not {given}" if given else ""))
-    more = len(errors) - _SHOWN
+    for error in errors[: REQUESTS.shown_errors]:
+        place = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
+        problem = str(error["msg"]).removeprefix("Value error, ")
+        value = ascii(error["input"]) if _is_short(error.get("input")) else ""
+        parts.append(f"{place}: {problem}" + (f", not {value}" if value else ""))
+    more = len(errors) - REQUESTS.shown_errors
     return "invalid", "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
 def _is_short(value: Any) -> bool:
     """Whether it can be shown; looks at no more of a value than that takes."""
     if isinstance(value, str):
-        return len(value) <= _WORDS
-    return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 100)
+        return len(value) <= REQUESTS.shown_value
+    return isinstance(value, bool | float) or (
+        isinstance(value, int) and abs(value) < REQUESTS.shown_integer
+    )

@@ -1,15 +1,15 @@
-"""Load shedding: what would only wait is turned away at once."""
+"""Load shedding: requests that would only wait are rejected at once."""
 
 import math
 from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tuner.serving.identity import COMPUTING, error_response
+from tuner.serving.identity import COMPUTING, turn_away
 from tuner.serving.metrics import Metrics
 
 
-class Shed:
+class LoadShedding:
     """At most ``max_in_flight`` requests to ``paths`` are inside; more get status 503.
 
     Nothing queues here: the engine behind it has a queue, and a second one only adds waiting.
@@ -42,7 +42,5 @@ class Shed:
                 self._inside -= 1
         else:
             self._metrics.rejected("load")
-            said = f"{self._most} requests are inside already, and more may not be; try again later"
-            request_id = scope["state"]["request_id"]
-            response = error_response(503, "overloaded", said, request_id, self._headers)
-            await response(scope, receive, send)
+            message = f"{self._most} requests are in flight, which is the limit; try again later"
+            await turn_away(scope, receive, send, 503, "overloaded", message, self._headers)

@@ -10,18 +10,20 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.errors import LauncherUnavailable, UsageError
 from tuner.scratch import scratch_folder
+from tuner.serving.constants import WORKERS
 from tuner.serving.settings import REPLACEMENT, ServiceSettings
+
+if TYPE_CHECKING:
+    from uvicorn import Config
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits")
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _SUPERVISOR = "TUNER_SUPERVISOR"
-_KEEP_ALIVE_SECONDS = 75
-_BACKLOG = 2048
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def missing_packages() -> list[str]:
@@ -59,18 +61,17 @@ def supervise(app: str, settings: ServiceSettings) -> None:
         os.environ[_METRICS] = str(Path(folder))
         os.environ[_SUPERVISOR] = str(os.getpid())
         settings.to_environment()
-        if _run(app, settings):
-            sys.exit(3)
+        code = _run(_config(app, settings))
+        if code:
+            sys.exit(code)
 
 
-def _run(app: str, settings: ServiceSettings) -> bool:
-    """Whether a worker could not start."""
+def _config(app: str, settings: ServiceSettings) -> "Config":
     from uvicorn import Config
-    from uvicorn.config import STARTUP_FAILURE
 
     from tuner.serving.draining import DrainingProtocol
 
-    config = Config(
+    return Config(
         app,
         factory=True,
         host=settings.host,
@@ -82,21 +83,27 @@ def _run(app: str, settings: ServiceSettings) -> bool:
         log_level="warning",
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=WORKERS.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.graceful)),
         timeout_worker_healthcheck=max(1, round(settings.startup)),
     )
+
+
+def _run(config: "Config") -> int:
+    """0, or uvicorn's exit code where a worker could not start."""
+    from uvicorn.config import STARTUP_FAILURE
+
     listener = _bind(config)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"listening on http://{shown}:{port}", flush=True)
-    workers = _supervisor()(config, [listener])
-    workers.run()
-    return any(each.exitcode == STARTUP_FAILURE for each in workers.processes)
+    supervisor = _supervisor()(config, [listener])
+    supervisor.run()
+    failed = any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes)
+    return STARTUP_FAILURE if failed else 0
 
 
-def _bind(config: Any) -> Any:
+def _bind(config: "Config") -> Any:
     try:
         return config.bind_socket()
     except SystemExit as error:  # uvicorn has logged the cause, and would end the process
@@ -128,8 +135,8 @@ def _supervisor() -> Any:
             self._forget(before)
 
         def _forget(self, before: list[Any]) -> None:
-            for each in before:
-                if each not in self.processes and each.pid is not None:
-                    forget_worker(each.pid)
+            for worker in before:
+                if worker not in self.processes and worker.pid is not None:
+                    forget_worker(worker.pid)
 
     return Supervisor

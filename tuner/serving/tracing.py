@@ -11,10 +11,10 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuner.errors import InfrastructureError
+from tuner.serving.constants import WORKERS
 from tuner.serving.identity import COMPUTING, WATCHING
 
 _INFER = "/ModelInfer"
-_PATIENCE = 2.0  # seconds for a batch of spans
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Tracing:
     """
 
     provider: Any
+    """The TracerProvider of OpenTelemetry."""
     wrap: Callable[[ASGIApp], ASGIApp]
     """Puts an application into a span a request."""
     close: Callable[[], None]
@@ -51,7 +52,7 @@ def setup_tracing(endpoint: str | None, service_name: str) -> Tracing:
     resource = Resource.create({"service.name": service_name, "process.pid": os.getpid()})
     provider = TracerProvider(resource=resource)
     insecure = None if endpoint is None or "://" in endpoint else True
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=_PATIENCE)
+    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=WORKERS.span_timeout)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     instrumentor = GrpcAioInstrumentorClient(filter_=_is_inference)  # type: ignore[no-untyped-call]
     instrumentor.instrument(tracer_provider=provider)
@@ -73,7 +74,7 @@ def setup_tracing(endpoint: str | None, service_name: str) -> Tracing:
     return Tracing(provider, wrap, close)
 
 
-class Trace:
+class RequestTracing:
     """One span a request, named by method and route, with the request's id and its caller's name;
     the paths that machines watch have none.
     """

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from tuner.serving.compute_pool import ComputePool
 from tuner.serving.engine import DeadlineExceeded, EngineUnavailable
-from tuner.serving.turns import Turns
 
 
 def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
@@ -23,11 +23,11 @@ def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
             inside -= 1
 
     async def all_at_once() -> list[tuple[None, float, float]]:
-        turns = Turns(2, 100)
+        pool = ComputePool(2, 100)
         try:
-            return await asyncio.gather(*(turns.take(work, None) for _ in range(8)))
+            return await asyncio.gather(*(pool.run(work, None) for _ in range(8)))
         finally:
-            turns.close()
+            pool.close()
 
     found = asyncio.run(all_at_once())
     assert most == 2
@@ -37,14 +37,14 @@ def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
 
 def test_more_than_may_wait_is_turned_away_at_once() -> None:
     async def crowd() -> list[object]:
-        turns = Turns(1, 2)
+        pool = ComputePool(1, 2)
         blocked = threading.Event()
-        tasks = [asyncio.create_task(turns.take(blocked.wait, None)) for _ in range(5)]
+        tasks = [asyncio.create_task(pool.run(blocked.wait, None)) for _ in range(5)]
         await asyncio.sleep(0.05)
         blocked.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        again = await turns.take(lambda: 1, None)
-        turns.close()
+        again = await pool.run(lambda: 1, None)
+        pool.close()
         return [*found, again[0]]
 
     *found, again = asyncio.run(crowd())
@@ -57,14 +57,14 @@ def test_what_waits_beyond_its_deadline_is_never_computed() -> None:
     computed: list[int] = []
 
     async def late() -> None:
-        turns = Turns(1, 10)
-        first = asyncio.create_task(turns.take(lambda: time.sleep(0.2), None))
+        pool = ComputePool(1, 10)
+        first = asyncio.create_task(pool.run(lambda: time.sleep(0.2), None))
         await asyncio.sleep(0.02)
         with pytest.raises(DeadlineExceeded):
-            await turns.take(lambda: computed.append(1), time.monotonic() + 0.05)
+            await pool.run(lambda: computed.append(1), time.monotonic() + 0.05)
         await first
-        await turns.take(lambda: computed.append(2), None)
-        turns.close()
+        await pool.run(lambda: computed.append(2), None)
+        pool.close()
 
     asyncio.run(late())
     assert computed == [2]
@@ -75,11 +75,11 @@ def test_an_error_is_the_callers_own() -> None:
         raise ValueError("no")
 
     async def ask() -> None:
-        turns = Turns(1, 1)
+        pool = ComputePool(1, 1)
         try:
             with pytest.raises(ValueError, match="no"):
-                await turns.take(fails, time.monotonic() + 1)
+                await pool.run(fails, time.monotonic() + 1)
         finally:
-            turns.close()
+            pool.close()
 
     asyncio.run(ask())

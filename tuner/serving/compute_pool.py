@@ -1,4 +1,4 @@
-"""Turns at a model: a few threads that compute, a bounded queue before them, and a deadline."""
+"""A few threads that compute, a bounded queue before them, and a deadline."""
 
 import asyncio
 import time
@@ -11,28 +11,28 @@ from tuner.serving.engine import DeadlineExceeded, EngineUnavailable
 _T = TypeVar("_T")
 
 
-class Turns:
-    """At most ``threads`` computations at a time and ``most`` more that wait for their turn.
+class ComputePool:
+    """At most ``threads`` computations at a time and ``queue`` more that wait for a thread.
 
     Used from one event loop. The queue is on the threads' side: one that is done takes the next at
     once, without a way through the event loop.
     """
 
-    def __init__(self, threads: int, most: int) -> None:
+    def __init__(self, threads: int, queue: int) -> None:
         self._threads = threads
-        self._most = most
+        self._queue = queue
         self._inside = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
 
-    async def take(self, work: Callable[[], _T], deadline: float | None) -> tuple[_T, float, float]:
-        """The result, and for how many seconds it waited for a thread and was computed.
+    async def run(self, work: Callable[[], _T], deadline: float | None) -> tuple[_T, float, float]:
+        """The result, and the seconds that it waited for a thread and that it was computed.
 
         ``deadline`` is in seconds of ``time.monotonic``. What still waits then, or when the caller
-        is cancelled, is never computed; what is under way goes on unheard. Raises
+        is cancelled, is never computed; the result of what is under way is lost. Raises
         EngineUnavailable where too many wait, and DeadlineExceeded.
         """
-        if self._inside >= self._threads + self._most:
-            raise EngineUnavailable(f"{self._most} requests wait for the model already")
+        if self._inside >= self._threads + self._queue:
+            raise EngineUnavailable(f"{self._queue} requests wait for the model already")
         submitted = time.perf_counter()
 
         def timed() -> tuple[_T, float, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from tuner.servers.base import Usage
+from tuner.servers.base import ResourceUsage
 
 _KIB = 1024
 
@@ -20,7 +20,7 @@ class ProcessTree:
         self._pid = pid
         self._cpu = 0.0
 
-    def usage(self) -> Usage | None:
+    def usage(self) -> ResourceUsage | None:
         """What they use at this moment; None where the process at the root has ended."""
         try:
             root = psutil.Process(self._pid)
@@ -29,8 +29,8 @@ class ProcessTree:
             processes = [root, *root.children(recursive=True)]
         except psutil.Error:
             return None
-        times = [spent for each in processes if (spent := _cpu(each)) is not None]
-        sizes = [size for each in processes if (size := _resident(each)) is not None]
+        times = [seconds for process in processes if (seconds := _cpu(process)) is not None]
+        sizes = [size for process in processes if (size := _resident(process)) is not None]
         if not times or not sizes:
             return None
         self._cpu = max(self._cpu, sum(times))
@@ -39,7 +39,7 @@ class ProcessTree:
             memory = sum(rss for _, rss in sizes)
         else:
             memory = sum(pss for pss in proportional if pss is not None)
-        return Usage(cpu=self._cpu, memory=memory, processes=len(sizes))
+        return ResourceUsage(cpu=self._cpu, memory=memory, processes=len(sizes))
 
 
 def _cpu(process: psutil.Process) -> float | None:

@@ -1,4 +1,4 @@
-"""``tuner serve`` in a process of its own, on a copy of the sample model."""
+"""``tuner serve`` in processes of its own."""
 
 import os
 import re
@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
+import psutil
 
 SECONDS = 60.0
 
@@ -22,7 +22,6 @@ class Served:
 
     url: str
     process: "subprocess.Popen[str]"
-    model: Path
 
     def workers(self) -> set[int]:
         """Which workers say that they are ready, over connections of their own."""
@@ -33,10 +32,21 @@ class Served:
                 found.add(int(reply.json()["worker"]))
         return found
 
+    def post(self, path: str, body: object, **options: object) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, trust_env=False, **options)  # type: ignore[arg-type]
+
+    def wait_for_line(self, text: str) -> str:
+        """The first line of its log from here on that holds the text."""
+        assert self.process.stdout is not None
+        return next(line for line in self.process.stdout if text in line)
+
 
 @contextmanager
-def served(model: Path, *words: str, ready: bool = True) -> Iterator[Served]:
-    command = [sys.executable, "-m", "tuner", "serve", "fastapi", str(model), "--port", "0", *words]
+def served(
+    kind: str, *words: str, ready: bool = True, end: signal.Signals = signal.SIGTERM
+) -> Iterator[Served]:
+    """``tuner serve KIND WORDS``, ended by the signal ``end``, after which nothing may be left."""
+    command = [sys.executable, "-m", "tuner", "serve", kind, *words, "--port", "0"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -50,18 +60,29 @@ def served(model: Path, *words: str, ready: bool = True) -> Iterator[Served]:
             line = process.stdout.readline()
             found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
             assert found, line
-            made = Served(found[1], process, model)
+            made = Served(found[1], process)
             if ready:
                 wait_for(lambda: bool(made.workers()))
             yield made
+            assert_ends(process, end)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(condition: object, seconds: float = SECONDS) -> None:
+def assert_ends(process: "subprocess.Popen[str]", end: signal.Signals) -> None:
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert below
+    process.send_signal(end)
+    code = process.wait(20)
+    assert code == (-signal.SIGKILL if end is signal.SIGKILL else 0)
+    wait_for(lambda: not any(child.is_running() for child in below), 20)
+    assert process.stdout is not None
+    assert "Traceback" not in process.stdout.read()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Until the condition holds; nothing that cannot be reached yet counts against it."""
-    assert callable(condition)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

@@ -1,38 +1,29 @@
-"""The short way to ``/predict``: what most requests are, past the routing of FastAPI.
+"""The fast path of ``/predict``: what most requests are, past the routing of FastAPI.
 
 FastAPI's own way through routing, dependencies and exceptions takes longer than all else that a
-gateway does. A request that is good is answered here; whatever is not as it should be goes on to
-FastAPI, body and all, so that there is one place that says what is wrong with a request.
+gateway does. A valid request is answered here; every other one goes on to FastAPI, body and all, so
+that one place says what is wrong with a request.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuner.serving.identity import header
+from tuner.serving.model_service import ModelService
 
-PATH = "/predict"
+_PATH = "/predict"
 _JSON = b"application/json"
-Answer = Callable[[Scope, BaseModel], Awaitable[Response]]
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-class Predicting(Protocol):
-    """What knows whether and how requests can be answered."""
-
-    request_type: type[BaseModel] | None
-    """That of ``/predict``; None until the model is loaded."""
-
-    async def answer(self, scope: Scope, item: BaseModel) -> Response: ...
-
-
-class Direct:
+class FastPath:
     """The innermost layer before FastAPI's own."""
 
-    def __init__(self, app: ASGIApp, service: Predicting) -> None:
+    def __init__(self, app: ASGIApp, service: ModelService) -> None:
         self._app = app
         self._service = service
 
@@ -59,17 +50,15 @@ class Direct:
 
 
 def _is_predict(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+    if scope["type"] != "http" or scope["path"] != _PATH or scope["method"] != "POST":
         return False
     return (header(scope, b"content-type") or b"").startswith(_JSON)
 
 
-def _handler(
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]],
-    error: Exception,
-) -> Callable[[Request, Exception], Awaitable[Response]] | None:
-    found = (handlers.get(kind) for kind in type(error).__mro__)
-    return next((each for each in found if each is not None), None)
+def _handler(handlers: dict[type[Exception], Handler], error: Exception) -> Handler | None:
+    """That of the error's own class, or of the nearest one above it."""
+    of_classes = (handlers.get(error_class) for error_class in type(error).__mro__)
+    return next((handler for handler in of_classes if handler is not None), None)
 
 
 async def _read(receive: Receive) -> bytes:

@@ -1,0 +1,84 @@
+"""The model repository in containers: mounted read-only, or copied into a volume."""
+
+import contextlib
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from docker.errors import NotFound
+from docker.types import Mount
+
+from tuner.errors import RepositoryError
+from tuner.servers.docker_engine import OWNER_LABEL, engine_errors, fresh_name
+
+MODELS = "/models"
+"""Where servers find the repository."""
+
+
+class RepositoryMounts:
+    """Mounts for containers of this ``image``. With ``copies``, each repository is copied once into
+    a volume that carries the ``owner`` as its label, until ``close``.
+    """
+
+    def __init__(self, client: Any, image: str, owner: str, copies: bool) -> None:
+        self.copies = copies
+        self._client = client
+        self._image = image
+        self._labels = {OWNER_LABEL: owner}
+        self._volumes: dict[Path, str] = {}
+
+    def mount(self, repository: Path) -> Mount:
+        if not self.copies:
+            return Mount(MODELS, str(repository), type="bind", read_only=True)
+        if repository not in self._volumes:
+            volume = fresh_name()
+            try:
+                self._fill(volume, repository)
+            except BaseException:
+                self._remove(volume)
+                raise
+            self._volumes[repository] = volume
+        return Mount(MODELS, self._volumes[repository], type="volume", read_only=True)
+
+    def close(self) -> None:
+        with engine_errors("cannot remove a volume"):
+            while self._volumes:
+                self._remove(self._volumes.popitem()[1])
+
+    def _fill(self, volume: str, repository: Path) -> None:
+        """Copy the repository into a new volume, through a container that is never started."""
+        self._client.volumes.create(volume, labels=self._labels)
+        carrier = self._client.containers.create(
+            self._image,
+            ["true"],
+            name=f"{volume}-copy",
+            labels=self._labels,
+            mounts=[Mount(MODELS, volume, type="volume")],
+        )
+        try:
+            with tempfile.TemporaryFile() as archive:
+                _pack(repository, archive)
+                carrier.put_archive(MODELS, archive)
+        finally:
+            carrier.remove(force=True)
+
+    def _remove(self, volume: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._client.volumes.get(volume).remove(force=True)
+
+
+def _pack(repository: Path, archive: Any) -> None:
+    """Write a tar archive of the folder's content that every user may read; links are followed."""
+
+    def readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o111 else 0o644
+        return entry
+
+    try:
+        with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+            tar.add(repository, arcname=".", filter=readable)
+        archive.seek(0)
+    except OSError as error:
+        raise RepositoryError(f"cannot copy the model repository {repository}: {error}") from error
