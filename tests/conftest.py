@@ -39,11 +39,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What measures, or runs servers, needs the cores for itself, unless it has time."""
+    order = {file: number for number, file in enumerate(_SLOWEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.split("::", 1)[0], len(order)))
     wanted = config.getoption("--cores")
     if wanted:
         left = [item for item in items if _needs_own(item) is not (wanted == "own")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if _needs_own(item) is (wanted == "own")]
+
+
+_SLOWEST = (
+    "tests/benchmarks/test_gpu_kit.py",
+    "tests/e2e/test_search.py",
+    "tests/e2e/test_compare.py",
+    "tests/e2e/test_edges.py",
+    "tests/e2e/test_docker.py",
+    "tests/serving/test_fastapi.py",
+    "tests/e2e/test_local.py",
+)
+"""They begin first, so that no worker is left alone with one at the end."""
+_UNSHARED = ("tests/e2e/test_edges.py", "tests/e2e/test_docker.py", "tests/e2e/test_local.py")
+"""Their tests share no fixture of a module, so that several workers may take them."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A worker takes a file at a time, for the servers that its tests share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadShared(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return nodeid if file in _UNSHARED else file
+
+    config.option.loadscopereorder = False
+    return LoadShared(config, log)
 
 
 def _needs_own(item: pytest.Item) -> bool:
