@@ -18,7 +18,7 @@ from tuner.analysis.records import contenders
 from tuner.records.results import State
 from tuner.records.run import Run
 
-pytestmark = [pytest.mark.triton, pytest.mark.patient]
+pytestmark = pytest.mark.triton
 OWN = Path(__file__).parents[1] / "deployments" / "own_server.py"
 SERVICES = {
     "mine": {
