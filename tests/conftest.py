@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,18 @@ from tuner.servers.docker_engine import engine_answers, image_present
 
 ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
-_OWN_FOLDERS = {"e2e", "load", "nvml", "servers"}
-_SHARING_FOLDERS = {"benchmarks", "client", "contracts", "deployments", "models", "serving"}
-_OWN_FILES = {"test_slot.py", "test_shared_memory.py"}
-_SHARING_FILES = {"test_arrivals.py", "test_batches.py"}
-_OWN_MARKERS = ("triton", "docker", "browser")
+_LONGEST = (
+    "tests/benchmarks/test_gpu_kit.py",
+    "tests/e2e/test_search.py",
+    "tests/e2e/test_compare.py",
+    "tests/e2e/test_edges.py",
+    "tests/e2e/test_docker.py",
+    "tests/serving/test_fastapi.py",
+    "tests/e2e/test_local.py",
+)
+"""They begin first, so that no worker is left alone with one of them at the end."""
+_UNSHARED = ("tests/e2e/test_docker.py", "tests/e2e/test_edges.py", "tests/e2e/test_local.py")
+"""Their tests share no server: several workers may take them."""
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
 
 
@@ -29,31 +37,27 @@ def need(there: bool, otherwise: str) -> None:
         pytest.skip(otherwise)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--cores",
-        choices=["shared", "own"],
-        help="only the tests that may run beside others, or only those that need all cores",
-    )
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {file: place for place, file in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(_file_of(item.nodeid), len(places)))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What measures, or runs servers, needs the cores for itself, unless it has time."""
-    wanted = config.getoption("--cores")
-    if wanted:
-        left = [item for item in items if _needs_own(item) is not (wanted == "own")]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if _needs_own(item) is (wanted == "own")]
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
-def _needs_own(item: pytest.Item) -> bool:
-    if item.get_closest_marker("patient") or item.path.name in _SHARING_FILES:
-        return False
-    if item.path.name in _OWN_FILES:
-        return True
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
-    marked = any(map(item.get_closest_marker, _OWN_MARKERS))
-    return folder in _OWN_FOLDERS or (marked and folder not in _SHARING_FOLDERS)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes a file at a time, for the servers that its tests share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadShared(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = _file_of(nodeid)
+            return nodeid if file in _UNSHARED else file
+
+    config.option.loadscopereorder = False
+    return LoadShared(config, log)
 
 
 @pytest.fixture(scope="session")

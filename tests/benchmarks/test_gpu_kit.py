@@ -129,6 +129,8 @@ def run_stages(
             "HOME": os.environ.get("HOME", "/"),
             "PYTHON": str(python),
             "KIT": "" if kit is None else str(kit),
+            # Another version of numba would replace what this one keeps in the checkout.
+            "NUMBA_CACHE_DIR": str(out.parent / "numba"),
         },
         capture_output=True,
         text=True,

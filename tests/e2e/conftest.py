@@ -14,6 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
+
+from tuner.cli.app import app
 
 SECONDS = 240
 
@@ -59,6 +62,20 @@ def tuner(tmp_path: Path) -> Callable[..., Outcome]:
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> Outcome:
         return run_in(tmp_path, *words, env=env)
+
+    return run
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a usage error says. Nothing is launched for it, so the command runs in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2, done.output
+        assert not (tmp_path / "reports").exists()
+        return done.stderr
 
     return run
 

@@ -8,27 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.e2e.conftest import Outcome
-from tuner.cli.app import app
 
 Tuner = Callable[..., Outcome]
 SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
-
-
-@pytest.fixture
-def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What a usage error says. Nothing is launched for it, so the command runs in this process."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 2, done.output
-        assert not (tmp_path / "reports").exists()
-        return done.stderr
-
-    return run
 
 
 @pytest.mark.parametrize(

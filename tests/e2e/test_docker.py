@@ -14,7 +14,7 @@ from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.docker import ContainerSpec, DockerLauncher
 
-pytestmark = [pytest.mark.docker, pytest.mark.patient]
+pytestmark = pytest.mark.docker
 Tuner = Callable[..., Outcome]
 
 

@@ -9,11 +9,7 @@ from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
 from tuner.records.results import State
 from tuner.records.run import Run
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.patient,
-    pytest.mark.usefixtures("embedded_triton"),
-]
+pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Tuner = Callable[..., Outcome]
 SMALL = """
 parameters:

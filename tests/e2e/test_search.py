@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.e2e.conftest import (
     Outcome,
     command,
@@ -235,6 +236,24 @@ def test_report_and_export_work_from_records_alone(
     manifest = json.loads((tmp_path / "deploy/manifest.json").read_text())
     assert manifest["capacity_per_second"] == story.winner.capacity
     assert tuner("export", str(folder), "--to", ".").code == 2
+
+
+def test_a_finished_run_in_the_place_of_the_sample_leaves_the_checkout_clean(
+    story: Story, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    shutil.copytree(story.run.folder, tmp_path / "reports/sample", symlinks=True)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    untracked = _files(tmp_path, "--others", "--exclude-standard")
+    assert untracked
+    assert untracked <= _files(ROOT, "--cached")
+
+
+def _files(checkout: Path, *which: str) -> set[str]:
+    """What git lists below the sample run's folder, first level only."""
+    command = ["git", "ls-files", *which, "--", "reports/sample"]
+    listed = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True)
+    return {Path(name).parts[2] for name in listed.stdout.splitlines()}
 
 
 def test_what_it_learned_answers_without_a_server(

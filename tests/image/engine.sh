@@ -57,7 +57,14 @@ start() {
     fi
     install_missing
     if ! started_here; then
-        setsid nohup dockerd --pidfile "$pid_file" >"$log_file" 2>&1 </dev/null &
+        (
+            # A daemon would hold the caller's locks and pipes for good.
+            for descriptor in "/proc/$BASHPID/fd/"*; do
+                descriptor="${descriptor##*/}"
+                (( descriptor <= 2 )) || exec {descriptor}>&-
+            done
+            exec setsid nohup dockerd --pidfile "$pid_file" >"$log_file" 2>&1 </dev/null
+        ) &
         local starter=$!
     fi
     for _ in $(seq 120); do

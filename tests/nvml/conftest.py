@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,62 @@ class FakeNvml:
 
     def run(self, code: str, *words: str) -> Any:
         """What a Python program prints as JSON on such a machine."""
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, *words],
-            env=self.environment,
-            capture_output=True,
+        if self.library not in _interpreters:
+            _interpreters[self.library] = Interpreter(self.environment)
+        return _interpreters[self.library].run(code, words, self.state)
+
+
+_RUN_PROGRAMS = """
+import contextlib, io, json, os, sys, traceback
+from tuner.commands import doctor
+from tuner.servers import gpu_watch
+for line in sys.stdin:
+    code, words, os.environ["FAKE_NVML"] = json.loads(line)
+    sys.argv = ["-c", *words]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            exec(code, {})
+        except BaseException:
+            traceback.print_exc()
+    print(json.dumps([out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+class Interpreter:
+    """A process that runs one program after the other: to start it takes longer than they do."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _RUN_PROGRAMS],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        return json.loads(done.stdout)
+
+    def run(self, code: str, words: Sequence[str], state: Path) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([code, words, str(state)]) + "\n")
+        self._process.stdin.flush()
+        out, err = json.loads(self._process.stdout.readline())
+        assert err == ""
+        return json.loads(out)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+_interpreters: dict[Path, Interpreter] = {}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def interpreters() -> Iterator[None]:
+    yield
+    for interpreter in _interpreters.values():
+        interpreter.close()
+    _interpreters.clear()
 
 
 def write(file: Path, lines: Mapping[str, str | int | float]) -> None:
