@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, write
 
-NAMES = ("client_cost", "agreement", "fidelity", "verdicts", "repeatability")
+NAMES = ("client_cost", "http2_core", "agreement", "fidelity", "verdicts", "repeatability")
 
 
 def main() -> None:

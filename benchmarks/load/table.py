@@ -6,6 +6,7 @@ _COLUMNS = {
     "cpu_us": "CPU per request, µs",
     "per_core": "requests/s per core",
     "against": "against perf_analyzer",
+    "against_own": "against tuner's own",
     "throughput": "requests/s",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",

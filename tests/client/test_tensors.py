@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tritonclient.utils import serialize_byte_tensor
 
-from tuner.client.batching import apart, joined
+from tuner.client.batching import make_batches, split_outputs
 from tuner.client.errors import InvalidInput, ServerError
 from tuner.client.tensors import check, from_bytes, to_buffer
 from tuner.model.signature import Signature, TensorSpec
@@ -67,9 +67,9 @@ def test_items_of_any_shapes_keep_their_order(sizes: list[int], most: int) -> No
     spec = TensorSpec("x", "INT64", (-1,))
     signature = Signature("m", (spec,), (spec,), most)
     items = [{"x": np.full(size, number)} for number, size in enumerate(sizes)]
-    batches = joined(signature, items)
+    batches = make_batches(signature, items)
     assert all(1 <= len(batch["x"]) <= most for batch in batches)
-    back = [item for batch in batches for item in apart(signature, batch)]
+    back = [item for batch in batches for item in split_outputs(signature, batch)]
     assert [item["x"].tolist() for item in back] == [item["x"].tolist() for item in items]
 
 

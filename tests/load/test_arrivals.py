@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from tuner.errors import UsageError
 from tuner.load.arrivals import Arrivals, schedule
-from tuner.load.arrivals.piecewise import Profile, Stretch
+from tuner.load.arrivals.piecewise import RateProfile, Stretch
 
 relaxed = settings(deadline=None, max_examples=60)
 TRACE = np.array([0.0, 0.1, 0.15, 2.0, 2.01, 2.02, 7.5])
@@ -168,7 +168,7 @@ class TestPiecewise:
     def test_the_inverse_undoes_the_cumulative_rate(
         self, parts: list[tuple[float, float, float]], amount: float
     ) -> None:
-        profile = Profile(tuple(Stretch(*part) for part in parts))
+        profile = RateProfile(tuple(Stretch(*part) for part in parts))
         seconds = float(profile.inverse(np.array([amount]))[0])
         assert profile.cumulative(seconds) == pytest.approx(amount, abs=1e-6)
 

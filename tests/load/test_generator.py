@@ -11,7 +11,8 @@ import pytest
 
 from tuner.errors import LoadFailed
 from tuner.goals.sla import Sla
-from tuner.load.generator import LoadGenerator
+from tuner.load import generator as load_generator
+from tuner.load.generator import GeneratorSettings, LoadGenerator
 from tuner.load.target import Tensor, Transport, make_target
 from tuner.stats.estimators import quantile
 
@@ -85,6 +86,6 @@ def test_a_run_waits_for_processes_that_are_still_starting(listener: Listener) -
 
 
 def test_processes_that_do_not_come_up_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.load.generator._READY_SECONDS", 0.0)
+    monkeypatch.setattr(load_generator, "SETTINGS", GeneratorSettings(start_timeout=0.0))
     with LoadGenerator() as generator, pytest.raises(LoadFailed, match="does not start"):
         generator.closed_loop(1, 0.1, drain=0.1)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tuner.errors import InputDataError
+from tuner.load import inputs
 from tuner.load.batches import BatchMix
-from tuner.load.inputs import POOL, make_inputs, read_inputs
+from tuner.load.inputs import POOL, PoolSettings, make_inputs, read_inputs
 
 NUMBERS = {
     "BOOL": np.bool_,
@@ -69,8 +70,8 @@ class TestMade:
 
     def test_a_pool_holds_distinct_requests_that_the_seed_decides(self) -> None:
         pool = made(metadata())
-        assert len(pool) == POOL
-        assert len({tensor.array.tobytes() for (tensor,) in pool}) == POOL
+        assert len(pool) == POOL.requests
+        assert len({tensor.array.tobytes() for (tensor,) in pool}) == POOL.requests
         again = made(metadata())
         assert all(np.array_equal(a.array, b.array) for (a,), (b,) in zip(pool, again, strict=True))
 
@@ -120,8 +121,8 @@ class TestBatches:
 
     def test_large_requests_are_fewer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         meta = metadata("FP32", (-1, 1 << 10))
-        assert len(made(meta)) == POOL
-        monkeypatch.setattr("tuner.load.inputs.POOL_BYTES", 1 << 18)
+        assert len(made(meta)) == POOL.requests
+        monkeypatch.setattr(inputs, "POOL", PoolSettings(size=1 << 18))
         assert len(made(meta)) == 64
         assert len(self.mixed("1,3", meta)) == 32
         assert len(self.mixed("1,30,50", meta)) == 3  # one of each at least
@@ -131,7 +132,7 @@ class TestBatches:
         file.write_text(json.dumps({"data": [{"x": [n]} for n in range(5)]}))
         meta = metadata("INT32", (-1, 1))
         pool = read_inputs(file, meta, True, {}, BatchMix.parse("1,2"), seed=3)
-        assert len(pool) == POOL
+        assert len(pool) == POOL.requests
         items = np.concatenate([tensor.array for (tensor,) in pool])
         assert items.ravel().tolist() == np.resize(np.arange(5), len(items)).tolist()
         sizes = [len(tensor.array) for (tensor,) in pool]
@@ -140,10 +141,10 @@ class TestBatches:
 
     def test_every_item_of_a_long_file_is_sent(self, tmp_path: Path) -> None:
         file = tmp_path / "data.json"
-        file.write_text(json.dumps({"data": [{"x": [n]} for n in range(2 * POOL + 1)]}))
+        file.write_text(json.dumps({"data": [{"x": [n]} for n in range(2 * POOL.requests + 1)]}))
         pool = read_inputs(file, metadata("INT32", (-1, 1)), True, {}, BatchMix.parse("2"))
         sent = {int(item) for (tensor,) in pool for item in tensor.array.ravel()}
-        assert sent == set(range(2 * POOL + 1))
+        assert sent == set(range(2 * POOL.requests + 1))
 
     def test_items_of_different_shapes_are_not_joined(self, tmp_path: Path) -> None:
         data = [{"x": {"content": [1, 2], "shape": [2]}}, {"x": {"content": [1], "shape": [1]}}]

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from tuner.client.batching import apart, joined
-from tuner.client.connection import Connection, Tls
+from tuner.client.batching import make_batches, split_outputs
+from tuner.client.connection import REQUESTS, Connection, Tls
 from tuner.client.description import Description
 from tuner.client.errors import ClientError, Unavailable
 from tuner.client.over_grpc import AioGrpcTransport
@@ -15,7 +15,6 @@ from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
 from tuner.model.signature import Arrays, Signature
 
-_AT_ONCE = 8
 _Transport = AioGrpcTransport | AioHttp2Transport | AioHttpTransport
 _TRANSPORTS: dict[str, Callable[[Connection], _Transport]] = {
     "grpc": AioGrpcTransport,
@@ -77,9 +76,9 @@ class AsyncTritonClient:
 
     async def describe(self, *, timeout: float | None = None) -> Description:
         """What the server says of the model now, which ``signature`` is from then on."""
-        found = await self._transport.describe(self._timeout if timeout is None else timeout)
-        self._signature = found.signature
-        return found
+        description = await self._transport.describe(self._timeout if timeout is None else timeout)
+        self._signature = description.signature
+        return description
 
     async def infer(
         self, inputs: Arrays, *, timeout: float | None = None, request_id: str = ""
@@ -99,7 +98,7 @@ class AsyncTritonClient:
         if not signature.batched:
             return await self.infer(arrays, timeout=timeout)
         outputs = await self.infer({name: a[None] for name, a in arrays.items()}, timeout=timeout)
-        return apart(signature, outputs)[0]
+        return split_outputs(signature, outputs)[0]
 
     async def predict_batch(
         self, items: Sequence[Mapping[str, Any]], *, timeout: float | None = None
@@ -108,7 +107,7 @@ class AsyncTritonClient:
         them at once. ``timeout`` holds for each request.
         """
         signature = await self.signature()
-        turn = asyncio.Semaphore(_AT_ONCE)
+        turn = asyncio.Semaphore(REQUESTS.at_once)
 
         async def ask(batch: Arrays) -> dict[str, Array]:
             async with turn:
@@ -116,16 +115,18 @@ class AsyncTritonClient:
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(batch)) for batch in joined(signature, items)]
+                tasks = [group.create_task(ask(batch)) for batch in make_batches(signature, items)]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [item for task in tasks for item in apart(signature, task.result())]
+        return [item for task in tasks for item in split_outputs(signature, task.result())]
 
     async def is_ready(self) -> bool:
         """Whether the server answers and has the model loaded; never raises."""
         return await self.readiness_problem() is None
 
-    async def readiness_problem(self, timeout: float = 2.0) -> ClientError | None:
+    async def readiness_problem(
+        self, timeout: float = REQUESTS.readiness_timeout
+    ) -> ClientError | None:
         """What keeps the model from being asked right now; None where nothing does."""
         try:
             if await self._transport.is_ready(timeout):

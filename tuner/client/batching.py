@@ -1,4 +1,4 @@
-"""Items put together into batches, and answers taken apart again."""
+"""Batches of items, and the outputs of a batch by item."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from tuner.client.tensors import Array, as_item
 from tuner.model.signature import Arrays, Signature
 
 
-def joined(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arrays]:
+def make_batches(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arrays]:
     """Requests of at most ``max_batch_size`` items, in order. Items that differ in their shapes, or
     in which optional inputs they have, cannot share one.
 
@@ -19,27 +19,27 @@ def joined(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arr
     if not signature.batched:
         return list(arrays)
     return [
-        {name: np.stack([one[name] for one in group]) for name in group[0]}
+        {name: np.stack([item[name] for item in group]) for name in group[0]}
         for group in _groups(arrays, signature.max_batch_size)
     ]
 
 
-def _groups(items: list[dict[str, Array]], most: int) -> Iterator[list[dict[str, Array]]]:
+def _groups(items: list[dict[str, Array]], limit: int) -> Iterator[list[dict[str, Array]]]:
     group: list[dict[str, Array]] = []
-    before: object = None
+    previous: object = None
     for item in items:
-        form = {name: array.shape for name, array in item.items()}
-        if group and (form != before or len(group) == most):
+        shapes = {name: array.shape for name, array in item.items()}
+        if group and (shapes != previous or len(group) == limit):
             yield group
             group = []
         group.append(item)
-        before = form
+        previous = shapes
     if group:
         yield group
 
 
-def apart(signature: Signature, outputs: Arrays) -> list[dict[str, Array]]:
-    """What was answered, by item."""
+def split_outputs(signature: Signature, outputs: Arrays) -> list[dict[str, Array]]:
+    """The outputs of each item of a batch."""
     if not signature.batched:
         return [dict(outputs)]
     size = min((len(array) for array in outputs.values()), default=0)

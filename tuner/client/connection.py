@@ -33,10 +33,28 @@ class Tls:
         """CA, key and certificate, as gRPC takes them; UsageError where one cannot be read."""
         try:
             files = (self.ca, self.key, self.certificate)
-            read = [None if file is None else file.read_bytes() for file in files]
+            contents = [None if file is None else file.read_bytes() for file in files]
         except OSError as error:
             raise UsageError(f"cannot read the files of {self}: {error}") from error
-        return read[0], read[1], read[2]
+        return contents[0], contents[1], contents[2]
+
+
+@dataclass(frozen=True)
+class RequestSettings:
+    """How many requests a client sends by itself, and how long it waits."""
+
+    at_once: int = 8
+    """Requests of one ``predict_batch`` at a time: the server overlaps and joins them, and one call
+    does not fill its queue."""
+    readiness_timeout: float = 2.0
+    """Seconds until a server that does not say whether it is ready counts as away."""
+    idle_http_connections: int = 64
+    """Kept by a blocking client; more are made where more requests are outstanding."""
+    http_error_text: int = 500
+    """Characters kept of an error that is not Triton's JSON, as a proxy's page."""
+
+
+REQUESTS = RequestSettings()
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ ClientError
 
 from tuner.errors import TunerError
 
-_FULL = ("maximum queue size", "timeout expired")
-_PASSING = ("has no available versions", "is not ready")
+_QUEUE_FULL = ("maximum queue size", "timeout expired")
+_LOADING = ("has no available versions", "is not ready")
 
 
 class ClientError(TunerError):
@@ -53,15 +53,16 @@ class ServerError(ClientError):
     pass
 
 
-def unavailability(said: str) -> ClientError:
-    """As the server's words tell why it cannot be had."""
-    return (Overloaded if any(words in said for words in _FULL) else Unavailable)(said)
+def unavailability(message: str) -> ClientError:
+    """The error of a server that cannot be had, by the reason in its message."""
+    kind = Overloaded if any(text in message for text in _QUEUE_FULL) else Unavailable
+    return kind(message)
 
 
-def refusal(said: str) -> ClientError:
-    """A refusal in the server's words: as Triton gives the same status to a model that is unknown
-    and to one that is loaded or unloaded right now, the words decide.
+def refusal(message: str) -> ClientError:
+    """The error of a refused request. Triton gives the same status to a model that is unknown and
+    to one that is loaded or unloaded right now, so the message decides.
     """
-    if any(words in said for words in _PASSING):
-        return Unavailable(said)
-    return UnknownModel(said) if "unknown model" in said else Refused(said)
+    if any(text in message for text in _LOADING):
+        return Unavailable(message)
+    return UnknownModel(message) if "unknown model" in message else Refused(message)

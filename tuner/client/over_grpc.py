@@ -59,7 +59,7 @@ _KINDS: dict[grpc.StatusCode, type[ClientError]] = {
 }
 
 
-class Messages:
+class GrpcMessages:
     """Requests as bytes, and outputs out of answers.
 
     A message's bytes are those of its parts, one after another: so what stays the same from request
@@ -97,8 +97,8 @@ class Messages:
                 f"the answer has {len(reply.outputs)} outputs and {len(raws)} contents"
             )
         return {
-            each.name: from_bytes(each.name, each.datatype, tuple(each.shape), raw)
-            for each, raw in zip(reply.outputs, raws, strict=True)
+            output.name: from_bytes(output.name, output.datatype, tuple(output.shape), raw)
+            for output, raw in zip(reply.outputs, raws, strict=True)
         }
 
 
@@ -113,20 +113,20 @@ def _raw_head(size: int) -> bytes:
     return bytes(head)
 
 
-def translated(error: grpc.RpcError, connection: Connection) -> ClientError:
+def translate(error: grpc.RpcError, connection: Connection) -> ClientError:
     return failure(error.code().value[0], (error.details() or "").strip(), connection)
 
 
-def failure(number: int, said: str, connection: Connection) -> ClientError:
+def failure(number: int, message: str, connection: Connection) -> ClientError:
     """What a call's status means, with the server's words."""
     code = _CODES.get(number, grpc.StatusCode.UNKNOWN)
     kind = _KINDS.get(code, ServerError)
     if kind is Timeout:
         return Timeout(f"{connection.where} did not answer in time")
     if issubclass(kind, Unavailable):
-        return unavailability(f"{connection.where} is not available: {said or code.name}")
-    words = f"{connection.model} says: {said or code.name}"
-    return refusal(words) if kind is Refused else kind(words)
+        return unavailability(f"{connection.where} is not available: {message or code.name}")
+    text = f"{connection.model} says: {message or code.name}"
+    return refusal(text) if kind is Refused else kind(text)
 
 
 def options(index: int) -> list[tuple[str, int]]:
@@ -143,7 +143,8 @@ def credentials(connection: Connection) -> Any:
 
 def description(metadata: Any, config: Any) -> Description:
     as_json = [
-        MessageToDict(each, preserving_proto_field_name=True) for each in (metadata, config.config)
+        MessageToDict(message, preserving_proto_field_name=True)
+        for message in (metadata, config.config)
     ]
     return Description.of(as_json[0], as_json[1])
 
@@ -153,7 +154,7 @@ class GrpcTransport:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._messages = Messages(connection)
+        self._messages = GrpcMessages(connection)
         secret = credentials(connection)
         self._channels = [
             grpc.insecure_channel(connection.address, options(index))
@@ -194,17 +195,17 @@ class GrpcTransport:
         try:
             return call(message, timeout=timeout, metadata=self._connection.headers or None)
         except grpc.RpcError as error:
-            raise translated(error, self._connection) from error
+            raise translate(error, self._connection) from error
         except ValueError as error:  # a channel that is closed
             raise Unavailable(f"{self._connection.where}: {error}") from error
 
 
 def _in_turn(calls: Iterable[Any]) -> Callable[[], Any]:
     """Each call of the result gives the next; for threads, too."""
-    found = list(calls)
-    if len(found) == 1:
-        return lambda: found[0]
-    turn, lock = itertools.cycle(found), threading.Lock()
+    every = list(calls)
+    if len(every) == 1:
+        return lambda: every[0]
+    turn, lock = itertools.cycle(every), threading.Lock()
 
     def following() -> Any:
         with lock:
@@ -218,7 +219,7 @@ class AioGrpcTransport:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._messages = Messages(connection)
+        self._messages = GrpcMessages(connection)
         secret = credentials(connection)
         self._channels = [
             grpc.aio.insecure_channel(connection.address, options(index))
@@ -261,6 +262,6 @@ class AioGrpcTransport:
         try:
             return await call(message, timeout=timeout, metadata=self._connection.headers or None)
         except grpc.RpcError as error:
-            raise translated(error, self._connection) from error
+            raise translate(error, self._connection) from error
         except grpc.aio.UsageError as error:  # a channel that is closed
             raise Unavailable(f"{self._connection.where}: {error}") from error

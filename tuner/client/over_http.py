@@ -8,7 +8,7 @@ from urllib.parse import quote
 import aiohttp
 import urllib3
 
-from tuner.client.connection import Connection
+from tuner.client.connection import REQUESTS, Connection
 from tuner.client.description import Description
 from tuner.client.errors import (
     ClientError,
@@ -24,10 +24,9 @@ from tuner.model.signature import TensorSpec
 
 Inputs = list[tuple[TensorSpec, Array]]
 _LENGTH = "Inference-Header-Content-Length"
-_KEPT = 64  # idle connections of a client; more are made where more requests are outstanding
 
 
-class Messages:
+class HttpMessages:
     """Bodies of requests, and outputs out of the bodies of answers."""
 
     def __init__(self, connection: Connection) -> None:
@@ -40,7 +39,7 @@ class Messages:
     def request(self, inputs: Inputs, request_id: str) -> tuple[bytes, dict[str, str]]:
         """Body and headers."""
         contents = [to_buffer(spec, array) for spec, array in inputs]
-        told: dict[str, Any] = {
+        header: dict[str, Any] = {
             "inputs": [
                 {
                     "name": spec.name,
@@ -53,46 +52,46 @@ class Messages:
             "parameters": {"binary_data_output": True},
         }
         if request_id:
-            told["id"] = request_id
-        head = json.dumps(told, separators=(",", ":")).encode()
+            header["id"] = request_id
+        head = json.dumps(header, separators=(",", ":")).encode()
         own = {_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         return b"".join((head, *contents)), {**self._headers, **own}
 
     def outputs(self, body: bytes, length: str | None) -> dict[str, Array]:
         at = len(body) if length is None else int(length)
-        found: dict[str, Array] = {}
+        outputs: dict[str, Array] = {}
         try:
-            for each in json.loads(body[:at])["outputs"]:
-                size = each["parameters"]["binary_data_size"]
-                name, shape = each["name"], tuple(each["shape"])
-                found[name] = from_bytes(name, each["datatype"], shape, body[at : at + size])
+            for output in json.loads(body[:at])["outputs"]:
+                size = output["parameters"]["binary_data_size"]
+                name, shape = output["name"], tuple(output["shape"])
+                outputs[name] = from_bytes(name, output["datatype"], shape, body[at : at + size])
                 at += size
         except (ValueError, KeyError, TypeError) as error:
             raise ServerError(f"{self.where} answers in another form: {error!r}") from error
-        return found
+        return outputs
 
     def answer(self, status: int, body: bytes) -> bytes:
         """The body of an answer that succeeded; ClientError where it did not."""
         if status == 200:
             return body
         try:
-            said = str(json.loads(body)["error"])
+            message = str(json.loads(body)["error"])
         except (ValueError, KeyError, TypeError):
-            said = body.decode(errors="replace").strip()[:500]
-        raise self._error(status, said or f"HTTP status {status}")
+            message = body.decode(errors="replace").strip()[: REQUESTS.http_error_text]
+        raise self._error(status, message or f"HTTP status {status}")
 
-    def _error(self, status: int, said: str) -> ClientError:
+    def _error(self, status: int, message: str) -> ClientError:
         match status:
             case 401 | 403:
-                return NotAllowed(f"{self._model} says: {said}")
+                return NotAllowed(f"{self._model} says: {message}")
             case 429 | 502 | 503:
-                return unavailability(f"{self.where} is not available: {said}")
+                return unavailability(f"{self.where} is not available: {message}")
             case 408 | 499 | 504:
-                return Timeout(f"{self.where} did not answer in time: {said}")
+                return Timeout(f"{self.where} did not answer in time: {message}")
             case _ if 300 <= status < 500:
-                return refusal(f"{self._model} says: {said}")
+                return refusal(f"{self._model} says: {message}")
             case _:
-                return ServerError(f"{self._model} says: {said}")
+                return ServerError(f"{self._model} says: {message}")
 
     def description(self, metadata: bytes, config: bytes) -> Description:
         try:
@@ -109,14 +108,18 @@ class HttpTransport:
     """Blocking calls; for many threads at once."""
 
     def __init__(self, connection: Connection) -> None:
-        self._messages = Messages(connection)
+        self._messages = HttpMessages(connection)
         host, _, port = connection.address.rpartition(":")
-        kept: dict[str, Any] = {"maxsize": _KEPT, "block": False, "retries": False}
+        options: dict[str, Any] = {
+            "maxsize": REQUESTS.idle_http_connections,
+            "block": False,
+            "retries": False,
+        }
         self._pool = (
-            urllib3.HTTPConnectionPool(host, int(port), **kept)
+            urllib3.HTTPConnectionPool(host, int(port), **options)
             if connection.tls is None
             else urllib3.HTTPSConnectionPool(
-                host, int(port), ssl_context=connection.tls.context(), **kept
+                host, int(port), ssl_context=connection.tls.context(), **options
             )
         )
 
@@ -128,8 +131,8 @@ class HttpTransport:
 
     def describe(self, timeout: float | None) -> Description:
         replies = [self._call("GET", path, timeout) for path in ("", "/config")]
-        said = [self._messages.answer(reply.status, reply.data) for reply in replies]
-        return self._messages.description(said[0], said[1])
+        metadata, config = (self._messages.answer(reply.status, reply.data) for reply in replies)
+        return self._messages.description(metadata, config)
 
     def is_ready(self, timeout: float) -> bool:
         reply = self._call("GET", "/ready", timeout)
@@ -168,7 +171,7 @@ class AioHttpTransport:
     """Calls of one event loop, which runs already; for many tasks at once."""
 
     def __init__(self, connection: Connection) -> None:
-        self._messages = Messages(connection)
+        self._messages = HttpMessages(connection)
         scheme = "http" if connection.tls is None else "https"
         self._root = f"{scheme}://{connection.address}{self._messages.path}"
         context = True if connection.tls is None else connection.tls.context()
@@ -187,8 +190,10 @@ class AioHttpTransport:
 
     async def describe(self, timeout: float | None) -> Description:
         replies = [await self._call("GET", path, timeout) for path in ("", "/config")]
-        said = [self._messages.answer(status, content) for status, content, _ in replies]
-        return self._messages.description(said[0], said[1])
+        metadata, config = (
+            self._messages.answer(status, content) for status, content, _ in replies
+        )
+        return self._messages.description(metadata, config)
 
     async def is_ready(self, timeout: float) -> bool:
         status, content, _ = await self._call("GET", "/ready", timeout)

@@ -17,7 +17,7 @@ from tuner.client.calls import (
 )
 from tuner.client.connection import Connection
 from tuner.client.description import Description
-from tuner.client.over_grpc import Inputs, Messages, description, failure
+from tuner.client.over_grpc import GrpcMessages, Inputs, description, failure
 from tuner.client.tensors import Array
 from tuner.http2 import grpc
 from tuner.http2.headers import header_block
@@ -138,7 +138,7 @@ class AioHttp2Transport:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._messages = Messages(connection)
+        self._messages = GrpcMessages(connection)
         self._channels = [Channel(connection) for _ in range(connection.channels)]
         self._turn = 0
         self._blocks = {

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self
 
-from tuner.client.batching import apart, joined
-from tuner.client.connection import Connection, Tls
+from tuner.client.batching import make_batches, split_outputs
+from tuner.client.connection import REQUESTS, Connection, Tls
 from tuner.client.description import Description
 from tuner.client.errors import ClientError, Unavailable
 from tuner.client.over_grpc import GrpcTransport
@@ -14,8 +14,6 @@ from tuner.client.over_http import HttpTransport
 from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
 from tuner.model.signature import Arrays, Signature
-
-_AT_ONCE = 8
 
 
 class TritonClient:
@@ -58,9 +56,9 @@ class TritonClient:
 
     def describe(self, *, timeout: float | None = None) -> Description:
         """What the server says of the model now, which ``signature`` is from then on."""
-        found = self._transport.describe(self._timeout if timeout is None else timeout)
-        self._signature = found.signature
-        return found
+        description = self._transport.describe(self._timeout if timeout is None else timeout)
+        self._signature = description.signature
+        return description
 
     def infer(
         self, inputs: Arrays, *, timeout: float | None = None, request_id: str = ""
@@ -78,7 +76,7 @@ class TritonClient:
         if not signature.batched:
             return self.infer(arrays, timeout=timeout)
         outputs = self.infer({name: a[None] for name, a in arrays.items()}, timeout=timeout)
-        return apart(signature, outputs)[0]
+        return split_outputs(signature, outputs)[0]
 
     def predict_batch(
         self, items: Sequence[Mapping[str, Any]], *, timeout: float | None = None
@@ -87,19 +85,19 @@ class TritonClient:
         them at once. ``timeout`` holds for each request.
         """
         signature = self.signature()
-        batches = joined(signature, items)
+        batches = make_batches(signature, items)
         if len(batches) < 2:
             answers = [self.infer(batch, timeout=timeout) for batch in batches]
         else:
-            with ThreadPoolExecutor(min(_AT_ONCE, len(batches))) as pool:
+            with ThreadPoolExecutor(min(REQUESTS.at_once, len(batches))) as pool:
                 answers = list(pool.map(lambda batch: self.infer(batch, timeout=timeout), batches))
-        return [item for outputs in answers for item in apart(signature, outputs)]
+        return [item for outputs in answers for item in split_outputs(signature, outputs)]
 
     def is_ready(self) -> bool:
         """Whether the server answers and has the model loaded; never raises."""
         return self.readiness_problem() is None
 
-    def readiness_problem(self, timeout: float = 2.0) -> ClientError | None:
+    def readiness_problem(self, timeout: float = REQUESTS.readiness_timeout) -> ClientError | None:
         """What keeps the model from being asked right now; None where nothing does."""
         try:
             if self._transport.is_ready(timeout):

@@ -21,7 +21,7 @@ def check(signature: Signature, inputs: Arrays) -> list[tuple[TensorSpec, Array]
 
     Whether the batch is too large is left to the server, whose limit may have changed.
     """
-    found: list[tuple[TensorSpec, Array]] = []
+    checked: list[tuple[TensorSpec, Array]] = []
     batch: int | None = None
     for spec in signature.inputs:
         array = inputs.get(spec.name)
@@ -39,12 +39,12 @@ def check(signature: Signature, inputs: Arrays) -> list[tuple[TensorSpec, Array]
                 f"input {spec.name!r} has shape {list(array.shape)}; "
                 f"the model takes {_shape(spec, signature.batched)}"
             )
-        found.append((spec, array))
-    if len(found) != len(inputs):
+        checked.append((spec, array))
+    if len(checked) != len(inputs):
         known = {spec.name for spec in signature.inputs}
         wrong = next(name for name in inputs if name not in known)
         raise InvalidInput(f"there is no input {wrong!r}; {_takes(signature)}")
-    return found
+    return checked
 
 
 def _check_type(spec: TensorSpec, array: Any) -> None:
@@ -79,12 +79,12 @@ def _shape(spec: TensorSpec, batched: bool) -> list[str | int]:
 
 
 def _takes(signature: Signature) -> str:
-    each = (
+    inputs = (
         f"{spec.name} ({spec.datatype} {_shape(spec, signature.batched)}"
         f"{', optional' if spec.optional else ''})"
         for spec in signature.inputs
     )
-    return f"{signature.model} takes {', '.join(each)}"
+    return f"{signature.model} takes {', '.join(inputs)}"
 
 
 def as_item(signature: Signature, item: Mapping[str, Any]) -> dict[str, Array]:
@@ -162,8 +162,8 @@ def _rounded_to_bf16(array: Array) -> Array:
 
 def _join_texts(array: Array) -> bytes:
     parts: list[bytes] = []
-    for each in array.ravel().tolist():
-        text = each if isinstance(each, bytes) else str(each).encode()
+    for value in array.ravel().tolist():
+        text = value if isinstance(value, bytes) else str(value).encode()
         parts.append(_LENGTH.pack(len(text)))
         parts.append(text)
     return b"".join(parts)
@@ -178,6 +178,6 @@ def _split_texts(raw: bytes) -> Array:
         if at > len(raw):
             raise ValueError("the last text is cut off")
         texts.append(raw[start:at])
-    found = np.empty(len(texts), dtype=object)
-    found[:] = texts
-    return found
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array

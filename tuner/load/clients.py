@@ -22,9 +22,9 @@ class Client(Protocol):
 
 
 def make_client(target: Target, done: Done) -> Client:
-    """The client for a target's protocol; ``done(index, ok, said)`` is called once per request.
+    """The client for a target's protocol; ``done(index, ok, message)`` is called once per request.
 
-    ``said`` is what is known of a failure, shortened; empty where nothing is.
+    The message is what is known of a failure, shortened; empty where nothing is.
     """
     match target.protocol:
         case Transport.HTTP:
@@ -39,9 +39,9 @@ def ask_once(target: Target, seconds: float) -> str | None:
     async def ask() -> str | None:
         answer = asyncio.get_running_loop().create_future()
 
-        def done(_: int, ok: bool, said: str) -> None:
+        def done(_: int, ok: bool, message: str) -> None:
             if not answer.done():
-                answer.set_result(None if ok else said)
+                answer.set_result(None if ok else message)
 
         client = make_client(target, done)
         client.send(0)
@@ -52,5 +52,5 @@ def ask_once(target: Target, seconds: float) -> str | None:
         finally:
             await client.close()
 
-    said = asyncio.run(ask())
-    return None if said is None else target.security.hide(said)
+    message = asyncio.run(ask())
+    return None if message is None else target.security.hide(message)

@@ -67,13 +67,13 @@ class HttpClient:
     def opened(self, connection: "_HttpConnection") -> None:
         self._all.add(connection)
 
-    def finished(self, connection: "_HttpConnection", index: int, said: str | None) -> None:
-        """A request is done; ``said`` is None where it succeeded."""
+    def finished(self, connection: "_HttpConnection", index: int, message: str | None) -> None:
+        """A request is done; ``message`` is None where it succeeded."""
         if connection.may_go_on and not self._closed:
             self._idle.append(connection)
-        self._done(index, said is None, said or "")
+        self._done(index, message is None, message or "")
 
-    def lost(self, connection: "_HttpConnection", index: int, said: str) -> None:
+    def lost(self, connection: "_HttpConnection", index: int, message: str) -> None:
         self._all.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
@@ -82,7 +82,7 @@ class HttpClient:
         if connection.stale:
             self._add(index)
         else:
-            self._done(index, False, said)
+            self._done(index, False, message)
 
 
 class _HttpConnection(asyncio.Protocol):
@@ -143,15 +143,17 @@ class _HttpConnection(asyncio.Protocol):
         if 200 <= parser.get_status_code() < 300:
             self._client.finished(self, index, None)
         else:
-            self._client.finished(self, index, _words(self._received, parser.get_status_code()))
+            self._client.finished(
+                self, index, _error_text(self._received, parser.get_status_code())
+            )
 
     def eof_received(self) -> None:
         self.may_go_on = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         index, self._index = self._index, -1
-        said = self._why or (str(exc) if exc else "the server closed the connection")
-        self._client.lost(self, index, said)
+        message = self._why or (str(exc) if exc else "the server closed the connection")
+        self._client.lost(self, index, message)
 
 
 class _Body:
@@ -162,14 +164,14 @@ class _Body:
         self.content += part
 
 
-def _words(reply: bytes, status: int) -> str:
+def _error_text(reply: bytes, status: int) -> str:
     """What an error reply says; parsed anew, since the bodies of successful ones, which may be
     large, are never looked at.
     """
-    found = _Body()
+    body_reader = _Body()
     try:
-        httptools.HttpResponseParser(found).feed_data(reply)
-        body = found.content.decode(errors="replace")
+        httptools.HttpResponseParser(body_reader).feed_data(reply)
+        body = body_reader.content.decode(errors="replace")
     except httptools.HttpParserError:
         body = reply.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -17,16 +17,34 @@ from tuner.errors import LoadFailed, LoadProcessDied
 from tuner.load import worker
 from tuner.load.board import Board
 from tuner.load.target import Target
-from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, Stop
+from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, StopRun
 from tuner.scratch import scratch_folder
 from tuner.stats.samples import Floats, Samples
 
-_LEAD = 0.05
-_LOOK_EVERY = 0.1
-_STOP_SECONDS = 6.0
-_READY_SECONDS = 120.0
-_CLOSED_ROWS_PER_SECOND = 50_000
 Watch = Callable[[Samples], bool]
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """What the parent of the load processes waits for; seconds but for the last."""
+
+    lead: float = 0.05
+    """From the command to the first send, so that every process has it in time."""
+    watch_interval: float = 0.1
+    """Between looks at the samples of a run: small beside any probe, large beside the look."""
+    report_grace: float = 10.0
+    """Beyond the end of a run until a process without a report counts as hung."""
+    interrupt_grace: float = 6.0
+    """For the reports of a run that was interrupted: one drain of 5 s, and a little."""
+    start_timeout: float = 120.0
+    """Until a process that imports its modules on busy cores counts as failed."""
+    end_timeout: float = 2.0
+    """For a process to end by itself before it is killed."""
+    closed_rows_per_second: int = 50_000
+    """Rows reserved for a closed loop, per process: twice and more what one core can send."""
+
+
+SETTINGS = GeneratorSettings()
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,7 @@ class LoadGenerator:
         """
         count = len(target.requests)
         rounds = count // math.gcd(count, self.workers)
-        self._tell(
+        self._send(
             [
                 replace(
                     target,
@@ -123,7 +141,7 @@ class LoadGenerator:
         """
         self._await_start()
         boards = []
-        start = time.monotonic() + _LEAD
+        start = time.monotonic() + SETTINGS.lead
         for number in range(self.workers):
             share = times[number :: self.workers]
             board = self._board(number, len(share))
@@ -141,14 +159,12 @@ class LoadGenerator:
         horizon: float = 0.0,
         watch: Watch | None = None,
     ) -> LoadResult:
-        """Keep so many requests outstanding for so long, spread over the workers; ``watch`` as in
-        ``open_loop``.
-        """
+        """Run at a fixed concurrency, spread over the workers; ``watch`` as in ``open_loop``."""
         self._await_start()
         shares = [len(range(number, concurrency, self.workers)) for number in range(self.workers)]
-        rows = int(_CLOSED_ROWS_PER_SECOND * seconds) + concurrency
+        rows = int(SETTINGS.closed_rows_per_second * seconds) + concurrency
         boards = [self._board(number, rows) for number in range(self.workers)]
-        start = time.monotonic() + _LEAD
+        start = time.monotonic() + SETTINGS.lead
         end = start + seconds
         commands: list[Command] = [
             ClosedLoop(b.path, b.rows, share, start, end, drain)
@@ -160,7 +176,7 @@ class LoadGenerator:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(2.0)
+            process.join(SETTINGS.end_timeout)
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -175,16 +191,16 @@ class LoadGenerator:
 
     def _await_start(self) -> None:
         """A run is timed, and a process that is not there yet would miss some of it."""
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + SETTINGS.start_timeout
         while self._starting:
             number = self._starting[0]
             if not self._pipes[number].poll(max(0.0, deadline - time.monotonic())):
                 raise LoadFailed(f"load process {number} does not start")
             try:
-                found = self._pipes[number].recv()
+                message = self._pipes[number].recv()
             except (EOFError, OSError) as error:
-                raise LoadProcessDied(self._obituary(number)) from error
-            assert isinstance(found, Ready)
+                raise LoadProcessDied(self._death_notice(number)) from error
+            assert isinstance(message, Ready)
             self._starting.pop(0)
 
     def _board(self, number: int, rows: int) -> Board:
@@ -199,59 +215,59 @@ class LoadGenerator:
         horizon: float,
         watch: Watch | None,
     ) -> LoadResult:
-        self._tell(commands)
+        self._send(commands)
         reports: dict[int, Report] = {}
         stopped = False
         try:
             while len(reports) < self.workers:
-                self._collect(reports, patience + 10.0)
+                self._collect(reports, patience + SETTINGS.report_grace)
                 if watch is None or stopped:
                     continue
                 known = _merge(boards, start, time.monotonic() - horizon)
                 if watch(known):
                     stopped = True
-                    self._tell([Stop()] * self.workers)
+                    self._send([StopRun()] * self.workers)
         except BaseException:
             # An interrupt may have taken a report with it: wait for the rest, but not for ever.
-            deadline = time.monotonic() + _STOP_SECONDS
+            deadline = time.monotonic() + SETTINGS.interrupt_grace
             with contextlib.suppress(LoadFailed, LoadProcessDied):
-                self._tell([Stop()] * self.workers)
+                self._send([StopRun()] * self.workers)
                 while len(reports) < self.workers:
                     self._collect(reports, deadline)
             raise
         cpu = sum(report.cpu for report in reports.values())
-        said = dict.fromkeys(text for report in reports.values() for text in report.said)
-        return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(said))
+        messages = dict.fromkeys(text for report in reports.values() for text in report.messages)
+        return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(messages))
 
     def _collect(self, reports: dict[int, Report], deadline: float) -> None:
         """Wait a moment for reports; LoadFailed where a worker died, hung, or raised."""
         waiting = [i for i in range(self.workers) if i not in reports]
         pipes = [self._pipes[i] for i in waiting]
-        ready = multiprocessing.connection.wait(pipes, _LOOK_EVERY)
+        ready = multiprocessing.connection.wait(pipes, SETTINGS.watch_interval)
         for number in waiting:
             if self._pipes[number] not in ready:
                 continue
             try:
                 report = self._pipes[number].recv()
             except (EOFError, OSError) as error:
-                raise LoadProcessDied(self._obituary(number)) from error
+                raise LoadProcessDied(self._death_notice(number)) from error
             reports[number] = report
             if report.error is not None:
                 raise LoadFailed(f"load process {number} failed: {report.error}")
         if time.monotonic() > deadline:
             raise LoadFailed("a load process hangs")
 
-    def _obituary(self, number: int) -> str:
+    def _death_notice(self, number: int) -> str:
         process = self._processes[number]
         process.join(1.0)
         return f"load process {number} died (exit code {process.exitcode})"
 
-    def _tell(self, commands: Sequence[Command]) -> None:
+    def _send(self, commands: Sequence[Command]) -> None:
         for number, (pipe, command) in enumerate(zip(self._pipes, commands, strict=True)):
             try:
                 pipe.send(command)
             except OSError as error:
-                raise LoadProcessDied(self._obituary(number)) from error
+                raise LoadProcessDied(self._death_notice(number)) from error
 
 
 def _merge(boards: list[Board], start: float, until: float) -> Samples:

@@ -14,7 +14,7 @@ _ACCESS_DENIED = {b"401", b"403", b"7", b"16"}
 """HTTP's and gRPC's statuses for requests that may not be made."""
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Whom a connection tells; ``waiting`` is true while requests wait for room."""
 
     waiting: Any
@@ -34,7 +34,7 @@ class Owner(Protocol):
 class GrpcConnection(asyncio.Protocol):
     """One connection; outcomes go to ``done``, all else to the owner."""
 
-    def __init__(self, owner: Owner, done: Done) -> None:
+    def __init__(self, owner: ConnectionOwner, done: Done) -> None:
         self._owner = owner
         self._done = done
         self._http2 = ClientConnection(_SETTINGS)

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,18 @@ from tuner.errors import InputDataError
 from tuner.load.batches import BatchMix
 from tuner.load.target import Tensor
 
-POOL = 128
-"""Distinct requests, so many that a response cache gains little; fewer where they are large."""
-POOL_BYTES = 64 << 20
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """The distinct requests of a run, which are used in turn."""
+
+    requests: int = 128
+    """So many that a response cache gains little; fewer where they are large."""
+    size: int = 64 << 20
+    """Bytes of all of them: each load process has its own copy."""
+
+
+POOL = PoolSettings()
 Metadata = dict[str, Any]
 _SINGLE = BatchMix()
 
@@ -26,10 +36,10 @@ def make_inputs(
     batched: bool,
     shapes: dict[str, tuple[int, ...]],
     rng: np.random.Generator,
-    count: int = POOL,
+    count: int = POOL.requests,
     batches: BatchMix = _SINGLE,
 ) -> list[list[Tensor]]:
-    """``count`` distinct requests, or as many as fit into ``POOL_BYTES``, of sizes as ``batches``
+    """``count`` distinct requests, or as many as fit into ``POOL.size``, of sizes as ``batches``
     says.
 
     Floats are uniform in [0, 1), integers 0 or 1 (safe as indices of any vocabulary), strings are
@@ -45,34 +55,37 @@ def make_inputs(
 
 
 def mix_inputs(
-    items: list[list[Tensor]], batches: BatchMix, rng: np.random.Generator, count: int = POOL
+    items: list[list[Tensor]],
+    batches: BatchMix,
+    rng: np.random.Generator,
+    count: int = POOL.requests,
 ) -> list[list[Tensor]]:
     """Requests out of items, each of batch size 1, joined in their order and used in turn.
 
     There are ``count`` requests, or more where that many do not use each item once, or fewer where
-    ``POOL_BYTES`` are full. InputDataError where items of different shapes would have to be joined.
+    ``POOL.size`` is full. InputDataError where items of different shapes would have to be joined.
     """
     count = max(count, math.ceil(len(items) / batches.mean))
     turn = itertools.cycle(items)
     return [
-        _joined([next(turn) for _ in range(size)])
+        _concatenated([next(turn) for _ in range(size)])
         for size in batches.draw(_fitting_count(count, items, batches), rng)
     ]
 
 
-def _joined(items: list[list[Tensor]]) -> list[Tensor]:
-    joined = []
+def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
+    tensors = []
     for parts in zip(*items, strict=True):
         shapes = {part.array.shape for part in parts}
         if len(shapes) > 1:
-            found = " and ".join(str(list(shape[1:])) for shape in sorted(shapes)[:2])
+            examples = " and ".join(str(list(shape[1:])) for shape in sorted(shapes)[:2])
             raise InputDataError(
                 f"--batch cannot join items whose input {parts[0].name} has different shapes, "
-                f"{found}: give items of one shape, or --batch 1"
+                f"{examples}: give items of one shape, or --batch 1"
             )
         array = np.concatenate([part.array for part in parts])
-        joined.append(Tensor(parts[0].name, parts[0].datatype, array))
-    return joined
+        tensors.append(Tensor(parts[0].name, parts[0].datatype, array))
+    return tensors
 
 
 def _check_batched(batched: bool, batches: BatchMix) -> None:
@@ -84,9 +97,11 @@ def _check_batched(batched: bool, batches: BatchMix) -> None:
 
 
 def _fitting_count(count: int, items: list[list[Tensor]], batches: BatchMix) -> int:
-    """So many requests, or as many of the mean size as fit into POOL_BYTES, but at least one."""
-    item = np.mean([sum(len(tensor.raw()) for tensor in each) for each in items[:POOL]])
-    return int(min(count, max(1, POOL_BYTES // max(1.0, float(item) * batches.mean))))
+    """So many requests, or as many of the mean size as fit into POOL.size, but at least one."""
+    item = np.mean(
+        [sum(len(tensor.raw()) for tensor in inputs) for inputs in items[: POOL.requests]]
+    )
+    return int(min(count, max(1, POOL.size // max(1.0, float(item) * batches.mean))))
 
 
 def read_inputs(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,29 @@ from tuner.stats.samples import Floats, Samples
 VARIABLE = "TUNER_PERF_ANALYZER"
 _VERSION = re.compile(r"Version (\d+\.\d+\S*)")
 _REQUEST = re.compile(rb'\{"timestamp":(\d+),.*?"response_timestamps":\[([\d,]*)\]', re.DOTALL)
-_WINDOWS = 3  # perf_analyzer calls nothing stable before it has seen three
-_ANY_SPREAD = "1000000"
-_GRACE = 40.0
-_LOOK_EVERY = 0.02
+
+
+@dataclass(frozen=True)
+class PerfAnalyzerSettings:
+    """How the program is called and awaited."""
+
+    windows: int = 3
+    """Measurement windows of a closed loop: it calls nothing stable before it has seen three."""
+    spread: int = 1_000_000
+    """Per cent by which windows may differ: any, so that it ends after these."""
+    grace: float = 40.0
+    """Seconds beyond a run: it reads inputs first, and writes its export last."""
+    poll_interval: float = 0.02
+    """Seconds between looks at whether it has ended: small beside its start."""
+    version_timeout: float = 20.0
+    """Seconds for ``--version``, after which the program counts as hung."""
+    complaint_lines: int = 4
+    """Last lines of its log that an error shows: the ones that tell why it ended."""
+    complaint_text: int = 600
+    """Characters of these, as they go into one message."""
+
+
+SETTINGS = PerfAnalyzerSettings()
 
 
 def find() -> str | None:
@@ -37,18 +57,22 @@ def find() -> str | None:
 
 
 def version(binary: str) -> str:
-    """What it says of itself; LauncherUnavailable where it does not run."""
+    """Its version; LauncherUnavailable where it does not run."""
     try:
         done = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, timeout=20, check=False
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=SETTINGS.version_timeout,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LauncherUnavailable(f"cannot run {binary}: {error}") from error
-    found = _VERSION.search(done.stdout + done.stderr)
-    if found is None:
-        said = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
-        raise LauncherUnavailable(f"{binary} does not run as perf_analyzer: {said}")
-    return found[1]
+    match = _VERSION.search(done.stdout + done.stderr)
+    if match is None:
+        output = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
+        raise LauncherUnavailable(f"{binary} does not run as perf_analyzer: {output}")
+    return match[1]
 
 
 class PerfAnalyzer:
@@ -88,9 +112,9 @@ class PerfAnalyzer:
         # It refuses an interval of zero.
         intervals = np.maximum(intervals, 1)
         file = self._folder / "intervals"
-        file.write_text("".join(f"{each}\n" for each in intervals), encoding="ascii")
-        words = ["--request-intervals", str(file), "--request-count", str(len(times))]
-        export, cpu = self._run(words, self.workers, float(times[-1]) + drain)
+        file.write_text("".join(f"{interval}\n" for interval in intervals), encoding="ascii")
+        arguments = ["--request-intervals", str(file), "--request-count", str(len(times))]
+        export, cpu = self._run(arguments, self.workers, float(times[-1]) + drain)
         planned = np.cumsum(intervals) * 1e-6
         return LoadResult(match(*parse(export), planned), cpu, False)
 
@@ -102,13 +126,13 @@ class PerfAnalyzer:
         horizon: float = 0.0,
         watch: Watch | None = None,
     ) -> LoadResult:
-        """Keep so many requests outstanding for so long."""
-        words = [
-            *("--concurrency-range", str(concurrency), "--max-trials", str(_WINDOWS)),
-            *("--measurement-interval", str(max(1, round(1e3 * seconds / _WINDOWS)))),
-            *("--stability-percentage", _ANY_SPREAD),
+        """Run at a fixed concurrency."""
+        arguments = [
+            *("--concurrency-range", str(concurrency), "--max-trials", str(SETTINGS.windows)),
+            *("--measurement-interval", str(max(1, round(1e3 * seconds / SETTINGS.windows)))),
+            *("--stability-percentage", str(SETTINGS.spread)),
         ]
-        export, cpu = self._run(words, min(self.workers, concurrency), seconds + drain)
+        export, cpu = self._run(arguments, min(self.workers, concurrency), seconds + drain)
         sent, done = parse(export)
         start = float(sent[0])
         ok = ~np.isnan(done)
@@ -123,7 +147,7 @@ class PerfAnalyzer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, words: list[str], threads: int, seconds: float) -> tuple[bytes, float]:
+    def _run(self, arguments: list[str], threads: int, seconds: float) -> tuple[bytes, float]:
         """The profile export, and the seconds of CPU that the whole process took."""
         target = self._target
         if target is None or target.source is None:
@@ -133,7 +157,7 @@ class PerfAnalyzer:
         command = [
             *(self._binary, "-m", target.source.model, "-u", target.address),
             *("-i", target.protocol.value, "--input-data", str(self._folder / "inputs.json")),
-            *("--async", "--max-threads", str(threads), *words),
+            *("--async", "--max-threads", str(threads), *arguments),
             *("--profile-export-file", str(export)),
         ]
         with log.open("wb") as output:
@@ -145,12 +169,12 @@ class PerfAnalyzer:
                 start_new_session=True,
                 preexec_fn=partial(run_on, self._cores),
             )
-        cpu = _wait(process, seconds + _GRACE)
+        cpu = _wait(process, seconds + SETTINGS.grace)
         if cpu is None:
-            raise LoadFailed(f"perf_analyzer did not end within {seconds + _GRACE:.0f} s")
+            raise LoadFailed(f"perf_analyzer did not end within {seconds + SETTINGS.grace:.0f} s")
         if process.returncode != 0 or not export.is_file():
-            said = complaint(log.read_text(encoding="utf-8", errors="replace"))
-            raise LoadFailed(f"perf_analyzer ended with {process.returncode}: {said}")
+            message = complaint(log.read_text(encoding="utf-8", errors="replace"))
+            raise LoadFailed(f"perf_analyzer ended with {process.returncode}: {message}")
         return export.read_bytes(), cpu
 
 
@@ -163,7 +187,7 @@ def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> float | None:
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(status)
                 return usage.ru_utime + usage.ru_stime
-            time.sleep(_LOOK_EVERY)
+            time.sleep(SETTINGS.poll_interval)
         return None
     finally:
         if process.returncode is None:
@@ -176,8 +200,11 @@ def complaint(log: str) -> str:
     """The lines that say why it ended: errors before the usage text, without what is harmless."""
     text = log.partition("Usage: ")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith("WARNING: data type")]
-    return " ".join(kept[-4:])[-600:] or "it said nothing"
+    relevant = [line for line in lines if not line.startswith("WARNING: data type")]
+    return (
+        " ".join(relevant[-SETTINGS.complaint_lines :])[-SETTINGS.complaint_text :]
+        or "it said nothing"
+    )
 
 
 def parse(export: bytes) -> tuple[Floats, Floats]:
@@ -232,10 +259,10 @@ def _content(tensor: Tensor, batched: bool) -> dict[str, Any]:
     if tensor.datatype != "BYTES":
         return {"content": {"b64": base64.b64encode(tensor.raw()).decode()}, "shape": shape}
     try:
-        words = [bytes(word).decode() for word in tensor.array.ravel()]
+        texts = [bytes(text).decode() for text in tensor.array.ravel()]
     except UnicodeDecodeError as error:
         raise InputDataError(
             f"input {tensor.name} holds bytes that are not UTF-8, which perf_analyzer cannot "
             "read; use --load-engine tuner"
         ) from error
-    return {"content": words, "shape": shape}
+    return {"content": texts, "shape": shape}

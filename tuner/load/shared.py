@@ -12,7 +12,7 @@ from tuner.errors import StorageError
 from tuner.load.target import Placement, Slot, Tensor
 from tuner.units import format_size
 
-_ALIGNMENT = 64
+_ALIGNMENT = 64  # bytes of a cache line
 _SHM = Path("/dev/shm")
 
 
@@ -42,13 +42,13 @@ class SharedTensors:
         self.regions: list[Region] = []
         contents = [[tensor.raw() for tensor in inputs] for inputs in pool]
         inputs = _Layout("inputs")
-        places = [tuple(inputs.add(len(raw)) for raw in each) for each in contents]
+        places = [tuple(inputs.add(len(raw)) for raw in raws) for raws in contents]
         results = _Layout("outputs")
         slots = [
             tuple(
-                (name, None if size is None else results.add(size)) for name, size in each.items()
+                (name, None if size is None else results.add(size)) for name, size in sizes.items()
             )
-            for each in outputs
+            for sizes in outputs
         ]
         self.placements = [Placement(*both) for both in zip(places, slots, strict=True)]
         try:

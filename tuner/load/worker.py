@@ -1,4 +1,4 @@
-"""One load process: sends its share of a schedule, or keeps so many requests outstanding.
+"""One load process: an open loop over its share of a schedule, or a closed loop.
 
 It is spawned by the generator and talks to it through a pipe: a command in, a Report out. Times go
 straight into a Board.
@@ -24,9 +24,20 @@ from tuner.load.clients import Client, make_client
 from tuner.load.target import Target
 from tuner.load.timer import Timer
 
-_PRIORITY = -10
-_MOST_SAID = 4
-_AT_ONCE = 32
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a load process runs."""
+
+    priority: int = -10
+    """Nice value: sends are on time where the server shares the cores."""
+    messages: int = 4
+    """Different texts of failed requests that a report holds: the first ones tell the cause."""
+    sends_at_once: int = 32
+    """Due requests that are sent before replies are read, so that their connections are free."""
+
+
+SETTINGS = WorkerSettings()
 
 
 @dataclass(frozen=True)
@@ -54,23 +65,24 @@ class ClosedLoop:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopRun:
     """Send nothing more; the run in progress ends once what is outstanding is answered."""
 
 
-Command = Target | OpenLoop | ClosedLoop | Stop
+Command = Target | OpenLoop | ClosedLoop | StopRun
 
 
 @dataclass(frozen=True)
 class Report:
     """The end of a run: seconds of CPU that this process spent on it.
 
-    ``error`` is the process's own, ``said`` what the server said of the first failed requests.
+    ``error`` is the process's own, ``messages`` are what the server said of the first
+    failed requests.
     """
 
     cpu: float
     error: str | None = None
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class _Run:
         self.sent = 0
         self.outstanding = 0
         self.over = asyncio.Event()
-        self.said: dict[str, None] = {}
+        self.messages: dict[str, None] = {}
         self._drain = drain
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
@@ -102,11 +114,11 @@ class _Run:
         self.outstanding += 1
         self.client.send(index)
 
-    def done(self, index: int, ok: bool, said: str) -> None:
+    def done(self, index: int, ok: bool, message: str) -> None:
         if self.over.is_set():
             return
-        if said and len(self.said) < _MOST_SAID:
-            self.said[said] = None
+        if message and len(self.messages) < SETTINGS.messages:
+            self.messages[message] = None
         self.board.done[index] = time.monotonic()
         self.board.status[index] = OK if ok else FAILED
         self.outstanding -= 1
@@ -137,7 +149,7 @@ class _OpenRun(_Run):
         super().__init__(Board(command.board, command.rows), command.drain)
         times = self.board.intended
         self._times: list[float] = times[~np.isnan(times)].tolist()
-        self._give_up = max(self._times, default=0.0) + command.drain
+        self._latest_send = max(self._times, default=0.0) + command.drain
         self._timer = Timer(self._loop, self._tick)
 
     def begin(self) -> None:
@@ -146,12 +158,12 @@ class _OpenRun(_Run):
     def _tick(self) -> None:
         """Send what is due; between many, replies are read, so that their connections are free."""
         times, position, count = self._times, self.sent, len(self._times)
-        most = min(count, position + _AT_ONCE)
-        while position < most and not self.stopping and times[position] <= time.monotonic():
+        limit = min(count, position + SETTINGS.sends_at_once)
+        while position < limit and not self.stopping and times[position] <= time.monotonic():
             self.send(position, times[position])
             position += 1
         self.sent = position
-        if position == count or time.monotonic() > self._give_up:
+        if position == count or time.monotonic() > self._latest_send:
             self.stop()
         elif not self.stopping:
             self._timer.arm(times[position])
@@ -230,9 +242,9 @@ class _Worker:
                     return
 
     def _received(self, command: Command | None) -> None:
-        if self._run is not None and (command is None or isinstance(command, Stop)):
+        if self._run is not None and (command is None or isinstance(command, StopRun)):
             self._run.stop()
-        if not isinstance(command, Stop):
+        if not isinstance(command, StopRun):
             self._commands.put_nowait(command)
 
     async def _measure(self, run: "_OpenRun | _ClosedRun") -> None:
@@ -248,17 +260,17 @@ class _Worker:
             if run.outstanding:  # replies that may still come must not reach the next run
                 await self._drop_client()
             assert self._target is not None
-            said = tuple(map(self._target.security.hide, run.said))
-            self._pipe.send(Report(_cpu() - before, said=said))
+            messages = tuple(map(self._target.security.hide, run.messages))
+            self._pipe.send(Report(_cpu() - before, messages=messages))
         except Exception as error:  # noqa: BLE001  a worker ends here, and says why
             self._pipe.send(Report(0.0, f"{type(error).__name__}: {error}"))
         finally:
             run.close()
             self._run = None
 
-    def _done(self, index: int, ok: bool, said: str) -> None:
+    def _done(self, index: int, ok: bool, message: str) -> None:
         if self._run is not None:
-            self._run.done(index, ok, said)
+            self._run.done(index, ok, message)
 
     async def _drop_client(self) -> None:
         if self._client is not None:
@@ -275,10 +287,10 @@ def main(pipe: Connection, cores: frozenset[int] = frozenset()) -> None:
     """Serve commands until the pipe closes; Ctrl-C is the parent's to handle."""
     run_on(cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection each is outstanding
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a connection each is outstanding
     with contextlib.suppress(PermissionError):  # be on time where the server shares the cores
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, 0, SETTINGS.priority)
     try:
         pipe.send(Ready())
     except BrokenPipeError:  # the parent found something wrong, and left

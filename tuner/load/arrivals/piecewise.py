@@ -28,7 +28,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Profile:
+class RateProfile:
     """A rate over one period, at least one stretch of it above zero."""
 
     stretches: tuple[Stretch, ...]
@@ -96,7 +96,7 @@ class Piecewise:
     of periods long would have too much of its first stretches.
     """
 
-    profile: Profile
+    profile: RateProfile
     own_rate: float | None = None
     sha256: str | None = None
 
@@ -109,7 +109,7 @@ class Piecewise:
 
 def parse_profile(text: str, stretches: str) -> Piecewise:
     """The process out of ``1x5s,3x1s``, or with a ramp ``1-3x10s``."""
-    found = []
+    parsed = []
     for part in stretches.split(","):
         match = _STRETCH.fullmatch(part)
         if match is None:
@@ -122,7 +122,7 @@ def parse_profile(text: str, stretches: str) -> Piecewise:
         except UnitError as error:
             raise UsageError(f"--load {text!r}: {error}") from error
         first = float(match[1])
-        found.append(Stretch(first, float(match[2]) if match[2] else first, seconds))
-    if not any(stretch.area > 0 for stretch in found):
+        parsed.append(Stretch(first, float(match[2]) if match[2] else first, seconds))
+    if not any(stretch.area > 0 for stretch in parsed):
         raise UsageError(f"--load {text!r}: the rate is zero everywhere; let one be above zero")
-    return Piecewise(Profile(tuple(found)))
+    return Piecewise(RateProfile(tuple(parsed)))

@@ -9,6 +9,7 @@ from tuner.errors import UsageError
 from tuner.stats.samples import Floats
 
 _LEAST_VARIATION, _MOST_VARIATION = 0.01, 100.0
+"""Below it gaps are as good as constant; above it a probe sees hardly more than one burst."""
 
 
 class _Stationary:

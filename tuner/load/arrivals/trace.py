@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.errors import UsageError
-from tuner.load.arrivals.piecewise import Profile, Stretch
+from tuner.load.arrivals.piecewise import RateProfile, Stretch
 from tuner.stats.samples import Floats
 
 _TIMES = ("timestamp", "time")
@@ -58,7 +58,7 @@ class Rates:
 
     path: str
     sha256: str
-    profile: Profile = field(compare=False, repr=False)
+    profile: RateProfile = field(compare=False, repr=False)
 
     @property
     def own_rate(self) -> float:
@@ -124,7 +124,7 @@ def read_trace(file: str) -> Timestamps | Rates:
     stretches = [_stretch(file, line, row, columns) for line, row in body]
     if not any(stretch.area > 0 for stretch in stretches):
         raise UsageError(f"trace {file} has no rate above zero")
-    return Rates(file, digest, Profile(tuple(stretches)))
+    return Rates(file, digest, RateProfile(tuple(stretches)))
 
 
 def _content(file: str) -> bytes:
@@ -162,10 +162,10 @@ def _columns(
         return (times[0],), rows[1:]
     if not times and len(rates) == 2:
         return tuple(rates), rows[1:]
-    found = ",".join(first)[:80]
+    header = ",".join(first)[:80]
     raise UsageError(
-        f"trace {file}, line {line}: {found!r} is neither a time in seconds nor a header that says "
-        f"what the file holds; {_WANTED}"
+        f"trace {file}, line {line}: {header!r} is neither a time in seconds nor a header that "
+        f"says what the file holds; {_WANTED}"
     )
 
 
