@@ -63,7 +63,7 @@ class Experiment(BaseModel):
     workers: int = Field(default=1, ge=1, le=64)
     pin: str = NONE
     confirm: Literal["sequential", "mlperf", "none"] = "sequential"
-    sampler: Literal["simulation", "tpe", "random"] = "simulation"
+    sampler: str = "simulation"
     relaunch: Literal["auto", "always"] = "auto"
     warm_start: Path | None = None
     input_data: Path | None = None
@@ -108,6 +108,16 @@ class Experiment(BaseModel):
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
             return raw
         return tuple(str(each) for text in texts for each in parse_constraints(text))
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler(cls, raw: str) -> str:
+        if raw not in ("simulation", "tpe", "gp", "random") and not raw.startswith("hub:"):
+            raise ValueError(
+                "write simulation, tpe, gp, random or, as in hub:samplers/auto_sampler, one of "
+                "OptunaHub's"
+            )
+        return raw
 
     @field_validator("minimize")
     @classmethod

@@ -246,7 +246,8 @@ Sampler = Annotated[
     str | None,
     typer.Option(
         "--sampler",
-        help="Who chooses candidates: simulation, or Optuna's tpe or random.",
+        help="Who chooses candidates: simulation, Optuna's tpe, gp or random, or one of "
+        "OptunaHub's as in hub:samplers/auto_sampler.",
         metavar="NAME",
         rich_help_panel=_HOW,
     ),

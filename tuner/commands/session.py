@@ -33,8 +33,10 @@ from tuner.model.space import Candidate, SearchSpace, Value, check_settings, loa
 from tuner.records.results import Evaluation, Window, best
 from tuner.records.run import Run
 from tuner.report.page import write_report
+from tuner.search.samplers.choose import make_sampler
+from tuner.search.stopping import Budget
 from tuner.search.storage import hide_password, is_finished
-from tuner.search.study import Budget, Study
+from tuner.search.study import Study
 from tuner.search.suggestion import first_ideas
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints, Launcher
@@ -42,7 +44,7 @@ from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
 
 if TYPE_CHECKING:
-    from tuner.search.strategy import Strategy
+    from tuner.search.samplers.simulation import SimulationSampler
 
 _FEW = 3
 
@@ -119,16 +121,18 @@ def search(
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     experiment.objective()
+    simulates = experiment.sampler == "simulation"
+    optunas = make_sampler("tpe" if simulates else experiment.sampler, experiment.seed)
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
     with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
         identity = plan.identity("search")
         run, resumed = _open_run(output, name, identity, experiment)
         notes = notes_on(plan.endpoints, gpus)
-        if experiment.sampler == "simulation" and not is_available():
+        if simulates and not is_available():
             notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
-        strategy = _strategy(plan, gpus)
-        if strategy is None and experiment.warm_start is not None:
+        simulation = _simulation(plan, gpus)
+        if simulation is None and experiment.warm_start is not None:
             notes.append("nothing is simulated in this search, so --warm-start changes nothing")
         if not resumed:
             about = run_metadata(command, launcher, gpus, notes, experiment)
@@ -149,10 +153,8 @@ def search(
             plan.space,
             plan.own,
             evaluator,
-            experiment.seed,
+            simulation or optunas,
             experiment.storage,
-            strategy,
-            experiment.sampler,
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
             note=audience.noted,
@@ -198,8 +200,8 @@ def _learned_before(plan: Plan) -> list[Window]:
     return learned
 
 
-def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
-    """The one that simulates; None where another sampler is wanted, or it would be of no use."""
+def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
+    """The sampler that simulates; None where another is wanted, or it would be of no use."""
     experiment = plan.experiment
     if experiment.sampler != "simulation" or experiment.load == CLOSED:
         return None
@@ -209,9 +211,9 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
         return None  # to measure all of them takes no longer than to calibrate
     if not is_available():
         return None
-    from tuner.search.strategy import (  # it takes its time, and not everyone needs it
-        Strategy,
-        Workload,
+    from tuner.search.prior import Workload
+    from tuner.search.samplers.simulation import (  # it takes its time, and not everyone needs it
+        SimulationSampler,
     )
 
     workload = Workload(
@@ -223,7 +225,7 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
         experiment.objective(),
     )
     try:
-        return Strategy(
+        return SimulationSampler(
             plan.space,
             workload,
             lambda c: render(plan.config, c),
