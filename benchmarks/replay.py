@@ -15,11 +15,12 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from tuner.deployments.subjects import Subject
-from tuner.measure.evaluate import Evaluator
 from tuner.model.space import Candidate, SearchSpace, Value
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
-from tuner.search.study import Budget, Study
+from tuner.search.samplers.choose import make_sampler
+from tuner.search.stopping import Budget
+from tuner.search.study import Measurer, Study
 
 SECONDS, SECONDS_IF_BEATEN = 10.0, 5.0
 """Of load at the capacity: to measure a candidate, and to see that it cannot win."""
@@ -70,7 +71,7 @@ def replay(
     bench = Bench(truth, seed)
     with tempfile.TemporaryDirectory() as name:
         run = Run.create(Path(name) / "run", {})
-        study = Study(run, space, own, cast(Evaluator, bench), seed, None, sampler=method)
+        study = Study(run, space, own, cast(Measurer, bench), make_sampler(method, seed))
         study.search(Budget(_TRIALS, 1e9, confirms=False), lambda _: None)
         found = study.evaluations
     best, chosen, sent, until_good = 0.0, 0.0, 0.0, None

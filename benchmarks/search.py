@@ -36,8 +36,9 @@ from tuner.model.space import Candidate
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.results import best as winner_of
 from tuner.records.run import Run
-from tuner.search.strategy import Strategy
-from tuner.search.strategy import Workload as Aim
+from tuner.search.forecast import Forecast
+from tuner.search.prior import SimulatedSpace
+from tuner.search.prior import Workload as Aim
 
 METHODS = {
     "simulation": ("--sampler", "simulation"),
@@ -164,14 +165,14 @@ def steps(workload: Workload, run: Run, truth: dict[Candidate, float]) -> dict[s
     aim = Aim(
         Sla.parse(workload.sla), Arrivals.parse(workload.load), BatchMix.parse(workload.batch)
     )
-    strategy = Strategy(Harness.space_of(config), aim, lambda c: render(config, c), 0)
-    strategy.calibrate(run.windows())
+    space = SimulatedSpace(Harness.space_of(config), aim, lambda c: render(config, c), 0)
+    forecast = Forecast(space.simulate(run.windows()))
     rows: dict[str, Row] = {
         str(candidate): {
-            "simulated": round(strategy.expected(candidate), 1),
+            "simulated": round(forecast.expected(candidate), 1),
             "truth": truth.get(candidate),
         }
-        for candidate in strategy.candidates
+        for candidate in forecast.candidates
     }
     for each in run.evaluations():
         if each.phase == "search" and each.label in rows:

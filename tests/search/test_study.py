@@ -12,7 +12,6 @@ from sqlalchemy.engine import Engine
 from tests.conftest import ROOT
 from tuner.deployments.subjects import Subject
 from tuner.errors import SpaceError, StorageError
-from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, parse_config
 from tuner.model.space import (
     DYNAMIC_BATCHING,
@@ -27,8 +26,10 @@ from tuner.model.space import (
 from tuner.records.results import Cost, Evaluation, State, baseline, best
 from tuner.records.run import Run
 from tuner.resources import bundled
+from tuner.search.samplers.choose import make_sampler
+from tuner.search.stopping import Budget, Stop
 from tuner.search.storage import hide_password, is_finished
-from tuner.search.study import Budget, Stop, Study
+from tuner.search.study import Measurer, Study
 
 AT_ONCE = Budget(trials=6, seconds=1e6)
 SPACE = "parameters: {max_batch_size: [1, 2, 4, 8, 16], instance_count: {range: [1, 4]}}"
@@ -150,7 +151,7 @@ def make(
     config = parse_config(model, "config.pbtxt")
     fitted: SearchSpace = fit_space(parse_space(space, "space.yaml"), config)
     own = own_settings(fitted, config)
-    return Study(run, fitted, own, cast(Evaluator, bench), 0, storage)
+    return Study(run, fitted, own, cast(Measurer, bench), make_sampler("tpe", 0), storage)
 
 
 def trials(run: Run, storage: str | None = None) -> list[optuna.trial.FrozenTrial]:
@@ -493,7 +494,8 @@ class TestLeastCost:
         config = parse_config(model, "config.pbtxt")
         fitted = fit_space(parse_space(space, "space.yaml"), config)
         own = own_settings(fitted, config)
-        return Study(run, fitted, own, cast(Evaluator, bench), 0, in_memory(), minimizes=True)
+        sampler = make_sampler("tpe", 0)
+        return Study(run, fitted, own, cast(Measurer, bench), sampler, in_memory(), minimizes=True)
 
     def test_where_the_best_is_refuted_the_next_best_is_confirmed(self, run: Run) -> None:
         def enough(least: int) -> Formula:

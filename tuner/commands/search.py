@@ -20,14 +20,16 @@ from tuner.records.manifest import SearchManifest
 from tuner.records.results import Window, best
 from tuner.records.run import Run
 from tuner.report.page import write_report
-from tuner.search.study import Budget, Study
+from tuner.search.samplers.choose import make_sampler
+from tuner.search.stopping import Budget
+from tuner.search.study import Study
 from tuner.search.suggestion import first_ideas
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
 
 if TYPE_CHECKING:
-    from tuner.search.strategy import Strategy
+    from tuner.search.samplers.simulation import SimulationSampler
 
 _FEW = 3
 """Candidates: to measure so many takes no longer than to calibrate for a simulation."""
@@ -51,11 +53,12 @@ def search(
     experiment = plan.experiment
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
     with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
-        strategy = _strategy(plan, gpus)
-        notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, strategy)]
+        simulation = _simulation(plan, gpus)
+        notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
         seen = run.windows()
         run.append_windows([window for window in known if window not in seen])
@@ -67,10 +70,8 @@ def search(
             plan.space,
             plan.own,
             evaluator,
-            experiment.seed,
+            simulation or optunas,
             experiment.storage,
-            strategy,
-            experiment.sampler,
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
             note=audience.noted,
@@ -139,27 +140,29 @@ def _learned_before(plan: Plan) -> list[Window]:
     return windows
 
 
-def _notes_on_simulation(experiment: Experiment, strategy: "Strategy | None") -> list[str]:
+def _notes_on_simulation(
+    experiment: Experiment, simulation: "SimulationSampler | None"
+) -> list[str]:
     notes = []
-    if experiment.sampler == "simulation" and not is_available():
+    if experiment.simulates and not is_available():
         notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
-    if strategy is None and experiment.warm_start is not None:
+    if simulation is None and experiment.warm_start is not None:
         notes.append("nothing is simulated in this search, so --warm-start changes nothing")
     return notes
 
 
-def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
-    """The one that simulates; None where another sampler is wanted, or it would be of no use."""
+def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
+    """The sampler that simulates; None where another is wanted, or it would be of no use."""
     experiment = plan.experiment
-    if experiment.sampler != "simulation" or experiment.load == CLOSED:
+    if not experiment.simulates or experiment.load == CLOSED:
         return None
     if experiment.load_engine != "tuner":
         return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None or not is_available():
         return None
-    from tuner.search.strategy import (  # it takes its time, and not everyone needs it
-        Strategy,
-        Workload,
+    from tuner.search.prior import Workload
+    from tuner.search.samplers.simulation import (  # it takes its time, and not everyone needs it
+        SimulationSampler,
     )
 
     workload = Workload(
@@ -171,7 +174,7 @@ def _strategy(plan: Plan, gpus: Gpus) -> "Strategy | None":
         experiment.minimize,
     )
     try:
-        return Strategy(
+        return SimulationSampler(
             plan.space,
             workload,
             lambda candidate: render(plan.config, candidate),

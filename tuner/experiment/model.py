@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tuner.cores import Pin
 from tuner.errors import UsageError
@@ -55,6 +55,15 @@ BUDGET = ("trials", "until", "timeout", "warm_start")
 """Fields that may change when a run is resumed: how long to search, and what was known before."""
 ACCESS = ("headers", "token_env", "tls_ca", "tls_insecure")
 """How tuner is let in: may change, too."""
+
+
+def _known_sampler(name: str) -> str:
+    if name not in ("simulation", "tpe", "gp", "random") and not name.startswith("hub:"):
+        raise ValueError(
+            "write simulation, tpe, gp, random or, as in hub:samplers/auto_sampler, one of "
+            "OptunaHub's"
+        )
+    return name
 
 
 class Experiment(BaseModel):
@@ -112,9 +121,11 @@ class Experiment(BaseModel):
         ),
     ] = Field(default=0.01, gt=0, lt=1)
     sampler: Annotated[
-        Literal["simulation", "tpe", "random"],
+        str,
+        AfterValidator(_known_sampler),
         Option(
-            "Who chooses candidates: simulation, or Optuna's tpe or random.",
+            "Who chooses candidates: simulation, Optuna's tpe, gp or random, or one of "
+            "OptunaHub's as in hub:samplers/auto_sampler.",
             metavar="NAME",
             panel=_HOW,
         ),
@@ -284,6 +295,11 @@ class Experiment(BaseModel):
     def recorded(cls, fields: dict[str, Any]) -> "Experiment":
         """Out of a record, perhaps of another machine: a trace and cores need not be here."""
         return cls.model_validate(fields, context=RECORDED)
+
+    @property
+    def simulates(self) -> bool:
+        """Whether the simulation chooses candidates."""
+        return self.sampler == "simulation"
 
     @property
     def attaches(self) -> bool:

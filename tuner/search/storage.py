@@ -1,11 +1,10 @@
 """Where Optuna keeps a search: opened, or made, with what goes wrong said as ``StorageError``."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import OptunaError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -32,9 +31,10 @@ def url_of(run: Run, storage: str | None) -> str:
     return storage or f"sqlite:///{run.study_file.resolve()}"
 
 
-def open_study(run: Run, url: str, seed: int, name: str, minimizes: bool) -> optuna.Study:
+def open_study(
+    run: Run, url: str, sampler: optuna.samplers.BaseSampler, minimizes: bool
+) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = _sampler(name, seed)
     with storage_errors(url):
         return optuna.create_study(
             storage=url,
@@ -42,16 +42,6 @@ def open_study(run: Run, url: str, seed: int, name: str, minimizes: bool) -> opt
             study_name=_name(run, url),
             direction="minimize" if minimizes else "maximize",
             load_if_exists=True,
-        )
-
-
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # group: for conditional spaces
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=6
         )
 
 

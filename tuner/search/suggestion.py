@@ -44,7 +44,7 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Candidate:
 
 def _suggest_one(trial: optuna.Trial, path: str, parameter: Parameter) -> Value | None:
     if parameter.values is not None:
-        by_label = {_label(value): value for value in parameter.values}
+        by_label = _by_label(parameter)
         return by_label[trial.suggest_categorical(path, list(by_label))]
     assert parameter.range is not None
     low, high = parameter.range
@@ -65,6 +65,27 @@ def params(space: SearchSpace, settings: Mapping[str, Value | None]) -> dict[str
         if space.parent_is_on(path, settings)
         and (path in settings or (parameter.values is not None and None in parameter.values))
     }
+
+
+def candidate_of(space: SearchSpace, values: Mapping[str, Any]) -> Candidate | None:
+    """The candidate of a trial's parameters; None where one is missing or not of the space."""
+    settings: dict[str, Value | None] = {}
+    for path, parameter in space.parameters.items():
+        if not space.parent_is_on(path, settings):
+            continue
+        if path not in values:
+            return None
+        settings[path] = values[path]
+        if parameter.values is not None:
+            by_label = _by_label(parameter)
+            if values[path] not in by_label:
+                return None
+            settings[path] = by_label[values[path]]
+    return Candidate.of(stated(settings))
+
+
+def _by_label(parameter: Parameter) -> dict[Any, Value | None]:
+    return {_label(value): value for value in parameter.values or ()}
 
 
 def _label(value: Value | None) -> Any:

@@ -1,13 +1,12 @@
 """What is expected of every candidate: a prior, corrected by what was measured of others."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import norm
 
 from tuner.model.space import (
     DYNAMIC_BATCHING,
@@ -19,15 +18,29 @@ from tuner.model.space import (
 )
 from tuner.stats.samples import Floats
 
-_REACHES = {MAX_BATCH_SIZE: 1.2, INSTANCE_COUNT: 0.6, QUEUE_DELAY: 1.5}  # in doublings
-_DELAY_UNIT = 500.0  # µs: below it delays hardly differ
-_REACH = 1.2  # of any other number, in doublings; of all else, 1 where two differ
-_SHARPER = 4.0  # distances count more for what a setting does by itself
-COMMON = 0.25
-_SCATTER = (0.03, 0.06, 0.12, 0.24, 0.5)
-_SCATTER_PRIOR = (0.15, 0.4, 0.3, 0.1, 0.05)
-_LAUNCH = 0.03
-_CERTAIN = 1e-3
+
+@dataclass(frozen=True)
+class SurrogateSettings:
+    """Of the Gaussian process; standard deviations are of natural logarithms."""
+
+    lengths: Mapping[str, float] = field(
+        default_factory=lambda: {MAX_BATCH_SIZE: 1.2, INSTANCE_COUNT: 0.6, QUEUE_DELAY: 1.5}
+    )
+    """Length scales in doublings: one more instance changes more than a larger batch does."""
+    other_length: float = 1.2  # of any other number; settings that are none differ by 1 or not
+    delay_unit: float = 500.0  # µs: below it delays hardly differ, above it doublings count
+    single_sharpness: float = 4.0  # of one setting by itself, half the length scale counts
+    common: float = 0.25  # of the factor that all simulated capacities are off by
+    deviations: tuple[float, ...] = (0.03, 0.06, 0.12, 0.24, 0.5)
+    """Of a candidate's own deviation; which one it is, the data say."""
+    deviation_prior: tuple[float, ...] = (0.15, 0.4, 0.3, 0.1, 0.05)
+    """Probabilities of these beforehand: simulations are mostly right within 3 to 12 %."""
+    launch: float = 0.03  # by which two servers of one configuration differ
+    certain: float = 1e-3  # of a prior that is the truth; above zero, to divide by
+    least_variance: float = 1e-10  # what rounding may leave of a variance
+
+
+SETTINGS = SurrogateSettings()
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,14 @@ class Observation:
     candidate: Candidate
     log: float
     error: float
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean and standard deviation of a logarithm for each candidate; shapes (n,)."""
+
+    mean: Floats
+    error: Floats
 
 
 class Surrogate:
@@ -53,58 +74,50 @@ class Surrogate:
         self,
         candidates: Sequence[Candidate],
         prior: Floats,
-        common: float = COMMON,
+        common: float = SETTINGS.common,
         certain: bool = False,
+        settings: SurrogateSettings = SETTINGS,
     ) -> None:
-        self.candidates = list(candidates)
         self._prior = prior
-        self._places = {c: i for i, c in enumerate(self.candidates)}
-        self._alike = _likeness(self.candidates)
-        self.mean: Floats = prior
-        self._common, self._certain = common, certain
-        error = _CERTAIN if certain else math.hypot(common, _SCATTER[1])
-        self.error: Floats = np.full(len(prior), error)
+        self._index = {candidate: i for i, candidate in enumerate(candidates)}
+        self._correlations = _correlations(candidates, settings)
+        self._common, self._certain, self._settings = common, certain, settings
 
-    def learn(self, observations: Sequence[Observation]) -> None:
-        """Take these measurements, and no others, into account."""
-        known = [s for s in observations if s.candidate in self._places]
+    def index(self, candidate: Candidate) -> int | None:
+        """None where it is none of the candidates."""
+        return self._index.get(candidate)
+
+    def posterior(self, observations: Sequence[Observation]) -> Posterior:
+        """What is expected after these measurements."""
+        s = self._settings
+        known = [each for each in observations if each.candidate in self._index]
         if not known or self._certain:
-            return
-        at = np.array([self._places[s.candidate] for s in known])
-        noise = np.array([s.error**2 + _LAUNCH**2 for s in known])
-        off = np.array([s.log for s in known]) - self._prior[at]
-        weights, means, variances = [], [], []
-        for scatter, chance in zip(_SCATTER, _SCATTER_PRIOR, strict=True):
-            cover = self._common**2 + scatter**2 * self._alike
-            within = cho_factor(cover[np.ix_(at, at)] + np.diag(noise), lower=True)
-            solved = cho_solve(within, off)
-            weights.append(
-                math.log(chance) - 0.5 * float(off @ solved) - np.log(np.diag(within[0])).sum()
-            )
-            across = cover[:, at]
+            error = s.certain if self._certain else math.hypot(self._common, s.deviations[1])
+            return Posterior(self._prior, np.full(len(self._prior), error))
+        at = np.array([self._index[each.candidate] for each in known])
+        noise = np.diag([each.error**2 + s.launch**2 for each in known])
+        residuals = np.array([each.log for each in known]) - self._prior[at]
+        log_weights, means, variances = [], [], []
+        for deviation, probability in zip(s.deviations, s.deviation_prior, strict=True):
+            across = self._common**2 + deviation**2 * self._correlations[:, at]
+            factor = cho_factor(across[at] + noise, lower=True)
+            solved = cho_solve(factor, residuals)
+            misfit, log_root = float(residuals @ solved), np.log(np.diag(factor[0])).sum()
+            log_weights.append(math.log(probability) - 0.5 * misfit - log_root)
             means.append(self._prior + across @ solved)
-            left = np.einsum("ij,ji->i", across, cho_solve(within, across.T))
-            variances.append(np.maximum(np.diag(cover) - left, 1e-10))
-        share = np.exp(np.array(weights) - max(weights))
-        share /= share.sum()
-        self.mean = np.asarray(share @ np.array(means))
-        spread = (np.array(means) - self.mean) ** 2
-        self.error = np.asarray(np.sqrt(share @ (np.array(variances) + spread)))
-
-    def place(self, candidate: Candidate) -> int | None:
-        """Its index; None where it is none of the candidates."""
-        return self._places.get(candidate)
-
-    def gains(self, log_best: float) -> Floats:
-        """Of each, by how much of the best (exp of ``log_best``) it is expected to be better,
-        where being worse counts 0: the expected improvement of the logarithm, which for small gains
-        is their share.
-        """
-        z = (self.mean - log_best) / self.error
-        return np.asarray(self.error * (z * norm.cdf(z) + norm.pdf(z)))
+            explained = np.einsum("ij,ji->i", across, cho_solve(factor, across.T))
+            variance = self._common**2 + deviation**2  # a candidate is like itself
+            variances.append(np.maximum(variance - explained, s.least_variance))
+        weights = np.exp(np.array(log_weights) - max(log_weights))
+        weights /= weights.sum()
+        mean = np.asarray(weights @ np.array(means))
+        spread = (np.array(means) - mean) ** 2
+        return Posterior(mean, np.asarray(np.sqrt(weights @ (np.array(variances) + spread))))
 
 
-def _likeness(candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
+def _correlations(
+    candidates: Sequence[Candidate], settings: SurrogateSettings
+) -> npt.NDArray[np.float64]:
     """Correlations of the deviations, 1 of a candidate with itself; shape (n, n).
 
     Half of a deviation is shared by candidates that are near in all settings together, half is what
@@ -114,30 +127,32 @@ def _likeness(candidates: Sequence[Candidate]) -> npt.NDArray[np.float64]:
     total = np.zeros((len(candidates), len(candidates)))
     single = np.zeros_like(total)
     for path in paths:
-        apart = _apart(path, [c.get(path) for c in candidates])
-        total += apart
-        single += np.exp(-_SHARPER * apart / 2)
+        distances = _squared_distances(path, [c.get(path) for c in candidates], settings)
+        total += distances
+        single += np.exp(-settings.single_sharpness * distances / 2)
     return np.asarray((np.exp(-total / 2) + single / max(1, len(paths))) / 2, dtype=np.float64)
 
 
-def _apart(path: str, values: list[Value | None]) -> npt.NDArray[np.float64]:
-    """Squared distances in one setting, in units of its reach; shape (n, n)."""
-    numbers = [_doublings(path, v) for v in values]
+def _squared_distances(
+    path: str, values: list[Value | None], settings: SurrogateSettings
+) -> npt.NDArray[np.float64]:
+    """In one setting, in units of its length scale; shape (n, n)."""
+    numbers = [_doublings(path, value, settings.delay_unit) for value in values]
     if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
-        reach = _REACHES.get(path, _REACH)
-        column = np.array([np.nan if n is None else n / reach for n in numbers])
-        apart = (column[:, None] - column[None, :]) ** 2
+        length = settings.lengths.get(path, settings.other_length)
+        column = np.array([np.nan if n is None else n / length for n in numbers])
+        distances = (column[:, None] - column[None, :]) ** 2
         lacking = np.isnan(column)
         both = lacking[:, None] & lacking[None, :]
-        return np.asarray(np.where(np.isnan(apart), np.where(both, 0.0, 1.0), apart))
+        return np.asarray(np.where(np.isnan(distances), np.where(both, 0.0, 1.0), distances))
     kinds = {value: kind for kind, value in enumerate(dict.fromkeys(map(str, values)))}
     codes = np.array([kinds[str(value)] for value in values])
     return np.asarray(codes[:, None] != codes[None, :], dtype=np.float64)
 
 
-def _doublings(path: str, value: Value | None) -> float | None:
+def _doublings(path: str, value: Value | None, delay_unit: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if path == QUEUE_DELAY:
-        return math.log2(1 + value / _DELAY_UNIT)
+        return math.log2(1 + value / delay_unit)
     return math.log2(value) if value > 0 else 0.0

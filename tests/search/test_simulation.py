@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from tests.goals.test_constraints import probe
@@ -16,7 +17,6 @@ from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.measure.calibrate import CalibrationPlan
-from tuner.measure.evaluate import Evaluator
 from tuner.model.config import fit_space, own_settings, parse_config, render
 from tuner.model.space import (
     INSTANCE_COUNT,
@@ -29,8 +29,12 @@ from tuner.model.space import (
 from tuner.records.results import Cost, Evaluation, State, best
 from tuner.records.run import Run
 from tuner.resources import bundled
-from tuner.search.strategy import Strategy, Workload
-from tuner.search.study import Budget, Stop, Study
+from tuner.search.forecast import Forecast
+from tuner.search.measurement import Measurement
+from tuner.search.prior import SimulatedSpace, Workload
+from tuner.search.samplers.simulation import SimulationSampler
+from tuner.search.stopping import Budget, Stop
+from tuner.search.study import Measurer, Study
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes
@@ -64,12 +68,23 @@ def capacity(service: ServiceTimes, candidate: Candidate, requests: int = 5000) 
     return predict_capacity(scheduling, service, SLA, requests=requests, precision=0.01)
 
 
-def strategy(space: SearchSpace = SPACE) -> Strategy:
-    return Strategy(space, Workload(SLA, Arrivals.POISSON, BatchMix()), config_of, 0)
+WORKLOAD = Workload(SLA, Arrivals.POISSON, BatchMix())
+
+
+def sampler(space: SearchSpace = SPACE, workload: Workload = WORKLOAD) -> SimulationSampler:
+    return SimulationSampler(space, workload, config_of, 0)
+
+
+def simulated(space: SearchSpace = SPACE, workload: Workload = WORKLOAD) -> SimulatedSpace:
+    return SimulatedSpace(space, workload, config_of, 0)
+
+
+def measurements(evaluations: list[Evaluation]) -> list[Measurement]:
+    return [Measurement.of_evaluation(each, minimizes=False) for each in evaluations]
 
 
 class World:
-    """Stands where the evaluator does: servers are simulated with a truth that the strategy has to
+    """Stands where the evaluator does: servers are simulated with a truth that the sampler has to
     learn from what they show while they are busy. ``twist`` is what no simulation knows.
     """
 
@@ -119,11 +134,11 @@ def searched(
     folder: Path, world: World, run: Run, budget: Budget, space: SearchSpace = SPACE
 ) -> tuple[Study, Stop]:
     own = own_settings(space, MODEL)
-    study = Study(run, space, own, _as_evaluator(world), 0, None, strategy(space))
+    study = Study(run, space, own, _as_measurer(world), sampler(space))
     return study, study.search(budget, ignore)
 
 
-def _as_evaluator(world: World) -> Evaluator:
+def _as_measurer(world: World) -> Measurer:
     return world  # type: ignore[return-value]
 
 
@@ -184,8 +199,8 @@ def test_without_windows_optuna_chooses_and_it_is_said(tmp_path: Path) -> None:
 
     run = Run.create(tmp_path / "run", {})
     notes: list[str] = []
-    world = _as_evaluator(Mute(run, GPU))
-    study = Study(run, SPACE, OWN, world, 0, None, strategy(), note=notes.append)
+    world = _as_measurer(Mute(run, GPU))
+    study = Study(run, SPACE, OWN, world, sampler(), note=notes.append)
     assert study.search(Budget(4, 1e6, confirms=False), ignore) is Stop.TRIALS
     assert len(study.evaluations) == 4
     assert "Optuna's sampler chooses" in notes[0]
@@ -201,9 +216,9 @@ def test_what_ran_out_of_memory_in_the_calibration_is_not_tried_again(tmp_path: 
 
     run = Run.create(tmp_path / "run", {})
     notes: list[str] = []
-    world = _as_evaluator(Small(run, STEEP))
+    world = _as_measurer(Small(run, STEEP))
     own = own_settings(SHORT, MODEL)
-    study = Study(run, SHORT, own, world, 0, None, strategy(SHORT), note=notes.append)
+    study = Study(run, SHORT, own, world, sampler(SHORT), note=notes.append)
     reason = study.search(Budget(None, 1e6, confirms=False, until=1e-9), ignore)
     assert reason in (Stop.NONE_LEFT, Stop.CONVERGED)
     tried = {each.candidate.get(MAX_BATCH_SIZE) for each in study.evaluations}
@@ -214,18 +229,16 @@ def test_what_ran_out_of_memory_in_the_calibration_is_not_tried_again(tmp_path: 
 
 def test_of_what_keeps_the_promise_at_no_rate_nothing_is_expected() -> None:
     """It is probed like one of which nothing is known, and not at a thousandth of the best."""
-    known = Strategy(
-        SPACE, Workload(Sla.parse("p99<1ms"), Arrivals.POISSON, BatchMix()), config_of, 0
-    )
-    known.calibrate(windows(GPU, (2, 8, 32, 64), (2, 3)))
-    assert {known.expected(candidate) for candidate in known.candidates} == {0.0}
-    assert known.hope([]) == 0.0
+    workload = replace(WORKLOAD, sla=Sla.parse("p99<1ms"))
+    forecast = Forecast(simulated(SPACE, workload).simulate(windows(GPU, (2, 8, 32, 64), (2, 3))))
+    assert {forecast.expected(candidate) for candidate in forecast.candidates} == {0.0}
+    assert forecast.feasibility() == 0.0
 
 
 def test_a_scheduler_that_is_not_simulated_is_said_to_be_so() -> None:
     model = parse_config('name: "m" max_batch_size: 8 sequence_batching {}', "m")
     with pytest.raises(SimulationError, match="sequence_batching"):
-        Strategy(SPACE, Workload(SLA, Arrivals.POISSON, BatchMix()), lambda _: model, 0)
+        SimulationSampler(SPACE, WORKLOAD, lambda _: model)
 
 
 def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
@@ -233,12 +246,9 @@ def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
 ) -> None:
     run = Run.create(tmp_path / "run", {})
     study, _ = searched(tmp_path, World(run, GPU), run, Budget(None, 1e6, confirms=False))
-    known = strategy()
-    known.calibrate(run.windows())
-    chances = []
-    for upto in (2, len(study.evaluations)):
-        known.propose(study.evaluations[:upto])
-        chances.append(known.missed(study.evaluations[:upto], 0.05) or 0.0)
+    forecast = Forecast(simulated().simulate(run.windows()))
+    known = measurements(study.evaluations)
+    chances = [forecast.given(known[:upto]).missed(0.05) or 0.0 for upto in (2, len(known))]
     assert 0 <= chances[1] < chances[0] <= 1
 
 
@@ -253,18 +263,26 @@ def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> 
 def test_expectations_are_finite(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {})
     run.append_windows(windows(STEEP, (2, 64), (4,)))
-    known = strategy()
-    assert known.expected(known.candidates[0]) == 0.0
-    known.calibrate(run.windows())
-    assert all(math.isfinite(known.expected(c)) for c in known.candidates)
+    chooser = sampler()
+    assert chooser.forecast(in_memory()) is None
+    chooser.calibrate(run.windows())
+    forecast = chooser.forecast(in_memory())
+    assert forecast is not None
+    assert all(math.isfinite(forecast.expected(c)) for c in forecast.candidates)
 
 
-def gained_by_instances(known: Strategy) -> float:
+def in_memory() -> optuna.Study:
+    return optuna.create_study(direction="maximize")
+
+
+def gained_by_instances(chooser: SimulationSampler) -> float:
     """The capacity that is expected of four instances over that of one, in batches of 64."""
+    forecast = chooser.forecast(in_memory())
+    assert forecast is not None
     one, four = (
         max(
-            known.expected(c)
-            for c in known.candidates
+            forecast.expected(c)
+            for c in forecast.candidates
             if (c.get(INSTANCE_COUNT), c.get(MAX_BATCH_SIZE)) == (count, 64)
         )
         for count in (1, 4)
@@ -275,27 +293,26 @@ def gained_by_instances(known: Strategy) -> float:
 def test_what_later_servers_show_is_simulated_as_well() -> None:
     turns, shares = replace(GPU, exclusive=1.0), replace(GPU, exclusive=0.4)
     first, later = (windows(each, (2, 64), (2, 4)) for each in (turns, shares))
-    known = strategy(SHORT)
-    known.calibrate(first)
-    before = gained_by_instances(known)
-    known.calibrate([*first, later[-1]])
-    assert gained_by_instances(known) == before
-    known.calibrate([*first, *later])
-    assert gained_by_instances(known) > 1.3 * before
+    chooser = sampler(SHORT)
+    chooser.calibrate(first)
+    before = gained_by_instances(chooser)
+    chooser.calibrate([*first, later[-1]])
+    assert gained_by_instances(chooser) == before
+    chooser.calibrate([*first, *later])
+    assert gained_by_instances(chooser) > 1.3 * before
 
 
 def test_a_simulation_that_sees_no_way_is_not_believed_over_what_was_measured(
     tmp_path: Path,
 ) -> None:
     far = replace(GPU, network=0.1)
-    known = strategy(SHORT)
-    known.calibrate(windows(far, (2, 64), (4,)))
-    assert known.hope([]) == 0.0
+    forecast = Forecast(simulated(SHORT).simulate(windows(far, (2, 64), (4,))))
+    assert forecast.feasibility() == 0.0
     world = World(Run.create(tmp_path / "run", {}), GPU)
     measured = world.search(Subject(0, Candidate.of(own_settings(SHORT, MODEL)), True), 0.0)
-    known.learn([measured])
-    for candidate in known.candidates:
-        assert known.expected(candidate) == pytest.approx(measured.capacity, rel=0.2)
+    forecast = forecast.given(measurements([measured]))
+    for candidate in forecast.candidates:
+        assert forecast.expected(candidate) == pytest.approx(measured.capacity, rel=0.2)
 
 
 def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
@@ -308,20 +325,17 @@ def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
         MODEL,
     )
     own = own_settings(space, MODEL)
-    workload = Workload(SLA, Arrivals.POISSON, BatchMix())
-    known = Strategy(space, workload, config_of, 0, [{**own}])
-    assert 1000 < len(known.candidates) <= 1501
-    assert Candidate.of(own) in known.candidates
+    known = SimulatedSpace(space, WORKLOAD, config_of, 0, [{**own}])
+    assert 1000 < len(known.points) <= 1501
+    assert Candidate.of(own) in known.points
 
 
 def test_candidates_that_would_not_fit_are_not_proposed(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {})
     run.append_windows(windows(GPU, (2, 64), (2, 4)))
     seen = [w.model_copy(update={"memory": 100 * w.instances}) for w in run.windows()]
-    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), limits={"memory": 150.0})
-    known = Strategy(SPACE, workload, config_of, 0)
-    known.calibrate(seen)
-    proposal = known.propose([])
+    workload = replace(WORKLOAD, limits={"memory": 150.0})
+    proposal = Forecast(simulated(SPACE, workload).simulate(seen)).propose()
     assert proposal is not None
     assert proposal.candidate.get(INSTANCE_COUNT) == 1
 
@@ -381,11 +395,9 @@ def test_the_least_cost_is_found_among_those_that_keep_the_promise(
     objective = Objective.parse(text if known else "energy/1J + cpu/1", RATE)
     run = Run.create(tmp_path / "run", {})
     shop = Shop(run, GPU, objective)
-    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), objective=objective)
-    chosen = Strategy(SHORT, workload, config_of, 0)
-    study = Study(
-        run, SHORT, own_settings(SHORT, MODEL), _as_evaluator(shop), 0, None, chosen, minimizes=True
-    )
+    chooser = sampler(SHORT, replace(WORKLOAD, objective=objective))
+    own = own_settings(SHORT, MODEL)
+    study = Study(run, SHORT, own, _as_measurer(shop), chooser, minimizes=True)
     reason = study.search(Budget(None if known else 12, 1e6, confirms=False), ignore)
     found = best(study.evaluations)
     assert found is not None
@@ -406,9 +418,8 @@ def test_where_nothing_keeps_the_promise_it_gives_up(tmp_path: Path) -> None:
     objective = Objective.parse("instances", RATE)
     run = Run.create(tmp_path / "run", {})
     slow = ServiceTimes(batch_times(0.05, 0.002), exclusive=1.0)
-    workload = Workload(SLA, Arrivals.POISSON, BatchMix(), objective=objective)
-    chosen = Strategy(SHORT, workload, config_of, 0)
-    shop = _as_evaluator(Shop(run, slow, objective))
-    study = Study(run, SHORT, own_settings(SHORT, MODEL), shop, 0, None, chosen, minimizes=True)
+    chooser = sampler(SHORT, replace(WORKLOAD, objective=objective))
+    shop = _as_measurer(Shop(run, slow, objective))
+    study = Study(run, SHORT, own_settings(SHORT, MODEL), shop, chooser, minimizes=True)
     assert study.search(Budget(None, 1e6, confirms=False), ignore) is Stop.HOPELESS
     assert len(study.evaluations) <= 5
