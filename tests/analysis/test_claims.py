@@ -8,7 +8,7 @@ from comparing_records import DELAYS, SHAPES, comparison, deployed, evaluated, f
 
 from tuner.analysis.claim import Claim
 from tuner.analysis.claims import claims
-from tuner.analysis.records import Comparison, Delay
+from tuner.records.comparison import Comparison, Delay
 from tuner.records.results import Evaluation
 
 BY_NAME = {shape.name: shape for shape in SHAPES}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.analysis.parts import excess, overhead, parts_of
-from tuner.analysis.records import PARTS, Deployed
+from tuner.records.comparison import PARTS, Deployed
 from tuner.records.results import ProbeRecord, ServerTimes, Stages
 
 BY_NAME = {shape.name: (shape, deployed(shape, i)) for i, shape in enumerate(SHAPES)}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tuner.analysis.costs import near_capacity, usage_at
 from tuner.analysis.ratios import ratio
 from tuner.analysis.recommend import Recommendation, headline, recommend
-from tuner.analysis.records import Contender, contenders
+from tuner.records.comparison import Contender, contenders
 from tuner.records.results import Evaluation
 
 BY_NAME = {shape.name: shape for shape in SHAPES}

@@ -1,10 +1,10 @@
 """What a comparison looks like while it runs: one line per event."""
 
-from tuner.analysis.records import Swap
 from tuner.cli.view import PlainView
 from tuner.deployments.deployment_set import DEPLOYMENT
 from tuner.measure.draft import Phase
 from tuner.model.space import Candidate
+from tuner.records.comparison import Swap
 from tuner.units import format_duration, format_rate
 
 

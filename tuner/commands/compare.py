@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner.analysis.kept import FILE, KIND, write_comparison
-from tuner.analysis.records import Comparison, Delay, Deployed, Swap
 from tuner.commands.session import Audience, Plan, search
 from tuner.commands.simulate import Forecast, forecast
 from tuner.commands.workplace import (
@@ -37,6 +35,15 @@ from tuner.measure.evaluate_deployments import DeploymentEvaluator
 from tuner.model.config import to_text
 from tuner.model.signature import Signature
 from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate, Value
+from tuner.records.comparison import (
+    FILE,
+    KIND,
+    Comparison,
+    Delay,
+    Deployed,
+    Swap,
+    write_comparison,
+)
 from tuner.records.results import Evaluation, State, best
 from tuner.records.run import Run
 from tuner.report.page import write_report

@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tuner.analysis.bands import UNBATCHED
 from tuner.deployments.deployment_set import DEPLOYMENT
 from tuner.measure.capacity import Effort
 from tuner.measure.draft import Draft, Subject
 from tuner.measure.evaluate import ROUNDS, SEARCH, START, Evaluator, between
 from tuner.measure.probe import Prober, Thoroughness
+from tuner.records.comparison import UNBATCHED
 from tuner.records.results import Evaluation
 
 _FIRST, _NEXT = Effort(seconds=8.0), Effort(width=0.0, seconds=4.0, fewest=2)

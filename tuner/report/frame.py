@@ -15,8 +15,10 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from tuner.report import style
-from tuner.report.figures import Drawing
-from tuner.report.html import Html, code, fold, join, mapping, paragraph, tag, text
+from tuner.report.drawing import Drawing
+from tuner.report.html import Html, code, fold, items, join, mapping, paragraph, tag, text
+
+_SHOWN = ("sla", "model", "command", "seed", "environment")
 
 
 def render_page(title: str, body: Html, drawn: Sequence[Drawing]) -> str:
@@ -49,6 +51,21 @@ def _plotly() -> Html:
     return packed(get_plotlyjs())
 
 
+def head(
+    eyebrow: str, headline: str, answer: str, cards: Html | None, warnings: Sequence[str]
+) -> Html:
+    """What a reader sees first: the answer, its key figures, and what limits their worth."""
+    return join(
+        (
+            tag("p", text(eyebrow), class_="eyebrow"),
+            tag("h1", text(headline)),
+            paragraph(answer, class_="answer"),
+            cards or Html(""),
+            items(warnings, class_="warnings") if warnings else Html(""),
+        )
+    )
+
+
 def section(title: str, content: Html | None) -> Html:
     """Nothing where there is no content."""
     return Html("") if content is None else tag("section", tag("h2", text(title)), content)
@@ -70,15 +87,23 @@ def figure(drawing: Drawing) -> Html:
     return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
 
 
-def environment(experiment: Mapping[str, Any]) -> Html:
-    found = experiment.get("environment")
-    if not isinstance(found, dict) or not found:
+def ending(experiment: Mapping[str, Any], run: str, *shown: str) -> Html:
+    """Environment, how to repeat the run, and the footer; ``shown`` of the experiment is told
+    elsewhere.
+    """
+    footer = tag("footer", text(f"Made by tuner from the records of the run {run}."))
+    return join((_environment(experiment), _repeat(experiment, (*_SHOWN, *shown)), footer))
+
+
+def _environment(experiment: Mapping[str, Any]) -> Html:
+    known = experiment.get("environment")
+    if not isinstance(known, dict) or not known:
         return section("Environment", paragraph("The run did not record its environment."))
-    return section("Environment", mapping(found))
+    return section("Environment", mapping(known))
 
 
-def repeat(experiment: Mapping[str, Any], told: Iterable[str]) -> Html:
-    """The command, and what of the experiment is not ``told`` elsewhere."""
+def _repeat(experiment: Mapping[str, Any], shown: Iterable[str]) -> Html:
+    """The command, and what of the experiment is not ``shown`` elsewhere."""
     command = experiment.get("command")
     parts = [paragraph("The run did not record its command line.")]
     if command:
@@ -86,14 +111,10 @@ def repeat(experiment: Mapping[str, Any], told: Iterable[str]) -> Html:
     space = experiment.get("space")
     if isinstance(space, dict):
         parts.append(fold("Search space", mapping(space)))
-    rest = {k: v for k, v in experiment.items() if k not in told}
+    rest = {k: v for k, v in experiment.items() if k not in shown}
     if rest:
         parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
     return section("Repeat this run", join(parts))
-
-
-def footer(name: str) -> Html:
-    return tag("footer", text(f"Made by tuner from the records of the run {name}."))
 
 
 def _lower_first(sentence: str) -> str:
