@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tuner.analysis.contenders import Contender, contenders
-from tuner.analysis.doubts import Doubt, NotMeasured, doubts_on, doubts_on_machine
+from tuner.analysis.doubts import Doubt, Lack, Lacking, doubts_on, doubts_on_machine
 from tuner.analysis.recommend import Recommendation, recommend
 from tuner.analysis.replicas import ReplicaPlan, plan_replicas
 from tuner.analysis.rules import Judgement, judge_rules
@@ -70,9 +70,9 @@ class ComparisonFindings:
     def doubts(self) -> Iterator[Doubt]:
         """What a reader must know before trusting the answer; none is good news."""
         deployments = self.comparison.deployments
-        missing = tuple(d.title for d in deployments if d.name not in self.by_name)
+        missing = ", ".join(d.title for d in deployments if d.name not in self.by_name)
         if self.evaluations and missing:
-            yield NotMeasured(missing)
+            yield Lacking(Lack.EVALUATION, missing)
         for contender in self.contenders:
             yield from doubts_on(contender.title, contender.evaluation)
         yield from doubts_on_machine(self.evaluations)

@@ -6,6 +6,7 @@ Each doubt is a record of its figures; ``tuner.report.wording`` has its sentence
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from tuner.goals.objective import Objective
 from tuner.records.results import Evaluation
@@ -25,47 +26,31 @@ class DoubtSettings:
 SETTINGS = DoubtSettings()
 
 
-@dataclass(frozen=True)
-class UnreadableSla:
-    """``experiment.yaml`` holds no SLA that parses."""
+class Lack(StrEnum):
+    """What is missing of a run, or of the measurement of one subject."""
 
-
-@dataclass(frozen=True)
-class NoBaseline:
+    SLA = "sla"
+    """``experiment.yaml`` holds none that parses."""
+    BASELINE = "baseline"
     """The model's own configuration was not measured."""
-
-
-@dataclass(frozen=True)
-class NotConfirmed:
+    CONFIRMATION = "confirmation"
     """Nothing was confirmed: what the search measured best is, in part, what was lucky."""
+    OWN_CONFIRMATION = "own confirmation"
+    """Others were confirmed, the subject was not."""
+    EVALUATION = "evaluation"
+    """The subject, one or more deployments, was to be measured and was not."""
+    UPPER_END = "upper end"
+    """No rate was found at which the subject breaks the SLA: its capacity may be higher."""
+    CLIENT = "client"
+    """The load generator fell behind before the subject did: its capacity may be higher."""
 
 
 @dataclass(frozen=True)
-class NotMeasured:
-    """Deployments that the comparison was to measure, by their titles."""
+class Lacking:
+    """``subject`` is "" for the run as a whole."""
 
-    titles: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ClientLimit:
-    """The load generator fell behind before ``subject`` did, so its capacity may be higher."""
-
-    subject: str
-
-
-@dataclass(frozen=True)
-class OpenEnd:
-    """No rate was found at which ``subject`` breaks the SLA, so its capacity may be higher."""
-
-    subject: str
-
-
-@dataclass(frozen=True)
-class FromSearch:
-    """Others were confirmed, ``subject`` was not."""
-
-    subject: str
+    lack: Lack
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,13 +121,7 @@ class GpuShared:
 
 
 Doubt = (
-    UnreadableSla
-    | NoBaseline
-    | NotConfirmed
-    | NotMeasured
-    | ClientLimit
-    | OpenEnd
-    | FromSearch
+    Lacking
     | UnsteadyRounds
     | ClientLimitedProbes
     | Refutation
@@ -157,9 +136,9 @@ def doubts_on(subject: str, evaluation: Evaluation) -> Iterator[Doubt]:
     """What is doubtful about one measurement, which is called ``subject``."""
     is_open = evaluation.capacity is not None and evaluation.high is None
     if evaluation.client_limited:
-        yield ClientLimit(subject)
+        yield Lacking(Lack.CLIENT, subject)
     elif is_open and evaluation.cost is None:
-        yield OpenEnd(subject)
+        yield Lacking(Lack.UPPER_END, subject)
     unsteady = unsteady_rounds(subject, evaluation)
     if unsteady is not None:
         yield unsteady

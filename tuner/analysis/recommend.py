@@ -5,6 +5,7 @@ The rule by which one is chosen stands in ``tuner.analysis.bands``.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from tuner.analysis.bands import (
     Answer,
@@ -50,31 +51,24 @@ class BandsForClients:
         return self.steps[-1].chosen
 
 
-@dataclass(frozen=True)
-class NaiveAgainstMade:
-    """FastAPI (naive) against the well-made form: ``enough`` where it serves clearly more."""
+class Question(StrEnum):
+    """What two deployments are compared for."""
 
-    naive: Contender
-    made: Contender
+    IS_NAIVE_ENOUGH = "is the naive FastAPI enough"
+    DOES_TUNING_PAY = "does tuning pay"
+    DOES_BATCHING_PAY = "does batching pay"
+    """Asked only where the tuned instances serve clearly more without it."""
+    WHAT_KEEPS_GATEWAY = "what does the gateway keep of Triton"
+
+
+@dataclass(frozen=True)
+class Times:
+    """How many times more ``first`` serves than ``second``."""
+
+    question: Question
+    first: Contender
+    second: Contender
     ratio: Ratio
-    enough: bool
-
-
-@dataclass(frozen=True)
-class TuningGain:
-    """How many times more the tuned configuration serves than the baseline."""
-
-    tuned: Contender
-    baseline: Contender
-    ratio: Ratio
-
-
-@dataclass(frozen=True)
-class BatchingCosts:
-    """Without batching the tuned instances serve clearly more."""
-
-    unbatched: Contender
-    tuned: Contender
 
 
 @dataclass(frozen=True)
@@ -85,15 +79,6 @@ class TokenisingTime:
 
 
 @dataclass(frozen=True)
-class GatewayShare:
-    """How many times more FastAPI in front of Triton serves than Triton alone."""
-
-    hybrid: Contender
-    direct: Contender
-    ratio: Ratio
-
-
-@dataclass(frozen=True)
 class Takes:
     """What the deployments take at a rate that each of them keeps."""
 
@@ -101,47 +86,25 @@ class Takes:
     titles: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Unmeasured:
-    """A deployment of which there is no evaluation."""
+class Shortfall(StrEnum):
+    """Why a deployment is not recommended, or not at the rates that it might serve."""
 
+    UNMEASURED = "unmeasured"
+    FAILED = "failed"
+    KEEPS_NO_RATE = "keeps no rate"
+    CLIENT_FELL_BEHIND = "client fell behind"
+
+
+@dataclass(frozen=True)
+class FallsShort:
+    """``failure`` is the reason that was recorded, if there is one."""
+
+    shortfall: Shortfall
     title: str
+    failure: str | None = None
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A deployment that could not be measured."""
-
-    contender: Contender
-
-
-@dataclass(frozen=True)
-class KeepsNoRate:
-    """A deployment that keeps the SLA at no rate that was tried."""
-
-    contender: Contender
-
-
-@dataclass(frozen=True)
-class MayServeMore:
-    """The load generator fell behind before this deployment did."""
-
-    contender: Contender
-
-
-Finding = (
-    BandsForClients
-    | NaiveAgainstMade
-    | TuningGain
-    | BatchingCosts
-    | TokenisingTime
-    | GatewayShare
-    | Takes
-    | Unmeasured
-    | Failed
-    | KeepsNoRate
-    | MayServeMore
-)
+Finding = BandsForClients | Times | TokenisingTime | Takes | FallsShort
 
 
 @dataclass(frozen=True)
@@ -177,10 +140,11 @@ def _findings(
     yield from _on_gateway(by_name)
     yield Takes(usage, {deployed.name: deployed.title for deployed in comparison.deployments})
     for deployed in comparison.deployments:
-        if deployed.name in by_name:
-            yield from _on_failure(by_name[deployed.name])
-        else:
-            yield Unmeasured(deployed.title)
+        contender = by_name.get(deployed.name)
+        shortfall = _shortfall(contender)
+        if shortfall is not None:
+            failure = contender.evaluation.failure if contender is not None else None
+            yield FallsShort(shortfall, deployed.title, failure)
 
 
 def _steps(answer: Answer, by_name: ByName) -> Iterator[BandStep]:
@@ -194,39 +158,39 @@ def _steps(answer: Answer, by_name: ByName) -> Iterator[BandStep]:
 
 
 def _on_naive(by_name: ByName) -> Iterator[Finding]:
-    naive, made = by_name.get("naive"), by_name.get("fastapi")
-    times = ratio(naive, made) if naive and made else None
-    if naive is not None and made is not None and times is not None:
-        yield NaiveAgainstMade(naive, made, times, serves_clearly_less(made, naive))
+    yield from _times(Question.IS_NAIVE_ENOUGH, by_name.get("naive"), by_name.get("fastapi"))
+
+
+def _times(
+    question: Question, first: Contender | None, second: Contender | None
+) -> Iterator[Finding]:
+    times = ratio(first, second) if first is not None and second is not None else None
+    if first is not None and second is not None and times is not None:
+        yield Times(question, first, second, times)
 
 
 def _on_tuning(by_name: ByName) -> Iterator[Finding]:
     tritons = [each for each in by_name.values() if each.is_batched_triton]
     baseline = next((each for each in tritons if not each.deployed.tuned), None)
     tuned = next((each for each in tritons if each.deployed.tuned), None)
-    times = ratio(tuned, baseline) if tuned and baseline else None
-    if tuned is None or baseline is None or times is None:
-        return
-    yield TuningGain(tuned, baseline, times)
     unbatched = by_name.get(UNBATCHED)
-    if unbatched is not None and serves_clearly_less(tuned, unbatched):
-        yield BatchingCosts(unbatched, tuned)
+    yield from _times(Question.DOES_TUNING_PAY, tuned, baseline)
+    if baseline and tuned and unbatched and serves_clearly_less(tuned, unbatched):
+        yield from _times(Question.DOES_BATCHING_PAY, unbatched, tuned)
 
 
 def _on_gateway(by_name: ByName) -> Iterator[Finding]:
     tritons = [each for each in by_name.values() if each.is_batched_triton]
     direct = max(tritons, key=lambda each: each.safe_rate or 0.0, default=None)
     hybrid = next((each for each in by_name.values() if each.deployed.kind == "hybrid"), None)
-    times = ratio(hybrid, direct) if hybrid and direct else None
-    if hybrid is not None and direct is not None and times is not None:
-        yield GatewayShare(hybrid, direct, times)
+    yield from _times(Question.WHAT_KEEPS_GATEWAY, hybrid, direct)
 
 
-def _on_failure(contender: Contender) -> Iterator[Finding]:
-    evaluation = contender.evaluation
-    if evaluation.state is State.FAILED:
-        yield Failed(contender)
-    elif evaluation.capacity is None:
-        yield KeepsNoRate(contender)
-    elif evaluation.client_limited:
-        yield MayServeMore(contender)
+def _shortfall(contender: Contender | None) -> Shortfall | None:
+    if contender is None:
+        return Shortfall.UNMEASURED
+    if contender.evaluation.state is State.FAILED:
+        return Shortfall.FAILED
+    if contender.evaluation.capacity is None:
+        return Shortfall.KEEPS_NO_RATE
+    return Shortfall.CLIENT_FELL_BEHIND if contender.evaluation.client_limited else None

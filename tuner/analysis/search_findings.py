@@ -8,10 +8,8 @@ from typing import Any, Literal
 from tuner.analysis.doubts import (
     ClientLimitedProbes,
     Doubt,
-    FromSearch,
-    NoBaseline,
-    NotConfirmed,
-    UnreadableSla,
+    Lack,
+    Lacking,
     doubts_on,
     doubts_on_machine,
     drift,
@@ -170,16 +168,16 @@ class SearchFindings:
     def doubts(self) -> Iterator[Doubt]:
         """What a reader must know before trusting the answer; none is good news."""
         if self.sla is None:
-            yield UnreadableSla()
+            yield Lacking(Lack.SLA)
         if self.evaluations and self.baseline is None:
-            yield NoBaseline()
+            yield Lacking(Lack.BASELINE)
         if self.winner is not None and all(e.phase == "search" for e in self.evaluations):
-            yield NotConfirmed()
+            yield Lacking(Lack.CONFIRMATION)
         is_confirmed = any(e.phase == "confirm" for e in self.evaluations)
         for subject in self.subjects:
             yield from doubts_on(subject.role, subject.evaluation)
             if is_confirmed and subject.evaluation.phase != "confirm":
-                yield FromSearch(subject.role)
+                yield Lacking(Lack.OWN_CONFIRMATION, subject.role)
         limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
         if limited:
             yield ClientLimitedProbes(limited)

@@ -7,7 +7,16 @@ from typing import Any
 from rich.console import Console
 
 from tuner.analysis.breakdown import hides_compute, representative
-from tuner.analysis.doubts import ClientLimit, CpuSteal, Drift, Refutation, UnsteadyRounds, drift
+from tuner.analysis.doubts import (
+    CpuSteal,
+    Doubt,
+    Drift,
+    Lack,
+    Lacking,
+    Refutation,
+    UnsteadyRounds,
+    drift,
+)
 from tuner.analysis.search_findings import SearchFindings
 from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
 from tuner.cli.view import between, describe_result
@@ -20,8 +29,6 @@ from tuner.report.search_wording import promise, promise_at
 from tuner.report.wording import HIDDEN_COMPUTE, completeness, doubt_sentence, time_sentence
 from tuner.units import format_duration, format_rate
 
-_DOUBTS = (UnsteadyRounds, Refutation, Drift, CpuSteal, ClientLimit)
-"""Those that a terminal tells; the others are in the report."""
 Row = tuple[str, list[str]]
 
 
@@ -67,10 +74,17 @@ def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console)
     for each in findings.evaluations:
         if each.phase == "confirm" and each.capacity is None and not each.baseline:
             say(console, f"Trial {each.trial} ({each.label}) {_unconfirmed(each)}")
-    say(console, *(doubt_sentence(d) for d in findings.doubts() if isinstance(d, _DOUBTS)))
+    say(console, *(doubt_sentence(doubt) for doubt in findings.doubts() if _is_short(doubt)))
     full = {e.candidate for e in findings.evaluations if e.cause == "out of memory"}
     if full:
         say(console, f"{len(full)} of the candidates ran out of memory; the report names them.")
+
+
+def _is_short(doubt: Doubt) -> bool:
+    """Whether a terminal says it; the other doubts are in the report."""
+    if isinstance(doubt, Lacking):
+        return doubt.lack is Lack.CLIENT
+    return isinstance(doubt, UnsteadyRounds | Refutation | Drift | CpuSteal)
 
 
 def _probe_lines(findings: SearchFindings) -> Iterator[str]:

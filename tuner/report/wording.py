@@ -8,20 +8,15 @@ import math
 
 from tuner.analysis.breakdown import Breakdown, break_down
 from tuner.analysis.doubts import (
-    ClientLimit,
     ClientLimitedProbes,
     CpuSteal,
     Doubt,
     Drift,
-    FromSearch,
     GpuShared,
     GpuThrottled,
-    NoBaseline,
-    NotConfirmed,
-    NotMeasured,
-    OpenEnd,
+    Lack,
+    Lacking,
     Refutation,
-    UnreadableSla,
     UnsteadyRounds,
 )
 from tuner.analysis.ratios import Ratio
@@ -46,37 +41,33 @@ HIDDEN_COMPUTE = (
     '"infer" is not the time on the card alone: the model keeps several batches in hand '
     "(parameters[pipeline]), and each also waits for the one before it."
 )
+_LACKING = {
+    Lack.SLA: "experiment.yaml holds no latency promise that this version can read.",
+    Lack.BASELINE: "The model as found was not measured: there is nothing to compare with.",
+    Lack.CONFIRMATION: (
+        "Not confirmed: the figures come from the search alone, which measures each candidate "
+        "once; the best of many such measurements tends to flatter."
+    ),
+    Lack.OWN_CONFIRMATION: (
+        "{subject}: taken from the search, not confirmed by a second measurement."
+    ),
+    Lack.EVALUATION: "Not measured: {subject}. The comparison did not come to its end.",
+    Lack.UPPER_END: (
+        "{subject}: no rate was found at which the promise breaks, so the true capacity may be "
+        "higher."
+    ),
+    Lack.CLIENT: (
+        "{subject}: the load generator fell behind before the server did, so the true capacity may "
+        "be higher: raise --workers, or give it cores of its own."
+    ),
+}
 
 
 def doubt_sentence(doubt: Doubt) -> str:
     """What a reader must know, with its figures and, where there is one, the remedy."""
     match doubt:
-        case UnreadableSla():
-            return "experiment.yaml holds no latency promise that this version can read."
-        case NoBaseline():
-            return "The model as found was not measured: there is nothing to compare with."
-        case NotConfirmed():
-            return (
-                "Not confirmed: the figures come from the search alone, which measures each "
-                "candidate once; the best of many such measurements tends to flatter."
-            )
-        case NotMeasured(titles):
-            return f"Not measured: {', '.join(titles)}. The comparison did not come to its end."
-        case ClientLimit(subject):
-            return (
-                f"{upper_first(subject)}: the load generator fell behind before the server did, so "
-                "the true capacity may be higher: raise --workers, or give it cores of its own."
-            )
-        case OpenEnd(subject):
-            return (
-                f"{upper_first(subject)}: no rate was found at which the promise breaks, so the "
-                "true capacity may be higher."
-            )
-        case FromSearch(subject):
-            return (
-                f"{upper_first(subject)}: taken from the search, not confirmed by a second "
-                "measurement."
-            )
+        case Lacking(lack, subject):
+            return upper_first(_LACKING[lack].format(subject=subject))
         case UnsteadyRounds(subject, low, high, objective):
             ends = " and ".join(_amount(end, objective) for end in (low, high))
             return (

@@ -2,22 +2,17 @@
 
 from tuner.analysis.bands import Band
 from tuner.analysis.comparison_findings import ComparisonFindings
-from tuner.analysis.contenders import Contender
 from tuner.analysis.costs import Usage
 from tuner.analysis.recommend import (
     BandsForClients,
     BandStep,
-    BatchingCosts,
-    Failed,
+    FallsShort,
     Finding,
-    GatewayShare,
-    KeepsNoRate,
-    MayServeMore,
-    NaiveAgainstMade,
+    Question,
+    Shortfall,
     Takes,
+    Times,
     TokenisingTime,
-    TuningGain,
-    Unmeasured,
 )
 from tuner.analysis.replicas import Advantage, ReplicaPlan
 from tuner.report.wording import NBSP, count, interval_words, list_known, ratio_words
@@ -43,6 +38,14 @@ _ADVANTAGES = {
         "no other takes fewer replicas, and it takes the least cores"
     ),
     Advantage.FIRST_FOR_TEXT: "the first for clients that send text",
+}
+_SHORTFALLS = {
+    Shortfall.UNMEASURED: "{title} was not measured.",
+    Shortfall.FAILED: "{title} could not be measured: {failure}",
+    Shortfall.KEEPS_NO_RATE: "{title} keeps {kept} at no rate that was tried.",
+    Shortfall.CLIENT_FELL_BEHIND: (
+        "{title} may serve more: the load generator fell behind before it did."
+    ),
 }
 
 
@@ -89,44 +92,40 @@ def _reason(finding: Finding, kept: str) -> str | None:
     match finding:
         case BandsForClients():
             return _bands_sentence(finding, kept)
-        case NaiveAgainstMade(naive, made, ratio, enough):
-            serves = _serves(naive, made, ratio_words(ratio))
-            if enough:
-                return f"{serves}: here the plain form is enough."
-            tie = ": a tie, which the well-made form wins."
-            return serves + (tie if ratio.is_tie else ", and is not recommended.")
-        case TuningGain(tuned, baseline, ratio):
-            rest = ": a tie, so it may stay as found." if ratio.is_tie else "."
-            return _serves(tuned, baseline, ratio_words(ratio)) + rest
-        case BatchingCosts(unbatched, tuned):
-            return (
-                f"{unbatched.title} serves more than {tuned.title}: it costs more here to put "
-                "requests together than a batch saves."
-            )
+        case Times():
+            return _times_sentence(finding)
         case TokenisingTime(seconds):
             return (
                 "Clients of Triton alone have to tokenise for themselves, which took them "
                 f"{format_duration(seconds)} a request here."
             )
-        case GatewayShare(hybrid, direct, ratio):
-            return f"{_serves(hybrid, direct, ratio_words(ratio))}."
         case Takes():
             return _takes_sentence(finding)
-        case Unmeasured(title):
-            return f"{title} was not measured."
-        case Failed(contender):
-            failure = contender.evaluation.failure or "no reason was recorded"
-            return f"{contender.title} could not be measured: {failure}"
-        case KeepsNoRate(contender):
-            return f"{contender.title} keeps {kept} at no rate that was tried."
-        case MayServeMore(contender):
-            return (
-                f"{contender.title} may serve more: the load generator fell behind before it did."
+        case FallsShort(shortfall, title, failure):
+            return _SHORTFALLS[shortfall].format(
+                title=title, kept=kept, failure=failure or "no reason was recorded"
             )
 
 
-def _serves(first: Contender, second: Contender, times: str) -> str:
-    return f"{first.title} serves {times} what {second.title} does"
+def _times_sentence(finding: Times) -> str:
+    first, second, ratio = finding.first.title, finding.second.title, finding.ratio
+    serves = f"{first} serves {ratio_words(ratio)} what {second} does"
+    match finding.question:
+        case Question.IS_NAIVE_ENOUGH if ratio.low > 1:
+            return f"{serves}: here the plain form is enough."
+        case Question.IS_NAIVE_ENOUGH if ratio.is_tie:
+            return f"{serves}: a tie, which the well-made form wins."
+        case Question.IS_NAIVE_ENOUGH:
+            return f"{serves}, and is not recommended."
+        case Question.DOES_TUNING_PAY if ratio.is_tie:
+            return f"{serves}: a tie, so it may stay as found."
+        case Question.DOES_BATCHING_PAY:
+            return (
+                f"{first} serves more than {second}: it costs more here to put requests together "
+                "than a batch saves."
+            )
+        case _:
+            return f"{serves}."
 
 
 def _bands_sentence(finding: BandsForClients, kept: str) -> str:
