@@ -11,8 +11,8 @@ from benchmarks.gpu.measuring import measurer
 from benchmarks.gpu.models import Workbench
 from benchmarks.gpu.result import Result, comparable
 from benchmarks.gpu.serve import Setting
-from tuner.analysis.kept import read_comparison
-from tuner.analysis.records import contenders
+from tuner.analysis.contenders import contenders
+from tuner.records.comparison import read_comparison
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tuner.analysis.records import Comparison, Delay, Deployed, Kind, Swap
+from tuner.records.comparison import Comparison, Delay, Deployed, Kind, Swap
 from tuner.records.results import (
     Evaluation,
     GpuReading,

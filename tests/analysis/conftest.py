@@ -6,8 +6,7 @@ import pytest
 from comparing_records import EXPERIMENT
 
 from tests.browsing import browser as browser
-from tuner.analysis.kept import write_comparison
-from tuner.analysis.records import Comparison
+from tuner.records.comparison import Comparison, write_comparison
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 

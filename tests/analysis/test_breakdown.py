@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.analysis.breakdown import HIDDEN, break_down, hides_compute, lines
-from tuner.records.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
+from tuner.analysis.breakdown import break_down, hides_compute
+from tuner.records.results import HostReading, ProbeRecord, ServerTimes
+from tuner.report.wording import time_sentence
 from tuner.stats.samples import Samples
 
 PYTHON = 'backend: "python"\nparameters { key: "pipeline" value { string_value: "%s" } }\n'
@@ -48,23 +49,6 @@ def probe(**changes: Any) -> ProbeRecord:
     return ProbeRecord.model_validate(record | changes)
 
 
-def evaluation(*probes: ProbeRecord, config: str = "", phase: str = "measure") -> Evaluation:
-    return Evaluation.model_validate(
-        {
-            "trial": 0,
-            "phase": phase,
-            "baseline": True,
-            "settings": {},
-            "config": config,
-            "state": State.OK,
-            "capacity": 300.0,
-            "started": "2026-03-01T10:00:00+00:00",
-            "seconds": 1.0,
-            "probes": probes,
-        }
-    )
-
-
 times = st.floats(0, 10, allow_subnormal=False)
 
 
@@ -97,7 +81,7 @@ def test_parts_add_up_and_none_is_negative(
 def test_without_a_part_there_is_no_breakdown(changes: dict[str, Any]) -> None:
     record = probe(**changes)
     assert break_down(record) is None
-    assert not any("went" in line for line in lines([evaluation(record)]))
+    assert "went" not in (time_sentence(record) or "")
 
 
 @pytest.mark.parametrize(("requests", "known"), [(100, True), (104, True), (90, False), (1, False)])
@@ -131,35 +115,25 @@ def test_no_good_reply_has_no_mean() -> None:
     assert (Samples.empty().mean, Samples.empty().client_wait) == (None, None)
 
 
-def test_a_measurement_says_it_in_one_line() -> None:
-    assert list(lines([evaluation(probe())])) == [
+def test_a_probe_is_told_in_one_line() -> None:
+    assert time_sentence(probe()) == (
         "where 12.3 ms went at 300/s: client 0.1, queue 4.0, input 0.1, infer 7.9, output 0.1, "
         "rest 0.1 ms · mean batch 6.18 · server 1.4 cores, 312 MiB"
-    ]
+    )
 
 
 def test_a_line_says_only_what_is_known() -> None:
     unseen = HostReading(cpu=None, memory=None, client_cores=0.1)
-    assert list(lines([evaluation(probe(server=None, host=unseen))])) == []
-    assert list(lines([evaluation(probe(server=None))])) == ["server 1.4 cores, 312 MiB"]
-    assert list(lines([evaluation()])) == []
-    assert list(lines([])) == []
+    assert time_sentence(probe(server=None, host=unseen)) is None
+    assert time_sentence(probe(server=None)) == "server 1.4 cores, 312 MiB"
 
 
 def test_a_rest_below_nothing_and_other_requests_are_told() -> None:
-    (over,) = lines([evaluation(probe(mean=0.0113))])
-    assert "rest 0.0 ms; the server counted 0.9 ms more" in over
-    (others,) = lines([evaluation(probe(server=server(4120)))])
+    assert "rest 0.0 ms; the server counted 0.9 ms more" in (
+        time_sentence(probe(mean=0.0113)) or ""
+    )
+    others = time_sentence(probe(server=server(4120))) or ""
     assert "output 0.1 ms; rest unknown: the server counted 4,120 requests" in others
-
-
-def test_a_search_says_only_how_its_winner_stands_to_the_constraints() -> None:
-    found = [evaluation(probe(), phase="search")]
-    assert list(lines(found)) == []
-    assert list(lines(found, ["cpu<1", "gpu_memory<1GiB"])) == [
-        "cpu<1: broken (1.4 cores)",
-        "gpu_memory<1GiB: unknown, no GPU readings here: gpu_memory cannot be held",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +148,5 @@ def test_a_search_says_only_how_its_winner_stands_to_the_constraints() -> None:
         ("", False),
     ],
 )
-def test_a_pipeline_inside_the_model_is_told(config: str, hidden: bool) -> None:
+def test_a_pipeline_inside_the_model_hides_its_compute(config: str, hidden: bool) -> None:
     assert hides_compute(config) is hidden
-    assert (HIDDEN in lines([evaluation(probe(), config=config)])) is hidden

@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 from tests.browsing import overflow, show, unpacked
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
-from tuner.report.compare_curves import _pooled
+from tuner.report.figures_by_rate import pooled_rising
 from tuner.report.page import write_report
 
 HOSTILE = "</script><script>window.stolen = 1</script>\"'><img src=x onerror='window.stolen = 1'>"
@@ -73,7 +73,7 @@ def test_a_whole_comparison_tells_the_answer_and_all_figures(make_run: MakeRun) 
     ):
         assert words in page.text
     assert list(page.figures()) == [
-        *("bands", "capacities", "latency-by-rate", "time-parts", "host", "gpu", "swaps"),
+        *("bands", "capacities", "latency-by-rate", "stages", "host", "gpu", "swaps"),
     ]
     keys = [attributes["data-copy"] for _, attributes in page.elements if "data-copy" in attributes]
     ids = {attributes.get("id") for _, attributes in page.elements}
@@ -87,7 +87,7 @@ def test_a_page_with_figures_is_small(make_run: MakeRun) -> None:
 
 
 def test_the_parts_are_drawn_alone_and_at_half_capacity(make_run: MakeRun) -> None:
-    drawn = report(make_run(*realistic())).figures()["time-parts"]["data"]
+    drawn = report(make_run(*realistic())).figures()["stages"]["data"]
     alone = [trace for trace in drawn if trace.get("xaxis", "x") == "x"]
     sums = [sum(trace["x"][row] or 0 for trace in alone) for row in range(len(SHAPES))]
     assert sums == pytest.approx([1000 * shape.floor for shape in SHAPES])
@@ -101,7 +101,7 @@ def test_the_parts_are_drawn_alone_and_at_half_capacity(make_run: MakeRun) -> No
         ([failed(SHAPES[0], 0)], "could not be measured"),
         ([failed(SHAPES[0], 0), missed(SHAPES[1], 1)], "No deployment keeps p99 ≤ 20 ms"),
         ([evaluated(SHAPES[1], 1)], "The comparison did not come to its end."),
-        ([evaluated(SHAPES[4], 4, client_limited=True)], "the client gave out"),
+        ([evaluated(SHAPES[4], 4, client_limited=True)], "the load generator fell behind"),
         ([evaluated(SHAPES[1], 1, low=None, high=None, by_round=())], "FastAPI up to 269/s"),
     ],
     ids=["nothing", "failed", "missed", "one", "client-limited", "no-interval"],
@@ -194,7 +194,7 @@ def test_hostile_records_run_no_script(browser: Any, make_run: MakeRun) -> None:
 
 @given(values=st.lists(st.floats(-1e6, 1e6), max_size=30))
 def test_a_pooled_line_is_the_nearest_one(values: list[float]) -> None:
-    found = _pooled(values)
+    found = pooled_rising(values)
     assert found == sorted(found)
     if values:
         assert found == pytest.approx(list(isotonic_regression(values).x), rel=1e-6, abs=1e-6)

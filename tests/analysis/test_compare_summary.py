@@ -10,10 +10,9 @@ import pytest
 from comparing_records import SHAPES, comparison, deployed, evaluated, failed, missed, realistic
 from rich.console import Console
 
-from tuner.analysis.kept import FILE, read_comparison
-from tuner.analysis.records import Comparison
 from tuner.cli.compare_summary import show
 from tuner.errors import RunError
+from tuner.records.comparison import FILE, Comparison, read_comparison
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 

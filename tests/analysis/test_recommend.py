@@ -9,11 +9,13 @@ from comparing_records import SHAPES, Shape, comparison, evaluated, failed, miss
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.analysis.comparison_findings import ComparisonFindings
+from tuner.analysis.contenders import Contender, contenders
 from tuner.analysis.costs import near_capacity, usage_at
 from tuner.analysis.ratios import ratio
-from tuner.analysis.recommend import Recommendation, headline, recommend
-from tuner.analysis.records import Contender, contenders
+from tuner.analysis.recommend import Recommendation, recommend
 from tuner.records.results import Evaluation
+from tuner.report.wording_recommendation import headline, reasons
 
 BY_NAME = {shape.name: shape for shape in SHAPES}
 
@@ -30,14 +32,18 @@ def at(name: str, trial: int, capacity: float, **changes: Any) -> Evaluation:
     return evaluated(BY_NAME[name], trial, **(known | changes))
 
 
-def answer(capacities: dict[str, float | None], **changes: Any) -> Recommendation:
+def findings(capacities: dict[str, float | None], **changes: Any) -> ComparisonFindings:
     """Of deployments with these capacities; None for one that keeps the promise at no rate."""
     shapes = tuple(replace(BY_NAME[name], **changes) for name in capacities)
     found = [
         missed(BY_NAME[name], i) if capacity is None else at(name, i, capacity)
         for i, (name, capacity) in enumerate(capacities.items())
     ]
-    return recommend(comparison(shapes), found)
+    return ComparisonFindings(comparison(shapes), found)
+
+
+def answer(capacities: dict[str, float | None], **changes: Any) -> Recommendation:
+    return findings(capacities, **changes).recommendation
 
 
 def picks(found: Recommendation, clients: int = 0) -> list[str]:
@@ -62,10 +68,20 @@ def test_without_text_there_is_one_answer() -> None:
 
 
 def test_what_serves_no_more_beyond_the_intervals_is_a_tie() -> None:
-    found = answer({"fastapi": 200.0, "hybrid": 205.0})
-    assert picks(found) == ["fastapi", "fastapi"]
-    assert found.answers[0].bands[0].ties == ("hybrid",)
-    assert any("a tie" in reason for reason in found.reasons)
+    known = findings({"fastapi": 200.0, "hybrid": 205.0})
+    assert picks(known.recommendation) == ["fastapi", "fastapi"]
+    assert known.recommendation.answers[0].bands[0].ties == ("hybrid",)
+    assert any("a tie" in reason for reason in reasons(known))
+
+
+def test_a_tie_with_an_open_end_is_told() -> None:
+    evaluations = [
+        at("fastapi", 0, 200.0),
+        at("hybrid", 1, 205.0, high=None),
+    ]
+    shapes = (BY_NAME["fastapi"], BY_NAME["hybrid"])
+    told = reasons(ComparisonFindings(comparison(shapes), evaluations))
+    assert "(95\N{NO-BREAK SPACE}%: at least 0.96" in told[0]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +119,9 @@ def test_a_service_of_the_users_runs_already() -> None:
 
 def test_a_comparison_without_a_winner_says_so() -> None:
     records = comparison(SHAPES[:3])
-    found = recommend(records, [failed(SHAPES[0], 0), missed(SHAPES[1], 1)])
-    assert headline(found, records) == "No deployment keeps p99 ≤ 20 ms"
-    told = " ".join(found.reasons)
+    known = ComparisonFindings(records, [failed(SHAPES[0], 0), missed(SHAPES[1], 1)])
+    assert headline(known) == "No deployment keeps p99 ≤ 20 ms"
+    told = " ".join(reasons(known))
     assert "FastAPI as in the document could not be measured: the server died" in told
     assert "FastAPI keeps p99 ≤ 20 ms at no rate that was tried." in told
     assert "Triton as found was not measured." in told
@@ -114,19 +130,15 @@ def test_a_comparison_without_a_winner_says_so() -> None:
 def test_where_only_clients_of_tensors_are_served_the_headline_says_so() -> None:
     shapes = (BY_NAME["fastapi"], BY_NAME["triton-tuned"])
     records = comparison(shapes)
-    found = recommend(records, [missed(shapes[0], 0), at("triton-tuned", 1, 900.0)])
-    expected = "For clients that send tensors alone: Triton tuned up to 855/s"
-    assert headline(found, records) == expected
-    assert found.reasons[0].startswith("Clients that send text: no deployment for them keeps")
+    known = ComparisonFindings(records, [missed(shapes[0], 0), at("triton-tuned", 1, 900.0)])
+    assert headline(known) == "For clients that send tensors alone: Triton tuned up to 855/s"
+    assert reasons(known)[0].startswith("Clients that send text: no deployment for them keeps")
 
 
 def test_the_reasons_tell_rates_ratios_and_costs() -> None:
-    records, evaluations = realistic()
-    found = recommend(records, evaluations)
-    assert headline(found, records) == (
-        "FastAPI up to 269/s, then FastAPI in front of Triton up to 751/s"
-    )
-    told = " ".join(found.reasons).replace("\N{NO-BREAK SPACE}", " ")
+    known = ComparisonFindings(*realistic())
+    assert headline(known) == "FastAPI up to 269/s, then FastAPI in front of Triton up to 751/s"
+    told = " ".join(reasons(known)).replace("\N{NO-BREAK SPACE}", " ")
     assert (
         "FastAPI keeps p99 ≤ 20 ms up to 269/s, the simplest to run (capacity 286/s, 95 %: 275/s"
         in told
@@ -143,7 +155,7 @@ def test_ratios_of_unpaired_capacities_are_as_wide_as_both() -> None:
     assert found is not None
     assert found.value == pytest.approx(2.0)
     assert found.low == pytest.approx(2 * math.exp(-math.hypot(math.log(0.96), math.log(1.04))))
-    open_ended = made.model_copy(update={"evaluation": at("fastapi", 0, 200.0, high=None)})
+    open_ended = replace(made, evaluation=at("fastapi", 0, 200.0, high=None))
     lowest = ratio(hybrid, open_ended)
     assert lowest is not None
     assert lowest.low == 0
@@ -197,6 +209,9 @@ def test_bands_ascend_without_gaps_and_promise_no_more_than_is_kept(
 
 
 @given(CAPACITIES)
-def test_a_recommendation_survives_json(capacities: dict[str, float | None]) -> None:
-    found = answer(capacities)
-    assert Recommendation.model_validate_json(found.model_dump_json()) == found
+def test_every_recommendation_has_its_sentences(capacities: dict[str, float | None]) -> None:
+    known = findings(capacities)
+    told = reasons(known)
+    assert len(told) >= len(known.recommendation.answers)
+    assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in told)
+    assert headline(known)

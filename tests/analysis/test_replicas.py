@@ -7,7 +7,8 @@ from comparing_records import SHAPES, comparison, evaluated, missed, realistic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.analysis.replicas import Plan, p99_at, plan, replicas_for
+from tuner.analysis.replicas import Advantage, ReplicaPlan, p99_at, plan_replicas, replicas_for
+from tuner.report.wording_recommendation import plan_reason
 
 
 @given(st.floats(0.1, 1e7), st.floats(0.1, 1e5))
@@ -20,29 +21,29 @@ def test_replicas_suffice_and_one_fewer_does_not(rate: float, safe: float) -> No
 
 @given(st.floats(1, 50_000))
 def test_a_plan_is_in_order_and_no_replica_gets_too_much(rate: float) -> None:
-    found = plan(*realistic(), rate)
+    found = plan_replicas(*realistic(), rate)
     assert [p.replicas for p in found] == sorted(p.replicas for p in found)
     for each in found:
         assert each.rate <= each.safe_rate * (1 + 1e-12)
         assert each.replicas * each.rate == pytest.approx(rate)
-        assert Plan.model_validate_json(each.model_dump_json()) == each
+        assert ReplicaPlan.model_validate_json(each.model_dump_json()) == each
 
 
 def test_the_pick_says_why_and_what_it_takes() -> None:
-    first, second = plan(*realistic(), 5000.0)[:2]
+    first, second = plan_replicas(*realistic(), 5000.0)[:2]
     assert (first.deployment, first.replicas) == ("triton-tuned", 5)
-    assert first.reason == "the fewest replicas: one serves 1,034/s"
+    assert plan_reason(first) == "the fewest replicas: one serves 1,034/s"
     assert first.config is not None
     assert "max_queue_delay_microseconds: 500" in first.config
     assert first.cores == pytest.approx(5 * (0.1 + 3.7 * 1000 / 1480), rel=1e-3)
-    assert second.reason == "the first for clients that send text: one serves 751/s"
+    assert plan_reason(second) == "the first for clients that send text: one serves 751/s"
 
 
 def test_of_as_many_replicas_the_one_with_least_cores_comes_first() -> None:
-    found = plan(*realistic(), 50.0)
+    found = plan_replicas(*realistic(), 50.0)
     assert {p.replicas for p in found} == {1}
     assert [p.cores for p in found] == sorted(p.cores or math.inf for p in found)
-    assert "least cores" in found[0].reason
+    assert found[0].advantage is Advantage.FEWEST_AND_LEAST_CORES
 
 
 def test_p99_is_interpolated_and_unknown_outside_of_what_was_probed() -> None:
@@ -60,17 +61,17 @@ def test_p99_is_interpolated_and_unknown_outside_of_what_was_probed() -> None:
 def test_where_the_client_gave_out_the_simulated_capacity_counts() -> None:
     records = comparison((SHAPES[4],), simulated={"triton-tuned": 4000.0})
     limited = [evaluated(SHAPES[4], 0, client_limited=True)]
-    (found,) = plan(records, limited, 7000.0)
+    (found,) = plan_replicas(records, limited, 7000.0)
     assert found.simulated
     assert found.safe_rate == pytest.approx(0.94 * 4000)
     assert found.replicas == 2
     assert found.p99 is None
-    assert "simulated" in found.reason
-    (measured,) = plan(records, limited, 7000.0, simulated={})
+    assert "simulated" in plan_reason(found)
+    (measured,) = plan_replicas(records, limited, 7000.0, simulated={})
     assert not measured.simulated
-    (steady,) = plan(records, [evaluated(SHAPES[4], 0)], 7000.0)
+    (steady,) = plan_replicas(records, [evaluated(SHAPES[4], 0)], 7000.0)
     assert not steady.simulated
 
 
 def test_no_plan_without_a_deployment_that_keeps_the_promise() -> None:
-    assert plan(comparison(SHAPES[:1]), [missed(SHAPES[0], 0)], 100.0) == []
+    assert plan_replicas(comparison(SHAPES[:1]), [missed(SHAPES[0], 0)], 100.0) == []

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import Outcome, no_server_left, run_in
-from tuner.analysis.kept import read_comparison
-from tuner.analysis.records import contenders
+from tuner.analysis.contenders import contenders
+from tuner.records.comparison import read_comparison
 from tuner.records.results import State
 from tuner.records.run import Run
 

@@ -21,19 +21,26 @@ from report_records import (
 from tuner.goals.sla import Sla
 from tuner.records.results import Evaluation, GpuReading
 from tuner.report import style
-from tuner.report.figures import drawings
-from tuner.report.figures_latency import latency_by_rate, latency_distribution, slower_than
+from tuner.report.figures_by_rate import gpu_by_rate
+from tuner.report.figures_by_rate import latency_by_rate as latency_of_series
+from tuner.report.figures_candidates import capacity_by_candidate
+from tuner.report.figures_distribution import batch_sizes, latency_distribution, slower_than
 from tuner.report.figures_pareto import Offer, front, latency_frontier, memory_frontier
-from tuner.report.figures_search import (
-    capacity_by_candidate,
-    parallel_coordinates,
-    parameter_importance,
-)
-from tuner.report.figures_server import batch_sizes, gpu_utilisation
+from tuner.report.figures_settings import parallel_coordinates, parameter_importance
 from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
+from tuner.report.search_figures import NAMES, drawings
+from tuner.report.series import candidates
 from tuner.stats.samples import Samples
 
 SLA = Sla.parse("p99<20ms")
+
+
+def latency_by_rate(evaluations: list[Evaluation], sla: Sla) -> go.Figure | None:
+    return latency_of_series(candidates(evaluations), sla)
+
+
+def gpu_utilisation(evaluations: list[Evaluation]) -> go.Figure | None:
+    return gpu_by_rate(candidates(evaluations))
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def test_a_whole_run_draws_every_figure(run: Any) -> None:
     evaluations, samples = run
     drawn = drawings(evaluations, SLA, samples)
     assert [d.name for d in drawn if d.figure is None] == []
-    assert len(drawn) == 10
+    assert [d.name for d in drawn] == [name for name in NAMES if name != "host"]
 
 
 def test_no_records_draw_nothing() -> None:
@@ -251,11 +258,13 @@ def test_throttled_probes_are_crosses_that_say_why() -> None:
     probes = (one.probes[0].model_copy(update={"gpu": hot}), *one.probes[1:])
     figure = gpu_utilisation([one.model_copy(update={"probes": probes})])
     assert figure is not None
-    (line,) = figure.data
+    line = figure.data[0]
     assert line.marker.symbol[0] == "x"
     assert set(line.marker.symbol[1:]) == {"circle"}
-    assert line.customdata[0] == ", 1 GiB, 72 W, 1290 MHz, 88 °C, throttled (thermal)"
-    assert line.customdata[1] == ", 858 MiB, 61 W"
+    assert line.customdata[0].endswith(
+        "90 % busy, 1 GiB, 72 W, 1290 MHz, 88 °C, throttled (thermal)"
+    )
+    assert line.customdata[1].endswith("% busy, 858 MiB, 61 W")
 
 
 def test_importance_finds_the_setting_that_matters() -> None:

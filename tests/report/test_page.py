@@ -21,6 +21,7 @@ from report_records import (
 )
 
 from tests.browsing import unpacked
+from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.space import Value
 from tuner.records.results import Evaluation, GpuReading
@@ -28,7 +29,8 @@ from tuner.records.run import Run
 from tuner.report.frame import packed
 from tuner.report.html import diff, tag, text
 from tuner.report.page import write_report
-from tuner.report.story import Story, percent, times
+from tuner.report.search_wording import answer, headline
+from tuner.report.wording import doubt_sentence, percent, times
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 MakeRun = Callable[..., Run]
@@ -71,8 +73,12 @@ def report(run: Run) -> Page:
     return Page(write_report(run).read_text(encoding="utf-8"))
 
 
-def story(evaluations: list[Evaluation], **changes: Any) -> Story:
-    return Story.of(EXPERIMENT | changes, evaluations)
+def findings(evaluations: list[Evaluation], **changes: Any) -> SearchFindings:
+    return SearchFindings.from_records(EXPERIMENT | changes, evaluations)
+
+
+def warnings(known: SearchFindings) -> list[str]:
+    return list(map(doubt_sentence, known.doubts()))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +214,7 @@ def test_nothing_meets_the_sla_names_the_closest(make_run: MakeRun) -> None:
     ("margin", "words"), [(float("inf"), "failed requests reach"), (0.98, "too few requests")]
 )
 def test_how_near_the_closest_came(margin: float, words: str) -> None:
-    assert words in story([infeasible(0, {BATCH: 8}, margin, baseline=True)]).answer()
+    assert words in answer(findings([infeasible(0, {BATCH: 8}, margin, baseline=True)]))
 
 
 def test_an_interrupted_run_says_that_it_is_not_confirmed(
@@ -260,22 +266,22 @@ def test_a_page_is_made_anew_from_the_same_records_alike(whole_run: Run) -> None
 
 def test_the_best_may_be_the_configuration_as_found() -> None:
     first = evaluate(0, {BATCH: 16, COUNT: 4}, baseline=True)
-    told = story([first, evaluate(1, {BATCH: 2})])
-    assert told.headline() == "The configuration as found is the best of all that were measured"
-    assert [s.name for s in told.subjects] == ["baseline"]
+    told = findings([first, evaluate(1, {BATCH: 2})])
+    assert headline(told) == "The configuration as found is the best of all that were measured"
+    assert [s.role for s in told.subjects] == ["baseline"]
 
 
 def test_a_gain_within_the_noise_is_none() -> None:
     first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0)
-    told = story([first, evaluate(1, {BATCH: 16}, capacity=101.0)])
-    assert told.headline().startswith("No gain worth a change")
+    told = findings([first, evaluate(1, {BATCH: 16}, capacity=101.0)])
+    assert headline(told).startswith("No gain worth a change")
 
 
 def test_a_baseline_that_fails_the_sla_is_said_so() -> None:
     first = infeasible(0, {BATCH: 8}, 1.5, baseline=True)
-    told = story([first, evaluate(1, {BATCH: 16}, capacity=300.0)])
-    assert told.headline() == "300/s within p99 ≤ 20 ms"
-    assert "does not keep the promise" in told.answer()
+    told = findings([first, evaluate(1, {BATCH: 16}, capacity=300.0)])
+    assert headline(told) == "300/s within p99 ≤ 20 ms"
+    assert "does not keep the promise" in answer(told)
 
 
 def test_the_gain_and_its_interval_come_from_rounds_by_turns() -> None:
@@ -285,19 +291,19 @@ def test_the_gain_and_its_interval_come_from_rounds_by_turns() -> None:
     )
     twice = tuple((2.2 * rate, error) for rate, error in by_turns)
     last = evaluate(1, {BATCH: 16}, phase="confirm", capacity=220.0, by_round=twice)
-    told = story([first, last])
+    told = findings([first, last])
     assert told.gain == pytest.approx(2.2)
-    assert told.gain_range is not None
-    assert 2.1 < told.gain_range[0] < 2.17
-    assert 2.23 < told.gain_range[1] < 2.3
-    assert any("between 50/s and 100/s" in w for w in told.warnings())
+    assert told.gain_interval is not None
+    assert 2.1 < told.gain_interval.low < 2.17
+    assert 2.23 < told.gain_interval.high < 2.3
+    assert any("between 50/s and 100/s" in w for w in warnings(told))
 
 
 def test_without_rounds_by_turns_the_gain_has_no_interval() -> None:
     first = evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0)
-    told = story([first, evaluate(1, {BATCH: 16}, capacity=220.0)])
+    told = findings([first, evaluate(1, {BATCH: 16}, capacity=220.0)])
     assert told.gain == pytest.approx(2.2)
-    assert told.gain_range is None
+    assert told.gain_interval is None
 
 
 def test_a_machine_that_changed_is_told() -> None:
@@ -307,15 +313,15 @@ def test_a_machine_that_changed_is_told() -> None:
         return evaluate(0, {BATCH: 8}, phase=phase, baseline=True, **values)
 
     first, same, slow = look("search", 95, 105), look("again", 92, 104), look("again", 65, 75)
-    assert not any("machine changed" in w for w in story([first, same]).warnings())
-    assert any("machine changed" in w for w in story([first, same, slow]).warnings())
+    assert not any("machine changed" in w for w in warnings(findings([first, same])))
+    assert any("machine changed" in w for w in warnings(findings([first, same, slow])))
 
 
 def test_an_open_end_and_a_limited_client_are_doubts() -> None:
-    open_end = story([evaluate(0, {BATCH: 8}, baseline=True, high=None)])
-    limited = story([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
-    assert any("no rate was found at which" in w for w in open_end.warnings())
-    assert any("client gave out" in w for w in limited.warnings())
+    open_end = findings([evaluate(0, {BATCH: 8}, baseline=True, high=None)])
+    limited = findings([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
+    assert any("no rate was found at which" in w for w in warnings(open_end))
+    assert any("load generator fell behind" in w for w in warnings(limited))
 
 
 def on_gpu(evaluation: Evaluation, *readings: GpuReading | None) -> Evaluation:
@@ -332,16 +338,16 @@ QUIET = GpuReading(utilisation=0.7, memory=2**30, power=60.0, devices=1, clock=1
 def test_a_gpu_that_throttled_or_was_shared_is_a_doubt() -> None:
     hot = QUIET.model_copy(update={"throttled": ("power cap", "thermal")})
     shared = QUIET.model_copy(update={"others": ("python3 (pid 7)",)})
-    told = story([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), hot, shared, QUIET)])
-    (throttled,) = [w for w in told.warnings() if w.startswith("GPU throttled")]
+    told = findings([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), hot, shared, QUIET)])
+    (throttled,) = [w for w in warnings(told) if w.startswith("GPU throttled")]
     assert "in 1 probe of 3 the GPU lowered its clock (power cap, thermal)" in throttled
-    (in_use,) = [w for w in told.warnings() if w.startswith("GPU in use by others")]
+    (in_use,) = [w for w in warnings(told) if w.startswith("GPU in use by others")]
     assert "in 1 probe of 3 the server shared its GPU with python3 (pid 7)" in in_use
 
 
 def test_a_gpu_to_oneself_that_runs_freely_is_no_doubt() -> None:
-    told = story([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), QUIET)])
-    assert not any("GPU" in w for w in told.warnings())
+    told = findings([on_gpu(evaluate(0, {BATCH: 8}, baseline=True), QUIET)])
+    assert not any("GPU" in w for w in warnings(told))
 
 
 def test_the_gpu_at_capacity_is_told_as_far_as_it_is_known(make_run: MakeRun) -> None:

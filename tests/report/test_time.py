@@ -9,13 +9,15 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tuner.analysis.breakdown import HIDDEN
 from tuner.goals.sla import Sla
 from tuner.records.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
 from tuner.records.run import Run
-from tuner.report.figures import drawings
-from tuner.report.figures_time import host_use, time_breakdown
+from tuner.report.figures_breakdown import time_breakdown
+from tuner.report.figures_by_rate import host_by_rate
 from tuner.report.page import write_report
+from tuner.report.search_figures import drawings
+from tuner.report.series import candidates
+from tuner.report.wording import HIDDEN_COMPUTE
 from tuner.stats.samples import Samples
 
 SLA = Sla.parse("p99<20ms")
@@ -143,9 +145,10 @@ def test_old_records_take_mean_and_wait_from_their_samples() -> None:
 
 def test_cores_and_memory_are_drawn_by_what_was_served() -> None:
     unloaded = probe(50, purpose="unloaded")
-    figure = host_use([evaluate(unloaded, probe(400), probe(200))])
+    figure = host_by_rate(candidates([evaluate(unloaded, probe(400), probe(200))]))
     assert figure is not None
-    cores, memory = figure.data
+    cores, line, memory, _ = figure.data
+    assert list(line.y) == list(cores.y)
     assert (list(cores.x), list(cores.y)) == ([200, 400], [0.5, 1.0])
     assert list(memory.y) == [300.0, 300.0]
     assert figure.layout.yaxis2.title.text == "memory (MiB)"
@@ -164,7 +167,7 @@ def test_a_server_that_is_not_seen_is_told_and_old_runs_do_not_speak_of_it() -> 
 def test_a_pipeline_inside_the_model_is_told_beside_the_breakdown(config: str, told: bool) -> None:
     drawn = drawings([evaluate(probe(200), config=config)], SLA, {})
     reading = next(d.reading for d in drawn if d.name == "time-breakdown")
-    assert (HIDDEN in reading) is told
+    assert (HIDDEN_COMPUTE in reading) is told
 
 
 def test_the_page_tells_it_all(make_run: Callable[..., Run]) -> None:

@@ -1,14 +1,14 @@
 """Which deployment up to which rate.
 
-The rule: of the deployments that keep the promise at a rate, the simplest to run is recommended.
+The rule: of the deployments that keep the SLA at a rate, the simplest to run is recommended.
 The order of simplicity is
 
 1. a service of the user's own, for it runs already;
 2. FastAPI, one process to run. The naive form takes its place only where the well-made one cannot
-   keep the promise, or serves less beyond the intervals of both;
-3. Triton, a server of its own to run. The tuned configuration counts unless the one as found
-   serves as much within the intervals, and the one without batching only where it serves more than
-   that beyond the intervals;
+   keep the SLA, or serves less beyond the intervals of both;
+3. Triton, a server of its own to run. The tuned configuration counts unless the baseline serves as
+   much within the intervals, and the one without batching only where it serves more than that
+   beyond the intervals;
 4. FastAPI in front of Triton: two servers to run.
 
 Where the model has a pre-processing of its own, a client of Triton alone has to do it. There are
@@ -24,12 +24,11 @@ most.
 from collections.abc import Sequence
 from typing import Literal
 
-from tuner.analysis.ratios import is_tie, ratio
-from tuner.analysis.records import Comparison, Contender
+from tuner.analysis.contenders import Contender
+from tuner.analysis.ratios import is_tie, serves_clearly_less
+from tuner.records.comparison import UNBATCHED, Comparison
 from tuner.records.results import Interval, Record
 
-UNBATCHED = "triton-unbatched"
-"""A yardstick that shows what batching does: the tuned instances without it."""
 Clients = Literal["any", "text", "tensors"]
 
 
@@ -49,7 +48,7 @@ class Band(Record):
 
 class Answer(Record):
     """For ``clients`` that send text, tensors, or whatever there is to send; no bands where no
-    deployment keeps the promise.
+    deployment keeps the SLA.
     """
 
     clients: Clients
@@ -66,47 +65,43 @@ def kinds_of_clients(comparison: Comparison) -> tuple[Clients, ...]:
     return ("text", "tensors") if has_text else ("any",)
 
 
-def slots(found: Sequence[Contender], clients: Clients) -> list[Contender]:
-    """Of each kind the one that counts, the simplest first; only what keeps the promise."""
-    kept = [each for each in found if each.safe_rate is not None]
-    own = sorted((e for e in kept if e.deployed.kind == "service"), key=_safe_rate)
-    chosen: list[Contender | None] = [*own, _fastapi(kept)]
+def by_simplicity(contenders: Sequence[Contender], clients: Clients) -> list[Contender]:
+    """Of each kind the one that counts, the simplest first; only what keeps the SLA."""
+    usable = [each for each in contenders if each.safe_rate is not None]
+    services = sorted(_of_kind(usable, "service"), key=_safe_rate)
+    order: list[Contender | None] = [*services, _fastapi(usable)]
     if clients != "text":
-        chosen.append(_triton(kept))
+        order.append(_triton(usable))
     if clients != "tensors":
-        chosen.append(max(_of_kind(kept, "hybrid"), key=_safe_rate, default=None))
-    return [each for each in chosen if each is not None]
+        order.append(max(_of_kind(usable, "hybrid"), key=_safe_rate, default=None))
+    return [each for each in order if each is not None]
 
 
 def _safe_rate(contender: Contender) -> float:
     return contender.safe_rate or 0.0
 
 
-def _of_kind(kept: Sequence[Contender], kind: str) -> list[Contender]:
-    return [each for each in kept if each.deployed.kind == kind]
+def _of_kind(contenders: Sequence[Contender], kind: str) -> list[Contender]:
+    return [each for each in contenders if each.deployed.kind == kind]
 
 
-def _fastapi(kept: Sequence[Contender]) -> Contender | None:
-    return _unless_less(_of_kind(kept, "fastapi"), _of_kind(kept, "naive"))
+def _fastapi(usable: Sequence[Contender]) -> Contender | None:
+    return _unless_less(_of_kind(usable, "fastapi"), _of_kind(usable, "naive"))
 
 
-def _triton(kept: Sequence[Contender]) -> Contender | None:
-    own = [each for each in _of_kind(kept, "triton") if each.name != UNBATCHED]
-    as_found = [each for each in own if not each.deployed.tuned]
-    best = _unless_less(as_found, [e for e in own if e.deployed.tuned])
-    return None if best is None else _unless_less([best], yardsticks(kept))
+def _triton(usable: Sequence[Contender]) -> Contender | None:
+    batched = [each for each in usable if each.is_batched_triton]
+    baselines = [each for each in batched if not each.deployed.tuned]
+    best = _unless_less(baselines, [each for each in batched if each.deployed.tuned])
+    unbatched = [each for each in usable if each.name == UNBATCHED]
+    return None if best is None else _unless_less([best], unbatched)
 
 
-def yardsticks(found: Sequence[Contender]) -> list[Contender]:
-    """Triton without batching, if that was measured."""
-    return [each for each in found if each.name == UNBATCHED]
-
-
-def counts(each: Contender, found: Sequence[Contender]) -> bool:
-    """Whether a deployment may be recommended at all: the yardstick only where it is the best
-    Triton there is.
-    """
-    return each.name != UNBATCHED or _triton([e for e in found if e.safe_rate]) is each
+def may_be_recommended(contender: Contender, contenders: Sequence[Contender]) -> bool:
+    """All but Triton without batching, and that where it is the best Triton there is."""
+    if contender.name != UNBATCHED:
+        return True
+    return _triton([each for each in contenders if each.safe_rate]) is contender
 
 
 def _unless_less(preferred: Sequence[Contender], others: Sequence[Contender]) -> Contender | None:
@@ -115,30 +110,24 @@ def _unless_less(preferred: Sequence[Contender], others: Sequence[Contender]) ->
     other = max(others, key=_safe_rate, default=None)
     if first is None or other is None:
         return first or other
-    return other if is_clearly_less(first, other) else first
-
-
-def is_clearly_less(first: Contender, second: Contender) -> bool:
-    """Whether the first serves less than the second, beyond the intervals of both."""
-    found = ratio(second, first)
-    return found is not None and found.low > 1
+    return other if serves_clearly_less(first, other) else first
 
 
 def bands(order: Sequence[Contender]) -> tuple[Band, ...]:
-    """Ascending and without a gap, the last one without end."""
-    found: list[Band] = []
+    """Ascending and without a gap, the last one without end; ``order`` has the simplest first."""
+    rising: list[Band] = []
     reached = 0.0
     last: Contender | None = None
     for each in order:
         if last is not None and is_tie(each, last):
-            found[-1] = found[-1].model_copy(update={"ties": (*found[-1].ties, each.name)})
+            rising[-1] = rising[-1].model_copy(update={"ties": (*rising[-1].ties, each.name)})
         elif _safe_rate(each) > reached:
             high = _safe_rate(each)
-            found.append(Band(low=reached, high=high, deployment=each.name, edge=_edge(each)))
+            rising.append(Band(low=reached, high=high, deployment=each.name, edge=_edge(each)))
             reached, last = high, each
     if last is not None:
-        found.append(Band(low=reached, high=None, deployment=last.name, replicas=True))
-    return tuple(found)
+        rising.append(Band(low=reached, high=None, deployment=last.name, replicas=True))
+    return tuple(rising)
 
 
 def _edge(contender: Contender) -> Interval | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tuner.analysis.records import Contender
+from tuner.analysis.contenders import Contender
 from tuner.records.results import ProbeRecord, Record
 
 
@@ -41,10 +41,10 @@ class Costs(Record):
 
 
 def costs(contenders: Sequence[Contender]) -> Costs:
-    kept = [each for each in contenders if each.safe_rate is not None]
-    near = tuple(found for each in kept if (found := near_capacity(each)) is not None)
-    rate = min((each.safe_rate or 0.0 for each in kept), default=None)
-    together = tuple(usage_at(each, rate) for each in kept) if rate else ()
+    usable = [each for each in contenders if each.safe_rate is not None]
+    near = tuple(usage for each in usable if (usage := near_capacity(each)) is not None)
+    rate = min((each.safe_rate or 0.0 for each in usable), default=None)
+    together = tuple(usage_at(each, rate) for each in usable) if rate else ()
     return Costs(at_capacity=near, rate=rate, together=together)
 
 

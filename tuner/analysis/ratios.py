@@ -1,21 +1,77 @@
-"""How many times more one deployment serves than another, and how sure that is."""
+"""How many times more one configuration, or one deployment, serves than another."""
 
 import math
+from dataclasses import dataclass
 
-from tuner.analysis.comparison import Ratio, paired_ratio
-from tuner.analysis.records import Contender
+import numpy as np
+
+from tuner.analysis.contenders import Contender
 from tuner.records.results import Evaluation
-from tuner.units import format_number
+from tuner.stats.pooling import cumulative, pooled
 
-NBSP = "\N{NO-BREAK SPACE}"
+
+@dataclass(frozen=True)
+class Ratio:
+    """``value`` and the 95 % interval ``low`` to ``high`` of a ratio of capacities."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether what was measured leaves open which of the two serves more."""
+        return self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True)
+class PairingSettings:
+    """The grid on which ratios of rounds are pooled, in natural logarithms of the ratio."""
+
+    reach: float = 1.0
+    """Beyond the outermost rounds, on either side: a factor of e. No round is wrong by so much."""
+    points: int = 600
+    """Steps of well below 1 % where rounds agree, finer than any round's error."""
+
+
+PAIRING = PairingSettings()
+
+Round = tuple[float, float]
+"""Capacity (requests/s) of one server, and the standard error of its logarithm."""
+
+
+def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio | None:
+    """The ratio first / second of two interleaved configurations; None below two rounds.
+
+    Each round gives one log ratio, in which what was common to the round cancels; they are pooled
+    with their errors and their scatter (see ``tuner.stats.pooling``).
+    """
+    pairs = list(zip(first, second, strict=False))
+    if len(pairs) < 2:
+        return None
+    ratios = np.array([math.log(a / b) for (a, _), (b, _) in pairs])
+    logs = np.linspace(ratios.min() - PAIRING.reach, ratios.max() + PAIRING.reach, PAIRING.points)
+    errors = np.array([math.hypot(e, f) for (_, e), (_, f) in pairs]) + (logs[1] - logs[0]) / 2
+    seen = [np.exp(-(((logs - r) / e) ** 2) / 2) for r, e in zip(ratios, errors, strict=True)]
+    low, middle, high = np.exp(np.interp((0.025, 0.5, 0.975), cumulative(pooled(seen, logs)), logs))
+    return Ratio(float(middle), float(low), float(high))
+
+
+def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
+    """How many times more ``last`` serves than ``first``, or how many times less it costs at the
+    given rate; None unless both were measured in interleaved rounds.
+    """
+    if last.cost is not None and first.cost is not None:
+        return paired_ratio(first.cost.by_round, last.cost.by_round)
+    return paired_ratio(last.by_round, first.by_round)
 
 
 def ratio(first: Contender, second: Contender) -> Ratio | None:
-    """Of their capacities; None unless both have one.
+    """Of the capacities of two deployments; None unless both have one.
 
-    Where both were measured interleaved, from their rounds (see ``tuner.analysis.comparison``).
-    Else the intervals of the two are taken as independent, their distances on a logarithmic scale
-    added as errors are; an open end leaves the ratio's open, down to 0 or up to +inf.
+    Where both were measured interleaved, from their rounds. Else the intervals of the two are taken
+    as independent, their distances on a logarithmic scale added as errors are; an open end leaves
+    the ratio's open, down to 0 or up to +inf.
     """
     above, below = first.evaluation, second.evaluation
     if not above.capacity or not below.capacity:
@@ -36,12 +92,11 @@ def _distance(evaluation: Evaluation, end: float | None) -> float:
 
 def is_tie(first: Contender, second: Contender) -> bool:
     """Whether what was measured leaves open which of the two serves more."""
-    found = ratio(first, second)
-    return found is not None and found.low <= 1 <= found.high
+    compared = ratio(first, second)
+    return compared is not None and compared.is_tie
 
 
-def show_ratio(found: Ratio) -> str:
-    """``3.12 × (95 %: 2.9 to 3.4)``."""
-    low, high = format_number(found.low), format_number(found.high)
-    ends = f"{low} to {high}" if math.isfinite(found.high) else f"at least {low}"
-    return f"{format_number(found.value)}{NBSP}× (95{NBSP}%: {ends})"
+def serves_clearly_less(first: Contender, second: Contender) -> bool:
+    """Whether the first serves less than the second, beyond the intervals of both."""
+    compared = ratio(second, first)
+    return compared is not None and compared.low > 1

@@ -1,231 +1,196 @@
-"""Which deployment, up to which rate, and what it costs, with reasons.
+"""Which deployment, up to which rate, and what it costs, with the findings that speak for it.
 
 The rule by which one is chosen stands in ``tuner.analysis.bands``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from tuner.analysis.bands import (
-    UNBATCHED,
     Answer,
     Band,
     bands,
-    counts,
-    is_clearly_less,
+    by_simplicity,
     kinds_of_clients,
-    slots,
+    may_be_recommended,
 )
-from tuner.analysis.costs import Costs, Usage, costs
-from tuner.analysis.ratios import NBSP, is_tie, ratio, show_ratio
-from tuner.analysis.records import Comparison, Contender, contenders
-from tuner.errors import UnitError
-from tuner.goals.sla import Sla
-from tuner.records.results import Evaluation, Interval, Record, State
-from tuner.units import format_cores, format_duration, format_rate, format_size
+from tuner.analysis.contenders import Contender, contenders
+from tuner.analysis.costs import Costs, costs
+from tuner.analysis.ratios import Ratio, ratio, serves_clearly_less
+from tuner.records.comparison import UNBATCHED, Comparison
+from tuner.records.results import Evaluation, State
 
-CLIENTS = {
-    "any": "any client",
-    "text": "clients that send text",
-    "tensors": "clients that send tensors",
-}
-_SIMPLE = {
-    "service": "which runs already",
-    "naive": "the simplest to run",
-    "fastapi": "the simplest to run",
-    "triton": "one server more to run, and no FastAPI",
-    "hybrid": "two servers to run",
-}
+ByName = Mapping[str, Contender]
 
 
-class Recommendation(Record):
-    """``reasons`` are sentences with their figures."""
+@dataclass(frozen=True)
+class BandStep:
+    """One band of rates: what is chosen in it, and how many times more that serves than what is
+    chosen below; each tie with how many times more it serves than the chosen one.
+    """
+
+    band: Band
+    chosen: Contender
+    below: Contender | None
+    gain: Ratio | None
+    ties: tuple[tuple[Contender, Ratio | None], ...]
+
+
+@dataclass(frozen=True)
+class BandsForClients:
+    """The bands of rates of one kind of clients, but the last; no steps where none keeps the SLA.
+    From ``reach`` requests/s on it takes replicas of ``best``.
+    """
+
+    answer: Answer
+    steps: tuple[BandStep, ...]
+
+    @property
+    def best(self) -> Contender:
+        return self.steps[-1].chosen
+
+
+class Question(StrEnum):
+    """What two deployments are compared for."""
+
+    IS_NAIVE_ENOUGH = "is the naive FastAPI enough"
+    DOES_TUNING_PAY = "does tuning pay"
+    DOES_BATCHING_PAY = "does batching pay"
+    """Asked only where the tuned instances serve clearly more without it."""
+    WHAT_KEEPS_GATEWAY = "what does the gateway keep of Triton"
+
+
+@dataclass(frozen=True)
+class Times:
+    """How many times more ``first`` serves than ``second``."""
+
+    question: Question
+    first: Contender
+    second: Contender
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class TokenisingTime:
+    """Seconds that one request's tokenising takes a client of Triton alone."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What the deployments take at a rate that each of them keeps."""
+
+    costs: Costs
+    titles: Mapping[str, str]
+
+
+class Shortfall(StrEnum):
+    """Why a deployment is not recommended, or not at the rates that it might serve."""
+
+    UNMEASURED = "unmeasured"
+    FAILED = "failed"
+    KEEPS_NO_RATE = "keeps no rate"
+    CLIENT_FELL_BEHIND = "client fell behind"
+
+
+@dataclass(frozen=True)
+class FallsShort:
+    """``failure`` is the reason that was recorded, if there is one."""
+
+    shortfall: Shortfall
+    title: str
+    failure: str | None = None
+
+
+Finding = BandsForClients | Times | TokenisingTime | Takes | FallsShort
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One answer for each kind of clients, what deployments cost, and the findings behind them."""
 
     answers: tuple[Answer, ...]
     costs: Costs
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def recommend(comparison: Comparison, evaluations: list[Evaluation]) -> Recommendation:
-    """From records alone; without bands where no deployment keeps the promise."""
-    found = contenders(comparison, evaluations)
+    """From records alone; without bands where no deployment keeps the SLA."""
+    measured = contenders(comparison, evaluations)
     answers = tuple(
-        Answer(clients=clients, bands=bands(slots(found, clients)))
+        Answer(clients=clients, bands=bands(by_simplicity(measured, clients)))
         for clients in kinds_of_clients(comparison)
     )
-    spent = costs([each for each in found if counts(each, found)])
-    reasons = tuple(_reasons(comparison, found, answers, spent))
-    return Recommendation(answers=answers, costs=spent, reasons=reasons)
+    usage = costs([each for each in measured if may_be_recommended(each, measured)])
+    return Recommendation(answers, usage, tuple(_findings(comparison, measured, answers, usage)))
 
 
-def sla_of(comparison: Comparison) -> Sla | None:
-    """The promise as it was given or as it prints itself; None where it is neither."""
-    try:
-        return Sla.parse(comparison.sla.replace(" and ", ",").replace("≤", "<"))
-    except UnitError:
-        return None
-
-
-def promise_of(comparison: Comparison) -> str:
-    """``p99 ≤ 20 ms``; as it stands in the record where this version cannot read it."""
-    return str(sla_of(comparison) or comparison.sla)
-
-
-def headline(recommendation: Recommendation, comparison: Comparison) -> str:
-    """The answer in one line: for clients that send text where there is one for them."""
-    found = [answer for answer in recommendation.answers if answer.bands]
-    if not found:
-        return f"No deployment keeps {promise_of(comparison)}"
-    titles = {deployed.name: deployed.title for deployed in comparison.deployments}
-    steps = ", then ".join(
-        f"{titles[band.deployment]} up to {format_rate(band.high)}" for band in found[0].bands[:-1]
-    )
-    if found[0] is recommendation.answers[0]:
-        return steps
-    return f"For {CLIENTS[found[0].clients]} alone: {steps}"
-
-
-def _reasons(
-    comparison: Comparison, found: Sequence[Contender], answers: Sequence[Answer], spent: Costs
-) -> Iterator[str]:
-    by_name = {each.name: each for each in found}
-    promise = promise_of(comparison)
+def _findings(
+    comparison: Comparison, measured: Sequence[Contender], answers: Sequence[Answer], usage: Costs
+) -> Iterator[Finding]:
+    by_name = {each.name: each for each in measured}
     for answer in answers:
-        yield from _of_answer(answer, by_name, promise)
-    yield from _of_naive(by_name)
-    yield from _of_tuning(by_name)
-    yield from _of_tokenising(comparison, by_name)
-    yield from _of_costs(spent, by_name)
-    for deployed in comparison.deployments:
-        if deployed.name in by_name:
-            yield from _doubts(by_name[deployed.name], promise)
-        else:
-            yield f"{deployed.title} was not measured."
-
-
-def _of_answer(answer: Answer, by_name: dict[str, Contender], promise: str) -> Iterator[str]:
-    who = CLIENTS[answer.clients].capitalize()
-    if not answer.bands:
-        yield f"{who}: no deployment for them keeps {promise} at any rate that was tried."
-        return
-    told, previous = [], None
-    for band in answer.bands[:-1]:
-        told.append(_of_band(band, by_name[band.deployment], previous, promise))
-        told += [_of_tie(by_name[name], by_name[band.deployment]) for name in band.ties]
-        previous = by_name[band.deployment]
-    last = answer.bands[-1]
-    title = by_name[last.deployment].deployed.title
-    told.append(f"Above {format_rate(last.low)} it takes replicas, best of {title}.")
-    yield f"{who}: {' '.join(told)}"
-
-
-def _of_band(band: Band, each: Contender, previous: Contender | None, promise: str) -> str:
-    title, simple = each.deployed.title, _SIMPLE[each.deployed.kind]
-    capacity = format_rate(each.evaluation.capacity)
-    reach = (
-        f"up to {format_rate(band.high)}, {simple} (capacity {capacity}{show_interval(band.edge)})"
-    )
-    if previous is None:
-        return f"{title} keeps {promise} {reach}."
-    more = ratio(each, previous)
-    times = f"; it serves {show_ratio(more)} what {previous.deployed.title} does" if more else ""
-    return f"Above, {title} {reach}{times}."
-
-
-def show_interval(ends: Interval | None) -> str:
-    """``, 95 %: 205/s to 221/s``, or nothing."""
-    if ends is None:
-        return ""
-    low, high = ends
-    if high is None:
-        return f", 95{NBSP}%: at least {format_rate(low)}"
-    return f", 95{NBSP}%: {format_rate(low)} to {format_rate(high)}"
-
-
-def _of_tie(each: Contender, chosen: Contender) -> str:
-    found = ratio(each, chosen)
-    times = f" ({show_ratio(found)})" if found else ""
-    return (
-        f"{each.deployed.title} and {chosen.deployed.title} are a tie{times}, which the simpler "
-        "one wins."
-    )
-
-
-def _of_naive(by_name: dict[str, Contender]) -> Iterator[str]:
-    naive, made = by_name.get("naive"), by_name.get("fastapi")
-    found = ratio(naive, made) if naive and made else None
-    if naive is None or made is None or found is None:
-        return
-    said = f"{naive.deployed.title} serves {show_ratio(found)} what {made.deployed.title} does"
-    if is_clearly_less(made, naive):
-        yield f"{said}: here the plain form is enough."
-    elif is_tie(naive, made):
-        yield f"{said}: a tie, which the well-made form wins."
-    else:
-        yield f"{said}, and is not recommended."
-
-
-def _of_tuning(by_name: dict[str, Contender]) -> Iterator[str]:
-    own = [each for each in by_name.values() if each.deployed.kind == "triton"]
-    plain = next((e for e in own if not e.deployed.tuned and e.name != UNBATCHED), None)
-    tuned = next((e for e in own if e.deployed.tuned and e.name != UNBATCHED), None)
-    found = ratio(tuned, plain) if tuned and plain else None
-    if tuned is None or plain is None or found is None:
-        return
-    said = f"{tuned.deployed.title} serves {show_ratio(found)} what {plain.deployed.title} does"
-    yield f"{said}: a tie, so it may stay as found." if is_tie(tuned, plain) else f"{said}."
-    bare = by_name.get(UNBATCHED)
-    if bare is not None and is_clearly_less(tuned, bare):
-        yield (
-            f"{bare.deployed.title} serves more than {tuned.deployed.title}: it costs more here "
-            "to put requests together than a batch saves."
-        )
-
-
-def _of_tokenising(comparison: Comparison, by_name: dict[str, Contender]) -> Iterator[str]:
-    """What clients of Triton alone have to do, and what being spared that costs."""
+        yield BandsForClients(answer, tuple(_steps(answer, by_name)))
+    yield from _on_naive(by_name)
+    yield from _on_tuning(by_name)
     if comparison.encode_seconds is not None:
-        yield (
-            "Clients of Triton alone have to tokenise for themselves, which took them "
-            f"{format_duration(comparison.encode_seconds)} a request here."
-        )
-    direct = max(
-        (e for e in by_name.values() if e.deployed.kind == "triton" and e.name != UNBATCHED),
-        key=lambda each: each.safe_rate or 0.0,
-        default=None,
-    )
-    hybrid = next((e for e in by_name.values() if e.deployed.kind == "hybrid"), None)
-    found = ratio(hybrid, direct) if hybrid and direct else None
-    if hybrid and direct and found:
-        served = f"{show_ratio(found)} what {direct.deployed.title} does"
-        yield f"{hybrid.deployed.title} serves {served}."
+        yield TokenisingTime(comparison.encode_seconds)
+    yield from _on_gateway(by_name)
+    yield Takes(usage, {deployed.name: deployed.title for deployed in comparison.deployments})
+    for deployed in comparison.deployments:
+        contender = by_name.get(deployed.name)
+        shortfall = _shortfall(contender)
+        if shortfall is not None:
+            failure = contender.evaluation.failure if contender is not None else None
+            yield FallsShort(shortfall, deployed.title, failure)
 
 
-def _of_costs(spent: Costs, by_name: dict[str, Contender]) -> Iterator[str]:
-    told = [
-        f"{by_name[usage.deployment].deployed.title} {words}"
-        for usage in spent.together
-        if (words := show_usage(usage))
-    ]
-    if told and spent.rate is not None:
-        rate = format_rate(spent.rate)
-        yield f"At {rate}, which each of them keeps, they take: {'; '.join(told)}."
+def _steps(answer: Answer, by_name: ByName) -> Iterator[BandStep]:
+    below: Contender | None = None
+    for band in answer.bands[:-1]:
+        chosen = by_name[band.deployment]
+        ties = tuple((by_name[name], ratio(by_name[name], chosen)) for name in band.ties)
+        gain = None if below is None else ratio(chosen, below)
+        yield BandStep(band, chosen, below, gain, ties)
+        below = chosen
 
 
-def show_usage(usage: Usage) -> str:
-    """``1.4 cores, 820 MiB``; empty where nothing was read."""
-    words = (
-        None if usage.cores is None else format_cores(usage.cores),
-        None if usage.memory is None else format_size(round(usage.memory)),
-        None if usage.gpu is None else f"{100 * usage.gpu:.0f}{NBSP}% of the GPU",
-    )
-    return ", ".join(word for word in words if word)
+def _on_naive(by_name: ByName) -> Iterator[Finding]:
+    yield from _times(Question.IS_NAIVE_ENOUGH, by_name.get("naive"), by_name.get("fastapi"))
 
 
-def _doubts(each: Contender, promise: str) -> Iterator[str]:
-    evaluation, title = each.evaluation, each.deployed.title
-    if evaluation.state is State.FAILED:
-        yield f"{title} could not be measured: {evaluation.failure or 'no reason was recorded'}"
-    elif evaluation.capacity is None:
-        yield f"{title} keeps {promise} at no rate that was tried."
-    elif evaluation.client_limited:
-        yield f"{title} may serve more: the load generator fell behind before it did."
+def _times(
+    question: Question, first: Contender | None, second: Contender | None
+) -> Iterator[Finding]:
+    times = ratio(first, second) if first is not None and second is not None else None
+    if first is not None and second is not None and times is not None:
+        yield Times(question, first, second, times)
+
+
+def _on_tuning(by_name: ByName) -> Iterator[Finding]:
+    tritons = [each for each in by_name.values() if each.is_batched_triton]
+    baseline = next((each for each in tritons if not each.deployed.tuned), None)
+    tuned = next((each for each in tritons if each.deployed.tuned), None)
+    unbatched = by_name.get(UNBATCHED)
+    yield from _times(Question.DOES_TUNING_PAY, tuned, baseline)
+    if baseline and tuned and unbatched and serves_clearly_less(tuned, unbatched):
+        yield from _times(Question.DOES_BATCHING_PAY, unbatched, tuned)
+
+
+def _on_gateway(by_name: ByName) -> Iterator[Finding]:
+    tritons = [each for each in by_name.values() if each.is_batched_triton]
+    direct = max(tritons, key=lambda each: each.safe_rate or 0.0, default=None)
+    hybrid = next((each for each in by_name.values() if each.deployed.kind == "hybrid"), None)
+    yield from _times(Question.WHAT_KEEPS_GATEWAY, hybrid, direct)
+
+
+def _shortfall(contender: Contender | None) -> Shortfall | None:
+    if contender is None:
+        return Shortfall.UNMEASURED
+    if contender.evaluation.state is State.FAILED:
+        return Shortfall.FAILED
+    if contender.evaluation.capacity is None:
+        return Shortfall.KEEPS_NO_RATE
+    return Shortfall.CLIENT_FELL_BEHIND if contender.evaluation.client_limited else None

@@ -7,21 +7,37 @@ knows which replica is idle does better, never worse.
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from itertools import groupby
 
 import numpy as np
 
-from tuner.analysis.bands import counts
+from tuner.analysis.bands import may_be_recommended
+from tuner.analysis.contenders import Contender, contenders
 from tuner.analysis.costs import usage_at
-from tuner.analysis.records import Comparison, Contender, contenders
+from tuner.records.comparison import Comparison
 from tuner.records.results import Evaluation, ProbeRecord, Record
-from tuner.units import format_rate
 
-_ROOM = 0.95
-"""The share of a capacity to be promised where no measurement tells it."""
+DEFAULT_ROOM = 0.95
+"""The share of a simulated capacity to be promised where no measurement tells it: the margin that
+the recommended rate keeps from a measured one where latency rises gently."""
 
 
-class Plan(Record):
+class Advantage(StrEnum):
+    """Why a plan stands where it stands among the others."""
+
+    ONLY = "only"
+    """No other deployment keeps the SLA."""
+    FEWEST = "fewest"
+    """Every other takes more replicas."""
+    FEWEST_CORES_UNKNOWN = "fewest, cores unknown"
+    """Others take as many replicas, and cores were not read of all of them."""
+    FEWEST_AND_LEAST_CORES = "fewest, least cores"
+    FIRST_FOR_TEXT = "first for text"
+    """The first one that clients may send text to."""
+
+
+class ReplicaPlan(Record):
     """``replicas`` of a deployment, each of which gets ``rate`` requests/s and may be promised
     ``safe_rate``. ``p99`` is seconds at that rate, as probes on both sides of it tell; ``cores``
     and ``memory`` (bytes) are those of all replicas together; each None where not known.
@@ -39,60 +55,62 @@ class Plan(Record):
     cores: float | None
     memory: float | None
     config: str | None
-    reason: str
+    advantage: Advantage | None = None
 
 
-def plan(
+def plan_replicas(
     comparison: Comparison,
     evaluations: list[Evaluation],
     rate: float,
     simulated: Mapping[str, float] | None = None,
-) -> list[Plan]:
+) -> list[ReplicaPlan]:
     """For ``rate`` requests/s: fewest replicas first, of equals those with the least cores.
 
     ``simulated`` has capacities (requests/s) by the name of the deployment, for those at which the
     load generator gave out; by default those that the comparison holds.
     """
     known = comparison.simulated if simulated is None else simulated
-    all_of_them = contenders(comparison, evaluations)
-    found = [
+    measured = contenders(comparison, evaluations)
+    plans = [
         _plan(each, rate, known.get(each.name))
-        for each in all_of_them
-        if each.safe_rate and counts(each, all_of_them)
+        for each in measured
+        if each.safe_rate and may_be_recommended(each, measured)
     ]
-    found.sort(key=lambda p: (p.replicas, math.inf if p.cores is None else p.cores))
-    return [p.model_copy(update={"reason": _reason(p, i, found)}) for i, p in enumerate(found)]
+    plans.sort(key=lambda p: (p.replicas, math.inf if p.cores is None else p.cores))
+    return [
+        plan.model_copy(update={"advantage": _advantage(place, plans)})
+        for place, plan in enumerate(plans)
+    ]
 
 
-def _plan(each: Contender, rate: float, simulated: float | None) -> Plan:
-    safe, is_simulated = _safe_rate(each, simulated)
+def _plan(contender: Contender, rate: float, simulated: float | None) -> ReplicaPlan:
+    safe, is_simulated = _safe_rate(contender, simulated)
     number = replicas_for(rate, safe)
     share = rate / number
-    usage = usage_at(each, share)
-    return Plan(
-        deployment=each.name,
-        title=each.deployed.title,
-        sends=each.deployed.sends,
+    usage = usage_at(contender, share)
+    return ReplicaPlan(
+        deployment=contender.name,
+        title=contender.title,
+        sends=contender.deployed.sends,
         replicas=number,
         rate=share,
         safe_rate=safe,
         simulated=is_simulated,
-        p99=p99_at(each.evaluation.probes, share),
+        p99=p99_at(contender.evaluation.probes, share),
         cores=None if usage.cores is None else number * usage.cores,
         memory=None if usage.memory is None else number * usage.memory,
-        config=each.deployed.config,
-        reason="",
+        config=contender.deployed.config,
     )
 
 
-def _safe_rate(each: Contender, simulated: float | None) -> tuple[float, bool]:
+def _safe_rate(contender: Contender, simulated: float | None) -> tuple[float, bool]:
     """The measured one; where the client gave out below it, the simulated capacity with the same
-    room as the measured one has.
+    room as the measured one has. The flag says which.
     """
-    evaluation, measured = each.evaluation, each.safe_rate or 0.0
+    evaluation, measured = contender.evaluation, contender.safe_rate or 0.0
     if not evaluation.client_limited or simulated is None:
         return measured, False
-    room = _ROOM
+    room = DEFAULT_ROOM
     if evaluation.recommended and evaluation.capacity:
         room = evaluation.recommended / evaluation.capacity
     return (simulated * room, True) if simulated * room > measured else (measured, False)
@@ -101,7 +119,7 @@ def _safe_rate(each: Contender, simulated: float | None) -> tuple[float, bool]:
 def replicas_for(rate: float, safe_rate: float) -> int:
     """The fewest that keep each at or below its safe rate."""
     number = max(1, math.ceil(rate / safe_rate))
-    if number > 1 and (number - 1) * safe_rate >= rate:
+    if number > 1 and (number - 1) * safe_rate >= rate:  # the quotient was rounded up
         return number - 1
     return number if number * safe_rate >= rate else number + 1
 
@@ -128,22 +146,15 @@ def _is_known(latency: float | None) -> bool:
     return latency is not None and 0 < latency < math.inf
 
 
-def _reason(own: Plan, place: int, found: Sequence[Plan]) -> str:
-    serves = f"one serves {format_rate(own.safe_rate)}"
-    if own.simulated:
-        serves += " as simulated, more than the load generator could send"
-    if place == 0:
-        return f"{_why_first(own, found[1:])}: {serves}"
-    if own.sends == "text" and all(p.sends != "text" for p in found[:place]):
-        return f"the first for clients that send text: {serves}"
-    return serves
-
-
-def _why_first(own: Plan, rest: Sequence[Plan]) -> str:
-    if not rest:
-        return "the only one that keeps the promise"
-    if rest[0].replicas > own.replicas:
-        return "the fewest replicas"
-    if own.cores is None or rest[0].cores is None:
-        return "no other takes fewer replicas, and cores were not read"
-    return "no other takes fewer replicas, and it takes the least cores"
+def _advantage(place: int, plans: Sequence[ReplicaPlan]) -> Advantage | None:
+    plan, behind = plans[place], plans[place + 1 :]
+    if place > 0:
+        is_first = plan.sends == "text" and all(p.sends != "text" for p in plans[:place])
+        return Advantage.FIRST_FOR_TEXT if is_first else None
+    if not behind:
+        return Advantage.ONLY
+    if behind[0].replicas > plan.replicas:
+        return Advantage.FEWEST
+    if plan.cores is None or behind[0].cores is None:
+        return Advantage.FEWEST_CORES_UNKNOWN
+    return Advantage.FEWEST_AND_LEAST_CORES

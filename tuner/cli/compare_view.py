@@ -1,9 +1,9 @@
 """What a comparison looks like while it runs: one line per event."""
 
-from tuner.analysis.records import Swap
 from tuner.cli.view import PlainView
 from tuner.deployments.subjects import Subject
 from tuner.measure.draft import Phase
+from tuner.records.comparison import Swap
 from tuner.units import format_duration, format_rate
 
 

@@ -1,100 +1,108 @@
-"""What a run came to: a table of baseline and winner, or JSON, and the exit code."""
+"""What a search or a measurement came to: a table of baseline and winner, or JSON."""
 
-import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from tuner.analysis import breakdown
-from tuner.analysis.comparison import completeness, cpu_steal, disagreement, drift, gain, refutation
+from tuner.analysis.breakdown import hides_compute, representative
+from tuner.analysis.doubts import (
+    CpuSteal,
+    Doubt,
+    Drift,
+    Lack,
+    Lacking,
+    Refutation,
+    UnsteadyRounds,
+    drift,
+)
+from tuner.analysis.search_findings import SearchFindings
+from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
 from tuner.cli.view import between, describe_result
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla
 from tuner.model.space import format_value, queue_delay, short_name
-from tuner.records.costs import describe_cost, objective_of
-from tuner.records.results import Evaluation, ProbeRecord, State, baseline, best, closest
+from tuner.records.costs import describe_cost
+from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
+from tuner.report.search_wording import promise, promise_at
+from tuner.report.wording import HIDDEN_COMPUTE, completeness, doubt_sentence, time_sentence
 from tuner.units import format_duration, format_rate
 
-MET, NOT_MET, NOTHING_MEASURED = 0, 1, 3
+Row = tuple[str, list[str]]
 
 
-def show(run: Run, reason: str | None, as_json: bool, console: Console) -> int:
-    """Print the outcome; the exit code: 0 where a configuration meets the Sla, 3 where not one
+def show(run: Run, reason: str | None, json: bool, console: Console) -> int:
+    """Print the outcome; the exit code: 0 where a configuration meets the SLA, 3 where not one
     could even be measured, else 1.
     """
-    evaluations = run.evaluations()
-    experiment = run.manifest().experiment
-    sla, constraints = experiment.sla, experiment.constraints
-    promise = ", ".join([str(sla), *map(str, constraints)])
-    measured = [e for e in evaluations if e.phase == "measure"]
-    winner = measured[-1] if measured else best(evaluations)
-    if winner is not None and winner.capacity is None:
-        winner = None
-    if as_json:
-        console.file.write(json.dumps(_as_dict(run, evaluations, winner, reason)) + "\n")
-    elif winner is None:
-        _show_miss(evaluations, sla, promise, console)
+    findings = SearchFindings.of(run)
+    if json:
+        write_json(console, _as_dict(run, findings, reason))
     else:
-        _show_winner(evaluations, winner, sla, promise, console)
-    if not as_json:
-        outcome = run.outcome()
-        if outcome is not None and winner is not None:
-            better = "serves more by over" if winner.cost is None else "comes to less by over"
-            text = f"{completeness(outcome, better)} It ended because {outcome.reason}."
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-        for line in breakdown.lines(evaluations, constraints):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for name, path in (("report", run.report), ("winner", run.winner)):
-            if path.exists():
-                console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
-    if winner is not None:
-        return MET
-    return NOTHING_MEASURED if _all_failed(evaluations) else NOT_MET
+        _show(run, findings, console)
+    return exit_code(findings.winner is not None, findings.evaluations)
 
 
-def _all_failed(evaluations: list[Evaluation]) -> bool:
-    return all(e.state is State.FAILED for e in evaluations)
+def _show(run: Run, findings: SearchFindings, console: Console) -> None:
+    winner, outcome = findings.winner, findings.outcome
+    if winner is None:
+        say(console, *_miss(findings))
+    else:
+        _show_winner(findings, winner, console)
+    if outcome is not None and winner is not None:
+        seen = completeness(outcome, minimised=winner.cost is not None)
+        say(console, f"{seen} It ended because {outcome.reason}.")
+    say(console, *_probe_lines(findings))
+    for name, path in (("report", run.report), ("winner", run.winner)):
+        if path.exists():
+            say(console, f"{name}: {path}")
 
 
-def _show_winner(
-    evaluations: list[Evaluation], winner: Evaluation, sla: Sla, promise: str, console: Console
-) -> None:
-    found = baseline(evaluations)
-    columns = [e for e in (found, winner) if e is not None]
-    if found is winner or winner.baseline:
-        columns = [winner]
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
+def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console) -> None:
+    first = findings.baseline
+    columns = [winner] if first is None or winner.baseline else [first, winner]
+    shown = table()
+    shown.padding = (0, 1)
+    shown.add_column("")
     for each in columns:
-        table.add_column(_role(each), justify="right")
-    for name, cells in _rows(columns, sla, promise):
-        table.add_row(name, *cells)
-    console.print(table)
-    console.print(_headline(found, winner, promise), markup=False, highlight=False, soft_wrap=True)
-    for each in evaluations:
+        shown.add_column(_role(each), justify="right")
+    for name, cells in _rows(findings, columns):
+        shown.add_row(name, *cells)
+    console.print(shown)
+    say(console, _headline(findings, winner))
+    for each in findings.evaluations:
         if each.phase == "confirm" and each.capacity is None and not each.baseline:
-            text = f"Trial {each.trial} ({each.label}) {_unconfirmed(each)}"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-    for each in columns:
-        unsteady = disagreement(each)
-        if unsteady:
-            name = _role(each).capitalize()
-            console.print(f"{name}: {unsteady}", markup=False, highlight=False, soft_wrap=True)
-    for doubt in (refutation(evaluations), drift(evaluations), cpu_steal(evaluations)):
-        if doubt:
-            console.print(doubt, markup=False, highlight=False, soft_wrap=True)
-    full = {e.candidate for e in evaluations if e.cause == "out of memory"}
+            say(console, f"Trial {each.trial} ({each.label}) {_unconfirmed(each)}")
+    say(console, *(doubt_sentence(doubt) for doubt in findings.doubts() if _is_short(doubt)))
+    full = {e.candidate for e in findings.evaluations if e.cause == "out of memory"}
     if full:
-        console.print(f"{len(full)} of the candidates ran out of memory; the report names them.")
-    if winner.client_limited:
-        console.print(
-            "Above this rate the load generator itself fell behind, so the server may hold more: "
-            "raise --workers, or give it cores of its own."
-        )
+        say(console, f"{len(full)} of the candidates ran out of memory; the report names them.")
+
+
+def _is_short(doubt: Doubt) -> bool:
+    """Whether a terminal says it; the other doubts are in the report."""
+    if isinstance(doubt, Lacking):
+        return doubt.lack is Lack.CLIENT
+    return isinstance(doubt, UnsteadyRounds | Refutation | Drift | CpuSteal)
+
+
+def _probe_lines(findings: SearchFindings) -> Iterator[str]:
+    """Where the time of a measurement went, as far as it is known, and how a measurement or a
+    search's winner stands to each of the constraints.
+    """
+    measured = [e for e in findings.evaluations if e.phase == "measure"]
+    subject = measured[-1] if measured else findings.winner
+    probe = representative(subject) if subject is not None else None
+    if subject is None or probe is None:
+        return
+    sentence = time_sentence(probe)
+    if measured and sentence is not None:
+        yield sentence
+    if measured and hides_compute(subject.config) and probe.server is not None:
+        yield HIDDEN_COMPUTE
+    for constraint in findings.constraints:
+        yield constraint.describe(probe)
 
 
 def _unconfirmed(evaluation: Evaluation) -> str:
@@ -112,138 +120,148 @@ def _role(evaluation: Evaluation) -> str:
     return "measured" if evaluation.phase == "measure" else "winner"
 
 
-def _headline(found: Evaluation | None, winner: Evaluation, promise: str) -> str:
+def _headline(findings: SearchFindings, winner: Evaluation) -> str:
+    first, kept = findings.baseline, promise(findings)
+    amount = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
     if winner.phase == "measure":
         asked = winner.verdict()
-        said = f"; {verdict_in_words(asked)}" if asked else ""
-        return f"{format_rate(winner.capacity)} within {promise}{said}."
+        verdict = f"; {verdict_in_words(asked)}" if asked else ""
+        return f"{format_rate(winner.capacity)} within {kept}{verdict}."
     if winner.baseline:
-        told = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
-        return f"The model's own configuration is the best found: {told}."
+        return f"The model's own configuration is the best found: {amount}."
     sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
-    if found is None or not found.merit or not winner.merit:
-        rate = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
-        missed = found is not None and found.state is State.INFEASIBLE
-        rest = "the baseline was not measured"
-        if missed:
-            rest = "the baseline met it at no rate tried"
-        if missed and winner.cost:
-            rest = "the baseline does not keep it there"
-        return f"{rate} within {promise} ({sure}); {rest}."
-    ratio = gain(winner, found)
-    if ratio is None:
-        times = f"{winner.merit / found.merit:.2f} x"
-    else:
-        times = f"{ratio.value:.2f} x (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
-    if winner.cost and found.cost:
-        objective = Objective.parse(winner.cost.objective, winner.cost.rate)
-        shown = f"{objective.show(winner.cost.value)} instead of {objective.show(found.cost.value)}"
-        return f"{objective.title}: {shown}, {times} less, within {promise}, {sure}."
-    return f"{times} the requests of the baseline within {promise}, {sure}."
+    gain, interval = findings.gain, findings.gain_interval
+    if first is None or gain is None:
+        return f"{amount} within {kept} ({sure}); {_lacking(first, winner)}."
+    times = f"{gain:.2f} x"
+    if interval is not None:
+        times += f" (95 %: {interval.low:.2f} to {interval.high:.2f})"
+    objective = findings.objective
+    if objective is not None and winner.cost and first.cost:
+        before, after = objective.show(first.cost.value), objective.show(winner.cost.value)
+        change = f"{after} instead of {before}, {times} less"
+        return f"{objective.title}: {change}, within {kept}, {sure}."
+    return f"{times} the requests of the baseline within {kept}, {sure}."
 
 
-def _rows(columns: list[Evaluation], sla: Sla, promise: str) -> list[tuple[str, list[str]]]:
-    paths = sorted({path for e in columns for path in e.settings})
-    rows = [
-        (short_name(path), [format_value(e.candidate.get(path)) for e in columns]) for path in paths
-    ]
-    at = [e.at_capacity() for e in columns]
-    objective = objective_of(columns)
-    if objective is not None:
-        costs = [e.cost for e in columns]
-        rows.append((objective.title, [objective.show(c.value) if c else "-" for c in costs]))
-        ranges = [
-            objective.between(c).strip(" ()").removeprefix("95 %: ") if c else "" for c in costs
-        ]
-        rows.append(("95 % interval", [each or "-" for each in ranges]))
-        rows.append((f"{promise} there", ["kept" if e.capacity else "not kept" for e in columns]))
-        rows += _proofs(columns)
+def _lacking(first: Evaluation | None, winner: Evaluation) -> str:
+    """Why there is no gain to tell."""
+    if first is None or first.state is not State.INFEASIBLE:
+        return "the baseline was not measured"
+    if winner.cost:
+        return "the baseline does not keep it there"
+    return "the baseline met it at no rate tried"
+
+
+def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
+    for path in sorted({path for e in columns for path in e.settings}):
+        yield short_name(path), [format_value(e.candidate.get(path)) for e in columns]
+    if findings.objective is not None:
+        yield from _cost_rows(findings.objective, promise(findings), columns)
     else:
-        rows.append((f"capacity, {promise}", [format_rate(e.capacity) for e in columns]))
+        yield f"capacity, {promise(findings)}", [format_rate(e.capacity) for e in columns]
     if any(e.steepness is not None for e in columns):  # else one rate was judged, or a closed loop
-        rows.append(("95 % interval", [_bare(between(e)) for e in columns]))
-        rows.append(("recommended rate", [format_rate(e.recommended) for e in columns]))
-        rows += _proofs(columns)
+        yield "95 % interval", [_bare(between(e)) for e in columns]
+        yield "recommended rate", [format_rate(e.recommended) for e in columns]
+        yield from _proofs(columns)
     if any(e.items != 1 for e in columns):
         items = [None if e.capacity is None else e.capacity * e.items for e in columns]
         mean = f"items there, {columns[-1].items:.3g} a request"
-        rows.append((mean, [format_rate(each) for each in items]))
-    rows.append(
-        ("seen closely at", [format_rate(p.rate or p.throughput) if p else "-" for p in at])
-    )
-    for name in ("p50", sla.primary.name):
-        values = [format_duration(p.latency.get(name)) if p else "-" for p in at]
-        rows.append((f"{name} there", values))
-    one = [e.unloaded() for e in columns]
-    alone = [format_duration(p.latency.get("p50")) if p else "-" for p in one]
-    rows.append(("p50, one at a time", alone))
-    return rows
+        yield mean, [format_rate(each) for each in items]
+    near = [e.at_capacity() for e in columns]
+    seen = [format_rate(p.rate or p.throughput) if p else "-" for p in near]
+    yield "seen closely at", seen
+    for name in ("p50", findings.sla.primary.name if findings.sla else "p99"):
+        yield f"{name} there", [format_duration(latency(p, name)) for p in near]
+    alone = [e.unloaded() for e in columns]
+    yield "p50, one at a time", [format_duration(latency(p, "p50")) for p in alone]
+
+
+def _cost_rows(objective: Objective, kept: str, columns: list[Evaluation]) -> Iterator[Row]:
+    costs = [e.cost for e in columns]
+    yield objective.title, [objective.show(c.value) if c else "-" for c in costs]
+    yield "95 % interval", [_bare(objective.between(c)) if c else "-" for c in costs]
+    yield f"{kept} there", ["kept" if e.capacity else "not kept" for e in columns]
+    yield from _proofs(columns)
 
 
 def _bare(interval: str) -> str:
     return interval.strip(" ()").removeprefix("95 %: ") or "-"
 
 
-def _proofs(columns: list[Evaluation]) -> list[tuple[str, list[str]]]:
-    proofs = [(e.verdict(), e.proof()) for e in columns]
-    if not any(asked for asked, _ in proofs):
-        return []
-    return [("proven", [_proven(asked, proof) for asked, proof in proofs])]
+def _proofs(columns: list[Evaluation]) -> Iterator[Row]:
+    if any(e.verdict() for e in columns):
+        yield "proven", [_proven(e.verdict(), e.proof()) for e in columns]
 
 
 def _proven(asked: ProbeRecord | None, proof: ProbeRecord | None) -> str:
-    """The model as found is put to the proof only where it is the best."""
+    """The baseline is put to the proof only where it is the best."""
     if proof is not None:
         return format_rate(proof.rate)
     return "-" if asked is None else "no"
 
 
-def _show_miss(evaluations: list[Evaluation], sla: Sla, promise: str, console: Console) -> None:
-    single = [p for e in evaluations for p in e.probes if p.purpose == "measure"]
-    if _all_failed(evaluations):
-        verdict = "No candidate could be measured"
-    elif single:
-        verdict = f"Not shown to keep {promise}: {_judged(single[-1])}"
-    else:
-        objective = objective_of(evaluations)
-        at = f" at {format_rate(objective.rate)}" if objective else ""
-        verdict = f"Nothing meets {promise}{at}"
-    console.print(f"{verdict}.", markup=False, highlight=False, soft_wrap=True)
-    near = closest(evaluations)
-    if near is not None and near.margin is not None:
-        finite = math.isfinite(near.margin)
-        reached = f"at {near.margin:.2f} x the bound" if finite else "where too many requests fail"
-        console.print(
-            f"Closest: {near.label}, {reached}.",
-            markup=False,
-            highlight=False,
-        )
-        one = near.unloaded()
-        p50 = one.latency.get("p50") if one else None
-        if p50 is not None and p50 - queue_delay(near.candidate) > sla.longest:
-            console.print(
+def _miss(findings: SearchFindings) -> Iterator[str]:
+    """That nothing meets the SLA, what came closest, and the first failure."""
+    yield f"{_verdict_on_all(findings)}."
+    nearest = findings.closest
+    if nearest is not None and nearest.margin is not None:
+        finite = math.isfinite(nearest.margin)
+        reached = "where too many requests fail"
+        if finite:
+            reached = f"at {nearest.margin:.2f} x the bound"
+        yield f"Closest: {nearest.label}, {reached}."
+        p50 = latency(nearest.unloaded(), "p50")
+        longest = findings.sla.longest if findings.sla else math.inf
+        if p50 is not None and p50 - queue_delay(nearest.candidate) > longest:
+            yield (
                 f"A single request alone takes {format_duration(p50)}: "
                 "no configuration of batching can keep this promise."
             )
-    for each in evaluations:
-        if each.state is State.FAILED:
-            console.print(f"{each.label}: {describe_result(each)}", markup=False, highlight=False)
-            break
+    failed = [e for e in findings.evaluations if e.state is State.FAILED]
+    if failed:
+        yield f"{failed[0].label}: {describe_result(failed[0])}"
 
 
-def _as_dict(
-    run: Run, evaluations: list[Evaluation], winner: Evaluation | None, reason: str | None
-) -> dict[str, Any]:
-    found, near = baseline(evaluations), closest(evaluations)
+def _verdict_on_all(findings: SearchFindings) -> str:
+    single = [p for e in findings.evaluations for p in e.probes if p.purpose == "measure"]
+    if findings.all_failed:
+        return "No candidate could be measured"
+    if single:
+        return f"Not shown to keep {promise(findings)}: {_judged(single[-1])}"
+    return f"Nothing meets {promise_at(findings)}"
+
+
+def verdict_in_words(probe: ProbeRecord) -> str:
+    """``412/s met at 99.7 % confidence (3 of 12,345 late)``; or that nothing is proven, and why."""
+    if probe.outcome == "met":
+        sure = f"{probe.confidence * 100:.4g} % confidence"
+        return f"{format_rate(probe.rate)} met at {sure} ({_late(probe)})"
+    return f"no rate is proven, {_judged(probe)}"
+
+
+def _judged(probe: ProbeRecord) -> str:
+    """``412/s: violated (350 of 12,345 late)``."""
+    why = f": {probe.remedy}" if probe.remedy else ""
+    return f"{format_rate(probe.rate)}: {probe.outcome} ({_late(probe)}){why}"
+
+
+def _late(probe: ProbeRecord) -> str:
+    return f"{probe.violations:,} of {probe.n:,} late"
+
+
+def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str, Any]:
+    winner, evaluations = findings.winner, findings.evaluations
+    changed = drift(evaluations)
     return {
         "run": str(run.folder),
         "stopped": reason,
-        "search": None if (ended := run.outcome()) is None else ended.model_dump(),
+        "search": None if findings.outcome is None else as_json([findings.outcome])[0],
         "winner": _brief(winner),
-        "baseline": _brief(found),
-        "gain": _gain(winner, found),
-        "closest": _brief(near) if winner is None else None,
-        "drift": drift(evaluations),
+        "baseline": _brief(findings.baseline),
+        "gain": _gain(findings),
+        "closest": _brief(findings.closest) if winner is None else None,
+        "drift": None if changed is None else doubt_sentence(changed),
         "evaluations": len(evaluations),
         "failed": sum(e.state is State.FAILED for e in evaluations),
         "config": str(run.winner) if winner is not None and run.winner.exists() else None,
@@ -251,27 +269,9 @@ def _as_dict(
     }
 
 
-def _gain(winner: Evaluation | None, found: Evaluation | None) -> dict[str, float] | None:
-    both = winner and found and winner.merit and found.merit and not winner.baseline
-    ratio = gain(winner, found) if winner and found and both else None
+def _gain(findings: SearchFindings) -> dict[str, float] | None:
+    ratio = findings.gain_interval
     return None if ratio is None else {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
-
-
-def verdict_in_words(probe: ProbeRecord) -> str:
-    """``412/s met at 99.7 % confidence (3 of 12,345 late)``; or that nothing is proven, and why."""
-    late = f"{probe.violations:,} of {probe.n:,} late"
-    if probe.outcome == "met":
-        return (
-            f"{format_rate(probe.rate)} met at {probe.confidence * 100:.4g} % confidence ({late})"
-        )
-    return f"no rate is proven, {_judged(probe)}"
-
-
-def _judged(probe: ProbeRecord) -> str:
-    """``412/s: violated (350 of 12,345 late)``."""
-    why = f": {probe.remedy}" if probe.remedy else ""
-    late = f"{probe.violations:,} of {probe.n:,} late"
-    return f"{format_rate(probe.rate)}: {probe.outcome} ({late}){why}"
 
 
 def _verdict(probe: ProbeRecord | None) -> dict[str, Any] | None:
@@ -297,7 +297,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "settings": evaluation.settings,
         "capacity_per_second": evaluation.capacity,
         "capacity_interval": [evaluation.low, evaluation.high],
-        "cost": None if evaluation.cost is None else evaluation.cost.model_dump(),
+        "cost": None if evaluation.cost is None else as_json([evaluation.cost])[0],
         "recommended_per_second": evaluation.recommended,
         "proven_per_second": proof.rate if (proof := evaluation.proof()) else None,
         "verdict": _verdict(evaluation.verdict()),
@@ -305,8 +305,8 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "client_limited": evaluation.client_limited,
         "items_per_request": evaluation.items,
         "confirmed": evaluation.phase == "confirm",
-        "margin": json.loads(evaluation.model_dump_json())["margin"],
-        "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
+        "margin": as_json([evaluation])[0]["margin"],
+        "latency_seconds": as_json([at])[0]["latency"] if at else None,
         "failure": evaluation.failure,
         "cause": evaluation.cause,
     }

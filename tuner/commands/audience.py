@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from tuner.analysis.records import Swap
 from tuner.measure.session import Progress
+from tuner.records.comparison import Swap
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.analysis.kept import FILE
 from tuner.commands.audience import Watcher
 from tuner.commands.comparing import Comparing
 from tuner.commands.options import CompareOptions, SearchOptions
@@ -20,6 +19,7 @@ from tuner.load.arrivals import CLOSED
 from tuner.load.batches import BatchMix
 from tuner.model.signature import Signature
 from tuner.model.space import Candidate
+from tuner.records.comparison import FILE
 from tuner.records.manifest import CompareManifest
 from tuner.records.results import best
 from tuner.records.run import Run

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.analysis.bands import UNBATCHED
-from tuner.analysis.kept import write_comparison
-from tuner.analysis.records import Comparison, Deployed, Swap
 from tuner.commands.audience import Watcher
 from tuner.commands.plan import Plan
 from tuner.commands.selection import Selection
@@ -30,6 +27,7 @@ from tuner.measure.evaluate import compare_deployments
 from tuner.measure.session import Conditions, Sessions
 from tuner.model.config import to_text
 from tuner.model.space import Candidate
+from tuner.records.comparison import UNBATCHED, Comparison, Deployed, Swap, write_comparison
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
 from tuner.scratch import scratch_folder

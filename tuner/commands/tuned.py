@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from tuner.analysis.records import Delay
 from tuner.commands.options import SimulateOptions
 from tuner.commands.simulate import Forecast, simulate
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate, Value
+from tuner.records.comparison import Delay
 from tuner.records.run import Run
 from tuner.simulator import is_available
 

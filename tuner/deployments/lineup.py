@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tuner.analysis.records import Kind, Sends
 from tuner.deployments.base import Deployment
 from tuner.deployments.own import OwnService, own_deployment
 from tuner.deployments.payload import Payload
@@ -17,6 +16,7 @@ from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target, body_target
 from tuner.model.config import parse_config
 from tuner.model.space import DYNAMIC_BATCHING, Candidate
+from tuner.records.comparison import Kind, Sends
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec, tuner_command
 from tuner.serving.loading import PROCESSING_FILE

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 
-from tuner.analysis.records import Swap
 from tuner.deployments.base import Running
 from tuner.deployments.service import RunningService
 from tuner.deployments.triton import RunningTriton
@@ -25,6 +24,7 @@ from tuner.errors import CandidateError, ServerFailed
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine
 from tuner.model.config import to_json
+from tuner.records.comparison import Swap
 from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
 from tuner.stats.estimators import quantile

@@ -79,7 +79,7 @@ class HostReading(Record):
 
 class Stages(Record):
     """What an HTTP service counted over one probe: ``seconds`` are means per request, by the name
-    of what it did (see ``tuner.analysis.records.PARTS``).
+    of what it did (see ``tuner.records.comparison.STAGES``).
     """
 
     requests: int

@@ -2,24 +2,36 @@
 
 from collections.abc import Iterator, Sequence
 
-from tuner.analysis.comparison import cpu_steal, disagreement
-from tuner.analysis.recommend import CLIENTS, promise_of
+from tuner.analysis.comparison_findings import ComparisonFindings
 from tuner.records.results import State
 from tuner.records.run import Run
-from tuner.report.compare_figures import Look, drawings
+from tuner.report import compare_figures
 from tuner.report.compare_tables import (
-    Told,
-    claims_table,
     costs_table,
     delays_table,
     deployments_table,
-    plan_table,
+    plans_table,
+    rules_table,
 )
-from tuner.report.figures import Drawing
-from tuner.report.frame import environment, figure, footer, render_page, repeat, section
-from tuner.report.html import Html, code, diff, facts, fold, items, join, paragraph, tag, text
-from tuner.report.sections import card, probe_facts
-from tuner.report.story import NBSP, gpu_doubts
+from tuner.report.drawing import Drawing
+from tuner.report.frame import ending, figure, head, render_page, section
+from tuner.report.html import (
+    Html,
+    card,
+    code,
+    diff,
+    facts,
+    failures,
+    fold,
+    items,
+    join,
+    tag,
+    text,
+)
+from tuner.report.probe_facts import probe_facts
+from tuner.report.series import ShownDeployment, deployments
+from tuner.report.wording import NBSP, doubt_sentence
+from tuner.report.wording_recommendation import answer_sentence, headline, reasons
 from tuner.units import format_rate
 
 _METHOD = (
@@ -47,168 +59,132 @@ _METHOD = (
 
 def page(run: Run) -> str:
     """The whole file; RunError where the records cannot be read."""
-    told = Told.of(run)
-    drawn = []
-    if told.evaluations:
-        drawn = drawings(told.comparison, told.evaluations, told.recommendation)
-    name = run.folder.name
-    return render_page(f"{told.headline} · {name}", _body(told, drawn, name), drawn)
+    findings = ComparisonFindings.of(run)
+    drawn = compare_figures.drawings(findings) if findings.evaluations else []
+    return render_page(f"{title(findings)} · {run.folder.name}", _body(run, findings, drawn), drawn)
 
 
-def _body(told: Told, drawn: Sequence[Drawing], name: str) -> Html:
-    first, rest = drawn[:1], drawn[1:]
-    return join(
-        (
-            _head(told, name),
-            join(map(figure, first)),
-            section("Why", items(told.recommendation.reasons)) if told.evaluations else Html(""),
-            section(f"What {format_rate(told.comparison.target_rate)} takes", plan_table(told)),
-            section("Figures", join(map(figure, rest)) if rest else None),
-            section("All deployments", deployments_table(told) if told.evaluations else None),
-            section("What it costs", costs_table(told)),
-            section("Rules of thumb", claims_table(told) if told.evaluations else None),
-            section("Queue delay of the tuned configuration, simulated", delays_table(told)),
-            section("Configurations of Triton", _configs(told)),
-            section("Failures", _failures(told)),
-            section("How it was measured", _measurement(told)),
-            environment(told.manifest),
-            repeat(told.manifest),
-            footer(name),
-        )
-    )
+def title(findings: ComparisonFindings) -> str:
+    return headline(findings) if findings.evaluations else "Nothing has been measured yet"
 
 
-def _head(told: Told, name: str) -> Html:
-    model = str(told.manifest.experiment.model)
-    warnings = list(_warnings(told))
-    return join(
-        (
-            tag("p", text(f"{model} · run {name}"), class_="eyebrow"),
-            tag("h1", text(told.headline)),
-            paragraph(_answer(told), class_="answer"),
-            _cards(told) if told.evaluations else Html(""),
-            items(warnings, class_="warnings") if warnings else Html(""),
-        )
-    )
-
-
-def _answer(told: Told) -> str:
-    if not told.evaluations:
+def answer(findings: ComparisonFindings) -> str:
+    """One or two sentences below the headline."""
+    if not findings.evaluations:
         return "This page will fill as soon as the first deployment is done."
-    promise = promise_of(told.comparison)
-    titles = {look.deployed.name: look.deployed.title for look in told.looks}
-    said = []
-    for answer in told.recommendation.answers:
-        steps = [
-            f"{titles[band.deployment]} up to {format_rate(band.high)}"
-            for band in answer.bands[:-1]
-        ]
-        if steps:
-            said.append(f"For {CLIENTS[answer.clients]}: {', then '.join(steps)}.")
-    if not said:
-        return "What came nearest is in the table below."
-    return f"Within {promise}. {' '.join(said)} Above, it takes replicas."
+    return answer_sentence(findings)
 
 
-def _cards(told: Told) -> Html:
-    return tag("div", *map(_card, told.looks), class_="cards many")
+def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> Html:
+    experiment, comparison = run.manifest().experiment, findings.comparison
+    shown = deployments(comparison, findings.evaluations)
+    is_begun, rest = bool(findings.evaluations), drawn[1:]
+    costs = findings.recommendation.costs
+    return join(
+        (
+            head(
+                f"{experiment.model} · run {run.folder.name}",
+                title(findings),
+                answer(findings),
+                cards(shown) if is_begun else None,
+                list(map(doubt_sentence, findings.doubts())),
+            ),
+            join(map(figure, drawn[:1])),
+            section("Why", items(reasons(findings)) if is_begun else None),
+            section(
+                f"What {format_rate(comparison.target_rate)} takes", plans_table(findings, shown)
+            ),
+            section("Figures", join(map(figure, rest)) if rest else None),
+            section("All deployments", deployments_table(shown) if is_begun else None),
+            section("What it costs", costs_table(costs, shown)),
+            section("Rules of thumb", rules_table(findings) if is_begun else None),
+            section(
+                "Queue delay of the tuned configuration, simulated", delays_table(comparison.delays)
+            ),
+            section("Configurations of Triton", _configs(shown)),
+            section("Failures", failures(_failures(shown))),
+            section("How it was measured", _measurement(findings, shown, experiment.seed)),
+            ending(run.manifest(), run.folder.name),
+        )
+    )
 
 
-def _card(look: Look) -> Html:
-    title, colour = look.deployed.title, look.colour
+def cards(shown: Sequence[ShownDeployment]) -> Html:
+    """The capacity of each deployment."""
+    return tag("div", *map(_card, shown), class_="cards many")
+
+
+def _card(shown: ShownDeployment) -> Html:
+    title, colour = shown.deployed.title, shown.colour
     style = f"border-top: 3px solid {colour}"
-    if look.contender is None:
+    if shown.contender is None:
         return card(title, "-", "not measured", style=style)
-    found = look.contender.evaluation
-    if found.capacity is None:
-        failed = found.state is State.FAILED
+    evaluation = shown.contender.evaluation
+    if evaluation.capacity is None:
+        failed = evaluation.state is State.FAILED
         note = "could not be measured" if failed else "no rate kept the promise"
         return card(title, "none", note, style=style)
-    words = []
-    if found.low is not None:
-        high = "open" if found.high is None else format_rate(found.high)
-        words.append(f"95{NBSP}%: {format_rate(found.low)} to {high}")
-    words.append(f"operate at {format_rate(look.contender.safe_rate)}")
-    return card(title, format_rate(found.capacity), "; ".join(words), style=style)
+    notes = []
+    if evaluation.low is not None:
+        high = "open" if evaluation.high is None else format_rate(evaluation.high)
+        notes.append(f"95{NBSP}%: {format_rate(evaluation.low)} to {high}")
+    notes.append(f"operate at {format_rate(shown.contender.safe_rate)}")
+    return card(title, format_rate(evaluation.capacity), "; ".join(notes), style=style)
 
 
-def _warnings(told: Told) -> Iterator[str]:
-    missing = [look.deployed.title for look in told.looks if look.contender is None]
-    if told.evaluations and missing:
-        yield f"Not measured: {', '.join(missing)}. The comparison did not come to its end."
-    for look in told.looks:
-        unsteady = disagreement(look.contender.evaluation) if look.contender else None
-        if unsteady:
-            yield f"{look.deployed.title}: {unsteady}"
-        if look.contender and look.contender.evaluation.client_limited:
-            yield (
-                f"{look.deployed.title}: the client gave out before the server did, so the true "
-                "capacity may be higher."
-            )
-    stolen = cpu_steal(told.evaluations)
-    if stolen:
-        yield stolen
-    yield from gpu_doubts(told.evaluations)
-
-
-def _configs(told: Told) -> Html | None:
+def _configs(shown: Sequence[ShownDeployment]) -> Html | None:
     """Each one once; what the tuned one changes is marked."""
-    known: dict[str, list[Look]] = {}
-    for look in told.looks:
-        if look.deployed.config:
-            known.setdefault(look.deployed.config, []).append(look)
-    if not known:
+    owners: dict[str, list[str]] = {}
+    for each in shown:
+        if each.deployed.config:
+            owners.setdefault(each.deployed.config, []).append(each.deployed.title)
+    if not owners:
         return None
-    parts = []
-    for number_, (config, owners) in enumerate(known.items()):
-        titles = ", ".join(look.deployed.title for look in owners)
-        title = tag("h3", text(titles))
-        parts.append(tag("div", title, code(config, f"config-{number_}")))
-    found = [each for each in told.looks if each.deployed.kind == "triton" and each.deployed.config]
-    plain = next((e.deployed.config for e in found if not e.deployed.tuned), None)
-    tuned = next(
-        (e.deployed.config for e in found if e.deployed.tuned and e.deployed.batching), None
-    )
+    parts = [
+        tag("div", tag("h3", text(", ".join(titles))), code(config, f"config-{place}"))
+        for place, (config, titles) in enumerate(owners.items())
+    ]
+    tritons = [e.deployed for e in shown if e.deployed.kind == "triton" and e.deployed.config]
+    plain = next((deployed.config for deployed in tritons if not deployed.tuned), None)
+    tuned = next((d.config for d in tritons if d.tuned and d.batching), None)
     if plain and tuned and plain != tuned:
         title = tag("h3", text("What tuning changes"))
         parts.append(tag("div", title, diff(plain, tuned)))
     return tag("div", join(parts), class_="columns")
 
 
-def _failures(told: Told) -> Html | None:
-    rows = []
-    for look in told.looks:
-        found = look.contender.evaluation if look.contender else None
-        if found is not None and (found.state is State.FAILED or found.failure):
-            reason = (found.failure or "no reason was recorded").strip()
-            rows.append((look.deployed.title, reason))
-        swap = look.deployed.swap
+def _failures(shown: Sequence[ShownDeployment]) -> Iterator[tuple[str, str]]:
+    for each in shown:
+        title, evaluation, swap = each.deployed.title, each.evaluation, each.deployed.swap
+        if evaluation is not None and (evaluation.state is State.FAILED or evaluation.failure):
+            yield title, evaluation.failure or "no reason was recorded"
         if swap is not None and swap.failure is not None:
-            rows.append((f"{look.deployed.title}, swap", swap.failure.strip()))
-    pairs = (join((tag("dt", text(n)), tag("dd", text(r), class_="reason"))) for n, r in rows)
-    return tag("dl", *pairs, class_="facts") if rows else None
+            yield f"{title}, swap", swap.failure
 
 
-def _measurement(told: Told) -> Html:
-    parts = [items(_METHOD)]
-    rows = [(look.deployed.title, look.deployed.what) for look in told.looks]
-    parts += [tag("h3", text("How each was run")), facts(rows)]
-    swaps = [(e.deployed.title, e.deployed.swap) for e in told.looks]
-    lines = [(title, f"{s.how}, at {format_rate(s.rate)}") for title, s in swaps if s]
-    if lines:
-        parts += [tag("h3", text("How the model was replaced")), facts(lines)]
-    for look in told.looks:
-        probe = look.contender.evaluation.at_capacity() if look.contender else None
-        if probe is not None and look.contender is not None:
-            what = facts(probe_facts(probe, look.contender.evaluation))
-            parts.append(fold(f"{look.deployed.title}: the probe near capacity", what))
-    probes = [probe for each in told.evaluations for probe in each.probes]
+def _measurement(findings: ComparisonFindings, shown: Sequence[ShownDeployment], seed: int) -> Html:
+    comparison = findings.comparison
+    runs = [(each.deployed.title, each.deployed.what) for each in shown]
+    parts = [items(_METHOD), tag("h3", text("How each was run")), facts(runs)]
+    swaps = [
+        (each.deployed.title, f"{swap.how}, at {format_rate(swap.rate)}")
+        for each in shown
+        if (swap := each.deployed.swap) is not None
+    ]
+    if swaps:
+        parts += [tag("h3", text("How the model was replaced")), facts(swaps)]
+    for each in shown:
+        probe = each.evaluation.at_capacity() if each.evaluation else None
+        if probe is not None and each.evaluation is not None:
+            what = facts(probe_facts(probe, each.evaluation))
+            parts.append(fold(f"{each.deployed.title}: the probe near capacity", what))
+    probes = [probe for each in findings.evaluations for probe in each.probes]
     total = (
-        ("seed of the run", str(told.manifest.experiment.seed)),
-        ("load", told.comparison.load),
-        ("cores of the machine", str(told.comparison.cores)),
-        ("GPU", told.comparison.gpu or "none"),
-        ("search of the tuned configuration", told.comparison.tuned_run or "-"),
+        ("seed of the run", str(seed)),
+        ("load", comparison.load),
+        ("cores of the machine", str(comparison.cores)),
+        ("GPU", comparison.gpu or "none"),
+        ("search of the tuned configuration", comparison.tuned_run or "-"),
         ("probes in all", str(len(probes))),
         ("requests in all", f"{sum(p.n for p in probes):,}"),
     )

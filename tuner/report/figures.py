@@ -1,214 +1,69 @@
-"""All figures of a report, in reading order, each with the sentence that says how to read it.
+"""The figures of a run by their stable names, for pages and notebooks."""
 
-Capacities are in requests/s, latencies in ms. Baseline, winner and Sla have the same colour in
-every figure; all other candidates are grey.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+import zipfile
+from pathlib import Path
 
 import plotly.graph_objects as go
 
-from tuner.analysis.breakdown import HIDDEN, hides_compute
-from tuner.goals.sla import Sla
-from tuner.records.costs import objective_of
-from tuner.records.results import Evaluation
-from tuner.report import importance
-from tuner.report.figures_latency import latency_by_rate, latency_distribution
-from tuner.report.figures_pareto import latency_frontier, memory_frontier
-from tuner.report.figures_search import (
-    capacity_by_candidate,
-    parallel_coordinates,
-    parameter_importance,
-)
-from tuner.report.figures_server import batch_sizes, gpu_utilisation
-from tuner.report.figures_time import host_use, time_breakdown
-from tuner.report.story import subjects
-from tuner.report.yardstick import Yardstick
+from tuner.analysis.comparison_findings import ComparisonFindings
+from tuner.analysis.search_findings import SearchFindings
+from tuner.errors import UsageError
+from tuner.model.space import did_you_mean
+from tuner.records.manifest import CompareManifest
+from tuner.records.run import Run
+from tuner.report import compare_figures, search_figures
+from tuner.report.drawing import Drawing
 from tuner.stats.samples import Samples
 
-_CAPACITY = "Capacity of every candidate"
+
+def is_comparison(run: Run) -> bool:
+    return isinstance(run.manifest(), CompareManifest)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its words; where ``figure`` is None, ``missing`` says why."""
-
-    name: str
-    title: str
-    reading: str
-    figure: go.Figure | None
-    missing: str
+def names(run: Run) -> tuple[str, ...]:
+    """What ``figure`` knows of a run of this kind, in reading order."""
+    return compare_figures.NAMES if is_comparison(run) else search_figures.NAMES
 
 
-def drawings(
-    evaluations: list[Evaluation], sla: Sla | None, samples: Mapping[str, Samples]
-) -> list[Drawing]:
-    """Every figure; ``samples`` are by the name that the probe's record gives them."""
-    finds_capacities = objective_of(evaluations) is None
-    found = [_capacity(evaluations)]
-    if sla is not None:
-        if finds_capacities:
-            found.append(_rates(evaluations, sla))
-        found.append(_distribution(evaluations, sla, samples))
-        if finds_capacities:
-            found.append(_frontier(evaluations, sla))
-    if finds_capacities:
-        found.append(_memory(evaluations))
-    found += [_parallel(evaluations), _importance(evaluations)]
-    return [*found, *_server(evaluations, samples)]
+def drawings(run: Run) -> list[Drawing]:
+    """Every figure that fits the run, with its words, in reading order."""
+    if is_comparison(run):
+        return compare_figures.drawings(ComparisonFindings.of(run))
+    return search_drawings(run, SearchFindings.of(run))
 
 
-def _capacity(evaluations: list[Evaluation]) -> Drawing:
-    yardstick = Yardstick.of(evaluations)
-    each = "the highest rate at which a candidate keeps the promise, by all its probes"
-    if yardstick.smaller_is_better:
-        each = "what a candidate comes to at that rate: the lower, the better"
-    return Drawing(
-        "capacity",
-        f"{yardstick.name}, every candidate" if yardstick.objective else _CAPACITY,
-        f"Each mark is {each}; "
-        "the bar is the interval of 95 %. The dotted line is the best found so far.",
-        capacity_by_candidate(evaluations),
-        "No candidate has been tried yet.",
-    )
+def search_drawings(run: Run, findings: SearchFindings) -> list[Drawing]:
+    samples = _samples_at_capacity(run, findings)
+    return search_figures.drawings(findings.evaluations, findings.sla, samples)
 
 
-def _frontier(evaluations: list[Evaluation], sla: Sla) -> Drawing:
-    name = sla.primary.name
-    return Drawing(
-        "frontier",
-        f"What other promises would allow: rate against {name}",
-        f"Each mark is one probe of any candidate. On the line are those that no other beats in "
-        f"both rate and {name}: the most that any candidate held at that {name}. Hover to see "
-        "which one; 'tuner search --warm-start' looks closer at another promise.",
-        latency_frontier(evaluations, sla),
-        f"Fewer than two candidates have probes that tell {name}.",
-    )
+def figure(run: Run, name: str) -> go.Figure:
+    """The figure of that name; UsageError where there is none, which says why."""
+    known = names(run)
+    if name not in known:
+        hint = did_you_mean(name, list(known))
+        raise UsageError(f"no figure is called {name!r}{hint}")
+    drawing = next((d for d in drawings(run) if d.name == name), None)
+    if drawing is None:
+        raise UsageError(f"the run has nothing to draw {name!r} from")
+    if drawing.figure is None:
+        raise UsageError(f"the run has nothing to draw {name!r} from: {drawing.missing}")
+    return drawing.figure
 
 
-def _memory(evaluations: list[Evaluation]) -> Drawing:
-    return Drawing(
-        "memory",
-        "Capacity against memory",
-        "Each mark is a candidate with its capacity and the most memory that its server held. On "
-        "the line are those that no other beats in both: what more memory buys.",
-        memory_frontier(evaluations),
-        "Fewer than two candidates have both a capacity and a reading of memory.",
-    )
+def _samples_at_capacity(run: Run, findings: SearchFindings) -> dict[str, Samples]:
+    """The raw samples that figures need, by name; those that are gone or damaged are left out."""
+    probes = [subject.evaluation.at_capacity() for subject in findings.subjects]
+    names = [probe.samples for probe in probes if probe is not None and probe.samples]
+    samples = {name: _load(run.folder, name) for name in names}
+    return {name: raw for name, raw in samples.items() if raw is not None}
 
 
-def _rates(evaluations: list[Evaluation], sla: Sla) -> Drawing:
-    return Drawing(
-        "latency-by-rate",
-        "Latency against rate",
-        f"Each mark is one probe. Where a curve crosses the red line, {sla.primary} breaks: the "
-        "further right, the better. Click a name in the legend to hide or show it.",
-        latency_by_rate(evaluations, sla),
-        f"No probe at a set rate reports {sla.primary.name}.",
-    )
-
-
-def _distribution(
-    evaluations: list[Evaluation], sla: Sla, samples: Mapping[str, Samples]
-) -> Drawing:
-    return Drawing(
-        "latency-distribution",
-        f"Latency distribution {_where(evaluations)}",
-        "The share of requests that took longer than the time on the axis, each candidate "
-        f"{_at(evaluations)}. A curve that passes below and left of the red corner keeps the "
-        "promise.",
-        latency_distribution(evaluations, sla, samples),
-        "No probe at capacity has its raw samples in the run's folder.",
-    )
-
-
-def _where(evaluations: list[Evaluation]) -> str:
-    return "near capacity" if objective_of(evaluations) is None else "at that rate"
-
-
-def _at(evaluations: list[Evaluation]) -> str:
-    if objective_of(evaluations) is None:
-        return "at its own proven rate or near its capacity"
-    return "at the rate that was given"
-
-
-def _parallel(evaluations: list[Evaluation]) -> Drawing:
-    return Drawing(
-        "settings",
-        "Settings and what they reached",
-        "Each line is one candidate, from its settings on the left to what it reached on the "
-        "right; the bluer, the better. Where a setting does not apply, the line dips below its "
-        "axis. Orange is the model as found; the thick blue line is the winner.",
-        parallel_coordinates(evaluations),
-        "It takes at least two candidates with a capacity and with different settings.",
-    )
-
-
-def _importance(evaluations: list[Evaluation]) -> Drawing:
-    return Drawing(
-        "importance",
-        "Which settings matter",
-        "How strongly each setting decides whether a candidate is among the best quarter "
-        "(PED-ANOVA). A hint, not a measurement: it rests on the candidates that were tried.",
-        parameter_importance(evaluations),
-        importance.why_none(evaluations),
-    )
-
-
-def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> list[Drawing]:
-    unreported = "No probe at capacity has statistics of the server."
-    found = [
-        Drawing(
-            "batch-sizes",
-            f"Batches that formed {_where(evaluations)}",
-            "Above, the share of executions that had a batch of that size; below, the share of "
-            "requests that travelled in one. Large batches amortise the cost of an execution.",
-            batch_sizes(evaluations),
-            unreported,
-        ),
-        Drawing(
-            "time-breakdown",
-            "Where the time goes, by rate",
-            "The mean latency of the requests that were answered, and its parts: the wait of the "
-            "client before it sent, the server's own count of queue, input, infer and output, and "
-            "what is left for network, serialisation and client. Rates far above capacity are "
-            f"left out.{_pipeline_note(evaluations)}",
-            time_breakdown(evaluations, samples),
-            "No probe under load has both the mean latency and statistics of the server.",
-        ),
-    ]
-    if any(p.host is not None for e in evaluations for p in e.probes):
-        found.append(_host(evaluations))
-    if any(p.gpu is not None for e in evaluations for p in e.probes):
-        found.append(_gpu(evaluations))
-    return found
-
-
-def _pipeline_note(evaluations: list[Evaluation]) -> str:
-    hidden = [s.name for s in subjects(evaluations) if hides_compute(s.evaluation.config)]
-    return f" In {' and '.join(hidden)}, {HIDDEN}" if hidden else ""
-
-
-def _host(evaluations: list[Evaluation]) -> Drawing:
-    return Drawing(
-        "host",
-        "Processor and memory of the server",
-        "Cores are the mean over each probe, memory is the most that was seen in it. A line that "
-        "bends towards all cores of the machine has found the limit; memory that climbs with every "
-        "probe may be a leak.",
-        host_use(evaluations),
-        "The processes of a server that was not started by tuner cannot be seen.",
-    )
-
-
-def _gpu(evaluations: list[Evaluation]) -> Drawing:
-    return Drawing(
-        "gpu",
-        "GPU utilisation",
-        "Mean over each probe. A candidate that serves more at the same utilisation uses the "
-        "GPU better; one that stays low has its limit elsewhere. A cross marks a probe in which "
-        "the GPU throttled.",
-        gpu_utilisation(evaluations),
-        "The GPU does not tell how busy it is, as a slice of one (MIG) does not.",
-    )
+def _load(folder: Path, name: str) -> Samples | None:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return None
+    try:
+        return Samples.load(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -6,17 +6,32 @@ from math import isfinite
 
 import plotly.graph_objects as go
 
+from tuner.analysis.search_findings import subjects
 from tuner.goals.sla import Sla
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.report import style
-from tuner.report.story import same, subjects
+from tuner.report.figures_by_rate import sla_line
+from tuner.report.series import by_role
 from tuner.units import format_duration, format_rate, format_size
 
 _MS = 1e3
 _GIB = 2.0**30
-_ENOUGH = 100
-_SERVED = 0.95
 _OPACITY = 0.45
+"""Of what another beats: behind the front, still readable."""
+
+
+@dataclass(frozen=True)
+class OfferSettings:
+    """Which probes offer a rate at a latency."""
+
+    requests: int = 100
+    """Fewer say nothing of a p99."""
+    served: float = 0.95
+    """Share of the planned rate: a server that serves less is falling behind, and its latency is
+    that of the moment at which the probe ended."""
+
+
+OFFERS = OfferSettings()
 
 
 @dataclass(frozen=True)
@@ -30,11 +45,11 @@ class Offer:
 
 def front(offers: list[Offer]) -> list[Offer]:
     """Those that no other beats in both, by rising price and rate; of equals the first."""
-    kept: list[Offer] = []
+    unbeaten: list[Offer] = []
     for offer in sorted(offers, key=lambda o: (o.price, -o.rate)):
-        if not kept or offer.rate > kept[-1].rate:
-            kept.append(offer)
-    return kept
+        if not unbeaten or offer.rate > unbeaten[-1].rate:
+            unbeaten.append(offer)
+    return unbeaten
 
 
 def latency_frontier(evaluations: list[Evaluation], sla: Sla) -> go.Figure | None:
@@ -56,16 +71,7 @@ def latency_frontier(evaluations: list[Evaluation], sla: Sla) -> go.Figure | Non
     )
     prices = [o.price * _MS for o in offers]
     limit = sla.primary.limit * _MS
-    figure.add_trace(
-        go.Scatter(
-            x=[0, max(o.rate for o in offers)],
-            y=[limit, limit],
-            mode="lines",
-            name=str(sla.primary),
-            line={"color": style.SLA, "width": 2},
-            hoverinfo="skip",
-        )
-    )
+    figure.add_trace(sla_line(sla.primary, 0, max(o.rate for o in offers)))
     style.layout(figure, height=480)
     figure.update_xaxes(title_text="rate (requests/s)", rangemode="tozero")
     axis = style.log_axis(min([*prices, limit]), max([*prices, limit]))
@@ -78,8 +84,8 @@ def _tells(probe: ProbeRecord, name: str) -> bool:
     latency, rate = probe.latency.get(name), probe.rate or probe.throughput
     if latency is None or not isfinite(latency) or latency <= 0 or not rate:
         return False
-    keeps_up = (probe.throughput or 0.0) >= _SERVED * rate
-    return keeps_up and probe.n >= _ENOUGH and not probe.client_limited
+    keeps_up = (probe.throughput or 0.0) >= OFFERS.served * rate
+    return keeps_up and probe.n >= OFFERS.requests and not probe.client_limited
 
 
 def memory_frontier(evaluations: list[Evaluation]) -> go.Figure | None:
@@ -121,7 +127,6 @@ def _figure(
 ) -> go.Figure:
     figure = go.Figure()
     best = front(offers)
-    chosen = subjects(evaluations)
     figure.add_trace(
         go.Scatter(
             x=[o.rate for o in best],
@@ -132,14 +137,10 @@ def _figure(
             hoverinfo="skip",
         )
     )
-    others = [o for o in offers if not any(same(o.evaluation, s.evaluation) for s in chosen)]
-    traces = [("other candidates", style.OTHERS, others)]
-    for each in chosen:
-        own = [o for o in offers if same(o.evaluation, each.evaluation)]
-        traces.append((str(each.name), each.colour, own))
-    for name, colour, group in traces:
-        if group:
-            figure.add_trace(_marks(group, best, name, colour, scale, words))
+    for name, colour, group in by_role(evaluations, subjects(evaluations)):
+        own = [o for o in offers if any(o.evaluation is each for each in group)]
+        if own:
+            figure.add_trace(_marks(own, best, name, colour, scale, words))
     return figure
 
 

@@ -15,10 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from tuner.records.manifest import Manifest
 from tuner.report import style
-from tuner.report.figures import Drawing
-from tuner.report.html import Html, code, fold, join, mapping, paragraph, tag, text
+from tuner.report.drawing import Drawing
+from tuner.report.html import Html, code, fold, items, join, mapping, paragraph, tag, text
 
-_TOLD = ("kind", "format", "sla", "model", "command", "seed", "environment", "space")
+_SHOWN = ("kind", "format", "sla", "model", "command", "seed", "environment", "space")
 """What of a manifest stands in a place of its own."""
 
 
@@ -52,6 +52,21 @@ def _plotly() -> Html:
     return packed(get_plotlyjs())
 
 
+def head(
+    eyebrow: str, headline: str, answer: str, cards: Html | None, warnings: Sequence[str]
+) -> Html:
+    """What a reader sees first: the answer, its key figures, and what limits their worth."""
+    return join(
+        (
+            tag("p", text(eyebrow), class_="eyebrow"),
+            tag("h1", text(headline)),
+            paragraph(answer, class_="answer"),
+            cards or Html(""),
+            items(warnings, class_="warnings") if warnings else Html(""),
+        )
+    )
+
+
 def section(title: str, content: Html | None) -> Html:
     """Nothing where there is no content."""
     return Html("") if content is None else tag("section", tag("h2", text(title)), content)
@@ -73,14 +88,20 @@ def figure(drawing: Drawing) -> Html:
     return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
 
 
-def environment(manifest: Manifest) -> Html:
+def ending(manifest: Manifest, run: str) -> Html:
+    """Environment, how to repeat the run, and the footer."""
+    footer = tag("footer", text(f"Made by tuner from the records of the run {run}."))
+    return join((_environment(manifest), _repeat(manifest), footer))
+
+
+def _environment(manifest: Manifest) -> Html:
     recorded = manifest.environment.model_dump(mode="json", exclude_defaults=True)
     if not recorded:
         return section("Environment", paragraph("The run did not record its environment."))
     return section("Environment", mapping(recorded))
 
 
-def repeat(manifest: Manifest) -> Html:
+def _repeat(manifest: Manifest) -> Html:
     """The command, and what of the experiment is not told elsewhere on the page."""
     recorded = manifest.model_dump(mode="json", exclude_none=True)
     parts = [paragraph("The run did not record its command line.")]
@@ -88,13 +109,9 @@ def repeat(manifest: Manifest) -> Html:
         parts = [tag("div", code(manifest.command, "command"), class_="command")]
     parts.append(fold("Search space", mapping(recorded["space"])))
     asked = recorded.pop("experiment")
-    rest = {k: v for k, v in {**asked, **recorded}.items() if k not in _TOLD}
+    rest = {k: v for k, v in {**asked, **recorded}.items() if k not in _SHOWN}
     parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
     return section("Repeat this run", join(parts))
-
-
-def footer(name: str) -> Html:
-    return tag("footer", text(f"Made by tuner from the records of the run {name}."))
 
 
 def _lower_first(sentence: str) -> str:

@@ -4,7 +4,7 @@
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NewType
 
@@ -77,3 +77,44 @@ def diff(before: str, after: str) -> Html:
 
 def fold(summary: str, content: Html) -> Html:
     return tag("details", tag("summary", text(summary)), content)
+
+
+def card(name: str, value: str, note: str, kind: str = "", **attributes: object) -> Html:
+    """A key figure with its name above and a note below."""
+    content = (
+        tag("div", text(name), class_="name"),
+        tag("div", text(value), class_="value"),
+        tag("div", text(note), class_="note"),
+    )
+    return tag("div", *content, class_=f"card {kind}".strip(), **attributes)
+
+
+def table(names: Sequence[str], word_columns: Sequence[str], rows: Iterable[Html]) -> Html:
+    """A click on a heading sorts; ``word_columns`` are aligned to the left."""
+    head = join(_heading(name, name in word_columns) for name in names)
+    whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", *rows))
+    return tag("div", whole, class_="scroll", tabindex=0)
+
+
+def _heading(name: str, has_words: bool) -> Html:
+    words = "words" if has_words else None
+    return tag("th", tag("button", text(name), type="button"), class_=words, scope="col")
+
+
+def number(value: float | None, shown: str) -> Html:
+    """A cell with what sorting goes by: empty, so last, where there is no data."""
+    return tag("td", text(shown), data_value="" if value is None else value)
+
+
+def words(content: str, kind: str = "", **attributes: object) -> Html:
+    """A cell of words; ``kind`` is ``wide``, ``short`` or a verdict's colour."""
+    return tag("td", text(content), class_=f"words {kind}".strip(), **attributes)
+
+
+def failures(reasons: Iterable[tuple[str, str]]) -> Html | None:
+    """What failed, each with its reason as it was; None where there are none."""
+    rows = [
+        join((tag("dt", text(name)), tag("dd", text(reason.strip()), class_="reason")))
+        for name, reason in reasons
+    ]
+    return tag("dl", *rows, class_="facts") if rows else None

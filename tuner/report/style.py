@@ -1,5 +1,6 @@
 """The look that all figures share: one colour per meaning, the same in the page's style sheet."""
 
+from collections.abc import Sequence
 from html import escape
 from math import ceil, floor, log10
 from textwrap import wrap
@@ -13,12 +14,22 @@ BASELINE = "#e08a00"
 WINNER = "#1a86d0"
 SLA = "#d8344f"
 OTHERS = "#98a1ad"
-STAGES = {
+PARTS = {
     "client": "#c97a6a",
     "queue": "#a978c9",
     "input": "#c9b458",
     "infer": "#3f9c6b",
     "output": "#7bb8a4",
+    "rest": "#98a1ad",
+}
+STAGES = {
+    "client": "#c97a6a",
+    "parsing": "#e0a458",
+    "tokenising": "#c9c058",
+    "transport": "#5aa7c8",
+    "queue": "#a978c9",
+    "inference": "#3f9c6b",
+    "serialisation": "#d98cae",
     "rest": "#98a1ad",
 }
 CAPACITY_SCALE = ["#b3b9c2", "#7aafd8", WINNER]
@@ -62,6 +73,19 @@ def layout(figure: go.Figure, height: int = 420, **changes: Any) -> go.Figure:
     figure.update_yaxes(**_axis())
     figure.update_layout(**changes)
     return figure
+
+
+def name_rows(figure: go.Figure, names: Sequence[str], row: int | None = None) -> None:
+    """Rows by their number, the first on top, for two of them may have the same name."""
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=list(names),
+        range=[len(names) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+        row=row,
+        col=None if row is None else 1,
+    )
 
 
 def log_axis(low: float, high: float) -> dict[str, Any]:

@@ -1,21 +1,21 @@
-"""Where the time of a request went, in parts that every deployment is told by."""
+"""Where the time of a request went, in stages that are the same for every deployment."""
 
 import math
 from collections.abc import Mapping
 
-from tuner.analysis.records import PARTS, Deployed
+from tuner.analysis.breakdown import counts_the_same
+from tuner.records.comparison import STAGES, Deployed
 from tuner.records.results import ProbeRecord, ServerTimes
 
 _OF_A_SERVICE = ("parsing", "tokenising", "queue", "inference", "serialisation")
-_OTHERS = 0.05
-_FEW = 2
-Parts = dict[str, float]
+StageSeconds = dict[str, float]
+"""Seconds by the name of the stage."""
 
 
-def parts_of(probe: ProbeRecord, deployed: Deployed) -> Parts | None:
-    """Seconds by names out of PARTS, in their order, which sum to the mean latency of the probe.
+def stages_of(probe: ProbeRecord, deployed: Deployed) -> StageSeconds | None:
+    """Seconds by names out of STAGES, in their order, which sum to the mean latency of the probe.
 
-    A part that a deployment does not have, or that nobody counted, is missing, and lies in "rest".
+    A stage that a deployment does not have, or that nobody counted, is missing, and lies in "rest".
     None where there is no mean latency, where nothing was counted, or where what was counted was
     of clearly other requests than the client's (more than 5 % apart).
 
@@ -34,7 +34,7 @@ def parts_of(probe: ProbeRecord, deployed: Deployed) -> Parts | None:
     client = min(max(0.0, probe.client_wait), probe.mean)
     known = {"client": client, **_within(counted, probe.mean - client)}
     known["rest"] = max(0.0, probe.mean - sum(known.values()))
-    return {name: known[name] for name in PARTS if name in known}
+    return {name: known[name] for name in STAGES if name in known}
 
 
 def excess(probe: ProbeRecord, deployed: Deployed) -> float:
@@ -45,20 +45,20 @@ def excess(probe: ProbeRecord, deployed: Deployed) -> float:
     return max(0.0, sum(counted.values()) - (probe.mean - max(0.0, probe.client_wait)))
 
 
-def overhead(parts: Mapping[str, float]) -> float:
+def overhead(stages: Mapping[str, float]) -> float:
     """Seconds outside inference."""
-    return sum(seconds for name, seconds in parts.items() if name != "inference")
+    return sum(seconds for name, seconds in stages.items() if name != "inference")
 
 
-def _counted(probe: ProbeRecord, deployed: Deployed) -> Parts | None:
+def _counted(probe: ProbeRecord, deployed: Deployed) -> StageSeconds | None:
     """What services and servers counted, all of it finite and not negative; None for nothing."""
     stages = probe.stages.seconds if probe.stages is not None else {}
-    if probe.stages is not None and not _is_of(probe, probe.stages.requests):
+    if probe.stages is not None and not counts_the_same(probe, probe.stages.requests):
         return None
     own = {name: stages[name] for name in _OF_A_SERVICE if name in stages}
     server = probe.server
     if deployed.kind in ("triton", "hybrid"):
-        if server is None or not _is_of(probe, server.requests):
+        if server is None or not counts_the_same(probe, server.requests):
             return None
         if deployed.kind == "triton":
             own = _of_triton(server)
@@ -70,17 +70,12 @@ def _counted(probe: ProbeRecord, deployed: Deployed) -> Parts | None:
     return own if own and sound else None
 
 
-def _is_of(probe: ProbeRecord, requests: int) -> bool:
-    good = probe.n - probe.errors
-    return abs(requests - good) <= max(_FEW, _OTHERS * good)
-
-
-def _of_triton(server: ServerTimes) -> Parts:
+def _of_triton(server: ServerTimes) -> StageSeconds:
     computing = server.compute_input + server.compute_infer + server.compute_output
     return {"queue": server.queue, "inference": computing}
 
 
-def _of_the_call(own: Parts, server: ServerTimes) -> Parts:
+def _of_the_call(own: StageSeconds, server: ServerTimes) -> StageSeconds:
     call = own["inference"]
     inside = _within(_of_triton(server), call)
     return own | {
@@ -90,7 +85,7 @@ def _of_the_call(own: Parts, server: ServerTimes) -> Parts:
     }
 
 
-def _within(parts: Parts, most: float) -> Parts:
+def _within(parts: StageSeconds, most: float) -> StageSeconds:
     """The parts, shrunk in proportion where they come to more than ``most`` seconds."""
     total = sum(parts.values())
     share = max(0.0, most) / total if total > most else 1.0

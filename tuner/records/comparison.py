@@ -1,4 +1,4 @@
-"""What a comparison of deployments found, besides the evaluations, which a run keeps for itself.
+"""``comparison.json`` in the folder of a run: what a comparison holds besides its evaluations.
 
 Each deployment is evaluated as the candidates of a search are: its evaluations are those of its
 ``trial``, and their probes tell rates, latencies, cores, memory, GPU and where the time went.
@@ -6,17 +6,22 @@ Each deployment is evaluated as the candidates of a search are: its evaluations 
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from tuner.records.results import Evaluation, Record
+from tuner.errors import RunError, StorageError
+from tuner.records.results import Record
+from tuner.records.run import Run, write_text
 
+FILE = "comparison.json"
+UNBATCHED = "triton-unbatched"
+"""The name of a deployment that shows what batching does: the tuned instances without it."""
 Kind = Literal["naive", "fastapi", "triton", "hybrid", "service"]
 """FastAPI as in the document that asked the question; FastAPI well made; Triton alone; FastAPI in
 front of Triton; a service of the user's."""
 Sends = Literal["text", "tensors", "own"]
 """What a client has to send: what the model's own processing takes; tensors; or what a service of
 the user's asks for."""
-PARTS = (
+STAGES = (
     "client",
     "parsing",
     "tokenising",
@@ -101,27 +106,25 @@ class Comparison(Record):
     delays: tuple[Delay, ...] = ()
 
 
-class Contender(Record):
-    """A deployment with its evaluation: the last confirmed one, or the only one there is."""
-
-    deployed: Deployed
-    evaluation: Evaluation
-
-    @property
-    def name(self) -> str:
-        return self.deployed.name
-
-    @property
-    def safe_rate(self) -> float | None:
-        """The rate to promise: the recommended one; None where no rate keeps the promise."""
-        return self.evaluation.recommended or self.evaluation.capacity
+def write_comparison(run: Run, comparison: Comparison) -> None:
+    """Whole or not at all; StorageError where it cannot be written."""
+    path = run.folder / FILE
+    try:
+        write_text(path, comparison.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def contenders(comparison: Comparison, evaluations: list[Evaluation]) -> list[Contender]:
-    """In the comparison's order; those that were never evaluated are left out."""
-    found = []
-    for deployed in comparison.deployments:
-        own = [e for e in evaluations if e.trial == deployed.trial]
-        if own:
-            found.append(Contender(deployed=deployed, evaluation=own[-1]))
-    return found
+def read_comparison(run: Run) -> Comparison:
+    """RunError where there is none, or this version cannot read it."""
+    path = run.folder / FILE
+    try:
+        return Comparison.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunError(f"{path}: not a comparison of format 1: {where}: {first['msg']}") from error
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}: {error.strerror}; 'tuner compare' writes it when it begins"
+        ) from error

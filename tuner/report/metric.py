@@ -1,4 +1,4 @@
-"""What a report holds candidates against each other by: the capacity, or a cost at a given rate."""
+"""What candidates are compared by: the capacity, or a cost at a given rate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ _BYTES_PER_GIB = 2.0**30
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Metric:
     """Of a run that minimised ``objective`` at a rate; None: one that looked for the capacity."""
 
     objective: Objective | None = None
 
     @classmethod
-    def of(cls, evaluations: Iterable[Evaluation]) -> "Yardstick":
+    def of(cls, evaluations: Iterable[Evaluation]) -> "Metric":
         return cls(objective_of(evaluations))
 
     @property
@@ -56,7 +56,7 @@ class Yardstick:
         return self.objective is not None
 
     def value(self, evaluation: Evaluation) -> float | None:
-        """None where the promise is not kept."""
+        """None where the SLA is not kept."""
         if self.objective is None or evaluation.capacity is None:
             return evaluation.capacity
         return None if evaluation.cost is None else evaluation.cost.value
@@ -69,7 +69,7 @@ class Yardstick:
         return (None, None) if cost is None else (cost.low, cost.high)
 
     def estimate(self, evaluation: Evaluation) -> float | None:
-        """The value, also of what was left behind."""
+        """The value, also of what was eliminated."""
         return evaluation.estimate if self.objective is None else self.value(evaluation)
 
     def show(self, value: float | None) -> str:

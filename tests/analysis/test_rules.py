@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from comparing_records import DELAYS, SHAPES, comparison, deployed, evaluated, failed, realistic
 
-from tuner.analysis.claim import Claim
-from tuner.analysis.claims import claims
-from tuner.analysis.records import Comparison, Delay
+from tuner.analysis.rules import Judgement, Reason, Rule, judge_rules
+from tuner.records.comparison import Comparison, Delay
 from tuner.records.results import Evaluation
+from tuner.report.wording_rules import RULES, evidence_words, reason_words
 
 BY_NAME = {shape.name: shape for shape in SHAPES}
 
 
-def find(found: list[Claim], words: str) -> Claim:
-    (claim,) = [claim for claim in found if words in claim.text.replace("\N{NO-BREAK SPACE}", " ")]
-    return claim
+def find(judgements: list[Judgement], rule: Rule) -> Judgement:
+    (judgement,) = [judgement for judgement in judgements if judgement.rule is rule]
+    return judgement
 
 
 def scaled(name: str, trial: int, capacity: float, width: float = 0.04) -> Evaluation:
@@ -24,22 +24,22 @@ def scaled(name: str, trial: int, capacity: float, width: float = 0.04) -> Evalu
     return evaluated(BY_NAME[name], trial, capacity=capacity, by_round=(), **ends)
 
 
-def with_capacities(**capacities: float) -> list[Claim]:
+def with_capacities(**capacities: float) -> list[Judgement]:
     names = [name.replace("_", "-") for name in capacities]
     records = comparison(tuple(BY_NAME[name] for name in names))
     values = zip(names, capacities.values(), strict=True)
-    return claims(records, [scaled(name, i, value) for i, (name, value) in enumerate(values)])
+    return judge_rules(records, [scaled(name, i, value) for i, (name, value) in enumerate(values)])
 
 
 def test_all_claims_are_always_there_each_with_its_reason() -> None:
-    whole = claims(*realistic(gpu=True))
-    nothing = claims(comparison(SHAPES, delays=()), [failed(SHAPES[0], 0)])
-    assert [c.text for c in whole] == [c.text for c in nothing]
-    assert all(c.why for c in (*whole, *nothing))
-    assert [c.holds for c in whole].count(None) == 1
-    assert all(c.holds is None and c.measured == "-" for c in nothing if "swap" not in c.text)
-    for each in whole:
-        assert Claim.model_validate_json(each.model_dump_json()) == each
+    whole = judge_rules(*realistic(gpu=True))
+    nothing = judge_rules(comparison(SHAPES, delays=()), [failed(SHAPES[0], 0)])
+    assert [j.rule for j in whole] == [j.rule for j in nothing] == list(Rule) == list(RULES)
+    assert all(reason_words(j) for j in (*whole, *nothing))
+    assert [j.holds for j in whole].count(None) == 1
+    assert all(evidence_words(j.evidence) != "-" for j in whole if j.holds is not None)
+    others = [j for j in nothing if j.rule is not Rule.SWAPPING]
+    assert all(j.holds is None and j.evidence is None for j in others)
 
 
 @pytest.mark.parametrize(
@@ -55,23 +55,23 @@ def test_batching_is_judged_by_the_interval_of_the_ratio(
     tuned: float, holds: bool, why: str
 ) -> None:
     found = with_capacities(triton_unbatched=100.0, triton_tuned=tuned, fastapi=100.0)
-    for words in ("dynamic batching gives", "Triton serves 5"):
-        claim = find(found, words)
-        assert (claim.holds, claim.why) == (holds, why)
+    for rule in (Rule.BATCHING_GAIN, Rule.TRITON_GAIN):
+        judgement = find(found, rule)
+        assert (judgement.holds, reason_words(judgement)) == (holds, why)
 
 
 def test_batching_is_not_judged_where_the_tuned_configuration_has_none() -> None:
     plain = replace(BY_NAME["triton-tuned"], batching=False)
     records = comparison((plain, BY_NAME["triton-unbatched"]))
-    found = claims(records, [evaluated(plain, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
-    assert find(found, "dynamic batching gives").why == "the tuned configuration does not batch"
+    found = judge_rules(records, [evaluated(plain, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
+    assert find(found, Rule.BATCHING_GAIN).reason is Reason.NO_BATCHING
 
 
 def test_the_one_as_found_is_the_tuned_one_where_nothing_is_better() -> None:
     best = replace(BY_NAME["triton"], tuned=True)
     records = comparison((best, BY_NAME["triton-unbatched"]))
-    found = claims(records, [evaluated(best, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
-    assert find(found, "dynamic batching gives").holds is False
+    found = judge_rules(records, [evaluated(best, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
+    assert find(found, Rule.BATCHING_GAIN).holds is False
 
 
 @pytest.mark.parametrize(
@@ -86,40 +86,40 @@ def test_the_one_as_found_is_the_tuned_one_where_nothing_is_better() -> None:
 )
 def test_where_fastapi_gives_out(fastapi: float, triton: float, low: bool, high: bool) -> None:
     found = with_capacities(fastapi=fastapi, triton_tuned=triton)
-    assert find(found, "enough below 100").holds is low
-    assert find(found, "above 100 requests/s").holds is high
+    assert find(found, Rule.LOW_LOADS).holds is low
+    assert find(found, Rule.HIGH_LOADS).holds is high
 
 
 @pytest.mark.parametrize(
     ("naive", "holds"), [(30.0, False), (50.0, True), (62.0, True), (85, False)]
 )
 def test_one_instance(naive: float, holds: bool) -> None:
-    assert find(with_capacities(naive=naive), "one instance").holds is holds
+    assert find(with_capacities(naive=naive), Rule.ONE_INSTANCE).holds is holds
 
 
 @pytest.mark.parametrize(("floor", "holds"), [(0.006, True), (0.0053, True), (0.0122, False)])
 def test_a_lone_request_may_wait_up_to_five_milliseconds(floor: float, holds: bool) -> None:
     tuned = replace(BY_NAME["triton-tuned"], floor=floor)
     records = comparison((tuned, BY_NAME["triton-unbatched"]))
-    found = claims(records, [evaluated(tuned, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
-    assert find(found, "a lone request").holds is holds
+    found = judge_rules(records, [evaluated(tuned, 0), evaluated(BY_NAME["triton-unbatched"], 1)])
+    assert find(found, Rule.BATCHING_PRICE).holds is holds
 
 
 def test_time_outside_inference() -> None:
     slow = replace(BY_NAME["naive"], floor=0.009, inference=0.0009)
-    found = claims(comparison((slow,)), [evaluated(slow, 0)])
-    assert find(found, "(alone)").holds is True
-    assert find(claims(*realistic()), "(alone)").holds is False
+    found = judge_rules(comparison((slow,)), [evaluated(slow, 0)])
+    assert find(found, Rule.OVERHEAD_ALONE).holds is True
+    assert find(judge_rules(*realistic()), Rule.OVERHEAD_ALONE).holds is False
 
 
 def test_gpus_are_judged_only_where_there_is_one_that_tells() -> None:
-    found = claims(*realistic(gpu=True))
-    assert find(found, "less than 10 %").holds is True
-    assert find(found, "60 to 80 %").holds is True
-    assert find(claims(*realistic()), "60 to 80 %").why == "no GPU here"
+    found = judge_rules(*realistic(gpu=True))
+    assert find(found, Rule.FASTAPI_GPU).holds is True
+    assert find(found, Rule.TRITON_GPU).holds is True
+    assert find(judge_rules(*realistic()), Rule.TRITON_GPU).reason is Reason.NO_GPU
     records, _ = realistic(gpu=True)
-    silent = claims(records, realistic()[1])
-    assert find(silent, "60 to 80 %").why == "the GPU did not tell how busy it is"
+    silent = judge_rules(records, realistic()[1])
+    assert find(silent, Rule.TRITON_GPU).reason is Reason.NO_GPU_READING
 
 
 def delays(*capacities: float | None) -> Comparison:
@@ -144,9 +144,9 @@ def delays(*capacities: float | None) -> Comparison:
 def test_delays_are_judged_by_what_waiting_buys(
     records: Comparison, short: bool | None, long: bool | None
 ) -> None:
-    found = claims(records, [])
-    assert find(found, "1 to 2 ms").holds is short
-    assert find(found, "5 to 10 ms").holds is long
+    found = judge_rules(records, [])
+    assert find(found, Rule.SHORT_DELAY).holds is short
+    assert find(found, Rule.LONG_DELAY).holds is long
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_a_swap_is_better_that_loses_less_and_of_equals_the_quicker(
         replace(BY_NAME["fastapi"], swap=service),
         replace(BY_NAME["triton-tuned"], swap=triton),
     )
-    found = claims(comparison(shapes), [evaluated(s, i) for i, s in enumerate(shapes)])
-    assert find(found, "swapped").holds is holds
+    found = judge_rules(comparison(shapes), [evaluated(s, i) for i, s in enumerate(shapes)])
+    assert find(found, Rule.SWAPPING).holds is holds
 
 
 def test_a_swap_that_failed_is_none() -> None:
@@ -176,11 +176,11 @@ def test_a_swap_that_failed_is_none() -> None:
     records = comparison((BY_NAME["fastapi"], BY_NAME["triton-tuned"]))
     first = made.model_copy(update={"swap": broken})
     records = records.model_copy(update={"deployments": (first, records.deployments[1])})
-    found = claims(records, [evaluated(BY_NAME["fastapi"], 0)])
-    assert find(found, "swapped").holds is None
+    found = judge_rules(records, [evaluated(BY_NAME["fastapi"], 0)])
+    assert find(found, Rule.SWAPPING).holds is None
 
 
 @pytest.mark.parametrize(("hybrid", "holds"), [(600.0, True), (205.0, False), (100.0, False)])
 def test_the_hybrid_has_a_place_where_fastapi_does_not_reach(hybrid: float, holds: bool) -> None:
     found = with_capacities(fastapi=200.0, triton_tuned=900.0, hybrid=hybrid)
-    assert find(found, "medium loads").holds is holds
+    assert find(found, Rule.MEDIUM_LOADS).holds is holds

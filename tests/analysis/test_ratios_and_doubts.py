@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records.test_results import evaluation, probe
-from tuner.analysis.comparison import Round, cpu_steal, disagreement, paired_ratio, refutation
+from tuner.analysis.doubts import cpu_steal, refutation, unsteady_rounds
+from tuner.analysis.ratios import Round, paired_ratio
 from tuner.records.results import Evaluation, HostReading
+from tuner.report.wording import doubt_sentence
 
 RATES = st.floats(1.0, 1e5)
 
@@ -81,19 +83,20 @@ def confirmed(*by_round: Round) -> Evaluation:
 def test_servers_that_differ_by_more_than_chance_are_told(
     by_round: tuple[Round, ...], told: bool
 ) -> None:
-    found = disagreement(confirmed(*by_round))
-    assert (found is not None) is told
-    if found:
-        assert "between 216/s and 436/s" in found
+    doubt = unsteady_rounds("winner", confirmed(*by_round))
+    assert (doubt is not None) is told
+    if doubt:
+        assert (doubt.low, doubt.high) == (216.0, 436.0)
+        assert doubt_sentence(doubt).startswith("Winner: its rounds lie between 216/s and 436/s")
 
 
 @pytest.mark.parametrize(("stolen", "told"), [(0.2, True), (0.01, False), (None, False)])
 def test_time_that_a_hypervisor_took_is_told(stolen: float | None, told: bool) -> None:
     host = HostReading(cpu=1.0, memory=1, client_cores=0.1, stolen=stolen)
-    found = cpu_steal([evaluation(probes=(probe(host=host), probe()))])
-    assert (found is not None) is told
-    if found:
-        assert "took 20%" in found
+    doubt = cpu_steal([evaluation(probes=(probe(host=host), probe()))])
+    assert (doubt is not None) is told
+    if doubt:
+        assert "took 20%" in doubt_sentence(doubt)
 
 
 def refuted(confirmed: float) -> list[Evaluation]:
@@ -112,8 +115,9 @@ def refuted(confirmed: float) -> list[Evaluation]:
 
 
 def test_a_search_that_was_refuted_is_told() -> None:
-    told = refutation(refuted(69.0))
-    assert told is not None
+    doubt = refutation(refuted(69.0))
+    assert doubt is not None
+    told = doubt_sentence(doubt)
     assert told.startswith("Trial 1 (batch 8) was put at 600/s by the search and at 69/s")
     assert "So trial 2 (batch 4) was confirmed as well." in told
 

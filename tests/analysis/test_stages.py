@@ -6,8 +6,8 @@ from comparing_records import SHAPES, deployed, evaluated, probe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.analysis.parts import excess, overhead, parts_of
-from tuner.analysis.records import PARTS, Deployed
+from tuner.analysis.stages import excess, overhead, stages_of
+from tuner.records.comparison import STAGES, Deployed
 from tuner.records.results import ProbeRecord, ServerTimes, Stages
 
 BY_NAME = {shape.name: (shape, deployed(shape, i)) for i, shape in enumerate(SHAPES)}
@@ -21,7 +21,7 @@ def of(name: str, **changes: object) -> tuple[ProbeRecord, Deployed]:
 
 def test_a_service_tells_its_own_stages() -> None:
     shape, record = BY_NAME["fastapi"]
-    parts = parts_of(evaluated(shape, 0).probes[0], record)
+    parts = stages_of(evaluated(shape, 0).probes[0], record)
     assert parts is not None
     assert parts["tokenising"] == 0.0003
     assert parts["inference"] == shape.inference
@@ -30,7 +30,7 @@ def test_a_service_tells_its_own_stages() -> None:
 
 def test_of_the_gateways_call_what_triton_did_not_count_is_transport() -> None:
     shape, record = BY_NAME["hybrid"]
-    parts = parts_of(evaluated(shape, 0).probes[0], record)
+    parts = stages_of(evaluated(shape, 0).probes[0], record)
     assert parts is not None
     assert math.isclose(parts["transport"], 0.0011)
     assert math.isclose(parts["inference"], shape.inference)
@@ -38,7 +38,7 @@ def test_of_the_gateways_call_what_triton_did_not_count_is_transport() -> None:
 
 def test_transport_to_triton_alone_is_not_told_apart() -> None:
     found, record = of("triton-tuned")
-    parts = parts_of(found, record)
+    parts = stages_of(found, record)
     assert parts is not None
     assert list(parts) == ["client", "queue", "inference", "rest"]
 
@@ -54,7 +54,7 @@ def test_no_parts_where_nothing_was_counted_or_others_were() -> None:
         ("triton", {"server": None}),
     ):
         found, record = of(name, **changes)
-        assert parts_of(found, record) is None, (name, changes)
+        assert stages_of(found, record) is None, (name, changes)
 
 
 @given(
@@ -86,11 +86,11 @@ def test_parts_sum_to_the_mean_and_none_is_negative(
         stages=Stages(requests=4000, seconds=stages),
         server=ServerTimes(requests=4000, executions=900, **times),
     )
-    parts = parts_of(found, record)
+    parts = stages_of(found, record)
     assert parts is not None
     assert math.isclose(sum(parts.values()), mean, rel_tol=1e-9)
     assert min(parts.values()) >= 0
-    assert list(parts) == [part for part in PARTS if part in parts]
+    assert list(parts) == [part for part in STAGES if part in parts]
     assert "other" not in parts
     if excess(found, record) > 1e-9:
         assert parts["rest"] <= 1e-9 * mean

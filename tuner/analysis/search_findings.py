@@ -1,0 +1,174 @@
+"""What the records of a search, or of one measurement, come to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from tuner.analysis.doubts import (
+    ClientLimitedProbes,
+    Doubt,
+    Lack,
+    Lacking,
+    doubts_on,
+    doubts_on_machine,
+    drift,
+    refutation,
+)
+from tuner.analysis.ratios import Ratio, gain
+from tuner.goals.constraints import Constraint
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
+from tuner.model.space import format_value
+from tuner.records.costs import objective_of
+from tuner.records.manifest import Manifest
+from tuner.records.results import (
+    Evaluation,
+    Outcome,
+    ProbeRecord,
+    State,
+    baseline,
+    best,
+    closest,
+)
+from tuner.records.run import Run
+
+Role = Literal["baseline", "winner", "closest"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the two candidates that a report compares, with the evaluation that counts for it."""
+
+    role: Role
+    evaluation: Evaluation
+
+
+def is_same_candidate(one: Evaluation, other: Evaluation) -> bool:
+    return one.candidate == other.candidate or (one.baseline and other.baseline)
+
+
+def probes_of(evaluations: list[Evaluation], candidate: Evaluation) -> list[ProbeRecord]:
+    """All probes of a candidate, from whatever phase."""
+    return [p for e in evaluations if is_same_candidate(e, candidate) for p in e.probes]
+
+
+def winner(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The search's winner or, in a run that only measured, what served the most."""
+    measured = [e for e in evaluations if e.phase == "measure" and e.merit is not None]
+    return best(evaluations) or max(measured, key=lambda e: e.merit or 0.0, default=None)
+
+
+def subjects(evaluations: list[Evaluation]) -> list[Subject]:
+    """Baseline and winner, as far as they exist; one where the baseline is the winner.
+
+    Where nothing meets the SLA, what came closest stands in the winner's place.
+    """
+    first, last, nearest = baseline(evaluations), winner(evaluations), closest(evaluations)
+    chosen = [] if first is None else [Subject("baseline", first)]
+    second = nearest if last is None else last
+    if second is not None and (first is None or not is_same_candidate(first, second)):
+        chosen.append(Subject("closest" if last is None else "winner", second))
+    return chosen
+
+
+@dataclass(frozen=True)
+class SearchFindings:
+    manifest: Manifest
+    evaluations: list[Evaluation]
+    outcome: Outcome | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> "SearchFindings":
+        """RunError where the records cannot be read."""
+        return cls(run.manifest(), run.evaluations(), run.outcome())
+
+    @property
+    def sla(self) -> Sla:
+        return self.manifest.experiment.sla
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        return self.manifest.experiment.constraints
+
+    @cached_property
+    def winner(self) -> Evaluation | None:
+        return winner(self.evaluations)
+
+    @cached_property
+    def baseline(self) -> Evaluation | None:
+        return baseline(self.evaluations)
+
+    @cached_property
+    def closest(self) -> Evaluation | None:
+        return closest(self.evaluations)
+
+    @cached_property
+    def subjects(self) -> list[Subject]:
+        return subjects(self.evaluations)
+
+    @cached_property
+    def objective(self) -> Objective | None:
+        """What was minimised; None where the capacity was looked for."""
+        return objective_of(self.evaluations)
+
+    @property
+    def baseline_wins(self) -> bool:
+        first, last = self.baseline, self.winner
+        return first is not None and last is not None and is_same_candidate(first, last)
+
+    @property
+    def all_failed(self) -> bool:
+        return all(e.state is State.FAILED for e in self.evaluations)
+
+    @property
+    def gain(self) -> float | None:
+        """Winner's capacity over the baseline's, or the baseline's cost over the winner's; None
+        unless both have one.
+        """
+        if self.gain_interval is not None:
+            return self.gain_interval.value
+        if self.winner is None or self.baseline is None or not self.baseline.merit:
+            return None
+        return (self.winner.merit or 0.0) / self.baseline.merit
+
+    @cached_property
+    def gain_interval(self) -> Ratio | None:
+        """The gain with its interval; None unless both were measured in interleaved rounds."""
+        first, last = self.baseline, self.winner
+        if first is None or last is None or not first.merit or self.baseline_wins:
+            return None
+        return gain(last, first)
+
+    @property
+    def candidates(self) -> int:
+        return len({e.candidate for e in self.evaluations})
+
+    def unmeasured_values(self) -> dict[str, list[str]]:
+        """Of each parameter, the listed values that no candidate had."""
+        lacking = {}
+        for path, parameter in self.manifest.space.parameters.items():
+            listed = map(format_value, parameter.values or ())
+            seen = {format_value(e.candidate.get(path)) for e in self.evaluations}
+            if unseen := [value for value in listed if value not in seen]:
+                lacking[path] = unseen
+        return lacking
+
+    def doubts(self) -> Iterator[Doubt]:
+        """What a reader must know before trusting the answer; none is good news."""
+        if self.evaluations and self.baseline is None:
+            yield Lacking(Lack.BASELINE)
+        if self.winner is not None and all(e.phase == "search" for e in self.evaluations):
+            yield Lacking(Lack.CONFIRMATION)
+        is_confirmed = any(e.phase == "confirm" for e in self.evaluations)
+        for subject in self.subjects:
+            yield from doubts_on(subject.role, subject.evaluation)
+            if is_confirmed and subject.evaluation.phase != "confirm":
+                yield Lacking(Lack.OWN_CONFIRMATION, subject.role)
+        limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
+        if limited:
+            yield ClientLimitedProbes(limited)
+        for doubt in (refutation(self.evaluations), drift(self.evaluations)):
+            if doubt is not None:
+                yield doubt
+        yield from doubts_on_machine(self.evaluations)
