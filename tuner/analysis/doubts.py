@@ -29,7 +29,6 @@ SETTINGS = DoubtSettings()
 class Lack(StrEnum):
     """What is missing of a run, or of the measurement of one subject."""
 
-    """``experiment.yaml`` holds none that parses."""
     BASELINE = "baseline"
     """The model's own configuration was not measured."""
     CONFIRMATION = "confirmation"
