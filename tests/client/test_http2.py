@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.load.http2_servers import SERVICE, grpc_server, tcp_server
 from tuner.client import calls as client_calls
-from tuner.client.calls import CallFailed, KeepaliveSettings
+from tuner.client.calls import CallFailed
 from tuner.client.connection import Connection
 from tuner.client.over_http2 import Channel, _block, _timeout
+from tuner.client.settings import KeepaliveSettings
 from tuner.http2.frames import frame
 
 UNAVAILABLE, DEADLINE = 14, 4

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from tuner.client.batching import make_batches, split_outputs
-from tuner.client.connection import REQUESTS, Connection, Tls
+from tuner.client.connection import Connection, Tls
 from tuner.client.description import Description
 from tuner.client.errors import ClientError, Unavailable
 from tuner.client.over_grpc import AioGrpcTransport
 from tuner.client.over_http import AioHttpTransport
 from tuner.client.over_http2 import AioHttp2Transport
+from tuner.client.settings import REQUESTS
 from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
 from tuner.model.signature import Arrays, Signature

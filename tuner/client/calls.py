@@ -5,9 +5,9 @@ What it leaves out: proxies, balancing over several addresses, compression.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
+from tuner.client.settings import KEEPALIVE
 from tuner.http2 import grpc
 from tuner.http2.connection import ClientConnection
 from tuner.http2.events import Event, Goaway, ProtocolViolated, Response, StreamReset
@@ -19,21 +19,6 @@ _CODES_OF_HTTP = {
     **{b"429": 14, b"502": 14, b"503": 14, b"504": 14},
 }
 """gRPC's codes for replies of something that speaks HTTP only (doc/http-grpc-status-mapping.md)."""
-
-
-@dataclass(frozen=True)
-class KeepaliveSettings:
-    """When a silent peer is asked whether it is still there."""
-
-    interval: float = 30.0
-    """Seconds between looks: a peer that vanished is noticed within a minute."""
-    answer_within: float = 10.0
-    """Seconds for the answer to a ping, many times the longest round trip."""
-    pings: int = 2
-    """Pings without data from the server between them: servers of gRPC hang up at a third."""
-
-
-KEEPALIVE = KeepaliveSettings()
 
 
 class CallFailed(Exception):

@@ -40,24 +40,6 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class RequestSettings:
-    """How many requests a client sends by itself, and how long it waits."""
-
-    at_once: int = 8
-    """Requests of one ``predict_batch`` at a time: the server overlaps and joins them, and one call
-    does not fill its queue."""
-    readiness_timeout: float = 2.0
-    """Seconds until a server that does not say whether it is ready counts as away."""
-    idle_http_connections: int = 64
-    """Kept by a blocking client; more are made where more requests are outstanding."""
-    http_error_text: int = 500
-    """Characters kept of an error that is not Triton's JSON, as a proxy's page."""
-
-
-REQUESTS = RequestSettings()
-
-
-@dataclass(frozen=True)
 class Connection:
     """``address`` is ``host:port``; the headers' values are secrets and never printed."""
 

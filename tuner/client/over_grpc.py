@@ -24,6 +24,7 @@ from tuner.client.errors import (
     refusal,
     unavailability,
 )
+from tuner.client.settings import KEEPALIVE, RECONNECT
 from tuner.client.tensors import Array, from_bytes, to_buffer
 from tuner.model.signature import TensorSpec
 
@@ -32,13 +33,11 @@ _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A server that comes back is found within half a second; an attempt still has 5 s.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 5000),
-    # A peer that vanished without a word is noticed; rare enough for Triton's limit on pings.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", round(1e3 * RECONNECT.first_pause)),
+    ("grpc.max_reconnect_backoff_ms", round(1e3 * RECONNECT.last_pause)),
+    ("grpc.min_reconnect_backoff_ms", round(1e3 * RECONNECT.connect_timeout)),
+    ("grpc.keepalive_time_ms", round(1e3 * KEEPALIVE.interval)),
+    ("grpc.keepalive_timeout_ms", round(1e3 * KEEPALIVE.answer_within)),
     # Channels of equal arguments would share one connection.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
@@ -149,46 +148,54 @@ def description(metadata: Any, config: Any) -> Description:
     return Description.of(as_json[0], as_json[1])
 
 
+class _Channels:
+    """Channels that ``grpc`` or ``grpc.aio`` opens, and the questions about the model."""
+
+    def __init__(self, library: Any, connection: Connection) -> None:
+        secret = credentials(connection)
+        self.all = [
+            library.insecure_channel(connection.address, options(index))
+            if secret is None
+            else library.secure_channel(connection.address, secret, options(index))
+            for index in range(connection.channels)
+        ]
+        self.next_infer = _in_turn(
+            channel.unary_unary(_INFER, None, pb.ModelInferResponse.FromString)
+            for channel in self.all
+        )
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.all[0])
+        about = {"name": connection.model, "version": connection.version}
+        self.metadata = pb.ModelMetadataRequest(**about)
+        self.config = pb.ModelConfigRequest(**about)
+        self.ready = pb.ModelReadyRequest(**about)
+
+
 class GrpcTransport:
     """Blocking calls; for many threads at once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._messages = GrpcMessages(connection)
-        secret = credentials(connection)
-        self._channels = [
-            grpc.insecure_channel(connection.address, options(index))
-            if secret is None
-            else grpc.secure_channel(connection.address, secret, options(index))
-            for index in range(connection.channels)
-        ]
-        self._calls = _in_turn(
-            channel.unary_unary(_INFER, None, pb.ModelInferResponse.FromString)
-            for channel in self._channels
-        )
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
+        self._channels = _Channels(grpc, connection)
 
     def infer(self, inputs: Inputs, timeout: float | None, request_id: str) -> dict[str, Array]:
         message = self._messages.request(inputs, request_id)
-        reply = self._call(self._calls(), message, timeout)
+        reply = self._call(self._channels.next_infer(), message, timeout)
         return self._messages.outputs(reply)
 
     def describe(self, timeout: float | None) -> Description:
-        name, version = self._connection.model, self._connection.version
-        metadata = pb.ModelMetadataRequest(name=name, version=version)
-        config = pb.ModelConfigRequest(name=name, version=version)
+        channels = self._channels
         return description(
-            self._call(self._stub.ModelMetadata, metadata, timeout),
-            self._call(self._stub.ModelConfig, config, timeout),
+            self._call(channels.stub.ModelMetadata, channels.metadata, timeout),
+            self._call(channels.stub.ModelConfig, channels.config, timeout),
         )
 
     def is_ready(self, timeout: float) -> bool:
-        name, version = self._connection.model, self._connection.version
-        request = pb.ModelReadyRequest(name=name, version=version)
-        return bool(self._call(self._stub.ModelReady, request, timeout).ready)
+        channels = self._channels
+        return bool(self._call(channels.stub.ModelReady, channels.ready, timeout).ready)
 
     def close(self) -> None:
-        for channel in self._channels:
+        for channel in self._channels.all:
             channel.close()
 
     def _call(self, call: Any, message: Any, timeout: float | None) -> Any:
@@ -220,42 +227,28 @@ class AioGrpcTransport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._messages = GrpcMessages(connection)
-        secret = credentials(connection)
-        self._channels = [
-            grpc.aio.insecure_channel(connection.address, options(index))
-            if secret is None
-            else grpc.aio.secure_channel(connection.address, secret, options(index))
-            for index in range(connection.channels)
-        ]
-        self._calls = _in_turn(
-            channel.unary_unary(_INFER, None, pb.ModelInferResponse.FromString)
-            for channel in self._channels
-        )
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
+        self._channels = _Channels(grpc.aio, connection)
 
     async def infer(
         self, inputs: Inputs, timeout: float | None, request_id: str
     ) -> dict[str, Array]:
         message = self._messages.request(inputs, request_id)
-        reply = await self._call(self._calls(), message, timeout)
+        reply = await self._call(self._channels.next_infer(), message, timeout)
         return self._messages.outputs(reply)
 
     async def describe(self, timeout: float | None) -> Description:
-        name, version = self._connection.model, self._connection.version
-        metadata = pb.ModelMetadataRequest(name=name, version=version)
-        config = pb.ModelConfigRequest(name=name, version=version)
+        channels = self._channels
         return description(
-            await self._call(self._stub.ModelMetadata, metadata, timeout),
-            await self._call(self._stub.ModelConfig, config, timeout),
+            await self._call(channels.stub.ModelMetadata, channels.metadata, timeout),
+            await self._call(channels.stub.ModelConfig, channels.config, timeout),
         )
 
     async def is_ready(self, timeout: float) -> bool:
-        name, version = self._connection.model, self._connection.version
-        request = pb.ModelReadyRequest(name=name, version=version)
-        return bool((await self._call(self._stub.ModelReady, request, timeout)).ready)
+        channels = self._channels
+        return bool((await self._call(channels.stub.ModelReady, channels.ready, timeout)).ready)
 
     async def close(self) -> None:
-        for channel in self._channels:
+        for channel in self._channels.all:
             await channel.close(None)
 
     async def _call(self, call: Any, message: Any, timeout: float | None) -> Any:

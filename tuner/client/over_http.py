@@ -8,7 +8,7 @@ from urllib.parse import quote
 import aiohttp
 import urllib3
 
-from tuner.client.connection import REQUESTS, Connection
+from tuner.client.connection import Connection
 from tuner.client.description import Description
 from tuner.client.errors import (
     ClientError,
@@ -19,6 +19,7 @@ from tuner.client.errors import (
     refusal,
     unavailability,
 )
+from tuner.client.settings import REQUESTS
 from tuner.client.tensors import Array, from_bytes, to_buffer
 from tuner.model.signature import TensorSpec
 

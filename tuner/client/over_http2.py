@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -18,33 +17,12 @@ from tuner.client.calls import (
 from tuner.client.connection import Connection
 from tuner.client.description import Description
 from tuner.client.over_grpc import GrpcMessages, Inputs, description, failure
+from tuner.client.settings import RECONNECT
 from tuner.client.tensors import Array
 from tuner.http2 import grpc
 from tuner.http2.headers import header_block
 
 _LARGEST_TIMEOUT = 99_999_999  # the eight digits that grpc-timeout may have
-
-
-@dataclass(frozen=True)
-class ReconnectSettings:
-    """When a lost connection is made anew, and a call that was not processed again; seconds."""
-
-    connect_timeout: float = 5.0
-    """As grpc's ``min_reconnect_backoff_ms`` in ``over_grpc``."""
-    first_pause: float = 0.1
-    """Between the first attempts to connect."""
-    last_pause: float = 0.5
-    """Between later ones: a server that comes back is found within half a second."""
-    jitter: float = 0.2
-    """Share by which a pause varies, so that clients do not come back all at once."""
-    call_pauses: tuple[float, ...] = (0.0, 0.002, 0.01, 0.05)
-    """Before each further attempt at a call: servers may count one that they answered for a moment
-    longer than we do."""
-    shortest_timeout: float = 0.001
-    """What an attempt is given where the call's time is up: gRPC knows no timeout of zero."""
-
-
-RECONNECT = ReconnectSettings()
 
 
 class Channel:

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self
 
 from tuner.client.batching import make_batches, split_outputs
-from tuner.client.connection import REQUESTS, Connection, Tls
+from tuner.client.connection import Connection, Tls
 from tuner.client.description import Description
 from tuner.client.errors import ClientError, Unavailable
 from tuner.client.over_grpc import GrpcTransport
 from tuner.client.over_http import HttpTransport
+from tuner.client.settings import REQUESTS
 from tuner.client.tensors import Array, as_item, check
 from tuner.errors import UsageError
 from tuner.model.signature import Arrays, Signature
