@@ -21,6 +21,7 @@ from report_records import (
 )
 
 from tests.browsing import unpacked
+from tests.manifests import make_manifest
 from tuner.errors import RunError
 from tuner.model.space import Value
 from tuner.records.results import Evaluation, GpuReading
@@ -72,7 +73,7 @@ def report(run: Run) -> Page:
 
 
 def story(evaluations: list[Evaluation], **changes: Any) -> Story:
-    return Story.of(EXPERIMENT | changes, evaluations)
+    return Story(make_manifest(**EXPERIMENT | changes), evaluations)
 
 
 @pytest.fixture(scope="module")
