@@ -3,8 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from tuner.cores import Cores, Pin
 from tuner.errors import RepositoryError, UsageError
-from tuner.experiment import Experiment, find_model, parse_shape, resolve
+from tuner.experiment.fields import parse_shape
+from tuner.experiment.find import find_model
+from tuner.experiment.model import Experiment
+from tuner.experiment.resolve import resolve
+from tuner.goals.constraints import Constraint
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import CLOSED, Arrivals
+from tuner.load.batches import BatchMix
 from tuner.resources import bundled
 
 SLA = {"sla": "p99<20ms"}
@@ -33,7 +41,8 @@ class TestOrder:
         monkeypatch.setenv("TUNER_TIMEOUT", "2m")
         monkeypatch.setenv("TUNER_SEED", "2")
         found = resolve({"seed": 3, "timeout": None, "env": (), "shapes": []}, None)
-        assert (found.sla, found.trials, found.timeout, found.seed) == ("p99<30ms", 5, 120.0, 3)
+        assert (found.sla, found.trials) == (Sla.parse("p99<30ms"), 5)
+        assert (found.timeout, found.seed) == (120.0, 3)
 
     def test_an_option_of_zero_is_given(self, here: Path) -> None:
         (here / "tuner.yaml").write_text("sla: p99<30ms\nseed: 4\n")
@@ -43,7 +52,7 @@ class TestOrder:
         (here / "tuner.yaml").write_text("sla: p99<30ms\nseed: 4\n")
         (here / "other.yaml").write_text("sla: p50<5ms\n")
         found = resolve({}, here / "other.yaml")
-        assert (found.sla, found.seed) == ("p50<5ms", 0)
+        assert (found.sla, found.seed) == (Sla.parse("p50<5ms"), 0)
 
     def test_without_a_file_the_defaults_hold(self) -> None:
         found = resolve(SLA, None)
@@ -60,13 +69,18 @@ class TestOrder:
         monkeypatch.setenv("TUNER_ENV", "A=1 B=2")
         monkeypatch.setenv("TUNER_SHAPES", "ids:128 mask:128")
         found = resolve(SLA, None)
-        assert found.env == ("A=1", "B=2")
-        assert found.shapes == ("ids:128", "mask:128")
+        assert found.env == {"A": "1", "B": "2"}
+        assert found.shapes == {"ids": (128,), "mask": (128,)}
 
-    def test_a_run_of_before_there_were_pins_is_the_same(self) -> None:
-        plain = resolve({"model": "text_classifier", "sla": "p99<20ms"}, None)
-        assert "pin" not in plain.identity()
-        assert plain.model_copy(update={"pin": "0:1"}).identity()["pin"] == "0:1"
+    def test_fields_that_a_command_has_no_use_for_are_not_read(self, here: Path) -> None:
+        (here / "tuner.yaml").write_text("sla: p99<30ms\nminimize: p99\nseed: 4\n")
+        found = resolve({}, without=("rate", "minimize"))
+        assert (found.minimize, found.seed) == (None, 4)
+
+    def test_the_shorthand_of_the_sla_is_written_out(self) -> None:
+        assert resolve({"sla_p99": "20ms"}).sla == Sla.parse("p99<20ms")
+        with pytest.raises(UsageError, match="give --sla-p99 or --sla, not both"):
+            resolve({"sla_p99": "20ms", **SLA})
 
     def test_the_identity_is_all_but_the_budget(self) -> None:
         short = resolve({**SLA, "trials": 3, "timeout": "10s"}, None)
@@ -118,7 +132,7 @@ class TestRefusals:
             resolve({**SLA, **options}, None)
 
     def test_all_wrong_values_are_named_at_once(self) -> None:
-        with pytest.raises(UsageError, match=r"workers: (?s:.*)trials: "):
+        with pytest.raises(UsageError, match=r"trials: (?s:.*)workers: "):
             resolve({**SLA, "trials": 0, "workers": 0}, None)
 
     def test_a_wrong_value_of_the_environment_is_named(
@@ -177,14 +191,14 @@ class TestModel:
         (here / "project" / "mine.csv").write_text("1\n2\n")
         (here / "project" / "my.yaml").write_text("sla: p99<20ms\nload: trace:mine.csv\n")
         found = resolve({}, here / "project" / "my.yaml")
-        assert found.load == f"trace:{here / 'project/mine.csv'}"
-        assert found.identity()["trace_sha256"] == hashlib.sha256(b"1\n2\n").hexdigest()
-        assert "trace_sha256" not in resolve(SLA, None).identity()
+        assert isinstance(found.load, Arrivals)
+        assert str(found.load) == f"trace:{here / 'project/mine.csv'}"
+        assert found.load.sha256 == hashlib.sha256(b"1\n2\n").hexdigest()
 
     def test_client_batches_may_be_a_number(self, here: Path) -> None:
         (here / "tuner.yaml").write_text("sla: p99<20ms\nbatch: 8\n")
-        assert resolve({}, None).batch == "8"
-        assert resolve({"batch": "1:0.5,4:0.5"}, None).batch == "1:0.5,4:0.5"
+        assert resolve({}, None).batch == BatchMix.parse("8")
+        assert str(resolve({"batch": "1:0.5,4:0.5"}, None).batch) == "1:0.5,4:0.5"
 
     def test_several_models_must_be_told_apart(self, here: Path) -> None:
         make_model(here / "model_repository" / "one")
@@ -240,7 +254,8 @@ def test_a_shape_that_is_none_is_refused_by_its_own_words(text: str) -> None:
 )
 def test_constraints_are_one_text_each_however_they_are_written(given: object) -> None:
     experiment = Experiment.model_validate({"model": "m", "sla": "p99<20ms", "constraints": given})
-    assert experiment.constraints == ("gpu_memory<20GiB", "cpu<=4")
+    texts = ("gpu_memory<20GiB", "cpu<=4")
+    assert experiment.constraints == tuple(map(Constraint.parse, texts))
     again = Experiment.model_validate(
         {"model": "m", "sla": "p99<20ms", "constraints": experiment.constraints}
     )
@@ -258,4 +273,61 @@ def test_constraints_from_the_environment_are_split_at_spaces(
     make_model(here / "model_repository" / "m")
     monkeypatch.setenv("TUNER_CONSTRAINTS", "cpu<=4 memory<1GiB")
     experiment = resolve({"sla": "p99<20ms"}, None)
-    assert experiment.constraints == ("cpu<=4", "memory<1GiB")
+    assert experiment.constraints == tuple(map(Constraint.parse, ("cpu<=4", "memory<1GiB")))
+
+
+WRITTEN = {
+    "model": "m",
+    "sla": "p50<5ms,p99.9<12.5ms,errors<0.1%",
+    "constraints": ["gpu_memory<20GiB", "cpu<=4"],
+    "rate": 100.0,
+    "minimize": "p99/10ms + 0.5*instances",
+    "env": ["A=1=2", "B="],
+    "protocol": "grpc",
+    "load": "gamma:3",
+    "batch": "1:7,4:2,16:1",
+    "pin": "none",
+    "shapes": ["image:3,224,224", "in:0:1"],
+}
+
+
+def test_what_is_written_is_parsed_once_and_written_the_same_again() -> None:
+    experiment = Experiment.model_validate(WRITTEN)
+    written = experiment.model_dump(mode="json")
+    assert {name: written[name] for name in WRITTEN} == WRITTEN
+    assert Experiment.model_validate(written) == experiment
+    assert experiment.shapes == {"image": (3, 224, 224), "in:0": (1,)}
+    assert experiment.minimize is not None
+    assert experiment.minimize.rate == 100.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rate": None}, "--minimize needs the rate to compare at: add --rate"),
+        ({"load": CLOSED}, "--minimize goes with an open loop"),
+        ({"minimize": "p98"}, "did you mean 'p99'"),
+        ({"load": "trace:nowhere.csv"}, "cannot read the trace nowhere.csv"),
+        ({"pin": "0:99999"}, "there is no core 99999 here"),
+    ],
+)
+def test_a_text_that_does_not_hold_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Experiment.model_validate({**WRITTEN, **changes})
+
+
+def test_what_was_recorded_elsewhere_needs_no_file_and_no_core() -> None:
+    """A report of a run is written on any machine; only what needs the trace misses it."""
+    fields = {"model": "m", **SLA, "load": "trace:nowhere.csv", "pin": "0:99999"}
+    experiment = Experiment.recorded(fields)
+    assert experiment.pin == Pin("0:99999")
+    assert isinstance(experiment.load, Arrivals)
+    with pytest.raises(UsageError, match=r"cannot read the trace nowhere\.csv"):
+        experiment.load.least_seconds(1.0)
+
+
+def test_a_pin_divides_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    experiment = Experiment.model_validate({"model": "m", **SLA, "pin": "0:1,2"})
+    server = frozenset({0})
+    assert experiment.pin.cores == Cores(server, server, frozenset({1, 2}))

@@ -10,8 +10,11 @@ from typer.testing import CliRunner
 
 from tuner.cli.app import app
 from tuner.cli.invocation import command_line
+from tuner.commands.plan import Plan
 from tuner.errors import UsageError
-from tuner.experiment import Experiment, resolve
+from tuner.experiment.model import Experiment
+from tuner.experiment.resolve import resolve
+from tuner.records.manifest import SearchManifest
 from tuner.records.run import Run
 from tuner.security import Security, hide_value, parse_header
 
@@ -70,12 +73,12 @@ def test_a_header_that_is_none_is_refused_without_its_value(text: str, words: st
 
 def test_a_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", f" {SECRET}\n")
-    security = Security.of(["X-Key: 1"], "MY_TOKEN")
+    security = Security.of([("X-Key", "1")], "MY_TOKEN")
     assert security.headers == (("X-Key", "1"), ("Authorization", f"Bearer {SECRET}"))
     assert security.names == ("X-Key", "Authorization")
     assert SECRET not in repr(security)
     with pytest.raises(UsageError, match="not both"):
-        Security.of(["authorization: Basic eA=="], "MY_TOKEN")
+        Security.of([("authorization", "Basic eA==")], "MY_TOKEN")
     monkeypatch.setenv("MY_TOKEN", " ")
     with pytest.raises(UsageError, match=r"variable MY_TOKEN is not set or empty.*export MY_TOKEN"):
         Security.of([], "MY_TOKEN")
@@ -89,7 +92,7 @@ def test_what_a_server_repeats_of_a_secret_is_hidden() -> None:
 
 def test_headers_are_given_once() -> None:
     with pytest.raises(UsageError, match="'x-key' is given twice"):
-        Security.of(["X-Key: 1", "x-key: 2"])
+        Security.of([("X-Key", "1"), ("x-key", "2")])
 
 
 class TestExperiment:
@@ -104,9 +107,9 @@ class TestExperiment:
     def test_a_file_may_hold_headers_as_yaml_likes(self, here: Path, yaml: str) -> None:
         (here / "tuner.yaml").write_text(yaml)
         experiment = resolve(ATTACHED, None)
-        assert experiment.headers == (f"X-Key: {SECRET}", "X-Other: 1")
+        assert experiment.headers == (("X-Key", SECRET), ("X-Other", "1"))
         assert SECRET not in f"{experiment!r}{experiment.model_dump()}{experiment.identity()}"
-        assert experiment.access() == {"headers": ["X-Key", "X-Other"]}
+        assert experiment.security().names == ("X-Key", "X-Other")
 
     def test_one_header_a_line_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TUNER_HEADERS", f"X-Key: {SECRET}\nX-Other: 1\n")
@@ -114,11 +117,9 @@ class TestExperiment:
         monkeypatch.setenv("TUNER_TLS_INSECURE", "1")
         monkeypatch.setenv("MY_TOKEN", SECRET)
         experiment = resolve(ATTACHED, None)
-        assert experiment.access() == {
-            "headers": ["X-Key", "X-Other", "Authorization"],
-            "token_env": "MY_TOKEN",
-            "tls_insecure": True,
-        }
+        security = experiment.security()
+        assert security.names == ("X-Key", "X-Other", "Authorization")
+        assert security.insecure
 
     def test_how_tuner_is_let_in_makes_no_other_run(self, here: Path) -> None:
         trustme.CA().cert_pem.write_to_path(str(here / "ca.pem"))
@@ -188,8 +189,8 @@ def test_a_run_is_resumed_with_the_headers_that_it_had(
     refusal: Callable[..., str], here: Path
 ) -> None:
     experiment = resolve(ATTACHED, None)
-    identity = Plan.of(experiment).identity("search")
-    Run.create(here / "reports/mine", {**identity, "headers": ["X-Key"]})
+    recorded = Plan.of(experiment).recorded
+    Run.create(here / "reports/mine", SearchManifest(**recorded, headers=("X-Key",)))
     words = (*SEARCH, "--url", ATTACHED["url"], "--run", "mine")
     said = refusal(*words, "--header", f"X-Other: {SECRET}")
     assert "reports/mine sent the header X-Key" in said

@@ -25,9 +25,15 @@ EXPERIMENT: dict[str, Any] = {
     "seed": 7,
     "environment": {
         "tuner": "0.1.0",
-        "triton": "2.59.0",
+        "server": "Triton 2.59.0",
         "python": "3.11.7",
-        "cpu": "16 × AMD EPYC 9354",
+        "processor": "16 × AMD EPYC 9354",
+    },
+    "compared": {
+        "deployments": ["fastapi", "triton"],
+        "fastapi_workers": 1,
+        "gateway_workers": 1,
+        "rounds": 3,
     },
 }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.manifests import make_manifest
 from tuner.commands.export import export_winner
 from tuner.errors import ModelConfigError, RunError, StorageError
 from tuner.model.config import ModelConfig, parse_config, read_config, render, to_text
@@ -30,7 +31,7 @@ def model(tmp_path: Path) -> Path:
 def run(tmp_path: Path, model: Path) -> Run:
     return Run.create(
         tmp_path / "reports" / "run-1",
-        {"sla": "p99<20ms", "model": str(model), "environment": {"triton": "2.59.0"}},
+        make_manifest(model=str(model), environment={"tuner": "0.2.0"}),
     )
 
 
@@ -106,7 +107,7 @@ def test_the_manifest_tells_what_was_found_and_where(run: Run, model: Path) -> N
         "latency_seconds": {"p99": 0.015},
         "baseline_capacity_per_second": 50.0,
         "baseline_cost": None,
-        "environment": {"triton": "2.59.0"},
+        "environment": {"tuner": "0.2.0", "notes": []},
     }
 
 

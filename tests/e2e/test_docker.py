@@ -43,7 +43,7 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
     )
     assert done.code == 0, done.err
     run = Run.open(tmp_path / done.result["run"])
-    assert run.experiment()["environment"]["launcher"] == "docker"
+    assert run.manifest().environment.launcher == "docker"
     evaluations = run.evaluations()
     assert [(e.phase, e.state) for e in evaluations] == [
         ("search", State.OK),

@@ -64,7 +64,7 @@ def test_measure_under_a_trace_of_batches_in_shared_memory(
     assert done.code == 0, done.err
     assert done.result["winner"]["items_per_request"] == 1.75
     run = Run.open(tmp_path / done.result["run"])
-    assert len(run.experiment()["trace_sha256"]) == 64
+    assert len(run.manifest().trace_sha256 or "") == 64
     assert [p.load for p in run.evaluations()[0].probes] == ["closed", "trace:trace.csv"]
 
 

@@ -125,11 +125,13 @@ def test_measure_over_tls_with_a_token(tuner: Tuner, behind: Behind, tmp_path: P
     assert calls > 300
     assert grpc.count(b"authorization") == grpc.count(f"Bearer {TOKEN}".encode()) == calls
     (folder,) = (tmp_path / "reports").iterdir()
-    recorded = Run.open(folder).experiment()
-    assert recorded["headers"] == ["X-Key", "triton-grpc-protocol-x-key", "Authorization"]
-    assert recorded["token_env"] == "MY_TOKEN"
-    assert "--header 'X-Key: ***' '--header=triton-grpc-protocol-x-key: ***'" in recorded["command"]
-    assert recorded["environment"]["server"].endswith(f" at {behind.url('http')}")
+    recorded = Run.open(folder).manifest()
+    assert recorded.headers == ("X-Key", "triton-grpc-protocol-x-key", "Authorization")
+    assert recorded.experiment.token_env == "MY_TOKEN"
+    assert "--header 'X-Key: ***' '--header=triton-grpc-protocol-x-key: ***'" in str(
+        recorded.command
+    )
+    assert str(recorded.environment.server).endswith(f" at {behind.url('http')}")
     for secret in (TOKEN, KEY):
         assert secret not in done.out + done.err
         assert secret.encode() not in contents(tmp_path)

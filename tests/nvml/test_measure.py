@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,12 +64,12 @@ def test_a_gpu_that_throttles_and_is_shared_is_told_everywhere(
     (other,) = probe.gpu.others
     assert other.endswith(f"(pid {os.getpid()})")
 
-    environment: dict[str, Any] = run.experiment()["environment"]
-    assert environment["gpu"] == "NVIDIA L4"
-    assert environment["gpu_count"] == "1"
-    assert environment["gpu_memory"] == "24 GiB"
-    assert environment["gpu_driver"] == "550.54.15"
-    assert f"GPU 0 is in use by {other}" in environment["notes"][0]
+    environment = run.manifest().environment
+    assert environment.gpu == "NVIDIA L4"
+    assert environment.gpu_count == 1
+    assert environment.gpu_memory == "24 GiB"
+    assert environment.gpu_driver == "550.54.15"
+    assert f"GPU 0 is in use by {other}" in environment.notes[0]
 
     assert f"note: GPU 0 is in use by {other}" in lines
     assert "met (0 of " in lines
@@ -89,6 +88,7 @@ def test_without_a_gpu_nothing_is_said_of_one(
     nvml.says(machine(gpu(reasons=0x24)))
     run, evaluation, lines = measure({**nvml.environment, "CUDA_VISIBLE_DEVICES": ""})
     assert all(probe.gpu is None for probe in evaluation.probes)
-    assert not any(key.startswith("gpu") for key in run.experiment()["environment"])
+    environment = run.manifest().environment.model_dump(exclude_none=True)
+    assert not any(name.startswith("gpu") for name in environment)
     assert "throttled" not in lines
     assert "GPU" not in text_of(run).replace("--gpus", "")

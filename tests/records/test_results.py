@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.manifests import make_manifest
 from tuner.errors import RunError, StorageError
 from tuner.model.space import Candidate, Value
 from tuner.records.results import (
@@ -99,7 +100,7 @@ def rich() -> Evaluation:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"sla": "p99<20ms", "model": "m"})
+    return Run.create(tmp_path / "run", make_manifest())
 
 
 class TestRecords:
@@ -289,7 +290,7 @@ class TestChoice:
 
 class TestRun:
     def test_its_experiment_reads_back(self, run: Run) -> None:
-        assert Run.open(run.folder).experiment() == {"sla": "p99<20ms", "model": "m"}
+        assert Run.open(run.folder).manifest() == make_manifest()
 
     def test_a_foreign_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="is not a run of tuner"):
@@ -299,7 +300,7 @@ class TestRun:
     def test_an_experiment_that_is_none_is_refused(self, run: Run, text: str) -> None:
         run.experiment_file.write_text(text)
         with pytest.raises(RunError, match=r"experiment\.yaml"):
-            run.experiment()
+            run.manifest()
 
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

@@ -7,6 +7,7 @@ import pytest
 from report_records import EXPERIMENT, realistic
 
 from tests.browsing import browser as browser
+from tests.manifests import make_manifest
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 
@@ -16,7 +17,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     """A run's folder with the given evaluations and, if asked, another experiment."""
 
     def make(evaluations: list[Evaluation], **changes: Any) -> Run:
-        run = Run.create(tmp_path / "run", EXPERIMENT | changes)
+        run = Run.create(tmp_path / "run", make_manifest(**EXPERIMENT | changes))
         for evaluation in evaluations:
             run.append(evaluation)
         return run
@@ -27,7 +28,9 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def copy_whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Run]:
     """Copies a whole run to a new folder; its records are computed once, each copy may change."""
-    original = Run.create(tmp_path_factory.mktemp("original") / "whole", EXPERIMENT)
+    original = Run.create(
+        tmp_path_factory.mktemp("original") / "whole", make_manifest(**EXPERIMENT)
+    )
     for evaluation in realistic(original.folder):
         original.append(evaluation)
     return lambda folder: Run.open(Path(shutil.copytree(original.folder, folder)))

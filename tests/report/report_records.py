@@ -25,14 +25,13 @@ EXPERIMENT: dict[str, Any] = {
     "seed": 7,
     "environment": {
         "tuner": "0.1.0",
-        "triton": "2.59.0",
+        "server": "Triton 2.59.0",
         "python": "3.11.7",
-        "cpu": "16 × AMD EPYC 9354",
-        "gpu": "NVIDIA L4, 24 GiB",
+        "processor": "16 × AMD EPYC 9354",
+        "gpu": "NVIDIA L4",
     },
     "space": {"name": "default", "parameters": {"max_batch_size": {"values": [1, 2, 4, 8, 16]}}},
-    "workload": {"arrivals": "poisson", "batch_size": 1},
-    "budget": {"trials": 16},
+    "trials": 16,
 }
 
 BATCH = "max_batch_size"

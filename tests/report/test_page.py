@@ -21,6 +21,7 @@ from report_records import (
 )
 
 from tests.browsing import unpacked
+from tests.manifests import make_manifest
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.space import Value
@@ -74,7 +75,7 @@ def report(run: Run) -> Page:
 
 
 def findings(evaluations: list[Evaluation], **changes: Any) -> SearchFindings:
-    return SearchFindings.from_records(EXPERIMENT | changes, evaluations)
+    return SearchFindings(make_manifest(**EXPERIMENT | changes), evaluations)
 
 
 def warnings(known: SearchFindings) -> list[str]:
