@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from report_records import (
+
+from tests.search_records import (
     BATCH,
     COUNT,
     LIMIT,
@@ -17,7 +18,6 @@ from report_records import (
     priced,
     realistic,
 )
-
 from tuner.goals.sla import Sla
 from tuner.records.results import Evaluation, GpuReading
 from tuner.report import style

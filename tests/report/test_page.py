@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
-from report_records import (
+
+from tests.browsing import unpacked
+from tests.search_records import (
     BATCH,
     COUNT,
     EXPERIMENT,
@@ -19,8 +21,6 @@ from report_records import (
     priced,
     realistic,
 )
-
-from tests.browsing import unpacked
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.space import Value

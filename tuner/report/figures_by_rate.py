@@ -59,7 +59,8 @@ def latency_by_rate(
     if not rates:
         return None
     if sla is not None:
-        figure.add_trace(sla_line(sla.primary, min(rates) / 2, max(rates) * 1.5), 1, 1)
+        first = min(rates) / 2 if _is_wide(rates) else 0
+        figure.add_trace(sla_line(sla.primary, first, max(rates) * 1.5), 1, 1)
     style.layout(figure, height=480 if len(percentiles) == 1 else 520)
     _rate_axis(figure, rates, len(percentiles), "rate (requests/s)")
     return figure
@@ -206,13 +207,14 @@ def _curve(
     """The marks of a series, and unless it is a crowd a line through them."""
     if not points:
         return
+    has_line = bool(line) and not series.is_crowd
     yield go.Scatter(
         x=[x for x, *_ in points],
         y=[y for _, y, _ in points],
         mode="markers",
         name=series.name,
         legendgroup=series.name,
-        showlegend=legend,
+        showlegend=legend and not has_line,
         opacity=0.55 if series.is_crowd else 1.0,
         marker={
             "color": series.colour,
@@ -223,24 +225,28 @@ def _curve(
         customdata=[hover(point) for point in points],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    if line and not series.is_crowd:
+    if has_line:
         yield go.Scatter(
             x=[x for x, _ in line],
             y=[y for _, y in line],
             mode="lines",
             name=series.name,
             legendgroup=series.name,
-            showlegend=False,
+            showlegend=legend,
             line={"color": series.colour, "width": 2},
             hoverinfo="skip",
         )
 
 
+def _is_wide(rates: Sequence[float]) -> bool:
+    return 0 < SCALES.wide_rates * min(rates) < max(rates)
+
+
 def _rate_axis(figure: go.Figure, rates: Sequence[float], last: int, title: str) -> None:
     """Logarithmic where rates are far apart."""
     low, high = min(rates), max(rates)
-    is_wide = low > 0 and high / low > SCALES.wide_rates
-    figure.update_xaxes(**(style.log_axis(low, high) if is_wide else {"range": [0, 1.04 * high]}))
+    scale = style.log_axis(low, high) if _is_wide(rates) else {"range": [0, 1.04 * high]}
+    figure.update_xaxes(**scale)
     figure.update_xaxes(title_text=title, row=last, col=1)
 
 
