@@ -146,7 +146,7 @@ def measure(model: str, candidate: Candidate, rounds: int, folder: Path) -> Row:
     )
     with LocalLauncher() as launcher, LoadGenerator() as generator:
         several = deployments(copied, candidate, launcher)
-        run = Run.create(folder / "run", {})
+        run = Run.create(folder / "run")
         found = [capacities(several, run, generator, seed) for seed in range(rounds)]
         direct, hybrid = (median(each) for each in zip(*found, strict=True))
         rate = min(direct, hybrid) / 2

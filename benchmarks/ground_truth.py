@@ -50,7 +50,7 @@ class Harness:
         self.space = self.space_of(config)
         self._workload = workload
         self._generator = generator
-        self._run = Run.create(folder / "run", {})
+        self._run = Run.create(folder / "run")
         self._launcher = LocalLauncher()
         self._deployment = TritonDeployment(
             self._launcher,

@@ -70,7 +70,7 @@ def replay(
     """One search: the truth's quality of its best candidate, and requests until it was good."""
     bench = Bench(truth, seed)
     with tempfile.TemporaryDirectory() as name:
-        run = Run.create(Path(name) / "run", {})
+        run = Run.create(Path(name) / "run")
         study = Study(run, space, own, cast(Measurer, bench), make_sampler(method, seed))
         study.search(Budget(_TRIALS, 1e9, confirms=False), lambda _: None)
         found = study.evaluations

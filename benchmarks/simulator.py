@@ -97,7 +97,7 @@ def predictions(rounds: int) -> Iterator[tuple[Settings, Row]]:
         with LocalLauncher() as launcher:
             deployment = TritonDeployment(launcher, folder, config, Transport.HTTP, Inputs())
             for number in range(rounds):
-                run = Run.create(Path(name) / f"run-{number}", {})
+                run = Run.create(Path(name) / f"run-{number}")
                 evaluator = Evaluator(
                     TritonCandidates(deployment),
                     generator,

@@ -43,7 +43,7 @@ def measure(
     proof: str = "sequential",
 ) -> Evaluation:
     """The verdict at a rate, or the capacity where there is none; records go under ``folder``."""
-    run = Run.create(folder / "run", {})
+    run = Run.create(folder / "run")
     with LocalLauncher() as launcher:
         config = read_config(model)
         deployment = TritonDeployment(launcher, model, config, protocol, Inputs(), 60.0)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tuner.commands.session import Plan
 from typer.testing import CliRunner
 
 from tuner.cli.app import app

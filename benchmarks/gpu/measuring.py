@@ -94,7 +94,7 @@ class Measurer:
     def measure(self, sla: str, setting: Setting) -> dict[str, Any]:
         """The capacity of a configuration within an Sla such as ``p99<20ms``, as a row."""
         candidate = Candidate.of({**self._own, **setting.changes()})
-        run = Run.create(self._bench.folder / "runs" / uuid4().hex[:8], {})
+        run = Run.create(self._bench.folder / "runs" / uuid4().hex[:8])
         evaluator = Evaluator(
             self._kept,
             self._generator,

@@ -54,7 +54,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         model = Path(
             shutil.copytree(ROOT / "model_repository/emulated_gpu", Path(name) / "emulated_gpu")
         )
-        run = Run.create(Path(name) / "run", {})
+        run = Run.create(Path(name) / "run")
         with LocalLauncher() as launcher:
             deployment = TritonDeployment(
                 launcher, model, read_config(model), Transport.HTTP, Inputs()

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comparing_records import SHAPES, Shape, comparison, evaluated, failed, missed, realistic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.comparing_records import SHAPES, Shape, comparison, evaluated, failed, missed, realistic
 from tuner.analysis.comparison_findings import ComparisonFindings
 from tuner.analysis.contenders import Contender, contenders
 from tuner.analysis.costs import near_capacity, usage_at

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from comparing_records import SHAPES, comparison, evaluated, missed, realistic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.comparing_records import SHAPES, comparison, evaluated, missed, realistic
 from tuner.analysis.replicas import Advantage, ReplicaPlan, p99_at, plan_replicas, replicas_for
 from tuner.report.wording_recommendation import plan_reason
 

@@ -4,8 +4,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comparing_records import DELAYS, SHAPES, comparison, deployed, evaluated, failed, realistic
 
+from tests.comparing_records import (
+    DELAYS,
+    SHAPES,
+    comparison,
+    deployed,
+    evaluated,
+    failed,
+    realistic,
+)
 from tuner.analysis.rules import Judgement, Reason, Rule, judge_rules
 from tuner.records.comparison import Comparison, Delay
 from tuner.records.results import Evaluation

@@ -2,10 +2,10 @@
 
 import math
 
-from comparing_records import SHAPES, deployed, evaluated, probe
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.comparing_records import SHAPES, deployed, evaluated, probe
 from tuner.analysis.stages import excess, overhead, stages_of
 from tuner.records.comparison import STAGES, Deployed
 from tuner.records.results import ProbeRecord, ServerTimes, Stages

@@ -47,7 +47,7 @@ def evaluation(largest: int, capacity: float, phase: str = "search") -> Evaluati
 
 
 def test_a_search_is_judged_by_the_truth_of_what_it_found(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     for each in (evaluation(4, 900.0), evaluation(8, 1000.0), evaluation(4, 950.0, "confirm")):
         run.append(each)
     row = judge(run, {candidate(4): 800.0, candidate(8): 1000.0, candidate(16): 1250.0}, 9.0)

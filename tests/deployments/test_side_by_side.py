@@ -104,7 +104,7 @@ def evaluator_of(
         TritonCandidates(deployment),
         generator,
         Conditions(Sla.parse("p99<20ms"), Arrivals.POISSON, limits),
-        Run.create(folder / "run", {}),
+        Run.create(folder / "run"),
         0,
         Silent(),
         None if objective is None else Objective.parse(objective, 10.0),

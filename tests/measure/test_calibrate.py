@@ -26,7 +26,7 @@ SPACE = parse_space(
 
 
 def calibrated(model: Path, generator: LoadGenerator, folder: Path) -> tuple[Run, list[str]]:
-    run = Run.create(folder / "run", {})
+    run = Run.create(folder / "run")
     config = read_config(model)
     with LocalLauncher() as launcher:
         deployment = TritonDeployment(launcher, model, config, Transport.HTTP, Inputs(), 60.0)
@@ -137,7 +137,7 @@ def test_a_window_survives_the_file(tmp_path: Path) -> None:
     from tests.simulated import batch_times, windows
     from tuner.simulator.simulate import ServiceTimes
 
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     seen = windows(ServiceTimes(batch_times(0.004, 0.0003)), (8,), (2,))
     run.append_windows(seen)
     run.append_windows([])

@@ -305,7 +305,7 @@ class TestRun:
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(StorageError, match=r"cannot write .*file.*choose another --output"):
-            Run.create(tmp_path / "file" / "run", {})
+            Run.create(tmp_path / "file" / "run")
 
     def test_records_that_cannot_be_written_are_named(self, run: Run) -> None:
         run.evaluations_file.mkdir()

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import EXPERIMENT, realistic
 
 from tests.browsing import browser as browser
 from tests.manifests import make_manifest
+from tests.search_records import EXPERIMENT, realistic
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from report_records import (
+
+from tests.search_records import (
     BATCH,
     COUNT,
     LIMIT,
@@ -17,7 +18,6 @@ from report_records import (
     priced,
     realistic,
 )
-
 from tuner.goals.sla import Sla
 from tuner.records.results import Evaluation, GpuReading
 from tuner.report import style
@@ -27,7 +27,7 @@ from tuner.report.figures_candidates import capacity_by_candidate
 from tuner.report.figures_distribution import batch_sizes, latency_distribution, slower_than
 from tuner.report.figures_pareto import Offer, front, latency_frontier, memory_frontier
 from tuner.report.figures_settings import parallel_coordinates, parameter_importance
-from tuner.report.importance import LEAST_CANDIDATES, importances, why_none
+from tuner.report.importance import SETTINGS, importances, why_none
 from tuner.report.search_figures import NAMES, drawings
 from tuner.report.series import candidates
 from tuner.stats.samples import Samples
@@ -281,9 +281,9 @@ def test_importance_finds_the_setting_that_matters() -> None:
 
 
 def test_importance_needs_enough_candidates() -> None:
-    few = [evaluate(i, {BATCH: 2**i}) for i in range(LEAST_CANDIDATES - 1)]
+    few = [evaluate(i, {BATCH: 2**i}) for i in range(SETTINGS.candidates - 1)]
     assert parameter_importance(few) is None
-    assert f"has {LEAST_CANDIDATES - 1}" in why_none(few)
+    assert f"has {SETTINGS.candidates - 1}" in why_none(few)
 
 
 def test_parallel_coordinates_name_settings_and_values(run: Any) -> None:
@@ -298,7 +298,7 @@ def test_hostile_text_is_no_markup_in_any_figure() -> None:
     setting = "parameters[<img src=x onerror=alert(1)>]"
     found = [
         evaluate(i, {BATCH: 2**i, setting: bad if i else "y"}, baseline=i == 0)
-        for i in range(LEAST_CANDIDATES)
+        for i in range(SETTINGS.candidates)
     ]
     found.append(failed(20, f"died of {bad}"))
     drawn = drawings(found, SLA, {})

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
-from report_records import (
+
+from tests.browsing import unpacked
+from tests.manifests import make_manifest
+from tests.search_records import (
     BATCH,
     COUNT,
     EXPERIMENT,
@@ -19,9 +22,6 @@ from report_records import (
     priced,
     realistic,
 )
-
-from tests.browsing import unpacked
-from tests.manifests import make_manifest
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.space import Value

@@ -150,7 +150,7 @@ def _as_measurer(world: World) -> Measurer:
 def test_a_few_measurements_find_one_of_the_best(
     truth: ServiceTimes, space: SearchSpace, tmp_path: Path
 ) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     world = World(run, truth)
     study, reason = searched(tmp_path, world, run, Budget(None, 1e6, confirms=False), space)
     best = max(e.capacity or 0.0 for e in study.evaluations)
@@ -165,7 +165,7 @@ def test_it_learns_what_no_simulation_knows(tmp_path: Path) -> None:
     def twist(candidate: Candidate) -> float:
         return 0.5 if candidate.get(INSTANCE_COUNT) == 2 else 1.0
 
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     world = World(run, GPU, twist)
     study, _ = searched(tmp_path, world, run, Budget(25, 1e6, confirms=False))
     first = study.evaluations[1].candidate
@@ -177,7 +177,7 @@ def test_it_learns_what_no_simulation_knows(tmp_path: Path) -> None:
 
 
 def test_the_first_candidates_are_expected_where_they_are(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     world = World(run, GPU)
     study, _ = searched(tmp_path, world, run, Budget(2, 1e6, confirms=False))
     for expected, evaluation in zip(world.expected, study.evaluations, strict=True):
@@ -185,7 +185,7 @@ def test_the_first_candidates_are_expected_where_they_are(tmp_path: Path) -> Non
 
 
 def test_it_is_calibrated_once_also_over_a_break(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     world = World(run, GPU)
     searched(tmp_path, world, run, Budget(1, 1e6, confirms=False))
     searched(tmp_path, world, run, Budget(2, 1e6, confirms=False))
@@ -197,7 +197,7 @@ def test_without_windows_optuna_chooses_and_it_is_said(tmp_path: Path) -> None:
         def calibrate(self, course: CalibrationPlan) -> list[tuple[Candidate, str]]:
             return []
 
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     notes: list[str] = []
     world = _as_measurer(Mute(run, GPU))
     study = Study(run, SPACE, OWN, world, sampler(), note=notes.append)
@@ -214,7 +214,7 @@ def test_what_ran_out_of_memory_in_the_calibration_is_not_tried_again(tmp_path: 
             assert first.get(MAX_BATCH_SIZE) == 64
             return [(first, "CUDA out of memory. Tried to allocate 2 GiB")]
 
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     notes: list[str] = []
     world = _as_measurer(Small(run, STEEP))
     own = own_settings(SHORT, MODEL)
@@ -244,7 +244,7 @@ def test_a_scheduler_that_is_not_simulated_is_said_to_be_so() -> None:
 def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
     tmp_path: Path,
 ) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     study, _ = searched(tmp_path, World(run, GPU), run, Budget(None, 1e6, confirms=False))
     forecast = Forecast(simulated().simulate(run.windows()))
     known = measurements(study.evaluations)
@@ -261,7 +261,7 @@ def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> 
 
 
 def test_expectations_are_finite(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     run.append_windows(windows(STEEP, (2, 64), (4,)))
     chooser = sampler()
     assert chooser.forecast(in_memory()) is None
@@ -308,7 +308,7 @@ def test_a_simulation_that_sees_no_way_is_not_believed_over_what_was_measured(
     far = replace(GPU, network=0.1)
     forecast = Forecast(simulated(SHORT).simulate(windows(far, (2, 64), (4,))))
     assert forecast.feasibility() == 0.0
-    world = World(Run.create(tmp_path / "run", {}), GPU)
+    world = World(Run.create(tmp_path / "run"), GPU)
     measured = world.search(Subject(0, Candidate.of(own_settings(SHORT, MODEL)), True), 0.0)
     forecast = forecast.given(measurements([measured]))
     for candidate in forecast.candidates:
@@ -331,7 +331,7 @@ def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
 
 
 def test_candidates_that_would_not_fit_are_not_proposed(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     run.append_windows(windows(GPU, (2, 64), (2, 4)))
     seen = [w.model_copy(update={"memory": 100 * w.instances}) for w in run.windows()]
     workload = replace(WORKLOAD, limits={"memory": 150.0})
@@ -393,7 +393,7 @@ def test_the_least_cost_is_found_among_those_that_keep_the_promise(
 ) -> None:
     known = text != "energy + cpu"
     objective = Objective.parse(text if known else "energy/1J + cpu/1", RATE)
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     shop = Shop(run, GPU, objective)
     chooser = sampler(SHORT, replace(WORKLOAD, objective=objective))
     own = own_settings(SHORT, MODEL)
@@ -416,7 +416,7 @@ def test_the_least_cost_is_found_among_those_that_keep_the_promise(
 
 def test_where_nothing_keeps_the_promise_it_gives_up(tmp_path: Path) -> None:
     objective = Objective.parse("instances", RATE)
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run")
     slow = ServiceTimes(batch_times(0.05, 0.002), exclusive=1.0)
     chooser = sampler(SHORT, replace(WORKLOAD, objective=objective))
     shop = _as_measurer(Shop(run, slow, objective))

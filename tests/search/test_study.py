@@ -125,7 +125,7 @@ def ignore(evaluation: Evaluation) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"sla": "p99<20ms"})
+    return Run.create(tmp_path / "run")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tuner.records.run import Run
 from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
+"""Of the live table: with what stands above and below it, they fit a terminal of 24 lines."""
 _VERBS = {
     "search": "trial",
     "measure": "trial",

@@ -7,7 +7,7 @@ from tuner.analysis.costs import Costs, Usage
 from tuner.analysis.replicas import ReplicaPlan
 from tuner.records.comparison import Delay
 from tuner.records.results import Evaluation, ProbeRecord
-from tuner.report.html import Html, join, number, paragraph, table, tag, words
+from tuner.report.html import Html, join, number_cell, paragraph, table, tag, word_cell
 from tuner.report.series import ShownDeployment
 from tuner.report.wording import NBSP, STATES
 from tuner.report.wording_recommendation import plan_reason, plan_sentence
@@ -49,18 +49,18 @@ def _row(shown: ShownDeployment) -> Html:
     return tag(
         "tr",
         _name(shown),
-        number(capacity, _capacity(evaluation)),
+        number_cell(capacity, _capacity(evaluation)),
         _rate(low),
         _rate(high),
         _rate(safe),
         _seconds(_latency(one, "p50")),
         _seconds(_latency(near, "p50")),
         _seconds(_latency(near, "p99")),
-        number(cores, "-" if cores is None else format_number(cores)),
-        number(memory, "-" if memory is None else format_size(memory)),
+        number_cell(cores, "-" if cores is None else format_number(cores)),
+        number_cell(memory, "-" if memory is None else format_size(memory)),
         _seconds(shown.deployed.cold_start),
         _seconds(swap.seconds if swap else None),
-        number(swap.lost if swap else None, f"{swap.lost:,}" if swap else "-"),
+        number_cell(swap.lost if swap else None, f"{swap.lost:,}" if swap else "-"),
         class_="none" if safe is None else None,
     )
 
@@ -74,15 +74,15 @@ def _capacity(evaluation: Evaluation | None) -> str:
 
 def _name(shown: ShownDeployment) -> Html:
     mark = f"box-shadow: inset 3px 0 {shown.colour}"
-    return words(shown.deployed.title, "wide short", style=mark)
+    return word_cell(shown.deployed.title, "wide short", style=mark)
 
 
 def _rate(value: float | None) -> Html:
-    return number(value, format_rate(value))
+    return number_cell(value, format_rate(value))
 
 
 def _seconds(value: float | None) -> Html:
-    return number(value, format_duration(value))
+    return number_cell(value, format_duration(value))
 
 
 def _latency(probe: ProbeRecord | None, name: str) -> float | None:
@@ -121,7 +121,7 @@ def _cost_row(
     shown: ShownDeployment, near: Usage | None, together: Usage | None, has_gpu: bool
 ) -> Html:
     gpu = near.gpu if near else None
-    busy = number(gpu, "-" if gpu is None else f"{100 * gpu:.0f}{NBSP}%")
+    busy = number_cell(gpu, "-" if gpu is None else f"{100 * gpu:.0f}{NBSP}%")
     return tag(
         "tr",
         _name(shown),
@@ -134,11 +134,11 @@ def _cost_row(
 
 
 def _cores(value: float | None) -> Html:
-    return number(value, "-" if value is None else format_number(value))
+    return number_cell(value, "-" if value is None else format_number(value))
 
 
 def _bytes(value: float | None) -> Html:
-    return number(value, "-" if value is None else format_size(round(value)))
+    return number_cell(value, "-" if value is None else format_size(round(value)))
 
 
 def rules_table(findings: ComparisonFindings) -> Html:
@@ -146,10 +146,10 @@ def rules_table(findings: ComparisonFindings) -> Html:
     rows = [
         tag(
             "tr",
-            words(RULES[judgement.rule], "wide short"),
-            words(evidence_words(judgement.evidence), "wide"),
-            words(_HOLDS[judgement.holds][0], _HOLDS[judgement.holds][1]),
-            words(reason_words(judgement), "wide short"),
+            word_cell(RULES[judgement.rule], "wide short"),
+            word_cell(evidence_words(judgement.evidence), "wide"),
+            word_cell(_HOLDS[judgement.holds][0], _HOLDS[judgement.holds][1]),
+            word_cell(reason_words(judgement), "wide short"),
         )
         for judgement in findings.judgements
     ]
@@ -177,13 +177,13 @@ def _plan_row(plan: ReplicaPlan, shown: ShownDeployment) -> Html:
     return tag(
         "tr",
         _name(shown),
-        number(plan.replicas, f"{plan.replicas:,}"),
+        number_cell(plan.replicas, f"{plan.replicas:,}"),
         _rate(plan.rate),
         _seconds(plan.p99),
-        number(plan.cores, "-" if plan.cores is None else format_cores(plan.cores)),
+        number_cell(plan.cores, "-" if plan.cores is None else format_cores(plan.cores)),
         _bytes(plan.memory),
-        words(plan.sends),
-        words(plan_reason(plan), "wide short"),
+        word_cell(plan.sends),
+        word_cell(plan_reason(plan), "wide short"),
     )
 
 

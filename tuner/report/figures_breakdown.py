@@ -18,7 +18,6 @@ from tuner.report.series import ShownDeployment, colour_of, label_of
 from tuner.stats.samples import Samples
 from tuner.units import format_duration, format_number, format_rate
 
-_MS = 1000.0
 _PARTS = {"client": "client, before sending", "rest": "rest: network, serialisation, client"}
 _STAGES = {"client": "client, before sending", "transport": "to Triton and back"}
 
@@ -107,7 +106,7 @@ def _stacks(bars: list[tuple[ProbeRecord, Breakdown]]) -> Iterable[go.Bar]:
         if any(seconds):
             yield go.Bar(
                 x=rates,
-                y=[None if s is None else s * _MS for s in seconds],
+                y=[None if s is None else s * style.MS for s in seconds],
                 name=_PARTS.get(part, part),
                 legendgroup=part,
                 marker={"color": colour},
@@ -118,13 +117,13 @@ def _stacks(bars: list[tuple[ProbeRecord, Breakdown]]) -> Iterable[go.Bar]:
 
 def _probe_hover(probe: ProbeRecord, parts: Breakdown) -> str:
     batch = probe.server.mean_batch if probe.server is not None else None
-    lines = [f"of {parts.mean * _MS:.3g} ms at {format_rate(_rate(probe))}, {probe.outcome}"]
+    lines = [f"of {parts.mean * style.MS:.3g} ms at {format_rate(_rate(probe))}, {probe.outcome}"]
     if batch is not None:
         lines.append(f"mean batch {format_number(batch)}")
     if parts.rest is None and probe.server is not None:
         lines.append(f"the server counted {probe.server.requests:,} requests, so no rest is known")
     if parts.over > 0:
-        lines.append(f"the server counted {parts.over * _MS:.3g} ms more than the client saw")
+        lines.append(f"the server counted {parts.over * style.MS:.3g} ms more than the client saw")
     return "".join(f"<br>{line}" for line in lines)
 
 
@@ -200,7 +199,7 @@ def _stage_stack(name: str, bars: Sequence[_StageBar], legend: bool) -> go.Bar:
     return go.Bar(
         orientation="h",
         y=list(range(len(bars))),
-        x=[bar.stages[name] * _MS if name in bar.stages else None for bar in bars],
+        x=[bar.stages[name] * style.MS if name in bar.stages else None for bar in bars],
         name=title,
         legendgroup=name,
         showlegend=legend,

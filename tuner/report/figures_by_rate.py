@@ -15,7 +15,6 @@ from tuner.report.series import Series
 from tuner.report.wording import list_known
 from tuner.units import format_cores, format_duration, format_rate, format_size
 
-_MS = 1000.0
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _OUTCOMES = {"met": "circle", "violated": "x-thin", "inconclusive": "diamond-open"}
 _CLIENT_LIMITED, _NO_ANSWER = "square-open", "triangle-up-open"
@@ -59,7 +58,8 @@ def latency_by_rate(
     if not rates:
         return None
     if sla is not None:
-        figure.add_trace(sla_line(sla.primary, min(rates) / 2, max(rates) * 1.5), 1, 1)
+        start = min(rates) / 2 if _is_wide(rates) else 0.0  # a logarithmic axis has no zero
+        figure.add_trace(sla_line(sla.primary, start, max(rates) * 1.5), 1, 1)
     style.layout(figure, height=480 if len(percentiles) == 1 else 520)
     _rate_axis(figure, rates, len(percentiles), "rate (requests/s)")
     return figure
@@ -94,17 +94,17 @@ def _latency_panel(
 
 def _latency_range(finite: Sequence[float], bound: Bound | None) -> tuple[float, float]:
     """In ms; an infinite latency is drawn at the upper end."""
-    limit = [] if bound is None else [bound.limit * _MS]
+    limit = [] if bound is None else [bound.limit * style.MS]
     low, high = min([*finite, *limit], default=1.0), max([*finite, *limit], default=1.0)
     if bound is not None:
-        high = min(1.5 * high, SCALES.above_bound * bound.limit * _MS)
+        high = min(1.5 * high, SCALES.above_bound * bound.limit * style.MS)
     return low, max(low, high)
 
 
 def _latencies(probes: Iterable[ProbeRecord], percentile: str) -> list[Point]:
     """In ms, by rate; infinite where failed requests reach the percentile."""
     known = [(p.rate, p.latency.get(percentile), p) for p in probes]
-    points = [(rate, y * _MS, p) for rate, y, p in known if rate is not None and y]
+    points = [(rate, y * style.MS, p) for rate, y, p in known if rate is not None and y]
     return sorted(points, key=lambda point: point[:2])
 
 
@@ -151,7 +151,7 @@ def sla_line(bound: Bound, first: float, last: float) -> go.Scatter:
     """The bound's limit in ms, from one rate to another."""
     return go.Scatter(
         x=[first, last],
-        y=[bound.limit * _MS, bound.limit * _MS],
+        y=[bound.limit * style.MS, bound.limit * style.MS],
         mode="lines",
         name=str(bound),
         line={"color": style.SLA, "width": 2, "dash": "dash"},
@@ -206,13 +206,14 @@ def _curve(
     """The marks of a series, and unless it is a crowd a line through them."""
     if not points:
         return
+    has_line = bool(line) and not series.is_crowd
     yield go.Scatter(
         x=[x for x, *_ in points],
         y=[y for _, y, _ in points],
         mode="markers",
         name=series.name,
         legendgroup=series.name,
-        showlegend=legend,
+        showlegend=legend and not has_line,
         opacity=0.55 if series.is_crowd else 1.0,
         marker={
             "color": series.colour,
@@ -223,24 +224,28 @@ def _curve(
         customdata=[hover(point) for point in points],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    if line and not series.is_crowd:
+    if has_line:
         yield go.Scatter(
             x=[x for x, _ in line],
             y=[y for _, y in line],
             mode="lines",
             name=series.name,
             legendgroup=series.name,
-            showlegend=False,
+            showlegend=legend,
             line={"color": series.colour, "width": 2},
             hoverinfo="skip",
         )
 
 
+def _is_wide(rates: Sequence[float]) -> bool:
+    return 0 < SCALES.wide_rates * min(rates) < max(rates)
+
+
 def _rate_axis(figure: go.Figure, rates: Sequence[float], last: int, title: str) -> None:
     """Logarithmic where rates are far apart."""
     low, high = min(rates), max(rates)
-    is_wide = low > 0 and high / low > SCALES.wide_rates
-    figure.update_xaxes(**(style.log_axis(low, high) if is_wide else {"range": [0, 1.04 * high]}))
+    scale = style.log_axis(low, high) if _is_wide(rates) else {"range": [0, 1.04 * high]}
+    figure.update_xaxes(**scale)
     figure.update_xaxes(title_text=title, row=last, col=1)
 
 

@@ -16,6 +16,7 @@ from tuner.report.series import by_role
 from tuner.units import format_rate
 
 _CANDIDATES = "candidates"
+_STRIP = ["failed", "not met"]
 Place = Callable[[Evaluation], float]
 
 
@@ -29,19 +30,22 @@ def capacity_by_candidate(evaluations: list[Evaluation]) -> go.Figure | None:
     searched = [e for e in evaluations if e.phase != "confirm"]
     if not searched:
         return None
-    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.86, 0.14], vertical_spacing=0.04)
-    figure.add_traces(_measured(evaluations, searched, metric), 1, 1)
     rest = [e for e in searched if e.merit is None and e.state is not State.BEATEN]
+    heights = [0.86, 0.14] if rest else [1.0]
+    figure = make_subplots(
+        len(heights), 1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.04
+    )
+    figure.add_traces(_measured(evaluations, searched, metric), 1, 1)
     figure.add_traces(_eliminated([e for e in searched if e.state is State.BEATEN]), 1, 1)
     if metric.objective is None:
         figure.add_traces(_not_met([e for e in rest if _lowest_rate(e) is not None]), 1, 1)
-    figure.add_traces(_without_capacity(rest), 2, 1)
     style.layout(figure, height=460)
     figure.update_yaxes(title_text=metric.axis, rangemode="tozero", row=1, col=1)
-    _label_strip(figure, ["failed", "not met"] if rest else [])
+    if rest:
+        _add_strip(figure, rest)
     last = max(e.trial for e in searched)
     figure.update_xaxes(**_whole_steps(len(searched), last))
-    figure.update_xaxes(title_text="trial", row=2, col=1)
+    figure.update_xaxes(title_text="trial", row=len(heights), col=1)
     return figure
 
 
@@ -71,12 +75,13 @@ def _beside(confirmed: Evaluation, searched: list[Evaluation]) -> float:
     return next(same, confirmed.trial) + 0.25
 
 
-def _label_strip(figure: go.Figure, states: list[str]) -> None:
+def _add_strip(figure: go.Figure, rest: list[Evaluation]) -> None:
+    figure.add_traces(_without_capacity(rest), 2, 1)
     figure.update_yaxes(
         type="category",
-        categoryarray=states,
+        categoryarray=_STRIP,
         range=[-0.6, 1.6],
-        tickvals=states,
+        tickvals=_STRIP,
         showgrid=False,
         row=2,
         col=1,
@@ -164,28 +169,27 @@ def _not_met(below: list[Evaluation]) -> list[go.Scatter]:
 
 
 def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
-    rows = (("failed", State.FAILED, "x-thin"), ("not met", State.INFEASIBLE, "triangle-down-open"))
-    traces = []
-    for name, state, symbol in rows:
-        # A record that is OK but has no capacity contradicts itself; it still must not vanish.
-        group = [e for e in rest if (e.state is State.FAILED) == (state is State.FAILED)]
-        traces.append(
-            go.Scatter(
-                x=[e.trial for e in group],
-                y=[name] * len(group),
-                mode="markers",
-                showlegend=False,
-                marker={
-                    "symbol": symbol,
-                    "size": 9,
-                    "line": {"width": 2, "color": [_role_colour(e) for e in group]},
-                    "color": [_role_colour(e) for e in group],
-                },
-                customdata=[evaluation_hover(e) for e in group],
-                hovertemplate="%{customdata}<extra></extra>",
-            )
+    failed = [e for e in rest if e.state is State.FAILED]
+    # A record that is OK but has no capacity contradicts itself; it still must not vanish.
+    others = [e for e in rest if e.state is not State.FAILED]
+    symbols = ("x-thin", "triangle-down-open")
+    return [
+        go.Scatter(
+            x=[e.trial for e in group],
+            y=[name] * len(group),
+            mode="markers",
+            showlegend=False,
+            marker={
+                "symbol": symbol,
+                "size": 9,
+                "line": {"width": 2, "color": [_role_colour(e) for e in group]},
+                "color": [_role_colour(e) for e in group],
+            },
+            customdata=[evaluation_hover(e) for e in group],
+            hovertemplate="%{customdata}<extra></extra>",
         )
-    return traces
+        for name, symbol, group in zip(_STRIP, symbols, (failed, others), strict=True)
+    ]
 
 
 def _role_colour(evaluation: Evaluation) -> str:

@@ -15,7 +15,6 @@ from tuner.report.wording import swap_words
 from tuner.report.wording_recommendation import CLIENTS
 from tuner.units import format_duration, format_rate
 
-_MS = 1000.0
 _ROW = 46
 """Pixels of a bar, its title in up to three lines beside it."""
 _ROOM = 1.4
@@ -52,7 +51,7 @@ def bands_of_rates(answers: Iterable[Answer], shown: Sequence[ShownDeployment]) 
 
 def _band(row: int, band: Band, shown: ShownDeployment, end: float, legend: bool) -> go.Bar:
     high = end if band.high is None else band.high
-    words = f"replicas of {shown.title}" if band.replicas else shown.title
+    name = f"replicas of {shown.title}" if band.replicas else shown.title
     reach = "" if band.high is None else f" to {format_rate(band.high)}"
     return go.Bar(
         orientation="h",
@@ -63,7 +62,7 @@ def _band(row: int, band: Band, shown: ShownDeployment, end: float, legend: bool
         name=shown.title,
         showlegend=legend and not band.replicas,
         marker=_fill(shown.colour, band.replicas),
-        hovertemplate=f"<b>{words}</b><br>{format_rate(band.low)}{reach}<extra></extra>",
+        hovertemplate=f"<b>{name}</b><br>{format_rate(band.low)}{reach}<extra></extra>",
     )
 
 
@@ -111,7 +110,7 @@ def capacities(shown: Sequence[ShownDeployment]) -> go.Figure | None:
         showlegend=False,
     )
     most = max(max(f.capacity or 0.0, f.high or 0.0) for *_, f in known)
-    figure.add_trace(_words_beside(shown, most))
+    figure.add_trace(_labels_beside(shown, most))
     style.layout(figure, height=96 + _ROW * len(shown))
     figure.update_xaxes(title_text="capacity (requests/s)", range=[0, _ROOM * most])
     style.name_rows(figure, [each.lines for each in shown])
@@ -127,26 +126,26 @@ def _capacity_hover(shown: ShownDeployment, evaluation: Evaluation) -> str:
     )
 
 
-def _words_beside(shown: Sequence[ShownDeployment], most: float) -> go.Scatter:
+def _labels_beside(shown: Sequence[ShownDeployment], most: float) -> go.Scatter:
     """The capacity, or why there is none, behind each bar."""
-    places, words = [], []
+    places, labels = [], []
     for evaluation in (each.evaluation for each in shown):
         if evaluation is None:
             places.append(0.0)
-            words.append("not measured")
+            labels.append("not measured")
         elif evaluation.capacity is None:
             places.append(0.0)
             failed = evaluation.state is State.FAILED
-            words.append("failed" if failed else "no rate kept the promise")
+            labels.append("failed" if failed else "no rate kept the promise")
         else:
             places.append(max(evaluation.high or 0.0, evaluation.capacity))
             more = " or more" if evaluation.client_limited else ""
-            words.append(f"{format_rate(evaluation.capacity)}{more}")
+            labels.append(f"{format_rate(evaluation.capacity)}{more}")
     return go.Scatter(
         x=[place + 0.012 * most for place in places],
         y=list(range(len(shown))),
         mode="text",
-        text=words,
+        text=labels,
         textposition="middle right",
         cliponaxis=False,
         hoverinfo="skip",
@@ -162,7 +161,7 @@ def swaps_of_model(shown: Sequence[ShownDeployment]) -> go.Figure | None:
         return None
     figure = go.Figure([_swap(row, each, swap) for row, (each, swap) in enumerate(known)])
     style.layout(figure, height=96 + 56 * len(known))
-    values = [v * _MS for _, s in known for v in (s.usual, s.worst) if v]
+    values = [v * style.MS for _, s in known for v in (s.usual, s.worst) if v]
     figure.update_xaxes(title_text="latency (ms)", **style.log_axis(min(values), max(values) * 1.1))
     style.name_rows(figure, [f"{each.lines}<br>{_lost(swap)}" for each, swap in known])
     return figure
@@ -171,7 +170,7 @@ def swaps_of_model(shown: Sequence[ShownDeployment]) -> go.Figure | None:
 def _swap(row: int, shown: ShownDeployment, swap: Swap) -> go.Scatter:
     result = swap_words(swap.seconds, swap.lost, swap.requests)
     return go.Scatter(
-        x=[(swap.usual or 0.0) * _MS, (swap.worst or 0.0) * _MS],
+        x=[(swap.usual or 0.0) * style.MS, (swap.worst or 0.0) * style.MS],
         y=[row, row],
         mode="lines+markers",
         line={"color": shown.colour, "width": 4},

@@ -13,7 +13,6 @@ from tuner.report import style
 from tuner.report.series import colour_of, label_of
 from tuner.stats.samples import Floats, Samples
 
-_MS = 1000.0
 _FASTEST = 1e-6
 """Seconds: where the axis begins at the latest, since a logarithm has no zero."""
 _POINTS = 500
@@ -44,7 +43,9 @@ def latency_distribution(
     for bound in bounds:
         figure.add_trace(_corner(bound, end))
     style.layout(figure, height=440)
-    figure.update_xaxes(title_text="latency (ms)", **style.log_axis(fastest * _MS, end * _MS))
+    figure.update_xaxes(
+        title_text="latency (ms)", **style.log_axis(fastest * style.MS, end * style.MS)
+    )
     bottom = min(least, min(bound.budget for bound in bounds) / 3)
     decades = [10.0**power for power in range(-6, 3)]
     figure.update_yaxes(
@@ -59,7 +60,7 @@ def latency_distribution(
 
 def _tail(subject: Subject, x: Floats, share: Floats) -> go.Scatter:
     return go.Scatter(
-        x=(x * _MS).tolist(),
+        x=(x * style.MS).tolist(),
         y=(100 * share).tolist(),
         mode="lines",
         name=label_of(subject),
@@ -86,7 +87,7 @@ def slower_than(latency: Floats, most: int = _POINTS) -> tuple[Floats, Floats]:
 def _corner(bound: Bound, end: float) -> go.Scatter:
     """The region that the SLA forbids has this corner: up from it, and right of it."""
     return go.Scatter(
-        x=[bound.limit * _MS, bound.limit * _MS, end * _MS],
+        x=[bound.limit * style.MS, bound.limit * style.MS, end * style.MS],
         y=[100, 100 * bound.budget, 100 * bound.budget],
         mode="lines",
         name=str(bound),

@@ -14,7 +14,6 @@ from tuner.report.figures_by_rate import sla_line
 from tuner.report.series import by_role
 from tuner.units import format_duration, format_rate, format_size
 
-_MS = 1e3
 _GIB = 2.0**30
 _OPACITY = 0.45
 """Of what another beats: behind the front, still readable."""
@@ -66,11 +65,11 @@ def latency_frontier(evaluations: list[Evaluation], sla: Sla) -> go.Figure | Non
     figure = _figure(
         offers,
         evaluations,
-        _MS,
+        style.MS,
         lambda o: f"{name} {format_duration(o.price)} at {format_rate(o.rate)}",
     )
-    prices = [o.price * _MS for o in offers]
-    limit = sla.primary.limit * _MS
+    prices = [o.price * style.MS for o in offers]
+    limit = sla.primary.limit * style.MS
     figure.add_trace(sla_line(sla.primary, 0, max(o.rate for o in offers)))
     style.layout(figure, height=480)
     figure.update_xaxes(title_text="rate (requests/s)", rangemode="tozero")
@@ -123,7 +122,7 @@ def _figure(
     offers: list[Offer],
     evaluations: list[Evaluation],
     scale: float,
-    words: Callable[[Offer], str],
+    describe: Callable[[Offer], str],
 ) -> go.Figure:
     figure = go.Figure()
     best = front(offers)
@@ -140,7 +139,7 @@ def _figure(
     for name, colour, group in by_role(evaluations, subjects(evaluations)):
         own = [o for o in offers if any(o.evaluation is each for each in group)]
         if own:
-            figure.add_trace(_marks(own, best, name, colour, scale, words))
+            figure.add_trace(_marks(own, best, name, colour, scale, describe))
     return figure
 
 
@@ -150,7 +149,7 @@ def _marks(
     name: str,
     colour: str,
     scale: float,
-    words: Callable[[Offer], str],
+    describe: Callable[[Offer], str],
 ) -> go.Scatter:
     ahead = [any(o is each for each in best) for o in group]
     return go.Scatter(
@@ -163,6 +162,6 @@ def _marks(
             "size": [11 if each else 6 for each in ahead],
             "opacity": [1.0 if each else _OPACITY for each in ahead],
         },
-        customdata=[f"<b>{style.label(o.evaluation.label)}</b><br>{words(o)}" for o in group],
+        customdata=[f"<b>{style.label(o.evaluation.label)}</b><br>{describe(o)}" for o in group],
         hovertemplate="%{customdata}<extra></extra>",
     )

@@ -19,12 +19,12 @@ def text(value: object) -> Html:
 
 def tag(name: str, *content: Html, **attributes: object) -> Html:
     """An element round markup; ``class_`` becomes ``class``, ``data_value`` ``data-value``."""
-    words = "".join(
+    pairs = "".join(
         f' {key.strip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{words}>{''.join(content)}</{name}>")
+    return Html(f"<{name}{pairs}>{''.join(content)}</{name}>")
 
 
 def join(parts: Iterable[Html]) -> Html:
@@ -97,16 +97,16 @@ def table(names: Sequence[str], word_columns: Sequence[str], rows: Iterable[Html
 
 
 def _heading(name: str, has_words: bool) -> Html:
-    words = "words" if has_words else None
-    return tag("th", tag("button", text(name), type="button"), class_=words, scope="col")
+    kind = "words" if has_words else None
+    return tag("th", tag("button", text(name), type="button"), class_=kind, scope="col")
 
 
-def number(value: float | None, shown: str) -> Html:
+def number_cell(value: float | None, shown: str) -> Html:
     """A cell with what sorting goes by: empty, so last, where there is no data."""
     return tag("td", text(shown), data_value="" if value is None else value)
 
 
-def words(content: str, kind: str = "", **attributes: object) -> Html:
+def word_cell(content: str, kind: str = "", **attributes: object) -> Html:
     """A cell of words; ``kind`` is ``wide``, ``short`` or a verdict's colour."""
     return tag("td", text(content), class_=f"words {kind}".strip(), **attributes)
 

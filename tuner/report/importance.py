@@ -5,6 +5,7 @@ a candidate that met the Sla at no rate ranks below all others and needs no inve
 """
 
 import warnings
+from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -13,25 +14,36 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from tuner.model.space import Value, format_value
 from tuner.records.results import Evaluation, State
 
-LEAST_CANDIDATES = 8
-_BEST_SHARE = 0.25
-_LEAST_BEST = 3
+
+@dataclass(frozen=True)
+class ImportanceSettings:
+    """How many candidates the evaluation needs, and which are the best of them."""
+
+    candidates: int = 8
+    """With fewer, the best are one or two, and any setting that they share would seem to matter."""
+    best_share: float = 0.25
+    """Of the candidates: the best quarter, as the figure's text says."""
+    best: int = 3
+    """At least so many are the best, for the same reason as above."""
+
+
+SETTINGS = ImportanceSettings()
 
 
 def importances(evaluations: list[Evaluation]) -> dict[str, float]:
     """Shares that sum to 1, by path, largest first; empty where the records do not show any."""
     ranked = _ranked(evaluations)
     seen = _values_seen(ranked)
-    if len(ranked) < LEAST_CANDIDATES or not seen:
+    if len(ranked) < SETTINGS.candidates or not seen:
         return {}
     study = _study([_as_trial(evaluation, seen) for evaluation in ranked])
-    share = max(_BEST_SHARE, _LEAST_BEST / len(ranked))
+    share = max(SETTINGS.best_share, SETTINGS.best / len(ranked))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that few trials say little: the figure says so itself
-        found = get_param_importances(
+        shares = get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share), normalize=True
         )
-    return dict(found) if sum(found.values()) > 0 else {}
+    return dict(shares) if sum(shares.values()) > 0 else {}
 
 
 def _study(trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
@@ -51,9 +63,9 @@ def why_none(evaluations: list[Evaluation]) -> str:
     if all(e.capacity is None for e in evaluations):
         return "No candidate has a capacity that settings could account for."
     measured = len(_ranked(evaluations))
-    if measured < LEAST_CANDIDATES:
+    if measured < SETTINGS.candidates:
         return (
-            f"It takes at least {LEAST_CANDIDATES} measured candidates to say which settings "
+            f"It takes at least {SETTINGS.candidates} measured candidates to say which settings "
             f"matter; this run has {measured}."
         )
     return "The measured candidates do not differ enough to say which settings matter."
@@ -61,12 +73,13 @@ def why_none(evaluations: list[Evaluation]) -> str:
 
 def _ranked(evaluations: list[Evaluation]) -> list[Evaluation]:
     """What the search measured: one record per candidate, failures and client limits left out."""
-    kept = {
+    measured = {
         e.candidate: e
         for e in evaluations
         if e.phase == "search" and e.state is not State.FAILED and not e.client_limited
     }
-    return list(kept.values()) if any(e.capacity is not None for e in kept.values()) else []
+    ranked = list(measured.values())
+    return ranked if any(e.capacity is not None for e in ranked) else []
 
 
 def _values_seen(evaluations: list[Evaluation]) -> dict[str, tuple[str, ...]]:

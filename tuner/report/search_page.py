@@ -19,11 +19,11 @@ from tuner.report.html import (
     failures,
     items,
     join,
-    number,
+    number_cell,
     table,
     tag,
     text,
-    words,
+    word_cell,
 )
 from tuner.report.metric import Metric
 from tuner.report.probe_facts import probe_facts
@@ -180,17 +180,17 @@ def _row(findings: SearchFindings, evaluation: Evaluation, percentile: str) -> H
     reference = metric.value(findings.baseline) if findings.baseline else None
     ratio = value / reference if value and reference else None
     cells = (
-        number(evaluation.trial, str(evaluation.trial)),
-        words(evaluation.phase),
-        words(evaluation.label, "wide"),
-        words(STATES[evaluation.state]),
-        number(value, metric.show(value)),
-        number(low, metric.show(low)),
-        number(high, metric.show(high)),
-        number(ratio, f"{ratio:.2f}" if ratio else "-"),
-        number(latency, format_duration(latency)),
-        number(len(evaluation.probes), str(len(evaluation.probes))),
-        number(evaluation.seconds, format_clock(evaluation.seconds)),
+        number_cell(evaluation.trial, str(evaluation.trial)),
+        word_cell(evaluation.phase),
+        word_cell(evaluation.label, "wide"),
+        word_cell(STATES[evaluation.state]),
+        number_cell(value, metric.show(value)),
+        number_cell(low, metric.show(low)),
+        number_cell(high, metric.show(high)),
+        number_cell(ratio, f"{ratio:.2f}" if ratio else "-"),
+        number_cell(latency, format_duration(latency)),
+        number_cell(len(evaluation.probes), str(len(evaluation.probes))),
+        number_cell(evaluation.seconds, format_clock(evaluation.seconds)),
     )
     return tag("tr", join(cells), class_=_kind(findings, evaluation))
 

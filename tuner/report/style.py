@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 
 from tuner.model.space import short_name
 
+MS = 1000.0
+"""Milliseconds in a second: the unit of latencies in figures."""
 BASELINE = "#e08a00"
 WINNER = "#1a86d0"
 SLA = "#d8344f"
@@ -45,8 +47,8 @@ def label(text: object) -> str:
 
 def setting(path: str, width: int) -> str:
     """A setting's name in words, broken into lines of about that many characters."""
-    words = short_name(path).replace("_microseconds", " (µs)").replace("_", " ")
-    return "<br>".join(label(line) for line in wrap(words, width, break_long_words=False))
+    name = short_name(path).replace("_microseconds", " (µs)").replace("_", " ")
+    return "<br>".join(label(line) for line in wrap(name, width, break_long_words=False))
 
 
 def layout(figure: go.Figure, height: int = 420, **changes: Any) -> go.Figure:

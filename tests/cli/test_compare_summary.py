@@ -4,12 +4,23 @@ import io
 import json
 import math
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing_records import SHAPES, comparison, deployed, evaluated, failed, missed, realistic
 from rich.console import Console
 
+from tests.comparing_records import (
+    SHAPES,
+    comparison,
+    deployed,
+    evaluated,
+    failed,
+    missed,
+    realistic,
+    write_run,
+)
 from tuner.cli.compare_summary import show
 from tuner.errors import RunError
 from tuner.records.comparison import FILE, Comparison, read_comparison
@@ -17,6 +28,13 @@ from tuner.records.results import Evaluation
 from tuner.records.run import Run
 
 MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return partial(write_run, tmp_path / "run")
+
+
 HOSTILE = "[red]</b> [/] [link=x]"
 
 

@@ -1,9 +1,11 @@
 """A comparison as ``tuner compare`` leaves it, from queues that are simple enough to compute."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from tuner.records.comparison import Comparison, Delay, Deployed, Kind, Swap
+from tests.manifests import make_manifest
+from tuner.records.comparison import Comparison, Delay, Deployed, Kind, Swap, write_comparison
 from tuner.records.results import (
     Evaluation,
     GpuReading,
@@ -13,6 +15,7 @@ from tuner.records.results import (
     Stages,
     State,
 )
+from tuner.records.run import Run
 
 LIMIT = 0.020
 MIB = 2**20
@@ -337,3 +340,14 @@ def comparison(shapes: tuple[Shape, ...] = SHAPES, **changes: Any) -> Comparison
 def realistic(gpu: bool = False) -> tuple[Comparison, list[Evaluation]]:
     found = comparison(gpu="NVIDIA L4" if gpu else None)
     return found, [evaluated(shape, i, gpu) for i, shape in enumerate(SHAPES)]
+
+
+def write_run(
+    folder: Path, found: Comparison, evaluations: list[Evaluation], **changes: Any
+) -> Run:
+    """The folder of a comparison and, if asked, another experiment."""
+    run = Run.create(folder, make_manifest(**EXPERIMENT | changes))
+    write_comparison(run, found)
+    for evaluation in evaluations:
+        run.append(evaluation)
+    return run

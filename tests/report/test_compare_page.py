@@ -2,17 +2,27 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing_records import SHAPES, comparison, deployed, evaluated, failed, missed, realistic
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
 from tests.browsing import overflow, show, unpacked
+from tests.comparing_records import (
+    SHAPES,
+    comparison,
+    deployed,
+    evaluated,
+    failed,
+    missed,
+    realistic,
+    write_run,
+)
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 from tuner.report.figures_by_rate import pooled_rising
@@ -20,6 +30,11 @@ from tuner.report.page import write_report
 
 HOSTILE = "</script><script>window.stolen = 1</script>\"'><img src=x onerror='window.stolen = 1'>"
 MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return partial(write_run, tmp_path / "run")
 
 
 class Page(HTMLParser):

@@ -1,0 +1,129 @@
+"""The terminal says what a search or a measurement came to; the JSON form is whole."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.manifests import make_manifest
+from tests.search_records import BATCH, EXPERIMENT, evaluate, failed, infeasible, priced, realistic
+from tuner.cli.summary import show
+from tuner.records.results import Evaluation, HostReading, Outcome
+from tuner.records.run import Run
+
+MakeRun = Callable[..., Run]
+PIPELINE = 'backend: "python"\nparameters { key: "pipeline" value { string_value: "2" } }\n'
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    def make(evaluations: list[Evaluation], **changes: Any) -> Run:
+        run = Run.create(tmp_path / "run", make_manifest(**EXPERIMENT | changes))
+        for evaluation in evaluations:
+            run.append(evaluation)
+        return run
+
+    return make
+
+
+def printed(run: Run, as_json: bool = False) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=120)
+    code = show(run, None, as_json, console)
+    assert isinstance(console.file, io.StringIO)
+    return code, console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_search_tells_its_gain_and_how_much_was_seen(make_run: MakeRun) -> None:
+    run = make_run(realistic(None))
+    run.write_outcome(
+        Outcome(
+            reason="the time was spent", candidates=90, simulated=90, measured=16, by=0.02, missed=0
+        )
+    )
+    code, said = printed(run)
+    assert code == 0
+    assert " x the requests of the baseline within p99 ≤ 20 ms" in said
+    assert "16 of 90 candidates were measured, 90 simulated." in said
+    assert "is put at less than 1 %" in said
+    assert "It ended because the time was spent." in said
+
+
+def test_a_cost_is_told_with_what_it_was(make_run: MakeRun) -> None:
+    run = make_run(
+        [
+            priced(0, {BATCH: 8}, 0.012, baseline=True, phase="confirm"),
+            priced(1, {BATCH: 16}, 0.008, phase="confirm"),
+        ]
+    )
+    code, said = printed(run)
+    assert code == 0
+    assert "p99 at 100/s: 8 ms instead of 12 ms, 1.50 x (95 %:" in said
+    assert "p99 ≤ 20 ms there" in said
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "code", "words"),
+    [
+        ([infeasible(0, {BATCH: 8}, 2.5, baseline=True)], 1, "Nothing meets p99 ≤ 20 ms."),
+        ([infeasible(0, {BATCH: 8}, 2.5)], 1, "Closest: batch 8, at 2.50 x the bound."),
+        ([failed(0, "no GPU", baseline=True)], 3, "No candidate could be measured."),
+        ([failed(0, "no [red]GPU")], 3, "failed: no [red]GPU"),
+        ([], 3, "No candidate could be measured."),
+    ],
+)
+def test_a_miss_tells_what_came_closest_and_why(
+    make_run: MakeRun, evaluations: list[Evaluation], code: int, words: str
+) -> None:
+    run = make_run(evaluations)
+    found, said = printed(run)
+    assert found == code
+    assert words in said
+    assert printed(run, as_json=True)[0] == code
+
+
+def measured(config: str = "") -> Evaluation:
+    one = evaluate(0, {BATCH: 8}, phase="measure", baseline=True, config=config)
+    host = HostReading(cpu=1.4, memory=312 * 2**20, client_cores=0.1)
+    times = {"mean": 0.0123, "client_wait": 1e-4, "host": host}
+    probes = tuple(p.model_copy(update=times) for p in one.probes)
+    return one.model_copy(update={"probes": probes})
+
+
+@pytest.mark.parametrize("config", ["", PIPELINE])
+def test_a_measurement_tells_where_the_time_went(make_run: MakeRun, config: str) -> None:
+    _, said = printed(make_run([measured(config)]))
+    assert "where 12.3 ms went at " in said
+    assert "server 1.4 cores, 312 MiB" in said
+    assert ("the model keeps several batches in hand" in said) is bool(config)
+
+
+def test_a_search_tells_only_how_its_winner_stands_to_the_constraints(make_run: MakeRun) -> None:
+    one = measured().model_copy(update={"phase": "search"})
+    _, said = printed(make_run([one], constraints=["cpu<1", "gpu_memory<1GiB"]))
+    assert "went at" not in said
+    assert "cpu<1: broken (1.4 cores)" in said
+    assert "gpu_memory<1GiB: kept (" in said
+
+
+def test_doubts_are_said_once_and_in_the_words_of_the_report(make_run: MakeRun) -> None:
+    apart = ((100.0, 0.01), (50.0, 0.01), (100.0, 0.01))
+    first = evaluate(0, {BATCH: 8}, phase="confirm", baseline=True, by_round=apart)
+    last = evaluate(1, {BATCH: 16}, phase="confirm", client_limited=True)
+    _, said = printed(make_run([first, last]))
+    assert said.count("Baseline: its rounds lie between 50/s and 100/s") == 1
+    assert said.count("Winner: the load generator fell behind before the server did") == 1
+
+
+def test_the_json_form_is_whole_and_keeps_its_keys(make_run: MakeRun) -> None:
+    told = json.loads(printed(make_run(realistic(None)), as_json=True)[1])
+    assert list(told) == [
+        *("run", "stopped", "search", "winner", "baseline", "gain", "closest", "drift"),
+        *("evaluations", "failed", "config", "report"),
+    ]
+    assert told["winner"]["confirmed"] is True
+    assert told["winner"]["capacity_per_second"] > told["baseline"]["capacity_per_second"]
+    assert told["failed"] == 1
