@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tuner.load.generator import LoadGenerator
 from tuner.servers import local
@@ -27,6 +28,7 @@ _LONGEST = (
 _UNSHARED = ("tests/e2e/test_docker.py", "tests/e2e/test_edges.py", "tests/e2e/test_local.py")
 """Their tests share no server: several workers may take them."""
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
+settings.register_profile("fast", max_examples=20)
 
 
 def need(there: bool, otherwise: str) -> None:

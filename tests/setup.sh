@@ -3,7 +3,9 @@
 # and an image of Triton made on this machine. On a Debian machine with root, what is missing is
 # installed, all at once; elsewhere it is left, and the tests that need it are skipped (or fail,
 # where CI=true).
-# Usage: tests/setup.sh /path/to/python
+#
+#   tests/setup.sh          what needs no Python environment: it can be installed meanwhile
+#   tests/setup.sh PYTHON   all; PYTHON: an interpreter whose environment has the extra `local`
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -26,9 +28,13 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+engine=true
+"$here/image/engine.sh" || engine=false
+[ $# -gt 0 ] || exit 0
+
 (cd "$here/.." && "$1" -m benchmarks.load.program) ||
   echo "no perf_analyzer: its tests will be skipped"
-if "$here/image/engine.sh"; then
+if $engine; then
   "$here/image/build.sh" "$1" || echo "no test image: its tests will be skipped"
 else
   echo "no Docker engine: its tests will be skipped"

@@ -132,6 +132,7 @@ def test_a_stage_that_does_not_heed_ctrl_c_is_ended(monkeypatch):
         assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["first", "measuring", "stages"])
 def test_stages_do_without_numba(module: str) -> None:
     """It is not there on the second kind of machine, and nothing is simulated then."""

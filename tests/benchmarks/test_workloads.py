@@ -67,6 +67,7 @@ def test_the_median_and_the_worst_of_several_seeds_are_told() -> None:
     assert never["requests_to_good"] is None
 
 
+@pytest.mark.slow
 def test_samplers_are_replayed_over_a_known_truth() -> None:
     workload = named("gpu")
     found = replays(workload, read_truth(workload), seeds=1)

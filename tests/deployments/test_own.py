@@ -85,6 +85,7 @@ def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
         read_services(tmp_path / "none.yaml")
 
 
+@pytest.mark.slow
 def test_a_service_is_started_asked_and_stopped(tmp_path: Path, generator: LoadGenerator) -> None:
     made = own_deployment(service(), TEXTS, Gpus("none"))
     with made.start(tmp_path / "log") as running:

@@ -118,6 +118,7 @@ def test_repository_with_several_models(refusal: Callable[..., str], tmp_path: P
     assert "name one of one, two" in said
 
 
+@pytest.mark.slow
 def test_engine_that_is_not_there(tuner: Tuner) -> None:
     nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
     done = tuner(*SEARCH, "--launcher", "docker", env=nowhere)
@@ -134,6 +135,7 @@ def test_image_that_cannot_be_pulled(tuner: Tuner, engine: None) -> None:
     assert "localhost:1/no/image:0" in done.err
 
 
+@pytest.mark.slow
 def test_endpoint_that_does_not_answer(tuner: Tuner) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -126,6 +126,7 @@ def queues(kind: str, limit_in_services: float) -> tuple[Queue, float]:
     return make(service), rate_at(lambda rate: share(rate, service, LIMIT), 0.01, 1 / service)
 
 
+@pytest.mark.slow
 class TestErrorRates:
     """Over 4,000 runs with known truth; ``python -m benchmarks.load verdicts`` has longer ones."""
 

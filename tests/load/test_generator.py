@@ -60,6 +60,7 @@ def test_processes_share_the_pool(listener: Listener) -> None:
     assert sorted(listener.heard) == sorted([*range(15), *range(15)])
 
 
+@pytest.mark.slow
 def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: Listener) -> None:
     """Replies are read between sends, and what cannot be sent in time is given up."""
     pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]

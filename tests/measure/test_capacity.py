@@ -53,6 +53,7 @@ def test_from_any_start_it_gets_there(start: float) -> None:
     assert len(queue.probed) <= Effort().most_probes
 
 
+@pytest.mark.slow
 def test_a_queue_with_a_closed_form_is_found_where_the_formula_says() -> None:
     service, limit = 0.004, 0.04
     truth = rate_at(lambda rate: md1_share(rate, service, limit), 0.01, 1 / service)
@@ -103,6 +104,7 @@ def test_the_tightest_of_several_bounds_decides() -> None:
     assert found < 0.95 * alone
 
 
+@pytest.mark.slow
 def test_a_constraint_that_breaks_before_the_promise_does_decides() -> None:
     queue = server(BATCHER)
 
@@ -177,6 +179,7 @@ def test_every_earlier_probe_is_used() -> None:
     assert len(known) > 4
 
 
+@pytest.mark.slow
 def test_a_server_that_had_a_bad_time_does_not_outweigh_two_that_agree() -> None:
     def one(launch: int, slower: float, seed: int) -> list[ProbeResult]:
         known: list[ProbeResult] = []
@@ -251,6 +254,7 @@ def by_rounds(seed: int) -> list[ProbeResult]:
     return findings
 
 
+@pytest.mark.slow
 def test_rounds_share_how_steep_it_is() -> None:
     for seed in range(4):
         findings = by_rounds(seed)
@@ -263,6 +267,7 @@ def test_rounds_share_how_steep_it_is() -> None:
             assert fit.rate == pytest.approx(alone.rate, rel=0.15)
 
 
+@pytest.mark.slow
 def test_rounds_together_say_more_than_one_of_them() -> None:
     widths = []
     for seed in range(5):

@@ -122,4 +122,5 @@ def test_memory_that_runs_out_in_a_probe(
 
 def test_batches_that_fit(model: Path, generator: LoadGenerator, tmp_path: Path) -> None:
     found = at_rate(model, generator, tmp_path, 2)
-    assert (found.state, found.cause, found.failure) == (State.OK, None, None)
+    assert found.state is not State.FAILED
+    assert (found.cause, found.failure) == (None, None)

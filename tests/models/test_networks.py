@@ -5,12 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tests.models.conftest import DIMS, PYTORCH_MODELS, ROOT, SMALL, imported
 
 TINY_BERT = Path(__file__).parent / "tiny_bert"
+
+
+@pytest.fixture(scope="module")
+def torch():
+    """Imported here: it takes seconds, and whoever only collects the tests needs none of it."""
+    import torch
+
+    return torch
 
 
 def test_what_is_not_particular_to_a_network_is_one_code():
@@ -20,11 +26,13 @@ def test_what_is_not_particular_to_a_network_is_one_code():
 
 
 @pytest.mark.parametrize("saved_as", ["safetensors", "bin"])
-def test_a_checkpoint_gives_the_logits_of_the_reference(tmp_path: Path, saved_as: str):
+def test_a_checkpoint_gives_the_logits_of_the_reference(tmp_path: Path, saved_as: str, torch):
     """The reference is Hugging Face's, see make_tiny_bert.py."""
     expected = np.load(TINY_BERT / "expected.npz")
     checkpoint = TINY_BERT
     if saved_as == "bin":
+        from safetensors.torch import load_file
+
         checkpoint = tmp_path
         shutil.copy2(TINY_BERT / "config.json", checkpoint)
         torch.save(load_file(TINY_BERT / "model.safetensors"), checkpoint / "pytorch_model.bin")
@@ -35,7 +43,7 @@ def test_a_checkpoint_gives_the_logits_of_the_reference(tmp_path: Path, saved_as
     np.testing.assert_allclose(logits.numpy(), expected["logits"], atol=1e-4, rtol=1e-4)
 
 
-def test_bert_base_has_the_size_of_bert_base():
+def test_bert_base_has_the_size_of_bert_base(torch):
     options = dict(layers="12", hidden="768", heads="12", intermediate="3072", vocabulary="21128")
     with imported("bert_base") as (network, _), torch.device("meta"):
         built = network.build(options, 2, None)
@@ -53,7 +61,7 @@ def test_resnet50_has_torchvisions_size_and_names():
     assert len(names) == 320
 
 
-def test_images_are_normalised_as_imagenet_is():
+def test_images_are_normalised_as_imagenet_is(torch):
     with imported("resnet50") as (network, _), torch.inference_mode():
         built = network.build(SMALL["resnet50"], 2, None).eval()
         (images,) = network.example(2, DIMS["resnet50"], torch.Generator().manual_seed(3))
@@ -65,7 +73,7 @@ def test_images_are_normalised_as_imagenet_is():
     torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights(model):
+def test_the_same_seed_gives_the_same_weights(model, torch):
     with imported(model) as (network, _):
         first, second = (network.build(SMALL[model], 2, None) for _ in range(2))
         other = network.build({**SMALL[model], "seed": "1"}, 2, None)
@@ -74,7 +82,7 @@ def test_the_same_seed_gives_the_same_weights(model):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_row_has_the_same_answer_in_any_batch(model, make_runner):
+def test_a_row_has_the_same_answer_in_any_batch(model, make_runner, torch):
     runner = make_runner(most=6)
     with imported(model) as (network, _):
         inputs = network.example(6, DIMS[model], torch.Generator().manual_seed(4))
@@ -91,7 +99,7 @@ def test_a_row_has_the_same_answer_in_any_batch(model, make_runner):
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-4, rtol=1e-3)
 
 
-def test_rows_left_of_an_earlier_batch_make_no_difference(model, make_runner):
+def test_rows_left_of_an_earlier_batch_make_no_difference(model, make_runner, torch):
     runner = make_runner(most=4)
     with imported(model) as (network, _):
         inputs = network.example(4, DIMS[model], torch.Generator().manual_seed(5))
@@ -103,6 +111,7 @@ def test_rows_left_of_an_earlier_batch_make_no_difference(model, make_runner):
     np.testing.assert_allclose(runner.run(slot, 2), runner.run(fresh, 2), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["bert_base"])  # the other takes a minute on a processor
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiled_is_held_against_eager(make_runner):
@@ -111,7 +120,7 @@ def test_compiled_is_held_against_eager(make_runner):
     np.testing.assert_allclose(runner.run(slot, 2), plain.run(other, 2), atol=1e-5)
 
 
-def test_an_execution_that_computes_something_else_does_not_start(make_runner, monkeypatch):
+def test_an_execution_that_computes_something_else_does_not_start(make_runner, monkeypatch, torch):
     class Spoilt(torch.nn.Module):
         """Stands for a compiler that gets a layer wrong."""
 

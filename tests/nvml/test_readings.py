@@ -10,6 +10,8 @@ import pytest
 from tests.nvml.conftest import OLD, OLDER, FakeNvml, Lines, gpu, machine, write
 from tuner.records.results import GpuReading
 
+pytestmark = pytest.mark.slow
+
 WATCH = """
 import json, os, sys, time
 from tuner.servers.gpu import Gpus

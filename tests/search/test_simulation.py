@@ -40,6 +40,8 @@ from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.estimators import quantile
 
+pytestmark = pytest.mark.slow
+
 MODEL = parse_config(
     'name: "m" max_batch_size: 8 dynamic_batching {} instance_group [ { kind: KIND_CPU } ]', "m"
 )

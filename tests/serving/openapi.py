@@ -2,20 +2,21 @@
 
 from typing import Any
 
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import not_a_server_error  # noqa: F401  registers the checks
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 
 def check_openapi(url: str) -> None:
     """Every operation, with made-up requests that fit its schema, and some that do not."""
+    import schemathesis.checks  # takes seconds; registers the checks
+
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     for operation in schema.get_all_operations():
         _check(operation.ok())
 
 
 def _check(operation: Any) -> None:
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
     @settings(
         max_examples=20,
         deadline=None,

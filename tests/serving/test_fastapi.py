@@ -26,6 +26,8 @@ from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.serving.loading import find_processing
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CLASSIFIER = ROOT / "model_repository" / "text_classifier"
 TEXTS = (

@@ -83,6 +83,7 @@ def test_above_the_rate_it_is_429_with_a_time_to_come_again(url: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_who_waits_as_told_is_let_in_again(url: str) -> None:
     async def run() -> None:
         async with client(_limited(Metrics(), "3/second;4/2 second", url)) as http:
@@ -227,6 +228,7 @@ def test_counters_allow_each_client_its_rate_and_no_more(limit: int, asked: list
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_steady_client_gets_its_rate_over_any_window() -> None:
     """Nearly: the sliding counter takes the window before as evenly filled."""
 
@@ -248,6 +250,7 @@ def test_a_steady_client_gets_its_rate_over_any_window() -> None:
     assert math.isclose(len(late) / 1.3, 50, rel_tol=0.25)
 
 
+@pytest.mark.slow
 def test_clients_that_are_gone_are_forgotten() -> None:
     async def run() -> None:
         storage = WindowCounters()

@@ -27,6 +27,7 @@ def points(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steepness", [10.0, 40.0, 150.0])
 def test_the_interval_holds_the_truth_as_often_as_it_says(steepness: float) -> None:
     rng = np.random.default_rng(3)
@@ -47,6 +48,7 @@ def test_a_cliff_and_a_slope_are_told_apart() -> None:
     assert cliff.width < slope.width
 
 
+@pytest.mark.slow
 @given(st.floats(1.0, 1e5), st.floats(0.5, 1.5), st.integers(0, 2**32 - 1))
 @relaxed
 def test_a_unit_of_rates_does_not_matter(scale: float, guess: float, seed: int) -> None:
