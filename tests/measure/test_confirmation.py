@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tuner.goals.objective import Objective
-from tuner.goals.sla import SlaOutcome
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.capacity import Capacity, Finding
 from tuner.measure.draft import Draft, Subject
 from tuner.measure.evaluate import Evaluator, is_outdone

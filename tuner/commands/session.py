@@ -29,7 +29,8 @@ from tuner.measure.draft import Subject
 from tuner.measure.evaluate import Evaluator, Progress
 from tuner.measure.evaluate_cost import CostEvaluator
 from tuner.model.config import check_config, fit_space, own_settings, read_config, render
-from tuner.model.space import Candidate, SearchSpace, Value, check_settings, load_space
+from tuner.model.space import Candidate, SearchSpace, Value, check_settings
+from tuner.model.space_file import load_space
 from tuner.records.results import Evaluation, Window, best
 from tuner.records.run import Run
 from tuner.report.page import write_report

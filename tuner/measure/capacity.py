@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtr
 
-from tuner.goals.sla import Bound, Count, SlaOutcome
+from tuner.goals.sla import Bound
+from tuner.goals.verdict import LateCount, SlaOutcome
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
 
@@ -39,7 +40,7 @@ class Finding:
     rate: float
     outcome: SlaOutcome
     margin: float | None
-    counts: tuple[Count, ...] = ()
+    counts: tuple[LateCount, ...] = ()
     repeat: bool = False
     client_limited: bool = False
     seconds: float = 0.0

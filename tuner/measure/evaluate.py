@@ -13,7 +13,8 @@ from tuner.deployments.base import Deployments
 from tuner.deployments.slot import ServerSlot
 from tuner.errors import CandidateError
 from tuner.goals.constraints import Constraint
-from tuner.goals.sla import Sla, SlaOutcome, judge_as_loadgen
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome, judge_as_loadgen
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.measure.calibrate import CalibrationPlan, saturate, sweep_concurrency

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
-from tuner.goals.sla import SlaOutcome
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.capacity import Capacity
 from tuner.measure.draft import Draft, Phase, Subject
 from tuner.measure.evaluate import PROOF_ATTEMPTS, ROUNDS, SEARCH, Evaluator, is_hopeless

@@ -10,7 +10,8 @@ import numpy as np
 from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, StorageError, UsageError
 from tuner.goals.constraints import Constraint, require_readings
-from tuner.goals.sla import Judge, Sla, SlaOutcome, Verdict, bound_ratio, judge, requests_to_settle
+from tuner.goals.sla import Sla, bound_ratio
+from tuner.goals.verdict import Judge, SlaOutcome, Verdict, judge, requests_to_settle
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.model.space import Candidate
