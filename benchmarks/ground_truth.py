@@ -31,7 +31,8 @@ from tuner.load.target import Transport
 from tuner.measure.evaluate import Evaluator
 from tuner.measure.session import Conditions
 from tuner.model.config import fit_space, read_config
-from tuner.model.space import Candidate, SearchSpace, parse_space
+from tuner.model.space import Candidate, SearchSpace
+from tuner.model.space_file import parse_space
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
 

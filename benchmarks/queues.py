@@ -6,7 +6,8 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from tuner.goals.sla import Sla, bound_ratio, judge
+from tuner.goals.sla import Sla, bound_ratio
+from tuner.goals.verdict import judge
 from tuner.measure.fitting import ProbeResult
 from tuner.stats.samples import Floats, Samples
 

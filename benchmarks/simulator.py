@@ -38,8 +38,8 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    load_space,
 )
+from tuner.model.space_file import load_space
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher

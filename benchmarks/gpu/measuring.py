@@ -26,7 +26,8 @@ from tuner.load.target import Transport
 from tuner.measure.evaluate import Evaluator
 from tuner.measure.session import Conditions
 from tuner.model.config import own_settings, read_config
-from tuner.model.space import Candidate, load_space
+from tuner.model.space import Candidate
+from tuner.model.space_file import load_space
 from tuner.records.results import ProbeRecord
 from tuner.records.run import Run
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
-from tuner.goals.sla import Bound, Sla, SlaOutcome, judge, judge_as_loadgen
+from tuner.goals.sla import Bound, Sla
+from tuner.goals.verdict import SlaOutcome, judge, judge_as_loadgen
 from tuner.stats.estimators import design_effect, surely_above, surely_below
 from tuner.stats.samples import Floats, Samples
 

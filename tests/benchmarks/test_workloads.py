@@ -5,7 +5,8 @@ import pytest
 from benchmarks.search import judge, read_truth, replays, summarise
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
 from tuner.model.config import fit_space, read_config
-from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, parse_space
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
+from tuner.model.space_file import parse_space
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
 

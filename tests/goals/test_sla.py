@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, md1, md1_share, mm1, mm1_share, rate_at
 from tuner.errors import UnitError
-from tuner.goals.sla import Bound, Sla, SlaOutcome, bound_ratio, judge, judge_as_loadgen
+from tuner.goals.sla import Bound, Sla, bound_ratio
+from tuner.goals.verdict import SlaOutcome, judge, judge_as_loadgen
 from tuner.stats.samples import Floats, Samples
 
 LIMIT = 0.020

@@ -15,7 +15,8 @@ from tuner.measure.calibrate import CalibrationPlan, concurrencies
 from tuner.measure.evaluate import Evaluator
 from tuner.measure.session import Conditions
 from tuner.model.config import own_settings, read_config
-from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, parse_space
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE
+from tuner.model.space_file import parse_space
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
 from tuner.simulator.profile import ModelProfile

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, QueueServer, batches, md1, md1_share, rate_at
-from tuner.goals.sla import Bound, Sla, SlaOutcome, bound_ratio, judge
+from tuner.goals.sla import Bound, Sla, bound_ratio
+from tuner.goals.verdict import SlaOutcome, judge
 from tuner.measure.capacity import (
     Capacity,
     Effort,

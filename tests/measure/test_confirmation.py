@@ -5,7 +5,7 @@ import pytest
 
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
-from tuner.goals.sla import SlaOutcome
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.capacity import Capacity
 from tuner.measure.draft import Draft
 from tuner.measure.fitting import ProbeResult

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tuner.goals.sla import Sla, SlaOutcome
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.watch import ProbeWatch, Thoroughness
 from tuner.stats.samples import Samples
 

@@ -11,15 +11,14 @@ from tuner.model.config import (
     check_config,
     fit_space,
     from_json,
-    get_path,
     own_settings,
     parse_config,
     read_config,
     render,
-    set_path,
     to_json,
     to_text,
 )
+from tuner.model.paths import get_path, set_path
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -30,9 +29,8 @@ from tuner.model.space import (
     Parameter,
     SearchSpace,
     Value,
-    load_space,
-    parse_space,
 )
+from tuner.model.space_file import load_space, parse_space
 
 relaxed = settings(deadline=None, max_examples=100)
 TENSORRT = "optimization.execution_accelerators.gpu_execution_accelerator[tensorrt]"

@@ -19,10 +19,9 @@ from tuner.model.space import (
     did_you_mean,
     format_value,
     is_below,
-    load_space,
-    parse_space,
     short_name,
 )
+from tuner.model.space_file import load_space, parse_space
 from tuner.resources import bundled
 
 relaxed = settings(deadline=None, max_examples=100)

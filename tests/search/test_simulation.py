@@ -18,14 +18,8 @@ from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.measure.calibrate import CalibrationPlan
 from tuner.model.config import fit_space, own_settings, parse_config, render
-from tuner.model.space import (
-    INSTANCE_COUNT,
-    MAX_BATCH_SIZE,
-    Candidate,
-    SearchSpace,
-    load_space,
-    parse_space,
-)
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, SearchSpace
+from tuner.model.space_file import load_space, parse_space
 from tuner.records.results import Cost, Evaluation, State, best
 from tuner.records.run import Run
 from tuner.resources import bundled

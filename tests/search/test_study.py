@@ -21,8 +21,8 @@ from tuner.model.space import (
     Candidate,
     SearchSpace,
     Value,
-    parse_space,
 )
+from tuner.model.space_file import parse_space
 from tuner.records.results import Cost, Evaluation, State, baseline, best
 from tuner.records.run import Run
 from tuner.resources import bundled

@@ -11,7 +11,8 @@ from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import Arrivals
 from tuner.model.config import fit_space, own_settings, read_config
-from tuner.model.space import SearchSpace, Value, load_space
+from tuner.model.space import SearchSpace, Value
+from tuner.model.space_file import load_space
 from tuner.search.storage import hide_password
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints

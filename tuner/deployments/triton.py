@@ -20,7 +20,8 @@ from tuner.load.clients import ask_once
 from tuner.load.inputs import make_inputs, read_inputs
 from tuner.load.target import Target, Tensor, http_body, make_target
 from tuner.load.transport import Transport
-from tuner.model.config import completed, from_json, get_path, render, to_json
+from tuner.model.config import completed, from_json, render, to_json
+from tuner.model.paths import get_path
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtr
 
-from tuner.goals.sla import SlaOutcome
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.fitting import EVIDENCE, ProbeResult, client_limit, fit_results
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.fit import Fit

@@ -8,7 +8,7 @@ import numpy as np
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.errors import CandidateError
 from tuner.goals.objective import Objective
-from tuner.goals.sla import SlaOutcome
+from tuner.goals.verdict import SlaOutcome
 from tuner.load.generator import LoadEngine
 from tuner.measure.calibrate import CalibrationPlan, saturate, sweep_concurrency, with_instances
 from tuner.measure.capacity import Capacity

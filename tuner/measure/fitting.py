@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from tuner.goals.sla import Bound, Count, SlaOutcome
+from tuner.goals.sla import Bound
+from tuner.goals.verdict import LateCount, SlaOutcome
 from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
 
 
@@ -48,7 +49,7 @@ class ProbeResult:
     rate: float
     outcome: SlaOutcome
     bound_ratio: float | None
-    counts: tuple[Count, ...] = ()
+    counts: tuple[LateCount, ...] = ()
     repeat: bool = False
     client_limited: bool = False
     seconds: float = 0.0

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla, SlaOutcome
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome
 from tuner.measure.capacity import (
     Capacity,
     Effort,

@@ -9,7 +9,8 @@ import numpy as np
 from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, UsageError
 from tuner.goals.constraints import Constraint, require_readings
-from tuner.goals.sla import Sla, SlaOutcome, Verdict
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome, Verdict
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
 from tuner.measure.recording import Offer, Readings, probe_record, save_samples, window_record

@@ -7,7 +7,8 @@ import numpy as np
 
 from tuner.deployments.base import Running
 from tuner.errors import StorageError
-from tuner.goals.sla import Sla, Verdict, bound_ratio
+from tuner.goals.sla import Sla, bound_ratio
+from tuner.goals.verdict import Verdict
 from tuner.load.generator import LoadResult
 from tuner.model.space import Candidate
 from tuner.records.results import (

@@ -5,7 +5,7 @@ docs/concepts.md has the same figures as a table.
 
 from dataclasses import dataclass, replace
 
-from tuner.goals.sla import judge_as_loadgen
+from tuner.goals.verdict import judge_as_loadgen
 from tuner.measure.capacity import Effort
 from tuner.measure.watch import Thoroughness
 

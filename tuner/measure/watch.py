@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from tuner.goals.sla import Judge, Sla, SlaOutcome, Verdict, judge, requests_to_settle
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import Judge, SlaOutcome, Verdict, judge, requests_to_settle
 from tuner.stats.samples import Samples
 
 

@@ -1,24 +1,20 @@
 """Candidate <-> config.pbtxt, through Triton's own protobuf and text_format."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, text_format
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 
 from tuner.errors import ModelConfigError, RepositoryError, SpaceError
+from tuner.model.paths import get_path, set_path
 from tuner.model.space import (
     DYNAMIC_BATCHING,
-    INSTANCE_COUNT,
     MAX_BATCH_SIZE,
     Candidate,
     Parameter,
     SearchSpace,
     Value,
-    did_you_mean,
 )
 
 ModelConfig = model_config_pb2.ModelConfig
@@ -26,7 +22,6 @@ _FILLED_IN = (
     *("name", "platform", "backend", "runtime", "version_policy", "default_model_filename"),
     *("instance_group", "optimization"),
 )
-_SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")
 
 
 def read_config(model: Path) -> Any:
@@ -188,165 +183,3 @@ def _check_parameter(space: SearchSpace, path: str, parameter: Parameter) -> Non
             set_path(ModelConfig(), path, value)
         except SpaceError as error:
             raise SpaceError(f"{space.place(path)}: {error}") from error
-
-
-def get_path(config: Message, path: str) -> Value | None:
-    """The value at a path; None where the configuration does not state it."""
-    owners, field, key = _walk(config, path, create=False)
-    if not owners and path == INSTANCE_COUNT:
-        return 1
-    if not owners:
-        return False if _is_switch(field, key) and not _is_map(field) else None
-    owner = owners[0]
-    if _is_map(field):
-        entries = getattr(owner, field.name)
-        return str(_map_text(entries[key])) if key in entries else None
-    if _is_switch(field, key):
-        return owner.HasField(field.name) if key is None else bool(_named(owner, field, key))
-    if field.is_repeated:
-        return tuple(getattr(owner, field.name))
-    if path == INSTANCE_COUNT:
-        return max(1, int(getattr(owner, field.name)))
-    if field.has_presence and not owner.HasField(field.name):
-        return None
-    value: Value = getattr(owner, field.name)
-    return value
-
-
-def set_path(config: Message, path: str, value: Value) -> None:
-    """Set the field at a path, creating what lies on the way.
-
-    Raises SpaceError for a path that ModelConfig lacks or a value that the field does not take.
-    """
-    owners, field, key = _walk(config, path, create=True)
-    for owner in owners:
-        try:
-            _assign(owner, field, key, value)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SpaceError(f"{path} does not take {value!r}: {error}") from error
-
-
-def _assign(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -> None:
-    if _is_map(field):
-        if key is None:
-            raise TypeError(f"name the entry, as in {field.name}[key]")
-        _set_map_text(getattr(owner, field.name), key, value)
-    elif _is_switch(field, key):
-        _switch(owner, field, key, value)
-    elif field.is_repeated:
-        items = value if isinstance(value, tuple) else (value,)
-        getattr(owner, field.name)[:] = items
-    elif isinstance(value, str) and field.enum_type is not None:
-        known = field.enum_type.values_by_name
-        if value not in known:
-            raise ValueError(f"it is one of {', '.join(known)}")
-        setattr(owner, field.name, known[value].number)
-    else:
-        if isinstance(value, bool) and field.type != FieldDescriptor.TYPE_BOOL:
-            raise TypeError("true and false switch messages, not numbers")
-        setattr(owner, field.name, value)
-
-
-def _switch(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -> None:
-    if not isinstance(value, bool):
-        raise TypeError("a message is switched by true or false; name a field below it")
-    if key is None:
-        if value:
-            getattr(owner, field.name).SetInParent()
-        else:
-            owner.ClearField(field.name)
-        return
-    if value and not _named(owner, field, key):
-        getattr(owner, field.name).add().name = key
-    elif not value:
-        kept = [m for m in getattr(owner, field.name) if m.name != key]
-        owner.ClearField(field.name)
-        getattr(owner, field.name).extend(kept)
-
-
-def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescriptor, str | None]:
-    """The messages that hold the path's last field, that field, and its key in brackets if any."""
-    segments = _segments(path)
-    owners, descriptor = [config], config.DESCRIPTOR
-    for position, (name, key) in enumerate(segments):
-        field = descriptor.fields_by_name.get(name)
-        if field is None:
-            known = sorted(descriptor.fields_by_name)
-            raise SpaceError(
-                f"config.pbtxt has no field {path!r}: {descriptor.name} has no {name!r}"
-                + did_you_mean(name, known)
-            )
-        if key is not None and not (_is_map(field) or _has_names(field)):
-            raise SpaceError(f"{path!r}: {name!r} has no entries to choose from by [{key}]")
-        if position == len(segments) - 1:
-            return owners, field, key
-        if field.message_type is None or _is_map(field):
-            raise SpaceError(f"{path!r}: {name!r} has no fields below it")
-        owners = [child for owner in owners for child in _children(owner, field, key, create)]
-        descriptor = field.message_type
-    raise AssertionError("a path has at least one segment")
-
-
-def _segments(path: str) -> list[tuple[str, str | None]]:
-    segments: list[tuple[str, str | None]] = []
-    position = 0
-    while position < len(path) or not segments:
-        match = _SEGMENT.match(path, position)
-        end = match.end() if match else position
-        if match is None or (end < len(path) and path[end] != "."):
-            raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
-        segments.append((match["name"], match["key"]))
-        position = end + 1
-        if position == len(path):  # it ends in a dot
-            raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
-    return segments
-
-
-def _children(owner: Any, field: FieldDescriptor, key: str | None, create: bool) -> list[Any]:
-    if not field.is_repeated:
-        child = getattr(owner, field.name)
-        if not owner.HasField(field.name):
-            if not create:
-                return []
-            child.SetInParent()
-        return [child]
-    children = list(getattr(owner, field.name)) if key is None else _named(owner, field, key)
-    if not children and create:
-        children = [getattr(owner, field.name).add()]
-        if key is not None:
-            children[0].name = key
-    return children
-
-
-def _named(owner: Any, field: FieldDescriptor, key: str) -> list[Any]:
-    return [message for message in getattr(owner, field.name) if message.name == key]
-
-
-def _has_names(field: FieldDescriptor) -> bool:
-    return (
-        field.message_type is not None
-        and field.is_repeated
-        and "name" in field.message_type.fields_by_name
-    )
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def _is_switch(field: FieldDescriptor, key: str | None) -> bool:
-    if field.message_type is None or _is_map(field):
-        return False
-    return not field.is_repeated or key is not None
-
-
-def _map_text(entry: Any) -> str:
-    return entry if isinstance(entry, str) else entry.string_value
-
-
-def _set_map_text(entries: Any, key: str, value: Value) -> None:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    try:
-        entries[key] = text
-    except (TypeError, ValueError):  # a map of messages, such as ModelConfig.parameters
-        entries[key].string_value = text
