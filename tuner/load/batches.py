@@ -1,18 +1,22 @@
 """Client batch sizes: how many items the requests of a load hold.
 
->>> BatchMix.parse("1:0.7,4:0.2,16:0.1").mean
+>>> BatchMix.parse("1:7,4:2,16:1").mean
 3.1
+>>> str(BatchMix.parse("1:7,4:2,16:1"))
+'1:0.7,4:0.2,16:0.1'
 """
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
 from tuner.errors import UsageError
 
 _PART = re.compile(r"\s*(\d+)\s*(?::\s*(\d+(?:\.\d+)?|\.\d+)\s*)?")
+_ROUNDING = 1e-12  # shares that came out of a division add up to 1 but for so much
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,6 @@ class BatchMix:
 
     sizes: tuple[int, ...] = (1,)
     shares: tuple[float, ...] = (1.0,)
-    text: str = field(default="", compare=False, repr=False)
-    """As it was written."""
 
     @classmethod
     def parse(cls, text: str) -> "BatchMix":
@@ -42,13 +44,18 @@ class BatchMix:
                 )
             weights[size] = weight
         total = math.fsum(weights.values())
+        if math.isclose(total, 1, rel_tol=_ROUNDING):
+            total = 1.0
         sizes = tuple(sorted(weights))
-        return cls(sizes, tuple(weights[size] / total for size in sizes), text.strip())
+        return cls(sizes, tuple(weights[size] / total for size in sizes))
 
     def __str__(self) -> str:
-        """What ``parse`` takes."""
+        """As ``parse`` takes it, which gives the very same mix back."""
+        count = len(self.sizes)
+        if self.shares == (1 / count,) * count:
+            return ",".join(map(str, self.sizes))
         pairs = zip(self.sizes, self.shares, strict=True)
-        return self.text or ",".join(f"{size}:{share!r}" for size, share in pairs)
+        return ",".join(f"{size}:{Decimal(repr(share)):f}" for size, share in pairs)
 
     @property
     def mean(self) -> float:
