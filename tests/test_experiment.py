@@ -198,7 +198,7 @@ class TestModel:
     def test_client_batches_may_be_a_number(self, here: Path) -> None:
         (here / "tuner.yaml").write_text("sla: p99<20ms\nbatch: 8\n")
         assert resolve({}, None).batch == BatchMix.parse("8")
-        assert str(resolve({"batch": "1:0.5,4:0.5"}, None).batch) == "1:0.5,4:0.5"
+        assert str(resolve({"batch": "1:0.25,4:0.75"}, None).batch) == "1:0.25,4:0.75"
 
     def test_several_models_must_be_told_apart(self, here: Path) -> None:
         make_model(here / "model_repository" / "one")

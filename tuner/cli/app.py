@@ -12,15 +12,16 @@ from tuner import __version__
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
 from tuner.cli.invocation import command_line
 from tuner.cli.options import Config, Json, Quiet, RunFolder
-from tuner.cli.parameters import Without, command
+from tuner.cli.parameters import command
 from tuner.cli.serve import serve
 from tuner.commands.options import (
+    COMPARE_WITHOUT,
+    MEASURE_WITHOUT,
     CompareOptions,
     MeasureOptions,
     SearchOptions,
     SimulateOptions,
 )
-from tuner.errors import UsageError
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
 
 if TYPE_CHECKING:
@@ -30,17 +31,6 @@ _CODES = """
 Exit codes: 0 a winner was found, 1 nothing meets the promise, 2 usage, 3 something is missing on
 this machine (server, engine, disk), 130 interrupted.
 """
-_A_SEARCHS = (
-    *("rate", "minimize", "space", "trials", "timeout", "until", "sampler", "relaunch"),
-    *("warm_start", "storage"),
-)
-"""What ``measure`` has no option for."""
-_NOT_COMPARED = (
-    *("constraints", "rate", "minimize", "trials", "timeout", "until", "sampler", "relaunch"),
-    *("warm_start", "storage", "headers", "token_env", "tls_ca", "tls_insecure"),
-    *("batch", "shared_memory", "load_engine"),
-)
-"""What ``compare`` has no option for."""
 _TABLE_WIDTH = 110
 """Columns that the table of a comparison needs."""
 
@@ -85,13 +75,11 @@ def search(
     winner's config.pbtxt, a repository to serve, and a report. The same command resumes a run that
     was interrupted.
     """
+    from tuner import api
     from tuner.cli import summary
-    from tuner.commands.plan import Plan
-    from tuner.commands.search import search
 
-    plan = Plan.of(experiment)
     with _view(experiment, as_json, quiet, experiment.timeout) as view:
-        result = search(plan, options, view, command_line())
+        result = api.search(experiment, progress=view, command=command_line(), **dict(options))
     return summary.show(result.run, result.reason, as_json, Console())
 
 
@@ -101,20 +89,18 @@ def search(
     + _CODES,
 )
 def measure(
-    experiment: Annotated[Experiment, Without(_A_SEARCHS, no_use=("rate", "minimize"))],
+    experiment: Annotated[Experiment, MEASURE_WITHOUT],
     options: MeasureOptions,
     config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure one configuration: the model as found, or with some fields changed."""
+    from tuner import api
     from tuner.cli import summary
-    from tuner.commands.measure import measure
-    from tuner.commands.plan import Plan
 
-    plan = Plan.of(experiment)
     with _view(experiment, as_json, quiet, None) as view:
-        result = measure(plan, options, view, command_line())
+        result = api.measure(experiment, progress=view, command=command_line(), **dict(options))
     return summary.show(result.run, None, as_json, Console())
 
 
@@ -132,14 +118,9 @@ def simulate(
 
     Service times come from a run; the promise and the load, too, unless they are given.
     """
-    from tuner.simulator import is_available
+    from tuner import api
 
-    if not is_available():
-        raise UsageError("simulation needs numba, which is not installed: pip install numba")
-    from tuner.commands.simulate import simulate
-    from tuner.records.run import Run
-
-    forecast = simulate(Run.open(run), options)
+    forecast = api.simulate(run, **dict(options))
     if as_json:
         typer.echo(json.dumps(vars(forecast)))
     else:
@@ -154,7 +135,7 @@ app.add_typer(serve, name="serve")
 
 @command(app, "Example: tuner compare model_repository/text_classifier --sla-p99 20ms" + _CODES)
 def compare(
-    experiment: Annotated[Experiment, Without(_NOT_COMPARED)],
+    experiment: Annotated[Experiment, COMPARE_WITHOUT],
     options: CompareOptions,
     config: Config = None,
     as_json: Json = False,
@@ -165,16 +146,12 @@ def compare(
     Runs each of them on this machine under the same load, measures them in turns, and answers with
     figures: which one, up to which rate, and what it costs. Leaves a report.
     """
-    from tuner.serving.supervise import require_packages
-
-    require_packages()
+    from tuner import api
     from tuner.cli import compare_summary
     from tuner.cli.compare_view import CompareView
-    from tuner.commands.compare import compare
-    from tuner.commands.plan import Plan
 
     view = CompareView(Console(stderr=True), experiment.sla, quiet or as_json)
-    result = compare(Plan.of(experiment), options, view, command_line())
+    result = api.compare(experiment, progress=view, command=command_line(), **dict(options))
     return compare_summary.show(result.run, as_json, _wide_console())
 
 

@@ -9,7 +9,6 @@ command is called with the models made of what was given:
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.cli.exit_codes import exit_codes
+from tuner.commands.options import Without
 from tuner.experiment.model import Experiment
 from tuner.experiment.options import (
     Option,
@@ -31,16 +31,6 @@ from tuner.experiment.options import (
     written_out,
 )
 from tuner.experiment.resolve import resolve
-
-
-@dataclass(frozen=True)
-class Without:
-    """Fields that a command offers no option for. Those that it has ``no_use`` for are not read
-    from the experiment's file either.
-    """
-
-    names: tuple[str, ...]
-    no_use: tuple[str, ...] = ()
 
 
 class Command(Protocol):
@@ -118,7 +108,7 @@ def _expand(function: Command) -> tuple[dict[str, _Group], list[inspect.Paramete
         hint = hints[name]
         model, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if isinstance(model, type) and issubclass(model, BaseModel):
-            without = next((each for each in metadata if isinstance(each, Without)), Without(()))
+            without = next((each for each in metadata if isinstance(each, Without)), Without())
             groups[name] = _Group(model, without)
         else:
             explicit.append(_parameter(name, hint, parameter.default))

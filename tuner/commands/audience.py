@@ -2,9 +2,11 @@
 
 from typing import Protocol
 
+from tuner.deployments.subjects import Subject
+from tuner.measure.draft import Phase
 from tuner.measure.session import Progress
 from tuner.records.comparison import Swap
-from tuner.records.results import Evaluation
+from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.run import Run
 
 
@@ -23,6 +25,30 @@ class Audience(Progress, Protocol):
 
 class Watcher(Audience, Protocol):
     """Who is told what happens in a comparison."""
+
+    def swapping(self, title: str, rate: float) -> None: ...
+
+    def swapped(self, swap: Swap) -> None: ...
+
+
+class Silent:
+    """A watcher that keeps everything to itself."""
+
+    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None: ...
+
+    def launching(self, subject: Subject, phase: Phase) -> None: ...
+
+    def turning(self, subject: Subject, number: int) -> None: ...
+
+    def probing(self, what: str, rate: float | None) -> None: ...
+
+    def probed(self, record: ProbeRecord) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def search_ended(self, reason: str, confirms: bool) -> None: ...
+
+    def noted(self, note: str) -> None: ...
 
     def swapping(self, title: str, rate: float) -> None: ...
 

@@ -1,13 +1,13 @@
 """A comparison from its experiment to its report: FastAPI, Triton, or both."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.commands.audience import Watcher
 from tuner.commands.comparing import Comparing
 from tuner.commands.options import CompareOptions, SearchOptions
 from tuner.commands.plan import Plan
+from tuner.commands.results import CompareResult
 from tuner.commands.runs import fresh_folder, resumable_comparison
 from tuner.commands.search import search
 from tuner.commands.selection import Selection
@@ -29,11 +29,6 @@ from tuner.servers.gpu import Gpus
 
 _SEARCH = "search"
 _REQUESTS = "requests.json"
-
-
-@dataclass(frozen=True)
-class CompareResult:
-    run: Run
 
 
 def compare(

@@ -1,11 +1,10 @@
 """One configuration: the model as found, or with some settings changed."""
 
-from dataclasses import dataclass
-
 from tuner.commands.audience import Audience
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
 from tuner.commands.plan import Plan
+from tuner.commands.results import MeasureResult
 from tuner.commands.runs import fresh_folder
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.deployments.subjects import Subject
@@ -14,15 +13,8 @@ from tuner.load.arrivals import CLOSED
 from tuner.model.config import check_config, render
 from tuner.model.space import Candidate, check_settings
 from tuner.records.manifest import MeasureManifest
-from tuner.records.results import Evaluation
 from tuner.records.run import Run
 from tuner.report.page import write_report
-
-
-@dataclass(frozen=True)
-class MeasureResult:
-    run: Run
-    evaluation: Evaluation
 
 
 def measure(

@@ -2,6 +2,7 @@
 it for its help.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,33 @@ from tuner.model.space import SHORT_NAMES, Value
 _WHAT = "What is compared"
 RATE_FLOOR = 0.01
 """Requests/s: the lowest rate that can be asked for; below it a probe would take hours."""
+
+
+@dataclass(frozen=True)
+class Without:
+    """Fields of the experiment that a command offers no option for. Those that it has ``no_use``
+    for are not read from the experiment's file either.
+    """
+
+    names: tuple[str, ...] = ()
+    no_use: tuple[str, ...] = ()
+
+
+MEASURE_WITHOUT = Without(
+    (
+        *("rate", "minimize", "space", "trials", "timeout", "until", "sampler", "relaunch"),
+        *("warm_start", "storage"),
+    ),
+    no_use=("rate", "minimize"),
+)
+"""A search's."""
+COMPARE_WITHOUT = Without(
+    (
+        *("constraints", "rate", "minimize", "trials", "timeout", "until", "sampler", "relaunch"),
+        *("warm_start", "storage", "headers", "token_env", "tls_ca", "tls_insecure"),
+        *("batch", "shared_memory", "load_engine"),
+    )
+)
 
 
 class Options(BaseModel):

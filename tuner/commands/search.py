@@ -1,7 +1,6 @@
 """A search from its experiment to its report."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
+from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 _FEW = 3
 """Candidates: to measure so many takes no longer than to calibrate for a simulation."""
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """``reason`` says why the search ended."""
-
-    run: Run
-    reason: str
 
 
 def search(

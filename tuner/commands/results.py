@@ -1,0 +1,141 @@
+"""What commands return: typed results over the records of a run, at home in a notebook too."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.analysis.comparison_findings import ComparisonFindings
+from tuner.analysis.ratios import Ratio
+from tuner.analysis.recommend import Recommendation
+from tuner.analysis.search_findings import SearchFindings
+from tuner.records.comparison import Comparison
+from tuner.records.results import Evaluation
+from tuner.records.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run and what its records say; RunError where they cannot be read."""
+
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        """Where all records are."""
+        return self.run.folder
+
+    @property
+    def report(self) -> Path:
+        """The HTML page about the run."""
+        return self.run.report
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        """Everything that was measured, in order."""
+        return self.run.evaluations()
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names that ``figure`` knows."""
+        from tuner.report.figures import names
+
+        return names(self.run)
+
+    def figure(self, name: str) -> "go.Figure":
+        """A figure of the report, for Plotly; UsageError if there is none of that name."""
+        from tuner.report.figures import figure
+
+        return figure(self.run, name)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each evaluation: rates in requests/s, times in seconds. A setting's column has
+        the path of its field in config.pbtxt.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(map(_row, self.evaluations)))
+
+    def _repr_html_(self) -> str:
+        from tuner.report.summary import summary_html
+
+        return summary_html(self.run)
+
+
+@dataclass(frozen=True)
+class SearchResult(RunResult):
+    """``reason`` says why the search ended."""
+
+    reason: str
+
+    @cached_property
+    def _findings(self) -> SearchFindings:
+        return SearchFindings.of(self.run)
+
+    @property
+    def winner(self) -> Evaluation | None:
+        """The configuration with the highest confirmed capacity, or the least cost; None where
+        nothing keeps the SLA.
+        """
+        return self._findings.winner
+
+    @property
+    def baseline(self) -> Evaluation | None:
+        """The model's own configuration."""
+        return self._findings.baseline
+
+    @property
+    def gain(self) -> Ratio | None:
+        """The winner's capacity over the baseline's, with its 95 % interval, as measured in
+        interleaved rounds; None without such rounds, or where the baseline wins.
+        """
+        return self._findings.gain_interval
+
+    @property
+    def config(self) -> str | None:
+        """The winner's config.pbtxt."""
+        return None if self.winner is None else self.winner.config
+
+
+@dataclass(frozen=True)
+class MeasureResult(RunResult):
+    """``evaluation`` is that of the one configuration."""
+
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class CompareResult(RunResult):
+    @cached_property
+    def _findings(self) -> ComparisonFindings:
+        return ComparisonFindings.of(self.run)
+
+    @property
+    def comparison(self) -> Comparison:
+        """What is known of the deployments besides their evaluations: configurations, swaps, ..."""
+        return self._findings.comparison
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """Which deployment fits, up to which rate, and what it costs."""
+        return self._findings.recommendation
+
+
+def _row(evaluation: Evaluation) -> dict[str, object]:
+    fields: Iterable[str] = (
+        *("trial", "phase", "look", "baseline", "deployment", "capacity", "low", "high"),
+        *("recommended", "steepness", "client_limited", "cause", "failure", "seconds"),
+    )
+    probe, cost = evaluation.at_capacity(), evaluation.cost
+    return {
+        "state": evaluation.state.value,
+        **{name: getattr(evaluation, name) for name in fields},
+        "cost": None if cost is None else cost.value,
+        **{f"latency_{name}": value for name, value in (probe.latency if probe else {}).items()},
+        **evaluation.settings,
+    }
