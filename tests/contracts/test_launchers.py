@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tuner.load.target import http_body
 from tuner.model.config import read_config, render, to_json
 from tuner.model.space import Candidate
 from tuner.servers.attached import AttachedLauncher
-from tuner.servers.base import Launcher, Server, ServerSpec
+from tuner.servers.base import Endpoints, Launcher, ResourceUsage, Server, ServerSpec
 from tuner.servers.control import Control, is_live
 from tuner.servers.docker import ContainerSpec, DockerLauncher
 from tuner.servers.local import LocalLauncher
@@ -36,13 +37,16 @@ def make(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Launche
             image = request.getfixturevalue("test_image")
             return stack.enter_context(DockerLauncher(ContainerSpec(image=image)))
         case _:
-            request.getfixturevalue("embedded_triton")
-            local = stack.enter_context(LocalLauncher())
-            spec = request.getfixturevalue("spec")
-            server = stack.enter_context(local.launch(spec))
-            with Control(server) as control:
-                control.load(MODEL, None, SECONDS)
-            return stack.enter_context(AttachedLauncher(server.endpoints))
+            return stack.enter_context(AttachedLauncher(request.getfixturevalue("endpoints")))
+
+
+@pytest.fixture(scope="module")
+def endpoints(embedded_triton: None, spec: ServerSpec) -> Iterator[Endpoints]:
+    """Those of a server that runs already, with the model loaded."""
+    with LocalLauncher() as launcher, launcher.launch(spec) as server:
+        with Control(server) as control:
+            control.load(MODEL, None, SECONDS)
+        yield server.endpoints
 
 
 @pytest.fixture(scope="module", params=[LOCAL, DOCKER, ATTACHED])
@@ -59,9 +63,16 @@ def owning(request: pytest.FixtureRequest) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="module")
-def attached(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    with ExitStack() as stack:
-        yield make("attached", request, stack)
+def own_server(owning: Launcher, spec: ServerSpec) -> Iterator[Server]:
+    """One server for the tests of owning launchers that leave it as it is."""
+    with owning.launch(spec) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def attached(endpoints: Endpoints) -> Iterator[Launcher]:
+    with AttachedLauncher(endpoints) as launcher:
+        yield launcher
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +101,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def wait_for_exit(server: Server) -> str:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while (reason := server.exit_reason()) is None:
         assert time.monotonic() < deadline, "the end of the server was never noticed"
         time.sleep(0.05)
@@ -139,13 +150,12 @@ def test_launcher_is_described(launcher: Launcher) -> None:
     assert all(isinstance(value, str) and value for value in described.values())
 
 
-def test_an_own_server_tells_what_it_uses(owning: Launcher, spec: ServerSpec) -> None:
-    with owning.launch(spec) as server, Control(server) as control:
-        empty = server.usage()
+def test_an_own_server_tells_what_it_uses(own_server: Server) -> None:
+    with Control(own_server) as control:
+        control.unload(MODEL, SECONDS)
+        empty = usage_of(own_server)
         control.load(MODEL, None, SECONDS)
-        loaded = server.usage()
-        assert empty is not None
-        assert loaded is not None
+        loaded = usage_of(own_server)
         assert loaded.processes > empty.processes, "the model has a process of its own"
         assert empty.memory is not None
         assert loaded.memory is not None
@@ -154,15 +164,20 @@ def test_an_own_server_tells_what_it_uses(owning: Launcher, spec: ServerSpec) ->
         pool = Inputs().pool(control.metadata(MODEL), batched=True)
         body, header_length = http_body(pool[0])
         worked = loaded
-        for _ in range(2000):
-            control.infer(MODEL, body, header_length, SECONDS)
-            worked = server.usage()
-            assert worked is not None
-            assert worked.cpu >= loaded.cpu
+        for _ in range(100):
+            for _ in range(30):  # an engine of Docker may take a second for each look
+                control.infer(MODEL, body, header_length, SECONDS)
+            before, worked = worked, usage_of(own_server)
+            assert worked.cpu >= before.cpu
             if worked.cpu > loaded.cpu + 0.05:
                 break
         assert worked.cpu > loaded.cpu + 0.05
-    assert server.usage() is None
+
+
+def usage_of(server: Server) -> ResourceUsage:
+    usage = server.usage()
+    assert usage is not None
+    return usage
 
 
 @pytest.mark.triton
@@ -171,39 +186,41 @@ def test_of_an_attached_server_nothing_can_be_seen(attached: Launcher, spec: Ser
         assert server.usage() is None
 
 
-def test_own_server_is_gone_after_the_context(owning: Launcher, spec: ServerSpec) -> None:
-    with owning.launch(spec) as server:
-        assert server.pids()
-        assert spec.log.read_text()
-        assert server.log_tail()
-        with Control(server) as control:
-            control.load(MODEL, None, SECONDS)
-    assert not is_live(server.endpoints)
-    assert MODEL in spec.log.read_text(), "the log is not complete"
-
-
-def test_reason_of_a_refusal_is_taken_from_the_log(owning: Launcher, spec: ServerSpec) -> None:
+def test_reason_of_a_refusal_is_taken_from_the_log(own_server: Server, spec: ServerSpec) -> None:
     config = read_config(spec.repository / MODEL)
     config.dynamic_batching.preferred_batch_size[:] = [64]
     with (
-        owning.launch(spec) as server,
-        Control(server) as control,
+        Control(own_server) as control,
         pytest.raises(ServerFailed, match="preferred size must be <= max batch size"),
     ):
         control.load(MODEL, to_json(config), SECONDS)
 
 
-def test_own_server_is_gone_after_an_exception(owning: Launcher, spec: ServerSpec) -> None:
-    with pytest.raises(KeyboardInterrupt), owning.launch(spec) as server:
+def test_own_server_is_gone_after_an_exception(
+    owning: Launcher, spec: ServerSpec, tmp_path: Path
+) -> None:
+    other = replace(spec, log=tmp_path / "other.log")
+
+    def interrupt(server: Server) -> None:
+        assert server.pids()
+        assert other.log.read_text()
+        assert server.log_tail()
+        with Control(server) as control:
+            control.load(MODEL, None, SECONDS)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), owning.launch(other) as server:
+        interrupt(server)
     assert not is_live(server.endpoints)
+    assert server.usage() is None
+    assert MODEL in other.log.read_text(), "the log is not complete"
 
 
 def test_servers_side_by_side_have_addresses_of_their_own(
     owning: Launcher, spec: ServerSpec, tmp_path: Path
 ) -> None:
-    other = ServerSpec(spec.repository, MODEL, tmp_path / "other.log", SECONDS)
-    with owning.launch(spec) as first, owning.launch(other) as second:
+    one, other = (replace(spec, log=tmp_path / f"{name}.log") for name in ("one", "other"))
+    with owning.launch(one) as first, owning.launch(other) as second:
         assert is_live(first.endpoints)
         assert is_live(second.endpoints)
         addresses = [
@@ -217,10 +234,14 @@ def test_servers_side_by_side_have_addresses_of_their_own(
         ]
         assert len(set(addresses)) == 6
         assert not set(first.pids()) & set(second.pids())
+    assert not is_live(first.endpoints)
+    assert not is_live(second.endpoints)
 
 
-def test_killed_server_says_how_it_ended(owning: Launcher, spec: ServerSpec) -> None:
-    with owning.launch(spec) as server:
+def test_killed_server_says_how_it_ended(
+    owning: Launcher, spec: ServerSpec, tmp_path: Path
+) -> None:
+    with owning.launch(replace(spec, log=tmp_path / "killed.log")) as server:
         assert server.exit_reason() is None
         os.kill(server.pids()[0], signal.SIGKILL)
         assert "SIGKILL" in wait_for_exit(server)
@@ -232,7 +253,7 @@ def test_server_that_cannot_start_fails_with_its_log(
     owning: Launcher, spec: ServerSpec, tmp_path: Path
 ) -> None:
     args = ("--cache-config=nosuchcache,size=1",)
-    wrong = ServerSpec(spec.repository, MODEL, tmp_path / "wrong.log", SECONDS, args)
+    wrong = replace(spec, log=tmp_path / "wrong.log", server_args=args)
     with pytest.raises(ServerFailed, match="nosuchcache"), owning.launch(wrong):
         pytest.fail("it started")
     assert "nosuchcache" in wrong.log.read_text()
@@ -242,7 +263,7 @@ def test_server_that_cannot_start_fails_with_its_log(
 def test_attached_server_goes_on_as_it_was(attached: Launcher, spec: ServerSpec) -> None:
     with attached.launch(spec) as server, Control(server) as control:
         original = control.config(MODEL)
-        control.load(MODEL, candidate_json(spec.repository, 16), SECONDS)
+        control.load(MODEL, candidate_json(spec.repository, 4), SECONDS)
         assert control.config(MODEL) != original
     assert is_live(server.endpoints)
     with Control(server) as control:
