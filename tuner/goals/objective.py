@@ -18,8 +18,6 @@ from tuner.stats.estimators import INTERVAL_WIDTH, PERCENTILES
 
 INSTANCES = "instances"
 _MEAN = "mean"
-_UNTOLD_ERROR = 0.01
-_TAIL = 20
 _TERM = re.compile(
     r"\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*)?\s*"
     r"(?P<name>[A-Za-z_][\w.]*)\s*(?:/\s*(?P<scale>[^*/+]+?))?\s*"
@@ -35,6 +33,15 @@ class Estimate(Protocol):
     def low(self) -> float | None: ...
     @property
     def high(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    unread_error: float = 0.01  # standard error of readings without an interval, as a share
+    tail_requests: int = 20  # beyond a percentile: its relative error is below 1/4 then
+
+
+_SETTINGS = ObjectiveSettings()
 
 
 @dataclass(frozen=True)
@@ -118,20 +125,20 @@ class Objective:
             total += term.factor * value
             low, high = record.latency_interval.get(term.name, (None, None))
             if term.name == INSTANCES:
-                aside = 0.0
+                error = 0.0
             elif low is None:
-                aside = _UNTOLD_ERROR * value
+                error = _SETTINGS.unread_error * value
             else:
                 end = value + 2 * (value - low) if high is None else high
-                aside = (end - low) / INTERVAL_WIDTH
-            variance += (term.factor * aside) ** 2
+                error = (end - low) / INTERVAL_WIDTH
+            variance += (term.factor * error) ** 2
         return math.sqrt(variance) / total if 0 < total < math.inf else 0.0
 
     @property
     def requests(self) -> int:
         """So many say something of its highest percentile; 0 where it has none."""
         shares = [PERCENTILES[term.name] for term in self.terms if term.name in PERCENTILES]
-        return max((round(_TAIL / (1 - share)) for share in shares), default=0)
+        return max((round(_SETTINGS.tail_requests / (1 - share)) for share in shares), default=0)
 
     def require_readings(self, record: Readings) -> None:
         """UsageError where a term cannot be told from this probe."""

@@ -37,7 +37,8 @@ QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
 SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
 """What the simulator knows the effect of."""
-_MOST_POINTS = 1000
+MOST_VALUES = 1000  # of one parameter: a range with more is drawn from, not listed
+MOST_POINTS = 100_000  # of a space: one with more is sampled, not listed
 SHORT_NAMES = {
     "preferred_batch_size": PREFERRED,
     "max_queue_delay_microseconds": QUEUE_DELAY,
@@ -186,7 +187,7 @@ class Parameter(BaseModel):
         low, high = self.range
         if not isinstance(value, int | float):
             return self
-        if self.step is not None and (self.size or 0) <= _MOST_POINTS:
+        if self.step is not None and (self.size or 0) <= MOST_VALUES:
             return self if value in self.points() else Parameter(values=(*self.points(), value))
         if low <= value <= high:
             return self
@@ -214,7 +215,7 @@ class Parameter(BaseModel):
 
     def draw(self, rng: np.random.Generator) -> Value | None:
         """A random value, of all alike."""
-        if self.size is not None and self.size <= _MOST_POINTS:
+        if self.size is not None and self.size <= MOST_VALUES:
             return self.points()[int(rng.integers(self.size))]
         assert self.range is not None
         low, high = self.range
@@ -225,11 +226,11 @@ class Parameter(BaseModel):
         return round(value) if isinstance(low, int) and isinstance(high, int) else value
 
     def points(self) -> tuple[Value | None, ...]:
-        """All values; SpaceError for a continuum or more than a thousand."""
+        """All values; SpaceError for a continuum or more than MOST_VALUES."""
         if self.values is not None:
             return self.values
         assert self.range is not None
-        if self.size is None or self.size > _MOST_POINTS:
+        if self.size is None or self.size > MOST_VALUES:
             raise SpaceError(f"the range {list(self.range)} has no list of values; give a step")
         step = self.step or 1
         return tuple(self.range[0] + i * step for i in range(self.size))
@@ -300,19 +301,19 @@ class SearchSpace(BaseModel):
             if is_below(path, parent)
         )
 
-    def count(self, limit: int = 100_000) -> int | None:
+    def count(self, limit: int = MOST_POINTS) -> int | None:
         """How many different candidates there are; None for a continuum or more than the limit."""
         found = self.candidates(limit)
         return None if found is None else len(found)
 
-    def candidates(self, limit: int = 100_000) -> dict[Candidate, Point] | None:
+    def candidates(self, limit: int = MOST_POINTS) -> dict[Candidate, Point] | None:
         """All different candidates, each with a point that it stands for; None for a continuum or
         more points than the limit.
         """
         total = 1
         for parameter in self.parameters.values():
             size = parameter.size
-            if size is None or size > _MOST_POINTS or total * size > limit:
+            if size is None or size > MOST_VALUES or total * size > limit:
                 return None
             total *= size
         axes = [parameter.points() for parameter in self.parameters.values()]

@@ -1,7 +1,7 @@
 """What a configuration would come to at a given rate, as far as a simulation can tell."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,8 +18,7 @@ class CostPredictor:
 
     def __init__(self, objective: Objective, windows: Sequence[Window]) -> None:
         self._objective = objective
-        found = {name: Footprint.fit(windows, name) for name in READ}
-        self._footprints: Mapping[str, Footprint | None] = found
+        self._footprints = {name: Footprint.fit(windows, name) for name in READ}
 
     @property
     def is_certain(self) -> bool:

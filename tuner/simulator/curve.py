@@ -10,11 +10,21 @@ import numpy as np
 from tuner.simulator.robust import solve
 from tuner.stats.samples import Floats
 
-_SCATTER = 0.03  # of windows about the curve, beyond the scatter of single executions
-_SINGLE = 0.15
-_STIFF = 0.3
-_VAGUE = 1.0  # where nothing was seen, a stretch may be as high as what was
-_KNOTS = tuple(sorted({round(2 ** (k / 2)) for k in range(41)}))
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Shares of a service time, unless said otherwise."""
+
+    scatter: float = 0.03  # of windows about the curve, beyond that of single executions
+    single: float = 0.15  # scatter of single executions; the mean of n has 1/sqrt(n) of it
+    stiffness: float = 0.3  # weight of changes of slope, against that of the scatter
+    vague: float = 1.0  # a stretch in which nothing was seen may be as high as all that was
+    knots_per_doubling: int = 2  # sizes at which the slope may change: 1, 2, 3, 4, 6, 8, 11, ...
+    doublings: int = 20  # sizes up to a million items
+    least_seconds: float = 1e-9  # of an execution: keeps weights finite
+
+
+_SETTINGS = CurveSettings()
 
 
 @dataclass(frozen=True)
@@ -45,25 +55,21 @@ class ServiceCurve:
         which were not seen lie on a line between their neighbours. A size that is larger than all
         that was seen lies on the last slope. ValueError without observations.
         """
-        seen = [o for o in observations if o.count > 0 and math.isfinite(o.seconds)]
-        if not seen:
+        timings = [o for o in observations if o.count > 0 and math.isfinite(o.seconds)]
+        if not timings:
             raise ValueError("no executions were observed")
-        sizes = np.array([o.size for o in seen], dtype=float)
-        seconds = np.array([max(o.seconds, 1e-9) for o in seen])
-        counts = np.array([o.count for o in seen], dtype=float)
-        weights = 1 / (seconds * np.sqrt(_SCATTER**2 + _SINGLE**2 / counts))
+        sizes = np.array([o.size for o in timings], dtype=float)
+        seconds = np.array([max(o.seconds, _SETTINGS.least_seconds) for o in timings])
+        counts = np.array([o.count for o in timings], dtype=float)
+        weights = 1 / (seconds * np.sqrt(_SETTINGS.scatter**2 + _SETTINGS.single**2 / counts))
         knots = _knots(sizes)
+        typical = float(np.median(seconds))
         design = _ramps(sizes, knots) * weights[:, None]
-        rough = _roughness(knots) * _STIFF / float(np.median(seconds) * _SCATTER)
+        rough = _roughness(knots) * _SETTINGS.stiffness / (typical * _SETTINGS.scatter)
         heights, trust = solve(design, seconds * weights, rough)
         at_knots = _ramps(knots, knots)
-        vague = np.eye(len(knots)) / (_VAGUE * float(np.median(seconds))) ** 2
-        trusted = design.T @ (design * trust[:, None])
-        inverse = np.linalg.inv(trusted + rough.T @ rough + vague)
-        degrees = max(1.0, float(trust.sum()) - np.count_nonzero(heights))
-        off = design @ heights - seconds * weights
-        excess = max(1.0, float(np.sum(trust * off**2)) / degrees)
-        spread = np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots)
+        spread = _spread(design, trust, rough, at_knots, typical)
+        excess = _excess(design @ heights - seconds * weights, trust, np.count_nonzero(heights))
         errors = np.sqrt(excess * np.maximum(spread, 0.0))
         return cls(
             tuple(int(k) for k in knots),
@@ -89,8 +95,28 @@ class ServiceCurve:
         return (self.seconds[-1] - half) / max(1.0, last / 2) if last > 1 else self.seconds[-1]
 
 
+def _spread(
+    design: Floats, trust: Floats, rough: Floats, at_knots: Floats, typical: float
+) -> Floats:
+    """Variance of the curve at each knot, if rows of ``design`` had errors of 1: the diagonal of
+    A (D' T D + R' R + V)^-1 A', with V the prior that keeps it finite where nothing was seen.
+    """
+    vague = np.eye(len(at_knots)) / (_SETTINGS.vague * typical) ** 2
+    trusted = design.T @ (design * trust[:, None])
+    inverse = np.linalg.inv(trusted + rough.T @ rough + vague)
+    return np.asarray(np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots))
+
+
+def _excess(residuals: Floats, trust: Floats, ramps: int) -> float:
+    """By how much the variance of the residuals exceeds 1 (reduced chi-square); at least 1."""
+    degrees = max(1.0, float(trust.sum()) - ramps)
+    return max(1.0, float(np.sum(trust * residuals**2)) / degrees)
+
+
 def _knots(sizes: Floats) -> Floats:
-    inside = [k for k in _KNOTS if k < sizes.max()]
+    step = _SETTINGS.knots_per_doubling
+    powers = {round(2 ** (k / step)) for k in range(step * _SETTINGS.doublings + 1)}
+    inside = sorted(k for k in powers if k < sizes.max())
     return np.array([*inside, sizes.max()] if inside else [sizes.max()], dtype=float)
 
 

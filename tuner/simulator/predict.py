@@ -1,6 +1,7 @@
 """The capacity that a configuration would have."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,10 +12,18 @@ from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
 from tuner.stats.samples import Ints, Samples
 
-_START = 0.85
-_LEAST_SHARE = 1e-3
-_STEPS_DOWN = 0.6
-_LEAST_SECONDS = 1e-9
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """Rates in shares of the throughput at saturation."""
+
+    start: float = 0.85  # the first rate; a better guess would save simulations, and no more
+    step_down: float = 0.6  # x the rate before, until one keeps the SLA
+    least: float = 1e-3  # no capacity is looked for below
+    least_seconds: float = 1e-9  # of the front end per request: one that takes no time is no limit
+
+
+_SETTINGS = PredictionSettings()
 
 
 def play(
@@ -48,20 +57,20 @@ def predict_capacity(
     """
     most = saturation(scheduling, service, mix)
 
-    def kept(rate: float) -> bool:
+    def keeps_sla(rate: float) -> bool:
         played = play(rate, requests, scheduling, service, arrivals, mix, seed)
         return is_kept(played.samples, sla)
 
     low, high = 0.0, most
-    rate = _START * most
+    rate = _SETTINGS.start * most
     while low == 0.0 or high / low > 1 + precision:
-        if kept(rate):
+        if keeps_sla(rate):
             low = rate
         else:
             high = rate
         if low == 0.0:
-            rate *= _STEPS_DOWN
-            if rate < _LEAST_SHARE * most:
+            rate *= _SETTINGS.step_down
+            if rate < _SETTINGS.least * most:
                 return 0.0
         else:
             rate = math.sqrt(low * high)
@@ -88,11 +97,13 @@ def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | No
         shares = mix.mean / sizes  # executions that a request comes to
         demands = [(shares * each[1:], shares * service.exclusive * alone[1:])]
     else:
-        kept = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
-        demands = [(share * each[[n]], share * service.exclusive * alone[[n]]) for n, share in kept]
+        fitting = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
+        demands = [
+            (share * each[[n]], share * service.exclusive * alone[[n]]) for n, share in fitting
+        ]
     busy = sum((own for own, _ in demands), np.zeros(1)) / scheduling.instances
     shared = sum((device for _, device in demands), np.zeros(1)) / scheduling.devices
-    front = max(service.accept, service.reply, _LEAST_SECONDS)
+    front = max(service.accept, service.reply, _SETTINGS.least_seconds)
     return float(1 / max(front, np.min(np.maximum(busy, shared))))
 
 

@@ -1,6 +1,7 @@
 """Pure functions of samples: quantiles, and how sure one can be of a share of violations."""
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -11,12 +12,19 @@ INTERVAL_WIDTH = 3.92
 """Standard errors from one end of a 95 % interval to the other, where errors are normal."""
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 """The latencies that records hold, by name."""
-_BLOCKS = 256
-_FEWEST_BLOCKS = 16
-_BATCHES = 20
-_FEWEST_REPLIES = 30
-_LEVEL = 0.9
-_NEAR = 1 / 8
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    blocks: int = 256  # of a run: clusters of any length from 1/256 of it on are seen
+    fewest_blocks: int = 16  # below, the variance between blocks is known too badly
+    level: float = 0.9  # quantile of latencies whose clusters stand for rarer ones; see below
+    near: float = 1 / 8  # of the limit: what happens further below it says nothing of it
+    batches: int = 20  # stretches of which rates are compared: 19 degrees of freedom
+    fewest_replies: int = 30  # below, most stretches hold one reply or none
+
+
+_SETTINGS = EstimatorSettings()
 
 
 def quantile(latency: Floats, q: float) -> float | None:
@@ -74,14 +82,15 @@ def design_effect(latency: Floats, intended: Floats, limit: float) -> float:
     """
     if len(latency) < 2 or intended[-1] <= intended[0]:
         return 1.0
-    where = (intended - intended[0]) * (_BLOCKS / (intended[-1] - intended[0]))
-    block = np.minimum(where.astype(np.int64), _BLOCKS - 1)
-    sizes: Floats = np.bincount(block, minlength=_BLOCKS).astype(np.float64)
-    level = max(quantile(latency, _LEVEL) or 0.0, _NEAR * limit)
+    blocks = _SETTINGS.blocks
+    where = (intended - intended[0]) * (blocks / (intended[-1] - intended[0]))
+    block = np.minimum(where.astype(np.int64), blocks - 1)
+    sizes: Floats = np.bincount(block, minlength=blocks).astype(np.float64)
+    level = max(quantile(latency, _SETTINGS.level) or 0.0, _SETTINGS.near * limit)
     effects = [1.0]
     for threshold in {limit, min(limit, level)} if math.isfinite(limit) else {limit}:
         late = latency > threshold if math.isfinite(threshold) else np.isinf(latency)
-        counts = np.bincount(block, weights=late, minlength=_BLOCKS).astype(np.float64)
+        counts = np.bincount(block, weights=late, minlength=blocks).astype(np.float64)
         effects.append(_inflation(sizes, counts))
     return max(effects)
 
@@ -93,7 +102,7 @@ def _inflation(sizes: Floats, counts: Floats) -> float:
     if not 0 < share < 1:
         return 1.0
     largest = 1.0
-    while len(sizes) >= _FEWEST_BLOCKS:
+    while len(sizes) >= _SETTINGS.fewest_blocks:
         rest = counts - share * sizes
         observed = float(rest @ rest) * len(sizes) / (len(sizes) - 1)
         largest = max(largest, observed / (share * (1 - share) * n))
@@ -130,12 +139,13 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
     from scipy import special
 
     done = np.sort(samples.done[samples.ok])
-    if len(done) < _FEWEST_REPLIES or done[-1] <= done[0]:
+    if len(done) < _SETTINGS.fewest_replies or done[-1] <= done[0]:
         return None
-    counts, edges = np.histogram(done, _BATCHES, (float(done[0]), float(done[-1])))
+    batches = _SETTINGS.batches
+    counts, edges = np.histogram(done, batches, (float(done[0]), float(done[-1])))
     rates = counts / (edges[1] - edges[0])
-    aside = float(special.stdtrit(_BATCHES - 1, 0.975) * rates.std(ddof=1) / _BATCHES**0.5)
-    return max(0.0, float(rates.mean()) - aside), float(rates.mean()) + aside
+    half = float(special.stdtrit(batches - 1, 0.975) * rates.std(ddof=1) / batches**0.5)
+    return max(0.0, float(rates.mean()) - half), float(rates.mean()) + half
 
 
 def growth(samples: Samples) -> float | None:
@@ -144,7 +154,7 @@ def growth(samples: Samples) -> float | None:
     about 0 where the server keeps up. None below 30 good replies there.
     """
     half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
-    if np.count_nonzero(half) < _FEWEST_REPLIES:
+    if np.count_nonzero(half) < _SETTINGS.fewest_replies:
         return None
     times, latency = samples.intended[half], samples.latency[half]
     return float(np.polyfit(times, latency, 1)[0]) if times[-1] > times[0] else None

@@ -10,20 +10,35 @@ from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.pooling import cumulative, pooled
 from tuner.stats.samples import Floats
 
-_RATES = 120
-_GRID = 250
-_STEEPNESS = np.geomspace(4.0, 500.0, 14)
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Rates are on a logarithmic scale: differences are relative."""
+
+    rates: int = 120  # points of the grid for one server, laid anew about the belief three times
+    rates_together: int = 250  # of the grid for several servers, which spans the beliefs of all
+    reach: float = 3.0  # of the first grid about the guess: a factor of 20 each way
+    least_reach: float = 1e-3  # of a later one: no capacity is known to better than 0.1 %
+    spread: float = 0.5  # scale of the prior about the guess: off by 65 % is no surprise
+    tail: float = 1e-4  # probability beyond either end of the next grid
+    steepness: tuple[float, float] = (4.0, 500.0)  # from a gentle slope to a step of 1 %
+    steepnesses: int = 14  # points between these: each 45 % above the one before
+    drift: tuple[float, ...] = (0.004, 0.012, 0.035, 0.1)  # of the machine: quiet to bad
+    drift_prior: tuple[float, ...] = (0.3, 0.3, 0.3, 0.1)  # a bad one is rare
+    nodes: int = 5  # of the quadrature over the drift of one probe
+    far: float = 8.0  # x or 1 / budget: further out the curve is not trusted
+    cliff: float = 60.0  # steepness at which 4 % more load makes ten times as many late
+    disturbed: float = 0.02  # probability that a probe says nothing
+    disturbed_shares: tuple[float, float] = (0.3, 0.7)  # beta law of its late ones: few, or most
+
+
+_SETTINGS = FitSettings()
+_ENDS = (_SETTINGS.tail, 1 - _SETTINGS.tail)
+_STEEPNESS = np.geomspace(*_SETTINGS.steepness, _SETTINGS.steepnesses)
 _STEEPNESS_PRIOR = 1 / np.sqrt(_STEEPNESS)
-_DRIFT = np.array([0.004, 0.012, 0.035, 0.1])
-_DRIFT_PRIOR = np.array([0.3, 0.3, 0.3, 0.1])
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # type: ignore[no-untyped-call]
-_FAR = 8.0
-_REACH = 3.0
-_SPREAD = 0.5
-_SURE = 1e-4
-_CLIFF = 60.0
-_DISTURBED = 0.02
-_DISTURBED_SHARES = (0.3, 0.7)  # of late requests: any, most likely few or almost all (a beta law)
+_DRIFT = np.array(_SETTINGS.drift)
+_DRIFT_PRIOR = np.array(_SETTINGS.drift_prior)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(_SETTINGS.nodes)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ class Fit:
     @property
     def is_cliff(self) -> bool:
         """Whether a few per cent more load make ten times as many late."""
-        return self.steepness >= _CLIFF
+        return self.steepness >= _SETTINGS.cliff
 
 
 def fit_rate(points: list[ProbePoint], budget: float, guess: float) -> Fit:
@@ -86,13 +101,13 @@ def fit_rate(points: list[ProbePoint], budget: float, guess: float) -> Fit:
     requests/s. A probe far from the bound says only on which side it is, and any probe may have
     been disturbed, with a small probability, so that it says nothing. ``points`` may be empty.
     """
-    centre, reach = math.log(guess), _REACH
+    centre, reach = math.log(guess), _SETTINGS.reach
     for _ in range(3):
-        logs = np.linspace(centre - reach, centre + reach, _RATES)
+        logs = np.linspace(centre - reach, centre + reach, _SETTINGS.rates)
         belief, steepness = _posterior(points, budget, logs, math.log(guess))
         below = np.cumsum(belief) - belief / 2
-        first, last = np.interp((_SURE, 1 - _SURE), below, logs)
-        centre, reach = (first + last) / 2, max((last - first) / 2, 1e-3)
+        first, last = np.interp(_ENDS, below, logs)
+        centre, reach = (first + last) / 2, max((last - first) / 2, _SETTINGS.least_reach)
     return Fit.of(logs, below, steepness)
 
 
@@ -101,8 +116,8 @@ def lowest(fits: list[Fit]) -> Fit:
     if len(fits) == 1:
         return fits[0]
     logs = np.sort(np.concatenate([fit.logs for fit in fits]))
-    kept = np.prod([1 - np.interp(logs, f.logs, f.below, left=0, right=1) for f in fits], axis=0)
-    return Fit.of(logs, 1 - kept, min(fits, key=lambda fit: fit.rate).steepness)
+    above = np.prod([1 - np.interp(logs, f.logs, f.below, left=0, right=1) for f in fits], axis=0)
+    return Fit.of(logs, 1 - above, min(fits, key=lambda fit: fit.rate).steepness)
 
 
 def fit_rounds(
@@ -120,9 +135,9 @@ def fit_rounds(
     low, high = min(fit.logs[0] for fit in alone), max(fit.logs[-1] for fit in alone)
     common, each = alone[0], alone
     for _ in range(2):
-        logs = np.linspace(low, high, _GRID)
+        logs = np.linspace(low, high, _SETTINGS.rates_together)
         common, each = _fit_together(rounds, budget, logs, math.log(guess))
-        ends = [np.interp((_SURE, 1 - _SURE), fit.below, logs) for fit in (common, *each)]
+        ends = [np.interp(_ENDS, fit.below, logs) for fit in (common, *each)]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     return common, each
 
@@ -133,27 +148,27 @@ def _fit_together(
     """``guess`` is a logarithm, as are ``logs``."""
     prior = _prior(logs, guess)[:, None]
     tables = [_table(points, budget, logs) for points in rounds]
-    told = [np.logaddexp.reduce(table + prior, axis=0) for table in tables]
-    weights = np.log(_STEEPNESS_PRIOR) + np.sum(told, axis=0)
+    by_server = [np.logaddexp.reduce(table + prior, axis=0) for table in tables]
+    weights = np.log(_STEEPNESS_PRIOR) + np.sum(by_server, axis=0)
     weights -= np.logaddexp.reduce(weights)
     steepness = float(np.interp(0.5, np.cumsum(np.exp(weights)), _STEEPNESS))
-    each = [
+    fits = [
         Fit.of(logs, cumulative(np.logaddexp.reduce(table + prior - alone + weights, axis=1)),
                steepness)
-        for table, alone in zip(tables, told, strict=True)
+        for table, alone in zip(tables, by_server, strict=True)
     ]  # fmt: skip
-    seen = [np.exp(table - table.max()) for table in tables]
+    likelihoods = [np.exp(table - table.max()) for table in tables]
     together = np.stack(
-        [pooled([likelihood[:, b] for likelihood in seen], logs) for b in range(len(_STEEPNESS))],
+        [pooled([each[:, b] for each in likelihoods], logs) for b in range(len(_STEEPNESS))],
         axis=1,
     )
     belief = np.logaddexp.reduce(together + prior + np.log(_STEEPNESS_PRIOR), axis=1)
-    return Fit.of(logs, cumulative(belief), steepness), each
+    return Fit.of(logs, cumulative(belief), steepness), fits
 
 
 def _prior(logs: Floats, guess: float) -> Floats:
     """Log-density of the rate before any probe, up to a constant."""
-    return np.asarray(-2 * np.log1p(((logs - guess) / _SPREAD) ** 2))
+    return np.asarray(-2 * np.log1p(((logs - guess) / _SETTINGS.spread) ** 2))
 
 
 def _posterior(
@@ -181,17 +196,20 @@ def _likelihood(point: ProbePoint, budget: float, logs: Floats) -> Floats:
     relative = np.exp(math.log(point.rate) - logs[:, None, None] - shift) - 1
     logit = _logit(budget) + _STEEPNESS[:, None, None] * relative[:, None, :, :]
     share = point.late / point.n
-    if share > min(_FAR * budget, (1 + budget) / 2):
+    if share > min(_SETTINGS.far * budget, (1 + budget) / 2):
         logit = np.minimum(logit, _logit(min(share, 1 - 1e-9)))
-    elif 0 < share < budget / _FAR:
+    elif 0 < share < budget / _SETTINGS.far:
         logit = np.maximum(logit, _logit(share))
     late, good = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
     weights = np.log(_WEIGHTS / _WEIGHTS.sum())
-    each = point.late * late + (point.n - point.late) * good + weights
-    told = np.logaddexp.reduce(each, axis=-1)
-    a, b = _DISTURBED_SHARES
-    untold = betaln(point.late + a, point.n - point.late + b) - betaln(a, b)
-    return np.asarray(np.logaddexp(math.log1p(-_DISTURBED) + told, math.log(_DISTURBED) + untold))
+    by_node = point.late * late + (point.n - point.late) * good + weights
+    undisturbed = np.logaddexp.reduce(by_node, axis=-1)
+    a, b = _SETTINGS.disturbed_shares
+    any_share = betaln(point.late + a, point.n - point.late + b) - betaln(a, b)
+    disturbed = _SETTINGS.disturbed
+    return np.asarray(
+        np.logaddexp(math.log1p(-disturbed) + undisturbed, math.log(disturbed) + any_share)
+    )
 
 
 def _logit(share: float) -> float:

@@ -1,30 +1,45 @@
 """What several measurements of one quantity say together, where each saw another value of it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tuner.stats.samples import Floats
 
-_SCATTER = np.array([0.005, 0.02, 0.1, 0.3])
-_SCATTER_PRIOR = np.array([0.1, 0.2, 0.3, 0.4])
+
+@dataclass(frozen=True)
+class PoolingSettings:
+    """How far measurements may lie from the common value, in logarithms, and how likely that is."""
+
+    scatter: tuple[float, ...] = (0.005, 0.02, 0.1, 0.3)  # from hardly at all to 30 %
+    prior: tuple[float, ...] = (
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+    )  # the wider, the likelier: better too wide an interval
 
 
-def pooled(seen: list[Floats], logs: Floats) -> Floats:
+_SETTINGS = PoolingSettings()
+
+
+def pooled(likelihoods: list[Floats], logs: Floats) -> Floats:
     """The log-likelihood of the common value at each of ``logs``, evenly spaced, up to a constant.
 
-    Each of ``seen``, of the same shape, is the likelihood of the value that one measurement saw. A
+    Each of ``likelihoods``, of the same shape, is that of the value that one measurement saw. A
     random-effects model (Higgins, Thompson and Spiegelhalter 2009): those values scatter about the
     common one by a Cauchy law, so that a single one may be far off and count little. The scale of
     the scatter is unknown, from half a per cent to 30 %: three measurements tell little of it, and
     the less they agree, the wider the interval.
     """
     steps = np.arange(1 - len(logs), len(logs)) * (logs[1] - logs[0])
-    total = np.log(_SCATTER_PRIOR)[:, None].repeat(len(logs), axis=1)
-    for which, scatter in enumerate(_SCATTER):
+    total = np.log(np.array(_SETTINGS.prior))[:, None].repeat(len(logs), axis=1)
+    for which, scatter in enumerate(_SETTINGS.scatter):
         kernel = 1 / (1 + (steps / scatter) ** 2)
         kernel /= kernel.sum()
-        for likelihood in seen:
-            about = np.convolve(kernel, likelihood, mode="valid")
-            total[which] += np.log(about + np.finfo(float).tiny)
+        for likelihood in likelihoods:
+            smoothed = np.convolve(kernel, likelihood, mode="valid")
+            total[which] += np.log(smoothed + np.finfo(float).tiny)
     return np.asarray(np.logaddexp.reduce(total, axis=0))
 
 
