@@ -68,12 +68,12 @@ def tuner(tmp_path: Path) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What a usage error says. Nothing is launched for it, so the command runs in this process."""
+    """What an error says. Nothing is launched before it, so the command runs in this process."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> str:
+    def run(*words: str, code: int = 2) -> str:
         done = CliRunner().invoke(app, words)
-        assert done.exit_code == 2, done.output
+        assert done.exit_code == code, done.output
         assert not (tmp_path / "reports").exists()
         return done.stderr
 

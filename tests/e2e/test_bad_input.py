@@ -118,21 +118,18 @@ def test_repository_with_several_models(refusal: Callable[..., str], tmp_path: P
     assert "name one of one, two" in said
 
 
-@pytest.mark.slow
-def test_engine_that_is_not_there(tuner: Tuner) -> None:
-    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
-    done = tuner(*SEARCH, "--launcher", "docker", env=nowhere)
-    assert done.code == 3
-    assert "no Docker engine answers at unix:///nowhere/docker.sock" in done.err
+def test_engine_that_is_not_there(
+    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    said = refusal(*SEARCH, "--launcher", "docker", code=3)
+    assert "no Docker engine answers at unix:///nowhere/docker.sock" in said
 
 
 @pytest.mark.docker
-def test_image_that_cannot_be_pulled(tuner: Tuner, engine: None) -> None:
-    done = tuner(
-        *SEARCH, "--launcher", "docker", "--image", "localhost:1/no/image:0", "--gpus=none"
-    )
-    assert done.code == 3
-    assert "localhost:1/no/image:0" in done.err
+def test_image_that_cannot_be_pulled(refusal: Callable[..., str], engine: None) -> None:
+    image = ("--launcher", "docker", "--image", "localhost:1/no/image:0", "--gpus=none")
+    assert "localhost:1/no/image:0" in refusal(*SEARCH, *image, code=3)
 
 
 @pytest.mark.slow

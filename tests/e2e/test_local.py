@@ -39,18 +39,11 @@ def test_promise_below_a_single_request_is_told_soon(tuner: Tuner, model: Path) 
     assert "A single request alone takes" in done.out
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        (*AT_EASE, "--protocol", "grpc"),
-        (
-            *("--sla", "p50<60ms,p90<150ms", "--rate", "100", "--workers", "2"),
-            *("--set", "max_batch_size=16", "--set", "preferred_batch_size=4,8"),
-        ),
-    ],
-)
-def test_measure_judges_a_rate(tuner: Tuner, model: Path, words: tuple[str, ...]) -> None:
-    done = tuner("measure", str(model), *words, "--json")
+def test_measure_judges_a_rate_with_fields_set(tuner: Tuner, model: Path) -> None:
+    done = tuner(
+        *("measure", str(model), "--sla", "p50<60ms,p90<150ms", "--rate", "100", "--workers", "2"),
+        *("--set", "max_batch_size=16", "--set", "preferred_batch_size=4,8", "--json"),
+    )
     assert done.code == 0, done.err
     assert done.result["winner"]["capacity_per_second"] == 100
 
@@ -106,6 +99,8 @@ def test_attached_server_gets_its_configuration_back(
             *("measure", str(model), *AT_EASE, "--json"),
             *("--set", "max_batch_size=4", "--set", "instance_count=2"),
             *("--launcher", "attached", "--url", f"http://{server.endpoints.http}"),
+            *("--grpc-url", f"grpc://{server.endpoints.grpc}", "--protocol", "grpc"),
         )
         assert done.code == 0, done.err
+        assert done.result["winner"]["capacity_per_second"] == 100
         assert control.config(model.name) == before

@@ -298,9 +298,7 @@ def test_another_question_starts_from_what_was_learned(
     assert "p90/10ms + instances at 50/s" in run.report.read_text(encoding="utf-8")
 
 
-def test_a_run_of_another_model_is_no_start(story: Story, tuner: Callable[..., Outcome]) -> None:
-    done = tuner(
-        "search", "text_classifier", "--sla-p99", "20ms", "--warm-start", str(story.run.folder)
-    )
-    assert done.code == 2
-    assert "is a run of emulated_gpu, and this is text_classifier" in done.err
+def test_a_run_of_another_model_is_no_start(story: Story, refusal: Callable[..., str]) -> None:
+    words = ("search", "text_classifier", "--sla-p99", "20ms")
+    said = refusal(*words, "--warm-start", str(story.run.folder))
+    assert "is a run of emulated_gpu, and this is text_classifier" in said

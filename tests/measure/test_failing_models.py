@@ -61,7 +61,7 @@ def moody(folder: Path, after: int, into: str) -> Path:
         (0, "errors", "the model fails at an inference: "),
         (10, "errors", "the weights are gone"),
         (10, "silence", "none succeeded; no answer came"),
-        (30_000, "errors", "the weights are gone"),
+        (8_000, "errors", "the weights are gone"),
     ],
 )
 def test_a_server_that_fails_or_falls_silent_has_no_capacity(
