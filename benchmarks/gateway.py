@@ -31,9 +31,9 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.evaluate import compare_deployments
-from tuner.measure.session import Conditions, Sessions
-from tuner.measure.settings import CONFIRMATION
+from tuner.measurement.evaluate import compare_deployments
+from tuner.measurement.session import Conditions, Sessions
+from tuner.measurement.settings import CONFIRMATION
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.model.space import (

@@ -28,8 +28,8 @@ from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions
 from tuner.model.config import fit_space, read_config
 from tuner.model.space import Candidate, SearchSpace
 from tuner.model.space_file import parse_space

@@ -8,7 +8,7 @@ import numpy as np
 
 from tuner.goals.sla import Sla, bound_ratio
 from tuner.goals.verdict import judge
-from tuner.measure.fitting import ProbeResult
+from tuner.measurement.fitting import ProbeResult
 from tuner.stats.samples import Floats, Samples
 
 Rng = np.random.Generator

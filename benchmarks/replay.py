@@ -16,11 +16,11 @@ import numpy as np
 from benchmarks.load.bench import Row
 from tuner.deployments.subjects import Subject
 from tuner.model.space import Candidate, SearchSpace, Value
+from tuner.optimizer.samplers.choose import make_sampler
+from tuner.optimizer.stopping import Budget
+from tuner.optimizer.study import Measurer, Study
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
-from tuner.search.samplers.choose import make_sampler
-from tuner.search.stopping import Budget
-from tuner.search.study import Measurer, Study
 
 SECONDS, SECONDS_IF_BEATEN = 10.0, 5.0
 """Of load at the capacity: to measure a candidate, and to see that it cannot win."""

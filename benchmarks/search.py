@@ -33,12 +33,12 @@ from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.model.config import own_settings, read_config, render
 from tuner.model.space import Candidate
+from tuner.optimizer.forecast import Forecast
+from tuner.optimizer.prior import SimulatedSpace
+from tuner.optimizer.prior import Workload as Aim
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.results import best as winner_of
 from tuner.records.run import Run
-from tuner.search.forecast import Forecast
-from tuner.search.prior import SimulatedSpace
-from tuner.search.prior import Workload as Aim
 
 METHODS = {
     "simulation": ("--sampler", "simulation"),

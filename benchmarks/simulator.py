@@ -27,9 +27,9 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.calibrate import CalibrationPlan
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions
+from tuner.measurement.calibrate import CalibrationPlan
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions
 from tuner.model.config import fit_space, own_settings, read_config, render
 from tuner.model.space import (
     DYNAMIC_BATCHING,

@@ -9,8 +9,8 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions, Progress
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions, Progress
 from tuner.model.config import read_config
 from tuner.model.space import Candidate
 from tuner.records.results import Evaluation, ProbeRecord

@@ -44,6 +44,36 @@ Model = str | Path | Experiment | None
 NOTHING = Without()
 
 
+def _parameters(model: type[BaseModel], without: Without) -> Iterator[inspect.Parameter]:
+    """A keyword for each field that is an option, and for its shorthand; the model itself is
+    positional.
+    """
+    for name, field in model.model_fields.items():
+        option = option_of(field)
+        is_hidden = model is Experiment and name in without.names
+        if option is None or option.argument or is_hidden:
+            continue
+        if option.shorthand is not None:
+            yield inspect.Parameter(
+                option.shorthand.name, inspect.Parameter.KEYWORD_ONLY, default=None
+            )
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.annotation
+        )
+
+
+def _help(models: tuple[type[BaseModel], ...], name: str) -> str:
+    for model in reversed(models):  # a command's own option goes before the experiment's
+        for field_name, field in model.model_fields.items():
+            option = option_of(field)
+            if option is not None and field_name == name:
+                return option.help
+            if option is not None and option.shorthand and option.shorthand.name == name:
+                return option.shorthand.help
+    raise KeyError(name)
+
+
 def _takes(
     *models: type[BaseModel], without: Without = NOTHING
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -93,7 +123,8 @@ def measure(
 ) -> MeasureResult:
     """Measure one configuration: the model's own, or with some fields changed.
 
-    ``changes`` are such fields, ``{"max_batch_size": 8}``; the rest is as in ``search``.
+    ``changes`` are such fields, ``{"max_batch_size": 8}``; ``config``, ``progress`` and ``command``
+    are as in ``search``.
     """
     from tuner.commands.measure import measure
     from tuner.commands.plan import Plan
@@ -171,33 +202,3 @@ def _refuse_unknown(
     for name in names:
         if name not in known:
             raise UsageError(f"there is no option {name!r}{did_you_mean(name, known)}")
-
-
-def _parameters(model: type[BaseModel], without: Without) -> Iterator[inspect.Parameter]:
-    """A keyword for each field that is an option, and for its shorthand; the model itself is
-    positional.
-    """
-    for name, field in model.model_fields.items():
-        option = option_of(field)
-        is_hidden = model is Experiment and name in without.names
-        if option is None or option.argument or is_hidden:
-            continue
-        if option.shorthand is not None:
-            yield inspect.Parameter(
-                option.shorthand.name, inspect.Parameter.KEYWORD_ONLY, default=None
-            )
-        default = None if field.is_required() else field.get_default(call_default_factory=True)
-        yield inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.annotation
-        )
-
-
-def _help(models: tuple[type[BaseModel], ...], name: str) -> str:
-    for model in models:
-        for field_name, field in model.model_fields.items():
-            option = option_of(field)
-            if option is not None and field_name == name:
-                return option.help
-            if option is not None and option.shorthand and option.shorthand.name == name:
-                return option.shorthand.help
-    raise KeyError(name)

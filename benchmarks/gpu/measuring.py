@@ -23,8 +23,8 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.load.target import Transport
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions
 from tuner.model.config import own_settings, read_config
 from tuner.model.space import Candidate
 from tuner.model.space_file import load_space

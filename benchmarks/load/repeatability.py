@@ -17,10 +17,10 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measure.capacity import find_capacity
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions
-from tuner.measure.settings import EFFORTS
+from tuner.measurement.capacity import find_capacity
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions
+from tuner.measurement.settings import EFFORTS
 from tuner.model.config import read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import ProbeRecord

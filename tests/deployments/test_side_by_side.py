@@ -14,8 +14,8 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.target import Transport
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions
 from tuner.model.space import INSTANCE_COUNT, Candidate
 from tuner.records.results import Evaluation, GpuReading, ProbeRecord, State
 from tuner.records.run import Run

@@ -32,9 +32,9 @@ from tests.e2e.conftest import (
 from tuner.load.inputs import make_inputs
 from tuner.load.target import http_body
 from tuner.model.config import from_json, parse_config
+from tuner.optimizer.storage import is_finished
 from tuner.records.results import Evaluation, State, baseline, best
 from tuner.records.run import Run
-from tuner.search.storage import is_finished
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher

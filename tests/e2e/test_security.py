@@ -21,8 +21,8 @@ from tuner.load.arrivals import Arrivals
 from tuner.load.clients import ask_once
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Target, Transport
-from tuner.measure.probe import Prober
-from tuner.measure.watch import Thoroughness
+from tuner.measurement.probe import Prober
+from tuner.measurement.watch import Thoroughness
 from tuner.model.config import read_config
 from tuner.records.run import Run
 from tuner.security import Security

@@ -8,7 +8,7 @@ from tests.goals.test_constraints import probe
 from tuner.errors import UnitError, UsageError
 from tuner.goals.objective import INSTANCES, Objective, Term
 from tuner.goals.quantities import QUANTITIES
-from tuner.measure.draft import summarise
+from tuner.measurement.draft import summarise
 from tuner.records.costs import describe_cost, objective_of
 from tuner.records.results import LEAST_COST, Cost, ProbeRecord
 from tuner.stats.estimators import PERCENTILES

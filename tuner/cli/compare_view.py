@@ -2,7 +2,7 @@
 
 from tuner.cli.view import PlainView
 from tuner.deployments.subjects import Subject
-from tuner.measure.draft import Phase
+from tuner.measurement.draft import Phase
 from tuner.records.comparison import Swap
 from tuner.units import format_duration, format_rate
 

@@ -20,7 +20,7 @@ def command_line() -> str:
 
 
 def _without_password(word: str) -> str:
-    from tuner.search.storage import hide_password
+    from tuner.optimizer.storage import hide_password
 
     option, separator, url = word.partition("=") if word.startswith("--") else ("", "", word)
     return option + separator + (hide_password(url) if "://" in url else url)

@@ -13,8 +13,8 @@ from rich.text import Text
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
-from tuner.measure.draft import Phase
-from tuner.measure.settings import CONFIRMATION
+from tuner.measurement.draft import Phase
+from tuner.measurement.settings import CONFIRMATION
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run

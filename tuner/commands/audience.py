@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from tuner.deployments.subjects import Subject
-from tuner.measure.draft import Phase
-from tuner.measure.session import Progress
+from tuner.measurement.draft import Phase
+from tuner.measurement.session import Progress
 from tuner.records.comparison import Swap
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.run import Run

@@ -19,12 +19,12 @@ from tuner.load.arrivals import CLOSED
 from tuner.load.batches import BatchMix
 from tuner.model.signature import Signature
 from tuner.model.space import Candidate
+from tuner.optimizer.storage import is_finished
 from tuner.records.comparison import FILE
 from tuner.records.manifest import CompareManifest
 from tuner.records.results import best
 from tuner.records.run import Run
 from tuner.report.page import write_report
-from tuner.search.storage import is_finished
 from tuner.servers.gpu import Gpus
 
 _SEARCH = "search"

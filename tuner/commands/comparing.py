@@ -23,8 +23,8 @@ from tuner.deployments.subjects import DeploymentSet, Subject
 from tuner.deployments.swap import copy_model, measure_swap, swap_of
 from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.errors import CandidateError, UsageError
-from tuner.measure.evaluate import compare_deployments
-from tuner.measure.session import Conditions, Sessions
+from tuner.measurement.evaluate import compare_deployments
+from tuner.measurement.session import Conditions, Sessions
 from tuner.model.config import to_text
 from tuner.model.space import Candidate
 from tuner.records.comparison import UNBATCHED, Comparison, Deployed, Swap, write_comparison

@@ -4,8 +4,8 @@ from tuner.commands.plan import Plan
 from tuner.deployments.subjects import TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.load.generator import LoadEngine
-from tuner.measure.evaluate import Evaluator
-from tuner.measure.session import Conditions, Progress
+from tuner.measurement.evaluate import Evaluator
+from tuner.measurement.session import Conditions, Progress
 from tuner.records.run import Run
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus

@@ -13,7 +13,7 @@ from tuner.load.arrivals import Arrivals
 from tuner.model.config import fit_space, own_settings, read_config
 from tuner.model.space import SearchSpace, Value
 from tuner.model.space_file import load_space
-from tuner.search.storage import hide_password
+from tuner.optimizer.storage import hide_password
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tuner.errors import RunError, StorageError
 from tuner.experiment.model import Experiment
+from tuner.optimizer.storage import is_finished
 from tuner.records.manifest import CompareManifest, Manifest, SearchManifest
 from tuner.records.run import Run
-from tuner.search.storage import is_finished
 
 
 def fresh_folder(output: Path, name: str) -> Path:

@@ -16,20 +16,20 @@ from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import CLOSED
 from tuner.model.config import render
+from tuner.optimizer.samplers.choose import make_sampler
+from tuner.optimizer.stopping import Budget
+from tuner.optimizer.study import Study
+from tuner.optimizer.suggestion import first_ideas
 from tuner.records.manifest import SearchManifest
 from tuner.records.results import Window, best
 from tuner.records.run import Run
 from tuner.report.page import write_report
-from tuner.search.samplers.choose import make_sampler
-from tuner.search.stopping import Budget
-from tuner.search.study import Study
-from tuner.search.suggestion import first_ideas
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
 
 if TYPE_CHECKING:
-    from tuner.search.samplers.simulation import SimulationSampler
+    from tuner.optimizer.samplers.simulation import SimulationSampler
 
 _FEW = 3
 """Candidates: to measure so many takes no longer than to calibrate for a simulation."""
@@ -152,10 +152,10 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
         return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None or not is_available():
         return None
-    from tuner.search.prior import Workload
-    from tuner.search.samplers.simulation import (  # it takes its time, and not everyone needs it
-        SimulationSampler,
-    )
+    from tuner.optimizer.prior import Workload
+
+    # Importing it takes its time, and not everyone needs it.
+    from tuner.optimizer.samplers.simulation import SimulationSampler
 
     workload = Workload(
         experiment.sla,

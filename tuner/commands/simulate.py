@@ -1,7 +1,7 @@
 """What a configuration would do at some rate, from what a run learned of the model: no server."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
 from tuner.stats.estimators import PERCENTILES
 from tuner.units import format_duration, format_rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,38 @@ class Forecast:
             (self.promise, "kept" if self.kept else "broken"),
             ("capacity", format_rate(self.capacity or None)),
         ]
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names that ``figure`` knows."""
+        return ("latency", "batches")
+
+    def figure(self, name: str) -> "go.Figure":
+        """Percentiles of the latency, or shares of executions by batch size; UsageError if there is
+        no figure of that name.
+        """
+        from tuner.report.forecast_figures import batch_shares, latency_percentiles
+
+        if name == "latency":
+            return latency_percentiles(self.latency)
+        if name == "batches":
+            return batch_shares(self.batches)
+        raise UsageError(f"no figure is called {name!r}; there are latency and batches")
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The percentiles of the latency, in seconds."""
+        import pandas as pd
+
+        return pd.DataFrame({"seconds": self.latency}).rename_axis("percentile")
+
+    def _repr_html_(self) -> str:
+        from tuner.report.html import tag, text
+
+        rows = (
+            tag("tr", tag("th", text(name), style="text-align: left"), tag("td", text(value)))
+            for name, value in self.lines()
+        )
+        return tag("div", text(f"{self.label} (simulated)"), tag("table", *rows))
 
 
 def simulate(run: Run, options: SimulateOptions) -> Forecast:

@@ -1,0 +1,86 @@
+"""Which of several finalists gets how much of a confirmation."""
+
+import numpy as np
+import pytest
+
+from tuner.deployments.subjects import Subject
+from tuner.goals.objective import Objective
+from tuner.goals.verdict import SlaOutcome
+from tuner.measurement.capacity import Capacity
+from tuner.measurement.draft import Draft
+from tuner.measurement.fitting import ProbeResult
+from tuner.measurement.policies import is_outdone
+from tuner.measurement.rounds import verify_best
+from tuner.model.space import INSTANCE_COUNT, Candidate
+
+
+def draft(number: int, capacity: Capacity) -> Draft:
+    subject = Subject(number, Candidate.of({INSTANCE_COUNT: number + 1}))
+    made = Draft(subject, "confirm", "", np.random.default_rng(0))
+    made.capacity = capacity
+    return made
+
+
+def about(rate: float) -> Capacity:
+    return Capacity(rate, 0.9 * rate, 1.1 * rate, recommended=0.9 * rate)
+
+
+@pytest.mark.parametrize(
+    ("after", "verified"),
+    [
+        ((1010.0, 0.0, 0.0), [0]),
+        ((900.0, 980.0, 0.0), [0, 1]),
+        ((900.0, 890.0, 0.0), [0, 1]),
+        ((0.0, 0.0, 700.0), [0, 1, 2]),
+        ((0.0, 0.0, 0.0), [0, 1, 2]),
+    ],
+    ids=["kept", "turned about", "turned about twice", "two refuted", "all refuted"],
+)
+def test_who_is_best_in_the_end_was_verified(after: tuple[float, ...], verified: list[int]) -> None:
+    """Each has a capacity before, 1,000/s, 990/s and 800/s, and another one after its proof."""
+    drafts = [draft(i, about(rate)) for i, rate in enumerate((1000.0, 990.0, 800.0))]
+    seen = []
+
+    def verify(each: Draft, rate: float) -> None:
+        number = each.subject.trial
+        assert rate == each.rate_to_verify
+        seen.append(number)
+        each.capacity = about(after[number]) if after[number] else Capacity(None)
+
+    verify_best(drafts, verify)
+    assert seen == verified
+    best = max(drafts, key=lambda each: each.rank)
+    assert best.capacity.rate is None or best.subject.trial in seen
+
+
+def test_only_who_can_still_win_gets_a_whole_round() -> None:
+    leader, near, far = draft(0, about(1000.0)), draft(1, about(950.0)), draft(2, about(500.0))
+    unknown = draft(3, Capacity(None))
+    everyone = [leader, near, far, unknown]
+    for each in everyone:
+        each.results = [ProbeResult(500.0, SlaOutcome.MET, 0.5)]
+    outdone = [is_outdone(each, everyone, 1000.0) for each in everyone]
+    assert outdone == [False, False, True, False]
+    assert not is_outdone(far, [far], 1000.0)
+
+
+def test_a_round_that_was_lost_leaves_no_pairs_of_rounds() -> None:
+    """Else its next one would be compared with another's first."""
+    made = draft(0, about(100.0))
+    made.objective = Objective.parse("instances", 100.0)
+    made.results = [ProbeResult(100.0, SlaOutcome.MET, 0.5) for _ in range(3)]
+    made.costs = [(2.0, 0.0)] * 3
+    whole = made.evaluation().cost
+    made.costs.pop()
+    lost = made.evaluation().cost
+    assert whole is not None
+    assert lost is not None
+    assert len(whole.by_round) == 3
+    assert lost.by_round == ()
+
+
+@pytest.mark.parametrize(("expected", "outdone"), [(0.0, False), (400.0, True), (900.0, False)])
+def test_before_its_first_round_what_is_expected_counts(expected: float, outdone: bool) -> None:
+    leader, new = draft(0, about(1000.0)), draft(1, Capacity(None))
+    assert is_outdone(new, [leader, new], expected) is outdone
+    assert not is_outdone(new, [new], expected)

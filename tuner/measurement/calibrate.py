@@ -1,0 +1,161 @@
+"""What the simulator needs to know of a model: a few seconds of probes on one server."""
+
+import math
+from dataclasses import dataclass
+
+from tuner.measurement.probe import Prober
+from tuner.model.space import (
+    DYNAMIC_BATCHING,
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    PREFERRED,
+    QUEUE_DELAY,
+    Candidate,
+    Parameter,
+    SearchSpace,
+    Value,
+)
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How much of a model a calibration looks at."""
+
+    alone_seconds: float = 0.5
+    """Seconds of one request at a time: the base of the service time, so it is measured longest."""
+    window_seconds: float = 0.3
+    """Seconds of any other window, where executions are short."""
+    executions: int = 8
+    """In a window at least: their mean is then known to about a tenth of their scatter."""
+    most_seconds: float = 3.0
+    """Seconds of a window at most; a model too slow for that gets fewer windows."""
+    most_counts: int = 4
+    """Numbers of instances that are loaded: between them the simulator interpolates."""
+    tries: int = 3
+    """Largest batches that are tried where the larger ones do not load."""
+    most_concurrency: int = 512
+    """Requests outstanding: more only wait."""
+    backlog: float = 2.0
+    """Full batches outstanding per instance: one that is computed and one that waits."""
+    hopeless: float = 1.5
+    """Times the SLA's loosest limit: a request alone that takes longer keeps it nowhere."""
+
+
+CALIBRATION = CalibrationSettings()
+_GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY: 0}
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """What to load: the largest batches, on one instance and then on more of them.
+
+    On one also where the space has only more: what an execution takes alone is seen there.
+    """
+
+    candidates: tuple[Candidate, ...]
+    """The same with fewer and smaller batches, for where the largest do not fit."""
+    counts: tuple[int | None, ...]
+    """Numbers of several instances, descending: all are loaded once, side by side, and then ended
+    one after another. None: as many as the model has.
+    """
+
+    @classmethod
+    def of(cls, space: SearchSpace, own: dict[str, Value]) -> "CalibrationPlan":
+        sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
+        varied = space.parameters.get(INSTANCE_COUNT)
+        counts = [count for count in reversed(_few(_numbers(varied))) if count > 1]
+        base = {**own, **{p: v for p, v in _GREEDY.items() if p in space.parameters}}
+        base[INSTANCE_COUNT] = 1
+        larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
+        candidates = dict.fromkeys(Candidate.of(settings) for settings in larger)
+        return cls(
+            tuple(candidates)[: CALIBRATION.tries], (None,) if varied is None else tuple(counts)
+        )
+
+    def further(self, alone: float, longest: float) -> tuple[int | None, ...]:
+        """The counts that are worth a look where a request alone takes so many seconds: of slow
+        ones the highest, and none that cannot keep the promise.
+        """
+        if alone > CALIBRATION.hopeless * longest:
+            return ()
+        return self.counts[:1] if is_slow(alone) else self.counts
+
+
+def sweep_concurrency(prober: Prober, largest: int, longest: float) -> float:
+    """Windows of one instance, or one on each GPU, from one request at a time to more than fill
+    their ``largest`` batches, and back at one, since the first may have met a bad time; the mean
+    seconds of a request alone.
+
+    Of slow executions two windows have to do; and one where a request alone takes clearly more than
+    the ``longest`` seconds of the promise.
+    """
+    first = prober.sample_window(1, CALIBRATION.alone_seconds)
+    if first is None:
+        return 0.0
+    alone = first.mean
+    steps = concurrencies(largest, first.items) if alone <= CALIBRATION.hopeless * longest else []
+    if is_slow(alone):
+        steps = steps[-1:]
+    for concurrency in steps:
+        prober.sample_window(
+            concurrency,
+            min(
+                max(CALIBRATION.window_seconds, CALIBRATION.executions * alone),
+                CALIBRATION.most_seconds,
+            ),
+        )
+    if len(steps) > 1:
+        prober.sample_window(1, CALIBRATION.alone_seconds)
+    return alone
+
+
+def is_slow(alone: float) -> bool:
+    """Whether some executions, of so many seconds each, take longer than a window should."""
+    return CALIBRATION.executions * alone > CALIBRATION.most_seconds
+
+
+def saturate(prober: Prober, largest: int, instances: int) -> None:
+    """Two windows in which all instances are busy and more requests wait; the second one is longer
+    where the first saw few executions, as the last ones of a window leave instances idle.
+    """
+    wanted = min(math.ceil(CALIBRATION.backlog * largest * instances), CALIBRATION.most_concurrency)
+    window = prober.sample_window(wanted, CALIBRATION.window_seconds)
+    executions = window.server.executions if window else 0
+    share = CALIBRATION.executions * instances / max(1, executions)
+    prober.sample_window(
+        wanted,
+        min(2 * share * CALIBRATION.window_seconds, CALIBRATION.most_seconds)
+        if share > 1
+        else CALIBRATION.window_seconds,
+    )
+
+
+def concurrencies(largest: int, items: float) -> list[int]:
+    """Requests of ``items`` each: twice 2, 4, 8 … up to ``largest`` items, and enough for more."""
+    steps = [2 * 4**k for k in range(1, 10) if 4**k < largest]
+    return [max(2, math.ceil(step / items)) for step in (*steps, 2 * largest, 2.5 * largest)]
+
+
+def with_instances(candidate: Candidate, count: int | None) -> Candidate:
+    """With so many instances of each group; None: with as many as the model has."""
+    rest = {path: value for path, value in candidate.settings if path != INSTANCE_COUNT}
+    return Candidate.of(rest if count is None else {**rest, INSTANCE_COUNT: count})
+
+
+def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """At most four of them, the first and the last among them, in about equal ratios."""
+    if len(counts) <= CALIBRATION.most_counts:
+        return counts
+    steps = [
+        round(i * (len(counts) - 1) / (CALIBRATION.most_counts - 1))
+        for i in range(CALIBRATION.most_counts)
+    ]
+    return tuple(counts[i] for i in steps)
+
+
+def _numbers(parameter: Parameter | None) -> tuple[int, ...]:
+    """The whole numbers that a parameter may be, ascending; both ends of a large range."""
+    if parameter is None:
+        return ()
+    found = parameter.examples() if (parameter.size or 10**9) > 64 else parameter.points()
+    return tuple(sorted({v for v in found if isinstance(v, int) and not isinstance(v, bool)}))

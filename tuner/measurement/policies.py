@@ -1,0 +1,294 @@
+"""What a session is used for: a capacity, a cost at one rate, or a deployment's capacity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tuner.errors import LoadFailed
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome
+from tuner.measurement.capacity import (
+    Capacity,
+    Effort,
+    conclude,
+    find_capacity,
+    find_concurrency,
+)
+from tuner.measurement.draft import Draft
+from tuner.measurement.fitting import fit_results
+from tuner.measurement.probe import Prober
+from tuner.measurement.session import CandidateSession, Conditions
+from tuner.measurement.settings import (
+    CHALLENGE_PROBE,
+    CONFIRMATION,
+    DEPLOYMENTS,
+    EFFORTS,
+    FIXED_RATE,
+    SEARCH_PROBE,
+    SHARE_PROBE,
+    SHORT_PROBE,
+    START,
+)
+from tuner.measurement.watch import Thoroughness
+from tuner.model.space import queue_delay
+from tuner.records.results import ProbeRecord
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a confirmation: its number, and whether the server was launched for it alone.
+
+    About ``expected`` requests/s are expected of the subject; 0.0 if nothing is known.
+    """
+
+    number: int
+    fresh: bool
+    expected: float = 0.0
+
+
+class Policy(Protocol):
+    """What is measured of each subject, and how."""
+
+    objective: Objective | None
+    """What is minimised in the place of maximising the capacity."""
+
+    def prepare(self, session: CandidateSession) -> ProbeRecord:
+        """Measure the server unloaded, and warm it up."""
+
+    def play(
+        self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
+    ) -> None:
+        """A round of a confirmation, on a server that was prepared."""
+
+    def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
+        """Put a rate to the full test, and hold the draft to what it says."""
+
+
+class SearchPolicy(Policy, Protocol):
+    """One that can also take a trial of a search."""
+
+    def search(
+        self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
+    ) -> None:
+        """Precise only as far as the subject may exceed ``to_beat`` requests/s; about ``expected``
+        requests/s are expected, 0.0 if nothing is known.
+        """
+
+
+class CapacityPolicy:
+    """Finds the highest rate that keeps the SLA; in a closed loop, the highest throughput."""
+
+    objective: Objective | None = None
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+
+    def prepare(self, session: CandidateSession) -> ProbeRecord:
+        unloaded = session.unloaded()
+        session.warm_up()
+        return unloaded
+
+    def search(
+        self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
+    ) -> None:
+        effort = replace(EFFORTS.race if expected else EFFORTS.search, to_beat=to_beat)
+        is_simulated = expected > 0 and draft.phase == "search" and not draft.subject.baseline
+        self._find(session, draft, effort, expected, check=not is_simulated)
+
+    def measure(self, session: CandidateSession, draft: Draft) -> None:
+        """The capacity of one candidate by itself, and the verification of its recommended rate."""
+        self._find(session, draft, EFFORTS.measure, 0.0, check=True)
+        if self._conditions.verifies and draft.rate_to_verify is not None:
+            self.verify(session, draft, draft.rate_to_verify)
+
+    def _find(
+        self,
+        session: CandidateSession,
+        draft: Draft,
+        effort: Effort,
+        expected: float,
+        check: bool,
+    ) -> None:
+        """The capacity; with ``check``, none where a request alone already takes too long."""
+        if check and gives_up(draft, session.unloaded(), self._conditions.sla):
+            return
+        saturation = session.warm_up()
+        if self._conditions.is_closed:
+            draft.capacity = find_concurrency(session.probe_closed, effort)
+            return
+        start = expected or START.of_saturation * saturation
+        if saturation > effort.to_beat > start:
+            start = START.challenge * effort.to_beat
+        if effort.to_beat:
+            challenge = replace(effort, most_probes=1)
+            seek(session, draft, start, challenge, CHALLENGE_PROBE)
+            if draft.capacity.beaten:
+                return
+            start = draft.capacity.rate or start
+            effort = replace(effort, fewest=effort.fewest - 1)
+        seek(session, draft, start, effort, SHORT_PROBE if expected else SEARCH_PROBE)
+
+    def play(
+        self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
+    ) -> None:
+        effort = EFFORTS.side_by_side
+        if turn.fresh:
+            effort = EFFORTS.next_server if turn.number else EFFORTS.first_server
+        if is_outdone(draft, rivals, turn.expected):
+            effort = EFFORTS.glance
+        if self._conditions.is_closed:
+            draft.capacity = find_concurrency(session.probe_closed, effort)
+            return
+        start = between(turn.expected or START.of_saturation * session.saturation, draft)
+        seek(session, draft, start, effort, SHORT_PROBE if turn.expected else SEARCH_PROBE)
+
+    def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
+        """A lower rate where it fails, the same where one stall decided; all join the fit.
+
+        The attempts share the probability of error, the first gets half of it.
+        """
+        for share in CONFIRMATION.attempts:
+            result = session.verify(rate, share)
+            draft.results.append(result)
+            draft.capacity = conclude(draft.results, rate)
+            if result.outcome is SlaOutcome.MET:
+                break
+            if result.repeat:
+                continue
+            rate = min(CONFIRMATION.easier * rate, draft.capacity.recommended or rate)
+
+
+class DeploymentPolicy:
+    """Finds the capacity of deployments: every one counts, so that no round is shorter than
+    another's. After each round, a probe at a share of the capacity shows how it is to operate below
+    it.
+    """
+
+    objective: Objective | None = None
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._capacity = CapacityPolicy(conditions)
+
+    def prepare(self, session: CandidateSession) -> ProbeRecord:
+        return self._capacity.prepare(session)
+
+    def play(
+        self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
+    ) -> None:
+        effort = EFFORTS.next_deployment if turn.number else EFFORTS.first_deployment
+        start = between(START.of_saturation * session.saturation, draft)
+        seek(session, draft, start, effort, SEARCH_PROBE)
+        if draft.capacity.rate is not None:  # of no limit, so no result of the draft's
+            share = DEPLOYMENTS.shares[turn.number % len(DEPLOYMENTS.shares)]
+            session.probe(share * draft.capacity.rate, SHARE_PROBE)
+
+    def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
+        self._capacity.verify(session, draft, rate)
+
+
+class FixedRatePolicy:
+    """Finds what a candidate costs at the objective's rate, if it keeps the SLA there: every probe
+    is at this rate.
+    """
+
+    def __init__(self, objective: Objective, sla: Sla) -> None:
+        self.objective: Objective | None = objective
+        self._objective = objective
+        self._sla = sla
+        wanted = max(FIXED_RATE.seconds, objective.requests / objective.rate)
+        seconds = min(wanted, SEARCH_PROBE.most_seconds)
+        self._probe = replace(SEARCH_PROBE, seconds=seconds, least_seconds=seconds)
+
+    def prepare(self, session: CandidateSession) -> ProbeRecord:
+        """UsageError where the objective cannot be read of this server."""
+        unloaded = session.unloaded()
+        self._objective.require_readings(unloaded)
+        session.warm_up()
+        return unloaded
+
+    def search(
+        self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
+    ) -> None:
+        unloaded = session.unloaded()
+        self._objective.require_readings(unloaded)
+        if not gives_up(draft, unloaded, self._sla):
+            session.warm_up()
+            self.play(session, draft, Round(0, fresh=True), ())
+
+    def play(
+        self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
+    ) -> None:
+        rate = self._objective.rate
+        result = session.probe(rate, self._probe)
+        draft.results.append(result)
+        if not result.client_limited:
+            draft.costs.append(self._cost(session.prober))
+        telling = [each for each in draft.results if not each.client_limited]
+        ratios = sorted(each.bound_ratio for each in telling if each.bound_ratio is not None)
+        kept = 2 * sum(each.kept for each in telling) > len(telling)
+        known = all(math.isfinite(value) for value, _ in draft.costs)
+        draft.capacity = Capacity(
+            rate if kept and known else None,
+            bound_ratio=ratios[len(ratios) // 2] if ratios else None,
+            client_limited=not telling,
+        )
+
+    def _cost(self, prober: Prober) -> tuple[float, float]:
+        """The value of the last probe, and the standard error of its logarithm."""
+        record, instances = prober.records[-1], prober.instances
+        value = self._objective.value(record, instances)
+        if value is None:
+            raise LoadFailed(f"a reading went missing: {self._objective} cannot be told")
+        return value, self._objective.error(record, instances)
+
+    def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
+        """The full test at the given rate; once more where one stall decided."""
+        for share in CONFIRMATION.attempts:
+            result = session.verify(rate, share)
+            if not result.repeat:
+                break
+        if result.outcome is SlaOutcome.VIOLATED and not result.client_limited:
+            draft.capacity = replace(draft.capacity, rate=None, bound_ratio=result.bound_ratio)
+
+
+def seek(
+    session: CandidateSession, draft: Draft, start: float, effort: Effort, how: Thoroughness
+) -> None:
+    """Look for the capacity from ``start`` requests/s on, with all earlier results of the draft."""
+    draft.capacity = find_capacity(
+        lambda rate: session.probe(rate, how), start, effort, draft.results
+    )
+
+
+def gives_up(draft: Draft, unloaded: ProbeRecord, sla: Sla) -> bool:
+    """Whether a request alone takes longer than the bound, even without the queue delay; noted in
+    the draft.
+
+    Under load a batch may fill before the delay is over, but nothing gets faster than alone.
+    """
+    p50 = unloaded.latency["p50"]
+    if p50 is None or p50 - queue_delay(draft.subject.candidate) <= sla.longest:
+        return False
+    draft.capacity = Capacity(None, bound_ratio=unloaded.margin)
+    return True
+
+
+def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
+    """Whether it hardly has a chance to be the best of them, by the rounds so far; before its
+    first, by how many requests/s are ``expected``.
+    """
+    others = [each for each in rivals if each is not draft and each.capacity.rate]
+    best = max(others, key=lambda each: each.rank, default=None)
+    own = draft.capacity if draft.results else Capacity(expected)
+    if best is None or not own.rate:
+        return False
+    return own.chance_above(best.capacity) < CONFIRMATION.outdone
+
+
+def between(expected: float, draft: Draft) -> float:
+    """Between what is expected and what was measured: earlier rounds may have had a bad time."""
+    if not draft.results:
+        return expected
+    return math.sqrt(expected * fit_results(draft.results, expected).rate)

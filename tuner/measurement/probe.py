@@ -1,0 +1,239 @@
+"""Probes of one running deployment: load is offered, judged while it lasts, and written down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tuner.deployments.base import Running
+from tuner.errors import ConstraintBroken, LoadFailed, UsageError
+from tuner.goals.constraints import Constraint, require_readings
+from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome, Verdict
+from tuner.load.arrivals import Arrivals, schedule
+from tuner.load.generator import LoadEngine, LoadResult
+from tuner.measurement.recording import Offer, Readings, probe_record, save_samples, window_record
+from tuner.measurement.watch import ProbeWatch, Thoroughness
+from tuner.model.space import Candidate
+from tuner.records.results import ProbeRecord, Purpose, Window
+
+
+@dataclass(frozen=True)
+class ProberSettings:
+    """How load is sent, and when a server is warm."""
+
+    drain_seconds: float = 5.0
+    """At least, for outstanding replies after the last send; a request without one has failed."""
+    warm_up_rounds: int = 12
+    """At most: three seconds, after which a server that still gets faster is probed as it is."""
+    round_seconds: float = 0.25
+    """Long enough for tens of batches of a fast model."""
+    calm_rounds: int = 2
+    """So many in a row without a gain: one may be a stall of the machine."""
+    gain: float = 1.05
+    """Times the best throughput so far: what counts as a gain."""
+    unbounded_share: float = 0.5
+    """Of a probe's length: with a limit above, no queue has time to grow until it breaks it."""
+    most_growth: float = 0.1
+    """Seconds of latency per second: at such a probe, growth above it means falling behind."""
+
+
+PROBER = ProberSettings()
+
+
+class Prober:
+    """Probes one running deployment of a candidate with one generator; keeps the raw samples in
+    ``folder``.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        generator: LoadEngine,
+        sla: Sla,
+        folder: Path,
+        name: str,
+        seeds: np.random.Generator,
+        number: int = 0,
+        constraints: tuple[Constraint, ...] = (),
+        candidate: Candidate | None = None,
+        instances: tuple[int, int] = (1, 1),
+    ) -> None:
+        """``instances`` are how many of them there are, and the devices that they are on."""
+        self._constraints = constraints
+        self._candidate = candidate or Candidate()
+        self.instances, self.devices = instances
+        self.records: list[ProbeRecord] = []
+        self.windows: list[Window] = []
+        self.round = number
+        self._running = running
+        self._generator = generator
+        self._sla = sla
+        self._folder = folder
+        self._name = name
+        self._seeds = seeds
+        self._drain = max(PROBER.drain_seconds, sla.longest + 1)
+        generator.aim(running.target)
+
+    def turn(self, number: int) -> None:
+        """Begin a round of a confirmation: what follows goes to this server, and counts for it."""
+        self.round = number
+        self._generator.aim(self._running.target)
+
+    def open_loop(
+        self, arrivals: Arrivals, rate: float, how: Thoroughness, purpose: Purpose
+    ) -> tuple[ProbeRecord, Verdict]:
+        """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
+        seed = int(self._seeds.integers(2**31))
+        period = min(arrivals.least_seconds(rate), how.most_seconds)
+        how = replace(how, least_seconds=max(how.least_seconds, period))
+        seconds = max(how.length(rate, self._sla), period)
+        times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
+        watch = ProbeWatch(self._sla, how, period)
+        offer = Offer(purpose, str(arrivals), rate, None, seed)
+        return self._probe(
+            offer,
+            watch,
+            lambda: self._generator.open_loop(times, self._drain, self._sla.longest, watch),
+        )
+
+    def closed_loop(
+        self, concurrency: int, how: Thoroughness, purpose: Purpose
+    ) -> tuple[ProbeRecord, Verdict]:
+        """Run a closed loop at a fixed concurrency; latency counts from the actual send."""
+        watch = ProbeWatch(self._sla, how)
+        return self._probe(
+            Offer(purpose, "closed", concurrency=concurrency),
+            watch,
+            lambda: self._generator.closed_loop(
+                concurrency, how.seconds, self._drain, self._sla.longest, watch
+            ),
+        )
+
+    def warm_up(
+        self,
+        concurrency: int,
+        rounds: int = PROBER.warm_up_rounds,
+        seconds: float = PROBER.round_seconds,
+    ) -> float:
+        """Saturate until rounds bring no more; the best throughput (requests/s).
+
+        The last round is kept as a window. LoadFailed where no request ever succeeds.
+        """
+        best, calm = 0.0, 0
+        failures: tuple[str, ...] = ()
+        window = None
+        for _ in range(rounds):
+            result, window = self._saturate(concurrency, seconds)
+            failures = failures or result.said
+            throughput = result.samples.throughput or 0.0
+            calm = calm + 1 if throughput <= best * PROBER.gain else 0
+            best = max(best, throughput)
+            if calm == PROBER.calm_rounds:
+                break
+            self._running.raise_if_gone()
+        if best <= 0:
+            reason = failures[0] if failures else "see the server's log"
+            raise LoadFailed(f"no request succeeded: {reason}")
+        if window is not None:
+            self.windows.append(window)
+        return best
+
+    def sample_window(self, concurrency: int, seconds: float) -> Window | None:
+        """Run a closed loop at a fixed concurrency; None where the server counts nothing."""
+        result, window = self._saturate(concurrency, seconds)
+        if not result.samples.ok.any():
+            self._running.raise_if_gone()
+        if window is not None:
+            self.windows.append(window)
+        return window
+
+    def _saturate(self, concurrency: int, seconds: float) -> tuple[LoadResult, Window | None]:
+        before = self._running.statistics()
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
+            result = self._generator.closed_loop(concurrency, seconds, self._drain)
+        self._running.raise_if_refused(result.said)
+        self._running.raise_if_full(result.said)
+        window = window_record(
+            self._running,
+            self._candidate,
+            (self.instances, self.devices),
+            concurrency,
+            result,
+            before,
+            gpus,
+            host,
+        )
+        return result, window
+
+    def _probe(
+        self, offer: Offer, watch: ProbeWatch, send: Callable[[], LoadResult]
+    ) -> tuple[ProbeRecord, Verdict]:
+        """Send, and write down what came back; the faults of the server and of the load, raised."""
+        before = self._running.statistics()
+        with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
+            result = send()
+        samples = result.samples
+        self._running.raise_if_refused(result.said)
+        if samples.errors:
+            self._running.raise_if_gone()
+        verdict = watch.final(samples)
+        readings = Readings(
+            self._running.times_since(before),
+            self._running.stages_since(before),
+            self._running.gpu(gpus),
+            host.reading(result.cpu),
+        )
+        file = save_samples(samples, self._folder, f"{self._name}-{len(self.records):02d}")
+        record = probe_record(
+            offer, result, verdict, self._sla, readings, self.round, self._running.items, file
+        )
+        self.records.append(record)
+        self._running.raise_if_full(result.said)
+        if len(samples) and not samples.ok.any():
+            why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
+            raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
+        return self._constrained(*self._falling_behind(record, verdict))
+
+    def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
+        """Violated, in the records too, where the server falls behind."""
+        if not self.falls_behind(record) or verdict.outcome is SlaOutcome.VIOLATED:
+            return record, verdict
+        return self._violated(
+            record,
+            verdict,
+            f"the server falls behind: latency grows by {record.growth:.0%} of the time",
+        )
+
+    def falls_behind(self, record: ProbeRecord) -> bool | None:
+        """Whether requests came faster than they were answered, so that in the long run none is in
+        time; None where the probe was long enough for the bounds themselves to tell.
+        """
+        if record.rate is None or self._sla.longest < PROBER.unbounded_share * record.seconds:
+            return None
+        return record.growth is not None and record.growth > PROBER.most_growth
+
+    def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
+        """The same where all constraints are kept; else violated, in the records too."""
+        try:
+            require_readings(self._constraints, record)
+        except UsageError as error:
+            if len(self.records) == 1:
+                raise
+            raise LoadFailed(f"a reading went missing: {error}") from error
+        broken = [c for c in self._constraints if c.broken(record)]
+        if not broken:
+            return record, verdict
+        remedy = "; ".join(c.describe(record) for c in broken)
+        record, verdict = self._violated(record, verdict, remedy)
+        if any(c.static for c in broken):
+            raise ConstraintBroken(f"breaks a constraint at every rate: {remedy}")
+        return record, verdict
+
+    def _violated(
+        self, record: ProbeRecord, verdict: Verdict, remedy: str
+    ) -> tuple[ProbeRecord, Verdict]:
+        record = record.model_copy(update={"outcome": "violated", "remedy": remedy})
+        self.records[-1] = record
+        return record, replace(verdict, outcome=SlaOutcome.VIOLATED, remedy=remedy, repeat=False)

@@ -1,0 +1,144 @@
+"""Several subjects measured in interleaved rounds, so that a slow change of the machine meets all
+alike.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Protocol
+
+from tuner.measurement.draft import Draft
+from tuner.measurement.policies import Policy, Round
+from tuner.measurement.session import CandidateSession, Sessions
+from tuner.measurement.settings import CONFIRMATION
+from tuner.records.results import Evaluation
+
+Step = Callable[[CandidateSession], None]
+
+
+class Servers(Protocol):
+    """The servers on which rounds are played."""
+
+    fresh: bool
+    """Whether each round has a new server."""
+
+    def attempt(self, draft: Draft, number: int, step: Step) -> None:
+        """Take a step of the draft's round ``number``, unless it failed before."""
+
+
+class Rounds:
+    """Drafts that are measured in rounds, one after another in each; and at the end the rate that
+    the best one is recommended for is verified.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        policy: Policy,
+        drafts: Sequence[Draft],
+        expected: Sequence[float],
+        number: int = CONFIRMATION.rounds,
+    ) -> None:
+        """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known."""
+        self._sessions = sessions
+        self._policy = policy
+        self._drafts = drafts
+        self._expected = expected
+        self._number = 1 if sessions.conditions.is_closed else number
+
+    def play(self, side_by_side: bool) -> list[Evaluation]:
+        """Play all rounds, on servers that run at once or on fresh ones each time."""
+        self._sessions.close()
+        servers = self._side_by_side if side_by_side else self._on_fresh_servers
+        with servers() as available:
+            for number in range(self._number):
+                for draft, expected in zip(self._drafts, self._expected, strict=True):
+                    turn = Round(number, available.fresh, expected)
+                    play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
+                    available.attempt(draft, number, play)
+            if self._sessions.conditions.verifies:
+                verify_best(self._drafts, partial(self._verify, available))
+        return [draft.evaluation() for draft in self._drafts]
+
+    def so_far(self) -> list[Evaluation]:
+        """What is known of those of which anything is, also after an interrupt."""
+        return [draft.evaluation() for draft in self._drafts if draft.is_telling]
+
+    def _verify(self, servers: Servers, draft: Draft, rate: float) -> None:
+        verify = partial(self._policy.verify, draft=draft, rate=rate)
+        servers.attempt(draft, self._number - 1, verify)
+
+    @contextmanager
+    def _side_by_side(self) -> "Iterator[_SideBySide]":
+        with ExitStack() as stack:
+            yield _SideBySide(self._sessions, self._policy, self._drafts, stack)
+
+    @contextmanager
+    def _on_fresh_servers(self) -> "Iterator[_FreshServers]":
+        yield _FreshServers(self._sessions, self._policy)
+
+
+class _SideBySide:
+    """One server for each draft, all at once, loaded one after another."""
+
+    fresh = False
+
+    def __init__(
+        self, sessions: Sessions, policy: Policy, drafts: Sequence[Draft], stack: ExitStack
+    ) -> None:
+        self._sessions = sessions
+        self._policy = policy
+        self._opened: dict[int, CandidateSession] = {}
+        self._contexts = {id(draft): stack.enter_context(ExitStack()) for draft in drafts}
+        for draft in drafts:
+            self._attempt(draft, partial(self._launch, draft))
+
+    def attempt(self, draft: Draft, number: int, step: Step) -> None:
+        def take() -> None:
+            session = self._opened[id(draft)]
+            session.begin_round(draft.subject, number)
+            step(session)
+
+        self._attempt(draft, take)
+
+    def _launch(self, draft: Draft) -> None:
+        opening = self._sessions.open(draft, beside=True)
+        session = self._contexts[id(draft)].enter_context(opening)
+        self._policy.prepare(session)
+        self._opened[id(draft)] = session
+
+    def _attempt(self, draft: Draft, step: Callable[[], None]) -> None:
+        draft.attempt(step)
+        if draft.failure is not None:
+            self._contexts[id(draft)].close()  # what failed must not load the machine any more
+
+
+class _FreshServers:
+    """A new server for every step, one at a time."""
+
+    fresh = True
+
+    def __init__(self, sessions: Sessions, policy: Policy) -> None:
+        self._sessions = sessions
+        self._policy = policy
+
+    def attempt(self, draft: Draft, number: int, step: Step) -> None:
+        def take() -> None:
+            with self._sessions.open(draft) as session:
+                self._policy.prepare(session)
+                step(session)
+
+        draft.attempt(take)
+
+
+def verify_best(drafts: Sequence[Draft], verify: Callable[[Draft, float], None]) -> None:
+    """Verify the best one; where another one is best afterwards, that one as well."""
+    tried: list[Draft] = []
+    eligible = [draft for draft in drafts if not draft.subject.reference]
+    for _ in eligible:
+        best = max(eligible, key=lambda each: each.rank)
+        rate = best.rate_to_verify
+        if rate is None or any(best is each for each in tried):
+            return
+        verify(best, rate)
+        tried.append(best)

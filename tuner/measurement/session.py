@@ -1,0 +1,221 @@
+"""One server of one subject: launched, warmed up, probed, verified."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from tuner.deployments.slot import ServerSlot
+from tuner.deployments.subjects import Deployments, Subject
+from tuner.goals.constraints import Constraint
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import Arrivals
+from tuner.load.generator import LoadEngine
+from tuner.measurement.draft import Draft, Phase
+from tuner.measurement.fitting import ProbeResult
+from tuner.measurement.probe import Prober
+from tuner.measurement.settings import (
+    CLOSED_PROBE,
+    LOADGEN_VERIFICATION,
+    SEARCH_PROBE,
+    START,
+    VERIFICATION,
+    WARM_UP,
+)
+from tuner.measurement.watch import Thoroughness
+from tuner.records.results import ProbeRecord, Purpose
+from tuner.records.run import Run
+from tuner.simulator.scheduling import count_instances
+
+_KEEPING_UP = "keeping up"
+"""The name of the constraint that a server must not fall behind."""
+
+
+class Progress(Protocol):
+    """Hears what happens while a subject is measured."""
+
+    def launching(self, subject: Subject, phase: Phase) -> None: ...
+
+    def turning(self, subject: Subject, number: int) -> None:
+        """The next round of a confirmation goes to this subject's server."""
+
+    def probing(self, what: str, rate: float | None) -> None: ...
+
+    def probed(self, record: ProbeRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every subject of a run is measured under.
+
+    ``constraints`` have to be kept besides the SLA. ``verification`` names the full test of a rate:
+    ``sequential``, or ``mlperf`` for LoadGen's rule; with ``none``, no recommended rate is put to
+    one.
+    """
+
+    sla: Sla
+    load: Arrivals | Literal["closed"]
+    constraints: tuple[Constraint, ...] = ()
+    verification: str = "sequential"
+
+    @property
+    def is_closed(self) -> bool:
+        return self.load == "closed"
+
+    @property
+    def verifies(self) -> bool:
+        return self.verification != "none"
+
+
+class CandidateSession:
+    """One server of one subject, for as long as its context is open."""
+
+    def __init__(
+        self, prober: Prober, conditions: Conditions, progress: Progress, largest_batch: int
+    ) -> None:
+        self.prober = prober
+        self.largest_batch = largest_batch
+        self.saturation = 0.0
+        """The throughput (requests/s) that the last warm-up came to."""
+        self._conditions = conditions
+        self._progress = progress
+
+    @property
+    def round(self) -> int:
+        """Which round of a confirmation it is in."""
+        return self.prober.round
+
+    def begin_round(self, subject: Subject, number: int) -> None:
+        """What follows goes to this server, and counts for this round."""
+        self._progress.turning(subject, number)
+        self.prober.turn(number)
+
+    def unloaded(self) -> ProbeRecord:
+        """One request at a time."""
+        self._progress.probing("unloaded", None)
+        self.prober.warm_up(1, rounds=1)
+        how = replace(SEARCH_PROBE, seconds=START.unloaded_seconds)
+        record, _ = self.prober.closed_loop(1, how, "unloaded")
+        self._progress.probed(record)
+        return record
+
+    def warm_up(self) -> float:
+        """Warm up to saturation: its throughput (requests/s).
+
+        The concurrency fills two batches per instance, within reason.
+        """
+        self._progress.probing("warm-up", None)
+        filling = 2 * self.largest_batch * self.prober.instances
+        concurrency = min(max(WARM_UP.least_concurrency, filling), WARM_UP.most_concurrency)
+        self.saturation = self.prober.warm_up(concurrency)
+        return self.saturation
+
+    def calibration(self, what: str, rounds: int) -> Prober:
+        """The prober for windows of calibration, after a short warm-up."""
+        self._progress.probing(what, None)
+        self.prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
+        return self.prober
+
+    def probe(self, rate: float, how: Thoroughness, purpose: Purpose = "capacity") -> ProbeResult:
+        """Offer ``rate`` requests/s."""
+        arrivals = self._conditions.load
+        assert arrivals != "closed"
+        self._progress.probing(purpose, rate)
+        record, verdict = self.prober.open_loop(arrivals, rate, how, purpose)
+        self._progress.probed(record)
+        return ProbeResult(
+            rate,
+            verdict.outcome,
+            record.margin,
+            verdict.telling,
+            verdict.repeat,
+            record.client_limited,
+            record.seconds,
+            self._constraints_of(record),
+            record.round,
+        )
+
+    def probe_closed(self, concurrency: int) -> ProbeResult:
+        """Run a closed loop at a fixed concurrency."""
+        self._progress.probing(f"{concurrency} at a time", None)
+        record, verdict = self.prober.closed_loop(concurrency, CLOSED_PROBE, "capacity")
+        self._progress.probed(record)
+        return ProbeResult(record.throughput or 0.0, verdict.outcome, record.margin)
+
+    def verify(self, rate: float, share: float = 1.0, purpose: Purpose = "proof") -> ProbeResult:
+        """The full test of a rate, with that share of the probability of error."""
+        mlperf = self._conditions.verification == "mlperf"
+        full = LOADGEN_VERIFICATION if mlperf else VERIFICATION
+        confidence = 1 - share * (1 - full.confidence)
+        return self.probe(rate, replace(full, confidence=confidence), purpose)
+
+    def _constraints_of(self, record: ProbeRecord) -> tuple[tuple[str, bool], ...]:
+        """What has to be kept besides the bounds, and whether the probe broke it."""
+        held = tuple((str(c), bool(c.broken(record))) for c in self._conditions.constraints)
+        behind = self.prober.falls_behind(record)
+        return held if behind is None else (*held, (_KEEPING_UP, behind))
+
+
+class Sessions:
+    """Opens the sessions of one run, and keeps the server of a search from one to the next.
+
+    With ``keeps_servers``, the phases that allow it (search and calibration) change the server in
+    hand to the next candidate, where Triton can do so in place.
+    """
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        generator: LoadEngine,
+        conditions: Conditions,
+        run: Run,
+        progress: Progress,
+        keeps_servers: bool = True,
+    ) -> None:
+        self.deployments = deployments
+        self.conditions = conditions
+        self.progress = progress
+        self._generator = generator
+        self._run = run
+        self._slot = ServerSlot(deployments)
+        self._keeps = keeps_servers
+
+    def close(self) -> None:
+        """Stop the server in hand."""
+        self._slot.close()
+
+    def instances_of(self, subject: Subject) -> tuple[int, int]:
+        """How many instances there are in all, and the devices that they are on."""
+        return count_instances(self.deployments.config_of(subject), self.deployments.gpu_count)
+
+    @contextmanager
+    def open(self, draft: Draft, beside: bool = False) -> Iterator[CandidateSession]:
+        """A session for the draft, which gets its records; ``beside`` others, or by itself."""
+        subject = draft.subject
+        slot = ServerSlot(self.deployments) if beside else self._slot
+        self.progress.launching(subject, draft.phase)
+        name = draft.name()
+        keep = self._keeps and draft.phase in ("search", "calibrate")
+        with slot.server(subject, self._run.logs / f"{name}.log", keep) as running:
+            draft.relaunched = slot.is_fresh
+            if draft.relaunched:
+                draft.launch_seconds = draft.launch_seconds or running.launch_seconds
+            prober = Prober(
+                running,
+                self._generator,
+                self.conditions.sla,
+                self._run.probes,
+                name,
+                draft.seeds,
+                draft.launches,
+                self.conditions.constraints,
+                subject.candidate,
+                self.instances_of(subject),
+            )
+            draft.launches += 1
+            largest = max(1, int(self.deployments.config_of(subject).max_batch_size))
+            try:
+                yield CandidateSession(prober, self.conditions, self.progress, largest)
+            finally:
+                draft.probes.extend(prober.records)
+                self._run.append_windows(prober.windows)

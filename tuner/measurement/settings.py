@@ -1,0 +1,124 @@
+"""How long, how surely and how far measurements go: every constant with its unit and its reason.
+
+docs/concepts.md has the same figures as a table.
+"""
+
+from dataclasses import dataclass, replace
+
+from tuner.goals.verdict import judge_as_loadgen
+from tuner.measurement.capacity import Effort
+from tuner.measurement.watch import Thoroughness
+
+SEARCH_PROBE = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
+"""One of several probes that a capacity is fitted to."""
+SHORT_PROBE = replace(SEARCH_PROBE, seconds=2.0)
+"""Where the capacity is roughly known, from a simulation or an earlier round."""
+CHALLENGE_PROBE = replace(SHORT_PROBE, least_seconds=1.0, settle=True)
+"""Whether a challenger keeps the rate to beat: ends with the first verdict."""
+SHARE_PROBE = replace(SEARCH_PROBE, seconds=2.0, least_seconds=2.0)
+"""What operating below capacity is like: always whole, since it decides nothing."""
+CLOSED_PROBE = Thoroughness(
+    seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
+)
+"""One concurrency of a closed loop, judged by itself: no fit pools these."""
+VERIFICATION = Thoroughness(
+    seconds=90.0, least_seconds=5.0, most_seconds=90.0, confidence=0.99, settle=True
+)
+"""The full test of one rate. What comes every few seconds is seen in the first five."""
+LOADGEN_VERIFICATION = Thoroughness(
+    seconds=60.0,
+    least_seconds=60.0,
+    most_seconds=120.0,
+    confidence=0.99,
+    settle=True,
+    judge=judge_as_loadgen,
+)
+"""As MLPerf LoadGen's Server scenario asks: at least 60 s."""
+
+
+@dataclass(frozen=True)
+class CapacityEfforts:
+    """What a capacity may cost, by what it is for."""
+
+    search: Effort = Effort(width=0.08, seconds=12.5)
+    """Nothing is expected: as narrow as a ranking needs, in about four probes of 3 s."""
+    race: Effort = Effort(width=0.1, seconds=3.5, doubt=0.2, fewest=2)
+    """A candidate that was simulated: two short probes; the confirmation is finer."""
+    measure: Effort = Effort(width=0.04, seconds=15.0)
+    """The command ``measure``: one candidate has all the attention."""
+    first_server: Effort = Effort(seconds=9.0)
+    """The first round of a confirmation on fresh servers: a launch is paid for, so use it."""
+    next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2)
+    """Its later rounds: the rate is known; all of the time goes into the interval."""
+    side_by_side: Effort = Effort(width=0.0, seconds=3.5, fewest=2)
+    """A round of a confirmation on servers that are kept: rounds are cheap, so they are short."""
+    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1)
+    """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
+    first_deployment: Effort = Effort(seconds=8.0)
+    """The first round of a comparison: nothing is expected of a deployment."""
+    next_deployment: Effort = Effort(width=0.0, seconds=4.0, fewest=2)
+    """Its later rounds."""
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """Where probing begins."""
+
+    of_saturation: float = 0.7
+    """Share of the closed-loop throughput: below the capacity of most open-loop queues."""
+    challenge: float = 1.03
+    """Times the best capacity so far: what a challenger has to beat clearly to matter."""
+    unloaded_seconds: float = 0.5
+    """Seconds of one request at a time: tens of requests for all but the slowest models."""
+
+
+@dataclass(frozen=True)
+class ConfirmationSettings:
+    """How finalists are compared."""
+
+    rounds: int = 3
+    """The fewest from which a scatter between rounds can be told from one bad round."""
+    outdone: float = 0.05
+    """Probability of being the best below which a finalist's rounds are cut short."""
+    attempts: tuple[float, ...] = (0.5, 0.25, 0.25)
+    """Each verification's share of the probability of error: they add up to one, and the first, at
+    the recommended rate, mostly is the only one.
+    """
+    easier: float = 0.85
+    """Times the rate that a verification failed at: low enough to be clearly easier."""
+
+
+@dataclass(frozen=True)
+class WarmUpSettings:
+    """Saturation by detection."""
+
+    least_concurrency: int = 8
+    """Requests: keeps a small model busy in spite of the client's own time."""
+    most_concurrency: int = 256
+    """Requests: more only wait, and a slow model would take minutes to drain them."""
+    candidate_concurrency: int = 8
+    """Requests during calibration, where the sweep that follows saturates the server anyhow."""
+
+
+@dataclass(frozen=True)
+class FixedRateSettings:
+    """Probes at the given rate of a search that minimises a cost."""
+
+    seconds: float = 4.0
+    """Seconds at least: readings of the GPU and the host are means over the probe."""
+
+
+@dataclass(frozen=True)
+class DeploymentSettings:
+    """Probes below capacity in a comparison."""
+
+    shares: tuple[float, ...] = (0.5, 0.25, 0.75)
+    """Of the capacity, round by round: half load first, as most services are sized for it."""
+
+
+EFFORTS = CapacityEfforts()
+START = StartSettings()
+CONFIRMATION = ConfirmationSettings()
+WARM_UP = WarmUpSettings()
+FIXED_RATE = FixedRateSettings()
+DEPLOYMENTS = DeploymentSettings()

@@ -1,0 +1,218 @@
+"""What simulation and all measurements together say of every candidate.
+
+What is maximised is the merit of ``Measurement``: the capacity, or 1 / cost at a given rate.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from tuner.model.space import Candidate, Point
+from tuner.optimizer.acquisition import draw_best, expected_improvement
+from tuner.optimizer.feasibility import success_probability
+from tuner.optimizer.measurement import Measurement
+from tuner.optimizer.surrogate import Observation, Posterior, Surrogate
+from tuner.records.results import State
+from tuner.stats.samples import Floats
+
+
+@dataclass(frozen=True)
+class ForecastSettings:
+    likely_share: float = 0.5
+    """As long as no candidate meets the SLA, only those are proposed that succeed with at least
+    this share of the likeliest one's probability: the first success matters more than its merit."""
+    least_success: float = 1e-6
+    """Of meeting the SLA, so that candidates without hope keep an order among themselves."""
+    breach_ratio: float = 1.5
+    """Percentile over bound that stands for a constraint that was broken with percentiles kept."""
+    bound_ratio_error: float = 0.1
+    """Standard error of the ratio's logarithm: a percentile at one rate scatters by 10 %."""
+    farthest_ratio: float = 30.0
+    """Ratios beyond this, or one over it, tell no more: the queue grew as long as it was let."""
+
+
+SETTINGS = ForecastSettings()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate and a point of the space that it stands for, the merit that is expected of it,
+    and by which share of the best one's the best of all that are left is expected to be better.
+    """
+
+    candidate: Candidate
+    point: Point
+    expected: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the simulation alone says of each candidate; arrays have the shape (n,).
+
+    ``bound_ratio`` is about ln(percentile / bound) at the objective's rate, None where the capacity
+    is maximised. ``predicted`` says whether a candidate meets the SLA at any rate in the
+    simulation, ``fits`` whether it stays within the limits of memory.
+    """
+
+    points: Mapping[Candidate, Point]
+    merit: Surrogate
+    bound_ratio: Surrogate | None
+    predicted: npt.NDArray[np.bool_]
+    fits: npt.NDArray[np.bool_]
+    seed: int
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the simulation has any candidate that meets the SLA."""
+        return bool(self.predicted.any())
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A prior after these measurements; what follows is computed when it is asked for.
+
+    ``failures`` failed besides measurements, in the calibration.
+    """
+
+    prior: Prior
+    measurements: tuple[Measurement, ...] = ()
+    failures: tuple[Measurement, ...] = ()
+
+    def given(self, measurements: Sequence[Measurement]) -> "Forecast":
+        """The same prior after other measurements."""
+        return replace(self, measurements=tuple(measurements))
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        return list(self.prior.points)
+
+    @cached_property
+    def merit(self) -> Posterior:
+        """ln(merit) of each candidate."""
+        return self.prior.merit.posterior(
+            [
+                Observation(m.candidate, m.log_merit, m.error)
+                for m in self.measurements
+                if m.log_merit is not None
+            ]
+        )
+
+    @cached_property
+    def success(self) -> Floats:
+        """The probability that each can be measured and, where a cost is minimised, meets the SLA
+        at its rate; 0 where it would not fit into memory. Shape (n,).
+        """
+        able = success_probability(self.candidates, [*self.measurements, *self.failures])
+        success = np.where(self.prior.fits, able, 0.0)
+        if self.prior.bound_ratio is None:
+            return success
+        ratio = self.prior.bound_ratio.posterior(
+            [
+                Observation(m.candidate, float(log_ratio(_over(m))), SETTINGS.bound_ratio_error)
+                for m in self.measurements
+                if m.bound_ratio is not None
+            ]
+        )
+        meets = norm.cdf(-ratio.mean / ratio.error)
+        return np.asarray(success * np.maximum(meets, SETTINGS.least_success))
+
+    @cached_property
+    def unmeasured(self) -> npt.NDArray[np.bool_]:
+        measured = {m.candidate for m in self.measurements}
+        return np.array([candidate not in measured for candidate in self.candidates])
+
+    @cached_property
+    def log_best(self) -> float | None:
+        """ln(merit) of the best candidate that was measured, after all that was learned."""
+        logs = []
+        for each in self.measurements:
+            at = self.prior.merit.index(each.candidate)
+            if each.merit is not None:
+                logs.append(math.log(each.merit) if at is None else float(self.merit.mean[at]))
+        return max(logs, default=None)
+
+    def expected(self, candidate: Candidate) -> float:
+        """The merit that is expected of a candidate; 0.0 where nothing is known, or it meets the
+        SLA at no rate in the simulation, which is not believed where no candidate meets it there
+        and one did on a server.
+        """
+        at = self.prior.merit.index(candidate)
+        refuted = not self.prior.is_possible and any(m.merit for m in self.measurements)
+        if at is None or not (self.prior.predicted[at] or refuted):
+            return 0.0
+        return math.exp(self.merit.mean[at])
+
+    def propose(self, among: npt.NDArray[np.bool_] | None = None) -> Proposal | None:
+        """The candidate from which most is to be gained, of those not measured yet; None if there
+        is none. ``among`` restricts the choice; shape (n,).
+        """
+        improvement = self._improvement
+        if among is not None:
+            improvement = np.where(among, improvement, -np.inf)
+        if not np.any(np.isfinite(improvement)):
+            return None
+        first = int(np.argmax(improvement))
+        gain = max(0.0, float(improvement[first]))
+        if self.log_best is not None and self._best_left is not None:
+            gain = max(gain, float(np.mean(np.maximum(self._best_left - self.log_best, 0.0))))
+        candidate = self.candidates[first]
+        point = self.prior.points[candidate]
+        return Proposal(candidate, point, math.exp(self.merit.mean[first]), gain)
+
+    def missed(self, by: float) -> float | None:
+        """The probability that some candidate that was not measured beats the best one that was by
+        more than the share ``by``; None where nothing meets the SLA.
+        """
+        if self.log_best is None:
+            return None
+        if self._best_left is None:
+            return 0.0
+        return float(np.mean(self._best_left > self.log_best + math.log1p(by)))
+
+    def feasibility(self) -> float:
+        """The probability that the likeliest of those that were not measured meets the SLA: of
+        capacities it is only known whether any of them is above zero in the simulation.
+        """
+        if self.prior.bound_ratio is None:
+            return float(self.prior.is_possible)
+        return float(np.max(self.success[self.unmeasured], initial=0.0))
+
+    @cached_property
+    def _best_left(self) -> Floats | None:
+        """Draws of ln(merit) of the best of those that were not measured; None if none is left."""
+        left = self.unmeasured
+        if not left.any():
+            return None
+        posterior = Posterior(self.merit.mean[left], self.merit.error[left])
+        return draw_best(posterior, self.success[left], self.prior.seed)
+
+    @cached_property
+    def _improvement(self) -> Floats:
+        """Expected improvement times the probability of success; -inf where none is possible."""
+        best = self.log_best
+        log_best = float(self.merit.mean.min()) if best is None else best
+        improvement = expected_improvement(self.merit, log_best)
+        possible = (self.success > 0) & self.unmeasured
+        if best is None and possible.any():  # first of all, one that meets the SLA
+            possible &= self.success >= SETTINGS.likely_share * self.success[possible].max()
+        return np.where(possible, improvement * self.success, -np.inf)
+
+
+def log_ratio(bound_ratio: Any) -> Floats:
+    """ln of percentile over bound, as far as differences tell anything."""
+    farthest = SETTINGS.farthest_ratio
+    return np.asarray(np.log(np.clip(bound_ratio, 1 / farthest, farthest)))
+
+
+def _over(measurement: Measurement) -> float:
+    """The ratio of percentile to bound; clearly above 1 where something else was not met."""
+    over = measurement.bound_ratio or 0.0
+    missed_otherwise = measurement.state is State.INFEASIBLE and over <= 1
+    return max(over, SETTINGS.breach_ratio) if missed_otherwise else over

@@ -1,0 +1,161 @@
+"""What is expected of every candidate before it is measured: all are simulated."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import SimulationError
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla, bound_ratio
+from tuner.load.arrivals import Arrivals
+from tuner.load.batches import BatchMix
+from tuner.model.space import Candidate, Point, SearchSpace, stated
+from tuner.optimizer.forecast import Prior, log_ratio
+from tuner.optimizer.surrogate import SETTINGS as SURROGATE
+from tuner.optimizer.surrogate import Surrogate
+from tuner.records.results import LEAST_COST, Window
+from tuner.simulator.cost import CostPredictor
+from tuner.simulator.footprint import fits
+from tuner.simulator.predict import play, predict_capacity
+from tuner.simulator.profile import ModelProfile
+from tuner.simulator.scheduling import Scheduling
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at the best ``most`` candidates so far, with ``requests`` for each simulated rate;
+    the capacity is bracketed to within the share ``precision``.
+    """
+
+    requests: int
+    precision: float
+    most: int
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    most_points: int = 30_000  # of a grid that is enumerated: takes half a second
+    most_candidates: int = 3000  # of one that is simulated whole: their correlations take 72 MB
+    sampled: int = 1500  # candidates drawn of a larger or a continuous space
+    passes: tuple[Pass, ...] = (
+        Pass(1000, 0.05, 10_000),
+        Pass(5000, 0.02, 80),
+        Pass(20_000, 0.01, 25),
+    )
+    """Ever more requests for ever fewer candidates: a p99 of 1,000 requests rests on ten."""
+    cost_requests: int = 10_000  # for a cost at one rate: a p99 rests on a hundred of them
+    least_capacity: float = 1e-3  # requests/s, or share of the best, of what meets the SLA at none
+    unknown_factor: float = 20.0  # ln(factor) where the simulation tells nothing of the level
+    most_cost: float = 1e15  # where an infinite one is cut off, so that it has a logarithm
+
+
+SETTINGS = PriorSettings()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``);
+    or what is minimised in its place.
+    """
+
+    sla: Sla
+    arrivals: Arrivals
+    mix: BatchMix
+    gpus: int = 1
+    limits: Mapping[str, float] = field(default_factory=dict)
+    objective: Objective | None = None
+
+
+class SimulatedSpace:
+    """All candidates of a space, or many of a vast one, as the simulator sees them.
+
+    ``also`` are points that are among them in any case. SimulationError where the model's
+    scheduler is not simulated.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        workload: Workload,
+        config_of: Callable[[Candidate], Any],
+        seed: int,
+        also: Iterable[Point] = (),
+        settings: PriorSettings = SETTINGS,
+    ) -> None:
+        self._workload, self._seed, self._settings = workload, seed, settings
+        points = space.candidates(settings.most_points)
+        if points is None or len(points) > settings.most_candidates:
+            points = space.sample(settings.sampled, np.random.default_rng(seed))
+        self.points = points | {Candidate.of(stated(point)): point for point in also}
+        self._schedulings = [
+            Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.points
+        ]
+
+    def simulate(self, windows: Sequence[Window]) -> Prior:
+        """Every candidate, with what these windows tell of the model; SimulationError where they
+        tell nothing.
+        """
+        profile = ModelProfile.fit(windows)
+        if profile is None:
+            raise SimulationError("the server's statistics tell nothing of single executions")
+        sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
+        fitting = np.array(fits(windows, self._workload.limits, sizes))
+        if self._workload.objective is None:
+            merit, predicted = self._capacities(profile)
+            return Prior(self.points, merit, None, predicted, fitting, self._seed)
+        merit, bound_ratio = self._costs(profile, CostPredictor(self._workload.objective, windows))
+        predicted = np.ones(len(self.points), dtype=bool)
+        return Prior(self.points, merit, bound_ratio, predicted, fitting, self._seed)
+
+    def _capacities(self, profile: ModelProfile) -> tuple[Surrogate, Any]:
+        """The surrogate of ln(capacity), and whether each has one at all."""
+        settings, workload = self._settings, self._workload
+        capacities = dict.fromkeys(self._schedulings, 0.0)
+        for each in settings.passes:
+            best = sorted(capacities, key=lambda s: capacities[s], reverse=True)[: each.most]
+            capacities |= {
+                scheduling: predict_capacity(
+                    scheduling,
+                    profile.service(scheduling),
+                    workload.sla,
+                    workload.arrivals,
+                    workload.mix,
+                    each.requests,
+                    each.precision,
+                    self._seed,
+                )
+                for scheduling in best
+            }
+        rates = np.array([capacities[scheduling] for scheduling in self._schedulings])
+        least = settings.least_capacity * max(1.0, float(rates.max()))
+        common = SURROGATE.common if rates.any() else settings.unknown_factor
+        return Surrogate(list(self.points), np.log(np.maximum(rates, least)), common), rates > 0
+
+    def _costs(self, profile: ModelProfile, costs: CostPredictor) -> tuple[Surrogate, Surrogate]:
+        """What each comes to at the objective's rate, and how near to the SLA it is there."""
+        objective, settings, workload = self._workload.objective, self._settings, self._workload
+        assert objective is not None
+        simulated: dict[Scheduling, tuple[float | None, float]] = {}
+        for scheduling in set(self._schedulings):
+            played = play(
+                objective.rate,
+                max(settings.cost_requests, objective.requests),
+                scheduling,
+                profile.service(scheduling),
+                workload.arrivals,
+                workload.mix,
+                self._seed,
+            )
+            ratio = bound_ratio(played.samples, workload.sla) or 0.0
+            simulated[scheduling] = costs.of(scheduling, played), ratio
+        values = [simulated[scheduling][0] for scheduling in self._schedulings]
+        ratios = np.array([simulated[scheduling][1] for scheduling in self._schedulings])
+        finite = np.clip([1.0 if v is None else v for v in values], LEAST_COST, settings.most_cost)
+        common = settings.unknown_factor if None in values else SURROGATE.common
+        candidates = list(self.points)
+        return (
+            Surrogate(candidates, -np.log(finite), common, costs.is_certain),
+            Surrogate(candidates, log_ratio(ratios)),
+        )

@@ -1,0 +1,122 @@
+"""When a search ends, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from tuner.records.results import Evaluation
+
+if TYPE_CHECKING:
+    from tuner.optimizer.forecast import Forecast
+
+
+class Stop(StrEnum):
+    """Why a search ended."""
+
+    TRIALS = "the number of trials was reached"
+    TIMEOUT = "the time was spent"
+    EXHAUSTED = "every candidate of the space was measured"
+    NONE_LEFT = "no candidate is left of which it is expected that it can be measured"
+    CONVERGED = "no other candidate is expected to be better by as much as asked"
+    NOTHING_NEW = "the sampler proposes nothing new"
+    HOPELESS = "not one of the first candidates could be shown to keep the promise"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after so many trials (None: no limit) or seconds, confirmation included where
+    there is to be one; or once less than the share ``until`` is expected from any other candidate.
+    """
+
+    trials: int | None
+    seconds: float
+    confirms: bool = True
+    until: float = 0.01
+
+
+@dataclass(frozen=True)
+class StoppingSettings:
+    most_duplicates: int = 200
+    """Proposals in a row that were all measured before. TPE repeats itself dozens of times before
+    it finds the last candidates of a small space; answering from the records takes milliseconds."""
+    hopeless_trials: int = 5
+    """Without a single rate, the model itself is too slow for the SLA."""
+    hopeless_trials_at_rate: int = 15
+    """At one given rate: that some miss it tells less of the others."""
+    hopeless_trials_forecast: int = 2
+    """Where the simulation sees no way either: one failure may be the baseline's own."""
+    least_feasibility: float = 0.05
+    """Below this probability of the likeliest candidate the simulation sees no way."""
+    confirmation_seconds: float = 60.0
+    """Of each of two that are confirmed: three rounds, and the test of the winner's rate."""
+    confirmation_share: float = 0.5
+    """Of the whole time that is set aside at most, so that a short search still searches."""
+
+
+SETTINGS = StoppingSettings()
+
+
+@dataclass(frozen=True)
+class StoppingPolicy:
+    """Asked before each trial. ``size`` is the number of candidates (None: no end of them)."""
+
+    budget: Budget
+    size: int | None
+    minimizes: bool
+    settings: StoppingSettings = SETTINGS
+
+    def spent(
+        self,
+        done: Sequence[Evaluation],
+        seconds: float,
+        duplicates: int,
+        forecast: "Forecast | None",
+    ) -> Stop | None:
+        """Whether there is a reason to measure no more at all: candidates that were measured,
+        seconds since the search began, proposals in a row that were known.
+        """
+        budget = self.budget
+        if budget.trials is not None and len(done) >= budget.trials:
+            return Stop.TRIALS
+        if done and seconds + self._seconds_to_confirm(done) > budget.seconds:
+            return Stop.TIMEOUT
+        if self.size is not None and len(done) >= self.size:
+            return Stop.EXHAUSTED
+        if duplicates >= self.settings.most_duplicates:
+            return Stop.NOTHING_NEW
+        if not _any_meets_sla(done) and self._is_hopeless(len(done), forecast):
+            return Stop.HOPELESS
+        return None
+
+    def converged(self, done: Sequence[Evaluation], forecast: "Forecast | None") -> Stop | None:
+        """Whether nothing is left to gain; a sampler that foresees nothing goes on."""
+        if forecast is None:
+            return None
+        proposal = forecast.propose()
+        if proposal is None:
+            return Stop.NONE_LEFT
+        if proposal.gain < self.budget.until and _any_meets_sla(done):
+            return Stop.CONVERGED
+        return None
+
+    def _is_hopeless(self, done: int, forecast: "Forecast | None") -> bool:
+        settings = self.settings
+        if (
+            forecast is not None
+            and done >= settings.hopeless_trials_forecast
+            and forecast.feasibility() < settings.least_feasibility
+        ):
+            return True
+        most = settings.hopeless_trials_at_rate if self.minimizes else settings.hopeless_trials
+        return done >= most
+
+    def _seconds_to_confirm(self, done: Sequence[Evaluation]) -> float:
+        """What confirming finalist and baseline will take, and the trial that would come before."""
+        trial = sum(evaluation.seconds for evaluation in done) / len(done)
+        confirmation = 2 * self.settings.confirmation_seconds if self.budget.confirms else 0.0
+        return min(trial + confirmation, self.settings.confirmation_share * self.budget.seconds)
+
+
+def _any_meets_sla(done: Sequence[Evaluation]) -> bool:
+    return any(evaluation.merit is not None for evaluation in done)

@@ -1,0 +1,302 @@
+"""The search: a sampler asks, servers are measured, records and storage keep it.
+
+Optuna's storage is the only state: what trials tell there (``tuner.optimizer.measurement``) is all
+that samplers learn from. There is one path for every sampler: a trial is asked for, its parameters
+make a candidate, which is measured or answered from the records, and the trial is told.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from tuner.deployments.subjects import Subject
+from tuner.errors import SimulationError
+from tuner.measurement.calibrate import CalibrationPlan
+from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, Value
+from tuner.optimizer.finalists import Finalists, Ranked
+from tuner.optimizer.measurement import (
+    SLA_CONSTRAINT,
+    Measurement,
+    attributes_of,
+    constraint_of,
+    value_of,
+)
+from tuner.optimizer.stopping import Budget, Stop, StoppingPolicy
+from tuner.optimizer.storage import STOPPED, open_study, storage_errors, url_of
+from tuner.optimizer.suggestion import first_ideas, params, suggest
+from tuner.records.results import Evaluation, Outcome, Window, best
+from tuner.records.run import Run
+
+if TYPE_CHECKING:
+    from tuner.optimizer.forecast import Forecast
+
+_CALIBRATED = "calibrated"
+_FAILURES = "calibration_failures"
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    most_candidates: int = 10_000  # of a space that is counted, so that its end is known
+    again_seconds: float = 300.0  # of evaluations, after which the baseline is measured once more
+    missed_by: float = 0.02  # share by which a candidate that was missed would matter
+
+
+SETTINGS = StudySettings()
+
+
+class Measurer(Protocol):
+    """What measures candidates, as a study needs it (``tuner.measurement``)."""
+
+    def calibrate(self, plan: CalibrationPlan, /) -> list[tuple[Candidate, str]]:
+        """Windows in the run; and what failed, and why."""
+
+    def search(
+        self,
+        subject: Subject,
+        to_beat: float,
+        phase: Literal["search", "again"] = "search",
+        expected: float = 0.0,
+    ) -> Evaluation: ...
+
+    def confirm(self, subjects: list[tuple[Subject, float]], look: int, /) -> list[Evaluation]:
+        """Subjects with what is expected of each; an evaluation for each, all interleaved."""
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """A sampler that simulates, and so knows what to expect of every candidate."""
+
+    def calibrate(
+        self, windows: Sequence[Window], failures: Sequence[tuple[Candidate, str]] = ()
+    ) -> None: ...
+
+    def forecast(self, study: optuna.Study) -> "Forecast | None": ...
+
+
+class Study:
+    """One search in one run's folder; made again over the same folder, it goes on."""
+
+    def __init__(
+        self,
+        run: Run,
+        space: SearchSpace,
+        own: dict[str, Value],
+        measurer: Measurer,
+        sampler: BaseSampler,
+        storage: str | None = None,
+        *,
+        calibrated: bool = False,
+        minimizes: bool = False,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``calibrated`` says that the run has windows from elsewhere; ``note`` is told what went
+        otherwise than planned.
+        """
+        self._run = run
+        self._space = space
+        self._own = own
+        self._measurer = measurer
+        self._forecaster = sampler if isinstance(sampler, Forecaster) else None
+        self._evaluations = run.evaluations()
+        self._known = {e.candidate: e for e in self._evaluations if e.phase == "search"}
+        self._size = space.count(limit=SETTINGS.most_candidates)
+        self._url = url_of(run, storage)
+        self._minimizes = minimizes
+        self._note = note
+        self._study = open_study(run, self._url, sampler, minimizes)
+        self._finalists = Finalists(self._rank, minimizes)
+        with storage_errors(self._url):
+            if calibrated:
+                self._study.set_user_attr(_CALIBRATED, 0.0)
+            self._in_hand = self._begin_or_go_on()
+
+    def _begin_or_go_on(self) -> list[int]:
+        """Enqueue the first ideas; or the ids of trials that were in hand when the run was cut."""
+        trials = self._study.get_trials(deepcopy=False)
+        if not trials:
+            for settings in self._first_ideas():
+                self._study.enqueue_trial(params(self._space, settings))
+        return [trial._trial_id for trial in trials if trial.state is TrialState.RUNNING]
+
+    def _first_ideas(self) -> list[Point]:
+        """Of what an expert would try, a simulation needs only what it does not cover itself."""
+        own, *ideas = first_ideas(self._space, self._own)
+        if self._forecaster is not None:
+            beyond = [path for path in self._space.parameters if path not in SIMULATED]
+            ideas = [i for i in ideas if any(i.get(path) != own.get(path) for path in beyond)]
+        return [own, *ideas]
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        return self._evaluations
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the search ended, if it did."""
+        reason = self._study.user_attrs.get(STOPPED)
+        return str(reason) if reason else None
+
+    def has_found(self) -> bool:
+        """Whether some candidate meets the SLA, as far as the search can tell."""
+        return any(e.merit is not None for e in self._known.values())
+
+    def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:
+        """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
+        policy = StoppingPolicy(budget, self._size, self._minimizes)
+        spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
+        began = time.monotonic() - spent - sum(e.seconds for e in self._evaluations)
+        duplicates = 0
+        if _CALIBRATED in self._study.user_attrs:
+            self._calibrate()
+        while True:
+            done = list(self._known.values())
+            seconds = time.monotonic() - began
+            reason = policy.spent(done, seconds, duplicates, self._forecast())
+            if reason is None:
+                self._calibrate()
+            if reason is None and not self._is_waiting():
+                reason = policy.converged(done, self._forecast())
+            if reason is not None:
+                return reason
+            trial, candidate = self._ask()
+            evaluation = self._known.get(candidate)
+            duplicates = 0 if evaluation is None else duplicates + 1
+            if evaluation is None:
+                evaluation = self._evaluate(trial.number, candidate)
+                heard(evaluation)
+                self._measure_baseline_again(heard)
+            self._tell(trial, evaluation)
+
+    def outcome(self, reason: Stop) -> Outcome:
+        """How the search ended, and how sure it is that it found the best."""
+        forecast = self._forecast()
+        return Outcome(
+            reason=reason.value,
+            candidates=self._size,
+            simulated=len(forecast.candidates) if forecast else 0,
+            measured=len(self._known),
+            by=SETTINGS.missed_by,
+            missed=forecast.missed(SETTINGS.missed_by) if forecast else None,
+        )
+
+    def confirm(self, heard: Callable[[Evaluation], None]) -> None:
+        """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
+        seeds; where the finalists disappoint, others as well (``Finalists.next``).
+        """
+        while subjects := self._finalists.next(self._evaluations):
+            look = max((e.look + 1 for e in self._evaluations if e.phase == "confirm"), default=0)
+            for evaluation in self._measurer.confirm(subjects, look):
+                self._keep(evaluation)
+                heard(evaluation)
+
+    def finish(self, reason: str) -> None:
+        """Note that the search is over, so that the same command starts a new one."""
+        self._study.set_user_attr(STOPPED, reason)
+
+    def _calibrate(self) -> None:
+        """Before the first trial, and again with what the servers of trials told besides. A
+        simulation that the model's statistics do not bear is given up for Optuna's sampler.
+        """
+        if self._forecaster is None:
+            return
+        if _CALIBRATED not in self._study.user_attrs:
+            began = time.monotonic()
+            failed = self._measurer.calibrate(CalibrationPlan.of(self._space, self._own))
+            for candidate, why in failed:
+                self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
+            with storage_errors(self._url):
+                listed = [[candidate.settings, why] for candidate, why in failed]
+                self._study.set_user_attr(_FAILURES, listed)
+                self._study.set_user_attr(_CALIBRATED, time.monotonic() - began)
+        try:
+            self._forecaster.calibrate(self._run.windows(), self._failures())
+        except SimulationError as error:
+            self._note(f"nothing is simulated, Optuna's sampler chooses: {error}")
+            self._forecaster = None
+
+    def _failures(self) -> list[tuple[Candidate, str]]:
+        """What failed in the calibration, and why."""
+        listed = self._study.user_attrs.get(_FAILURES, ())
+        return [
+            (Candidate.of({p: tuple(v) if isinstance(v, list) else v for p, v in settings}), why)
+            for settings, why in listed
+        ]
+
+    def _forecast(self) -> "Forecast | None":
+        if self._forecaster is None:
+            return None
+        with storage_errors(self._url):
+            return self._forecaster.forecast(self._study)
+
+    def _is_waiting(self) -> bool:
+        """Whether a trial is in hand, or was enqueued before."""
+        with storage_errors(self._url):
+            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return bool(self._in_hand or waiting)
+
+    def _ask(self) -> tuple[optuna.Trial, Candidate]:
+        with storage_errors(self._url), warnings.catch_warnings():
+            # A Gaussian process clips the infinite cost of what failed, as it should.
+            warnings.filterwarnings("ignore", "Clip non-finite values")
+            if self._in_hand:
+                trial = optuna.Trial(self._study, self._in_hand.pop(0))
+            else:
+                trial = self._study.ask()
+            return trial, suggest(trial, self._space)
+
+    def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
+        is_baseline = candidate == Candidate.of(self._own)
+        leader, forecast = best(self._evaluations), self._forecast()
+        evaluation = self._measurer.search(
+            Subject(number, candidate, is_baseline),
+            leader.capacity if leader and leader.capacity else 0.0,
+            expected=forecast.expected(candidate) if forecast else 0.0,
+        )
+        self._keep(evaluation)
+        self._known[candidate] = evaluation
+        return evaluation
+
+    def _measure_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
+        """In a long search, now and then: whether the machine is still what it was."""
+        looks = [e for e in self._evaluations if e.baseline and e.phase != "confirm"]
+        last = self._evaluations.index(looks[-1]) if looks else 0
+        since = sum(e.seconds for e in self._evaluations[last + 1 :])
+        if not looks or looks[0].capacity is None or since < SETTINGS.again_seconds:
+            return
+        subject = Subject(looks[0].trial, looks[0].candidate, True)
+        evaluation = self._measurer.search(subject, 0.0, "again")
+        self._keep(evaluation)
+        heard(evaluation)
+
+    def _rank(self, evaluations: Sequence[Evaluation]) -> Ranked:
+        """By the merit that all measurements together say; of candidates that are not simulated,
+        by the one that was measured.
+        """
+        forecast = self._forecast()
+        if forecast is not None:
+            forecast = forecast.given(
+                [Measurement.of_evaluation(e, self._minimizes) for e in evaluations]
+            )
+        merits = [
+            (e, (forecast.expected(e.candidate) if forecast else 0.0) or e.merit)
+            for e in evaluations
+            if e.merit is not None
+        ]
+        return sorted(merits, key=lambda each: each[1], reverse=True)
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        self._run.append(evaluation)
+        self._evaluations.append(evaluation)
+
+    def _tell(self, trial: optuna.Trial, evaluation: Evaluation) -> None:
+        with storage_errors(self._url):
+            trial.set_constraint(SLA_CONSTRAINT, constraint_of(evaluation))
+            for name, value in attributes_of(evaluation).items():
+                trial.set_user_attr(name, value)
+            self._study.tell(trial, value_of(evaluation, self._minimizes))
