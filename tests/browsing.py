@@ -8,6 +8,7 @@ from base64 import b85decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,37 @@ def overflow(browser: Any, width: int) -> int:
 def unpacked(script: str) -> str:
     """What page.js reads in a script element that tuner.report.frame packed."""
     return gzip.decompress(b85decode(script.replace(",", "<"))).decode()
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: elements, text outside scripts, figures."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.scripts, self._inside = "", list[str](), ""
+        self.feed(source)
+        self.text = self.text.replace("\N{NO-BREAK SPACE}", " ")
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+    def figures(self) -> dict[str, Any]:
+        found = json.loads(unpacked(self.scripts[1]))
+        assert isinstance(found, dict)
+        return found

@@ -1,9 +1,7 @@
 """The page tells every comparison, whole or broken, and escapes whatever the records hold."""
 
-import json
 from collections.abc import Callable
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from tests.browsing import overflow, show, unpacked
+from tests.browsing import Page, overflow, show
 from tests.comparing_records import (
     SHAPES,
     comparison,
@@ -35,40 +33,6 @@ MakeRun = Callable[..., Run]
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     return partial(write_run, tmp_path / "run")
-
-
-class Page(HTMLParser):
-    """What a browser would make of the page: elements, text outside scripts, figures."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self.scripts, self._inside = "", list[str](), ""
-        self.feed(source)
-        self.text = self.text.replace("\N{NO-BREAK SPACE}", " ")
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.text += data
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.elements)
-
-    def figures(self) -> dict[str, Any]:
-        found = json.loads(unpacked(self.scripts[1]))
-        assert isinstance(found, dict)
-        return found
 
 
 def report(run: Run) -> Page:

@@ -1,8 +1,6 @@
 """The page tells every run, whole or broken, and escapes whatever the records hold."""
 
-import json
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
-from tests.browsing import unpacked
+from tests.browsing import Page, unpacked
 from tests.manifests import make_manifest
 from tests.search_records import (
     BATCH,
@@ -37,39 +35,6 @@ HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&am
 MakeRun = Callable[..., Run]
 
 
-class Page(HTMLParser):
-    """What a browser would make of the page: elements, attributes, text outside scripts."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self.scripts, self._inside = "", [], ""
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.text += data
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.elements)
-
-    def figures(self) -> dict[str, Any]:
-        found = json.loads(unpacked(self.scripts[1]))
-        assert isinstance(found, dict)
-        return found
-
-
 def report(run: Run) -> Page:
     return Page(write_report(run).read_text(encoding="utf-8"))
 
@@ -89,7 +54,7 @@ def evaluations() -> list[Evaluation]:
 
 def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None:
     page = report(whole_run)
-    assert "2.5\N{NO-BREAK SPACE}× the requests within p99 ≤ 20 ms" in page.text
+    assert "2.5 × the requests within p99 ≤ 20 ms" in page.text
     assert EXPERIMENT["command"] in page.text
     assert "NVIDIA L4, 24 GiB" in page.text
     assert "CUDA out of memory" in page.text
@@ -109,7 +74,7 @@ def test_a_run_that_minimised_tells_what_it_came_to(make_run: MakeRun) -> None:
         ]
     )
     page = report(run)
-    assert "1.50\N{NO-BREAK SPACE}× less p99 at 100/s: 8 ms" in page.text
+    assert "1.50 × less p99 at 100/s: 8 ms" in page.text
     assert "8 ms instead of 12 ms, with batch 16" in page.text
     assert "95 %: 1.4" in page.text
     assert "Every candidate was offered 100/s" in page.text
@@ -205,7 +170,7 @@ def test_nothing_meets_the_sla_names_the_closest(make_run: MakeRun) -> None:
         )
     )
     assert "No candidate keeps p99 ≤ 20 ms" in page.text
-    expected = "Closest came batch 4, instances 2: it misses the bound by 25\N{NO-BREAK SPACE}%."
+    expected = "Closest came batch 4, instances 2: it misses the bound by 25 %."
     assert expected in page.text
     assert "Not confirmed" not in page.text
     assert "closest" in [t.get("name") for t in page.figures()["latency-by-rate"]["data"]]
@@ -358,7 +323,7 @@ def test_the_gpu_at_capacity_is_told_as_far_as_it_is_known(make_run: MakeRun) ->
     known = QUIET.model_copy(update={"devices": 2, "temperature": 71.0, "throttled": ("thermal",)})
     probes = tuple(p.model_copy(update={"gpu": known if p == at else None}) for p in one.probes)
     page = report(make_run([one.model_copy(update={"probes": probes})]))
-    words = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    words = page.text
     for fact in ("70 %", "1 GiB", "60 W", "1,740 MHz", "71 °C", "GPU throttledthermal"):
         assert fact in words
     assert "GPU shared with" not in words

@@ -142,30 +142,30 @@ def _eliminated(behind: list[Evaluation]) -> list[go.Scatter]:
     middle = [e.estimate or 0.0 for e in behind]
     lows = [e.low or at for e, at in zip(behind, middle, strict=True)]
     highs = [e.high or at for e, at in zip(behind, middle, strict=True)]
-    trace = go.Scatter(
-        x=[e.trial for e in behind],
-        y=middle,
-        error_y=_error_bars(middle, lows, highs),
-        mode="markers",
-        name="left behind: lies in this range",
-        marker={"symbol": "line-ew-open", "size": 7, "color": style.OTHERS},
-        customdata=[evaluation_hover(e) for e in behind],
-        hovertemplate="%{customdata}<extra></extra>",
-    )
-    return [trace] if behind else []
+    marker = {"symbol": "line-ew-open", "size": 7, "color": style.OTHERS}
+    traces = _without_value(behind, middle, "left behind: lies in this range", marker)
+    return [trace.update(error_y=_error_bars(middle, lows, highs)) for trace in traces]
 
 
 def _not_met(below: list[Evaluation]) -> list[go.Scatter]:
+    rates = [_lowest_rate(e) or 0.0 for e in below]
+    marker = {"symbol": "triangle-down-open", "size": 9, "color": style.SLA}
+    return _without_value(below, rates, "not met at this rate", marker)
+
+
+def _without_value(
+    evaluations: list[Evaluation], values: list[float], name: str, marker: dict[str, Any]
+) -> list[go.Scatter]:
     trace = go.Scatter(
-        x=[e.trial for e in below],
-        y=[_lowest_rate(e) for e in below],
+        x=[e.trial for e in evaluations],
+        y=values,
         mode="markers",
-        name="not met at this rate",
-        marker={"symbol": "triangle-down-open", "size": 9, "color": style.SLA},
-        customdata=[evaluation_hover(e) for e in below],
+        name=name,
+        marker=marker,
+        customdata=[evaluation_hover(e) for e in evaluations],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    return [trace] if below else []
+    return [trace] if evaluations else []
 
 
 def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
