@@ -61,11 +61,13 @@ class CallConnection(asyncio.Protocol):
 
     async def call(self, block: bytes, message: bytes, timeout: float | None) -> bytes:
         """The reply's message; CallFailed where there is none."""
-        if self.usable and not self._http2.has_room():
-            timeout = await self._wait_for_room(timeout)
-        if not self._http2.has_room():
-            raise NotProcessed(self._reason or "the connection is closed")
-        stream = self._http2.request(block, message, grpc.message_prefix(len(message)))
+        http2 = self._http2
+        if not http2.has_room():
+            if not http2.closing:
+                timeout = await self._wait_for_room(timeout)
+            if http2.closing:
+                raise NotProcessed(self._reason or "the connection is closed")
+        stream = http2.request(block, message, grpc.message_prefix(len(message)))
         reply: asyncio.Future[bytes] = self._loop.create_future()
         self._calls[stream] = reply
         timer = timeout and self._loop.call_later(timeout, _expire, reply)
@@ -76,7 +78,7 @@ class CallConnection(asyncio.Protocol):
             if timer:
                 timer.cancel()
             if stream in self._calls:  # the caller was cancelled, or waited long enough
-                self._http2.cancel(stream)
+                http2.cancel(stream)
                 self._flush()
                 self._forget(stream)
 
@@ -136,13 +138,15 @@ class CallConnection(asyncio.Protocol):
         self._last_received = self._loop.time()
         self._awaiting_pong = False
         for event in self._http2.receive(data):
-            self._handle(event)
+            if type(event) is Response:
+                self._settle(event.stream, _failure(event), event.body)
+            else:
+                self._handle(event)
         self._flush()
 
     def _handle(self, event: Event) -> None:
+        """All but what usually comes."""
         match event:
-            case Response(stream):
-                self._settle(stream, _failure(event), event.body)
             case StreamReset(stream, code):
                 refused = code == REFUSED_STREAM
                 reason = event.reason
@@ -176,11 +180,13 @@ class CallConnection(asyncio.Protocol):
 
     def _forget(self, stream: int) -> None:
         del self._calls[stream]
-        self._make_room()
-        self._close_if_done()
+        if self._waiting:
+            self._make_room()
+        if self._http2.closing:
+            self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if not self.usable and not self._calls:
+        if not self._calls:
             self._transport.close()
 
     def _make_room(self) -> None:
@@ -226,9 +232,8 @@ def _failure(response: Response) -> CallFailed | None:
     """What a reply's headers say is wrong; None where it is a message."""
     status, code = grpc.http_status(response), grpc.grpc_status(response)
     if code == grpc.OK and status == b"200":
-        if grpc.is_one_message(response.body):
-            return None
-        return CallFailed(INTERNAL, "the server's reply is not one message")
+        whole = grpc.is_one_message(response.body)
+        return None if whole else CallFailed(INTERNAL, "the server's reply is not one message")
     if code is not None and code.isdigit():
         return CallFailed(int(code), grpc.grpc_message(response) or f"gRPC status {int(code)}")
     if status != b"200":

@@ -40,7 +40,8 @@ def message_prefix(size: int) -> bytes:
 
 def is_one_message(body: bytes | bytearray) -> bool:
     """Whether a body is one message with its prefix, not compressed."""
-    return body[:PREFIX_SIZE] == message_prefix(max(0, len(body) - PREFIX_SIZE))
+    size = len(body) - PREFIX_SIZE
+    return size >= 0 and _MESSAGE.unpack_from(body) == (0, size)
 
 
 def succeeded(response: Response) -> bool:

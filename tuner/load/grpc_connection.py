@@ -71,15 +71,17 @@ class GrpcConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True  # what is sent meanwhile goes out at once, at the end
-        for event in self._http2.receive(data):
-            if type(event) is Response:
-                index = self._indices.pop(event.stream, None)
-                if index is not None:
-                    self._finish(index, *_outcome(event))
-            else:
-                self._handle(event)
-        self._receiving = False
-        self._flush()
+        try:
+            for event in self._http2.receive(data):
+                if type(event) is Response:
+                    index = self._indices.pop(event.stream, None)
+                    if index is not None:
+                        self._finish(index, *_outcome(event))
+                else:
+                    self._handle(event)
+        finally:
+            self._receiving = False
+            self._flush()
         if self._left and not self._indices:
             self._transport.close()
 
