@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -199,6 +204,9 @@ def _values(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _allows(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    return isinstance(value, int | float) and bool(distribution.low <= value <= distribution.high)
+    match distribution:
+        case CategoricalDistribution():
+            return value in distribution.choices
+        case IntDistribution() | FloatDistribution():
+            return bool(distribution.low <= value <= distribution.high)
+    return False
