@@ -5,6 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from tuner.version import __version__
+
 if TYPE_CHECKING:
     from tuner.api import compare as compare
     from tuner.api import measure as measure
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from tuner.api import simulate as simulate
     from tuner.experiment.model import Experiment as Experiment
 
-__version__ = "0.2.0"
 __all__ = ["Experiment", "__version__", "compare", "measure", "search", "simulate"]
 
 

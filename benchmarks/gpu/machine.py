@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import torch
 
-from tuner import __version__
 from tuner.commands.workplace import processor
 from tuner.servers.gpu import Gpus
+from tuner.version import __version__
 
 PACKAGES = ("torch", "nvidia-pytriton", "tritonclient", "optuna", "numpy", "uvloop")
 

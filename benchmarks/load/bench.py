@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 
 from benchmarks.load import program
-from tuner import __version__
 from tuner.commands.workplace import processor
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.load import perf_analyzer
@@ -24,6 +23,7 @@ from tuner.load.target import Transport
 from tuner.model.config import read_config
 from tuner.records.run import write_text
 from tuner.servers.local import LocalLauncher
+from tuner.version import __version__
 
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]

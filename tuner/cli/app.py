@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tuner import __version__
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
 from tuner.cli.invocation import command_line
 from tuner.cli.options import Config, Json, Quiet, RunFolder
@@ -23,6 +22,7 @@ from tuner.commands.options import (
     SimulateOptions,
 )
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
+from tuner.version import __version__
 
 if TYPE_CHECKING:
     from tuner.cli.view import LiveView, PlainView

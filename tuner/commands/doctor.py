@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
-from tuner import __version__
 from tuner.errors import LauncherUnavailable
 from tuner.load import perf_analyzer
 from tuner.resources import bundled
@@ -16,6 +15,7 @@ from tuner.servers import embedded
 from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
 from tuner.servers.gpu import Gpus
 from tuner.serving.supervise import missing_packages
+from tuner.version import __version__
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 
-from tuner import __version__
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment.model import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
@@ -24,6 +23,7 @@ from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.docker import ContainerSpec
 from tuner.servers.gpu import Gpus
+from tuner.version import __version__
 
 
 @contextmanager

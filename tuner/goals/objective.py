@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuner import units
+import tuner.units as units
 from tuner.errors import UnitError, UsageError
 from tuner.goals.quantities import ALIASES, QUANTITIES, Readings
 from tuner.model.space import did_you_mean

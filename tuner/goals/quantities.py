@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuner import units
+import tuner.units as units
 
 
 class GpuReadings(Protocol):

@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from uvicorn.config import STARTUP_FAILURE
 
-from tuner import __version__
 from tuner.errors import TunerError
 from tuner.model.signature import Signature
 from tuner.serving.body import BodyLimit
@@ -23,6 +22,7 @@ from tuner.serving.identity import Envelope
 from tuner.serving.model_service import ModelService
 from tuner.serving.routes import add_placeholders, add_watching, replace_computing
 from tuner.serving.settings import is_replacement
+from tuner.version import __version__
 
 
 @dataclass(frozen=True)
