@@ -28,7 +28,7 @@ from tuner.commands.options import (
     Without,
 )
 from tuner.commands.results import CompareResult, MeasureResult, SearchResult
-from tuner.commands.simulate import Forecast
+from tuner.commands.simulate import SimulateResult
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.experiment.options import option_of, usage_error, written_out
@@ -134,7 +134,7 @@ def measure(
 
 
 @_takes(SimulateOptions)
-def simulate(run: str | Path, **options: Any) -> Forecast:
+def simulate(run: str | Path, **options: Any) -> SimulateResult:
     """Say what a configuration would do, from what the ``run`` learned: no server, no load."""
     from tuner.commands.simulate import simulate
     from tuner.simulator import is_available

@@ -37,7 +37,7 @@ Role = Literal["baseline", "winner", "closest"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ComparedCandidate:
     """One of the two candidates that a report compares, with the evaluation that counts for it."""
 
     role: Role
@@ -59,16 +59,16 @@ def winner(evaluations: list[Evaluation]) -> Evaluation | None:
     return best(evaluations) or max(measured, key=lambda e: e.merit or 0.0, default=None)
 
 
-def subjects(evaluations: list[Evaluation]) -> list[Subject]:
+def subjects(evaluations: list[Evaluation]) -> list[ComparedCandidate]:
     """Baseline and winner, as far as they exist; one where the baseline is the winner.
 
     Where nothing meets the SLA, what came closest stands in the winner's place.
     """
     first, last, nearest = baseline(evaluations), winner(evaluations), closest(evaluations)
-    chosen = [] if first is None else [Subject("baseline", first)]
+    chosen = [] if first is None else [ComparedCandidate("baseline", first)]
     second = nearest if last is None else last
     if second is not None and (first is None or not is_same_candidate(first, second)):
-        chosen.append(Subject("closest" if last is None else "winner", second))
+        chosen.append(ComparedCandidate("closest" if last is None else "winner", second))
     return chosen
 
 
@@ -104,7 +104,7 @@ class SearchFindings:
         return closest(self.evaluations)
 
     @cached_property
-    def subjects(self) -> list[Subject]:
+    def subjects(self) -> list[ComparedCandidate]:
         return subjects(self.evaluations)
 
     @cached_property

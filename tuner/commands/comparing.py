@@ -34,7 +34,7 @@ from tuner.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
-class SwapSettings:
+class SwapLoad:
     share: float = 0.3
     """Of the capacity: the load while a model is replaced. The new version needs room beside the
     old one.
@@ -43,7 +43,7 @@ class SwapSettings:
     """Requests/s: with fewer, an outage would be seen only by its edges."""
 
 
-_SWAP = SwapSettings()
+_SWAP = SwapLoad()
 
 
 class Comparing:

@@ -35,7 +35,7 @@ _SETTINGS = SimulationSettings()
 
 
 @dataclass(frozen=True)
-class Forecast:
+class SimulateResult:
     """Simulated, not measured: seconds and requests/s. ``batches`` are shares of executions by
     size; ``kept`` says whether the promise is, ``busy`` the share of the highest throughput.
     """
@@ -99,7 +99,7 @@ class Forecast:
         return tag("div", text(f"{self.label} (simulated)"), tag("table", *rows))
 
 
-def simulate(run: Run, options: SimulateOptions) -> Forecast:
+def simulate(run: Run, options: SimulateOptions) -> SimulateResult:
     """Of the run's model with some settings changed, at a rate or near its capacity.
 
     What is not given is as in the run. RunError where the run knows nothing of service times.
@@ -129,7 +129,7 @@ def simulate(run: Run, options: SimulateOptions) -> Forecast:
     samples, batches = played.samples, played.batches
     latency = np.sort(samples.latency)
     executions = sum(batches.values())
-    return Forecast(
+    return SimulateResult(
         label=str(candidate),
         promise=str(sla),
         rate=rate,

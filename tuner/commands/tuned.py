@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tuner.commands.options import SimulateOptions
-from tuner.commands.simulate import Forecast, simulate
+from tuner.commands.simulate import SimulateResult, simulate
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate, Value
@@ -56,7 +56,7 @@ class Tuned:
             delays.append(Delay(delay=delay, capacity=forecast.capacity or None, p50=p50))
         return tuple(delays)
 
-    def _forecast(self, settings: dict[str, Value]) -> Forecast | None:
+    def _forecast(self, settings: dict[str, Value]) -> SimulateResult | None:
         """What a configuration would do, mostly idle; None where that cannot be simulated."""
         if self.source is None or not is_available():
             return None

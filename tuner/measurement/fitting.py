@@ -9,7 +9,7 @@ from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
 
 
 @dataclass(frozen=True)
-class EvidenceSettings:
+class FittingSettings:
     """What a probe says of the rates about it."""
 
     guess: float = 0.9
@@ -34,7 +34,7 @@ class EvidenceSettings:
     """The same at least: no capacity is known better than to 0.1 %."""
 
 
-EVIDENCE = EvidenceSettings()
+EVIDENCE = FittingSettings()
 
 
 @dataclass(frozen=True)

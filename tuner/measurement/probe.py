@@ -13,7 +13,13 @@ from tuner.goals.sla import Sla
 from tuner.goals.verdict import SlaOutcome, Verdict
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
-from tuner.measurement.recording import Offer, Readings, probe_record, save_samples, window_record
+from tuner.measurement.recording import (
+    OfferedLoad,
+    ProbeReadings,
+    probe_record,
+    save_samples,
+    window_record,
+)
 from tuner.measurement.watch import ProbeWatch, Thoroughness
 from tuner.model.space import Candidate
 from tuner.records.results import ProbeRecord, Purpose, Window
@@ -84,14 +90,14 @@ class Prober:
     def open_loop(
         self, arrivals: Arrivals, rate: float, how: Thoroughness, purpose: Purpose
     ) -> tuple[ProbeRecord, Verdict]:
-        """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
+        """OfferedLoad ``rate`` requests/s; ends early when there is nothing more to learn."""
         seed = int(self._seeds.integers(2**31))
         period = min(arrivals.least_seconds(rate), how.most_seconds)
         how = replace(how, least_seconds=max(how.least_seconds, period))
         seconds = max(how.length(rate, self._sla), period)
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
         watch = ProbeWatch(self._sla, how, period)
-        offer = Offer(purpose, str(arrivals), rate, None, seed)
+        offer = OfferedLoad(purpose, str(arrivals), rate, None, seed)
         return self._probe(
             offer,
             watch,
@@ -104,7 +110,7 @@ class Prober:
         """Run a closed loop at a fixed concurrency; latency counts from the actual send."""
         watch = ProbeWatch(self._sla, how)
         return self._probe(
-            Offer(purpose, "closed", concurrency=concurrency),
+            OfferedLoad(purpose, "closed", concurrency=concurrency),
             watch,
             lambda: self._generator.closed_loop(
                 concurrency, how.seconds, self._drain, self._sla.longest, watch
@@ -168,7 +174,7 @@ class Prober:
         return result, window
 
     def _probe(
-        self, offer: Offer, watch: ProbeWatch, send: Callable[[], LoadResult]
+        self, offer: OfferedLoad, watch: ProbeWatch, send: Callable[[], LoadResult]
     ) -> tuple[ProbeRecord, Verdict]:
         """Send, and write down what came back; the faults of the server and of the load, raised."""
         before = self._running.statistics()
@@ -179,7 +185,7 @@ class Prober:
         if samples.errors:
             self._running.raise_if_gone()
         verdict = watch.final(samples)
-        readings = Readings(
+        readings = ProbeReadings(
             self._running.times_since(before),
             self._running.stages_since(before),
             self._running.gpu(gpus),

@@ -48,7 +48,7 @@ RECORD = RecordSettings()
 
 
 @dataclass(frozen=True)
-class Offer:
+class OfferedLoad:
     """What a probe sends: requests/s in an open loop, or a fixed concurrency in a closed one."""
 
     purpose: Purpose
@@ -59,7 +59,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Readings:
+class ProbeReadings:
     """What the server and its machine told of themselves while a probe ran."""
 
     server: ServerTimes | None
@@ -69,11 +69,11 @@ class Readings:
 
 
 def probe_record(
-    offer: Offer,
+    offer: OfferedLoad,
     result: LoadResult,
     verdict: Verdict,
     sla: Sla,
-    readings: Readings,
+    readings: ProbeReadings,
     round: int,
     items: float,
     file: str,

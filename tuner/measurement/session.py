@@ -117,7 +117,7 @@ class CandidateSession:
         return self.prober
 
     def probe(self, rate: float, how: Thoroughness, purpose: Purpose = "capacity") -> ProbeResult:
-        """Offer ``rate`` requests/s."""
+        """OfferedLoad ``rate`` requests/s."""
         arrivals = self._conditions.load
         assert arrivals != "closed"
         self._progress.probing(purpose, rate)

@@ -9,7 +9,7 @@ from tuner.stats.samples import Samples
 
 
 @dataclass(frozen=True)
-class WatchSettings:
+class ProbeWatchSettings:
     """When a probe is looked at while it runs, and what ends it."""
 
     requests: int = 300
@@ -25,7 +25,7 @@ class WatchSettings:
     sent, so that all looks together stay cheap.
     """
     clearly_broken: float = 10.0
-    """Times the error budget: so far above it a fit learns no more (see ``EvidenceSettings.far``).
+    """Times the error budget: so far above it a fit learns no more (see ``FittingSettings.far``).
     """
     patience_seconds: float = 15.0
     """Before a probe that is to settle a question is given up as undecidable."""
@@ -33,7 +33,7 @@ class WatchSettings:
     """Times the longest probe: what would take longer than this does not come in time."""
 
 
-WATCH = WatchSettings()
+WATCH = ProbeWatchSettings()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tuner.analysis.search_findings import Subject, subjects
+from tuner.analysis.search_findings import ComparedCandidate, subjects
 from tuner.goals.sla import Bound, Sla
 from tuner.records.results import Evaluation
 from tuner.report import style
@@ -58,7 +58,7 @@ def latency_distribution(
     return figure
 
 
-def _tail(subject: Subject, x: Floats, share: Floats) -> go.Scatter:
+def _tail(subject: ComparedCandidate, x: Floats, share: Floats) -> go.Scatter:
     return go.Scatter(
         x=(x * style.MS).tolist(),
         y=(100 * share).tolist(),
@@ -118,7 +118,9 @@ def batch_sizes(evaluations: list[Evaluation]) -> go.Figure | None:
     return figure
 
 
-def _shares(sizes: list[int], counts: list[int], subject: Subject, legend: bool) -> go.Bar:
+def _shares(
+    sizes: list[int], counts: list[int], subject: ComparedCandidate, legend: bool
+) -> go.Bar:
     total = sum(counts)
     return go.Bar(
         x=[str(size) for size in sizes],

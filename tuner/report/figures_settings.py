@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from tuner.analysis.search_findings import Subject, is_same_candidate, subjects
+from tuner.analysis.search_findings import ComparedCandidate, is_same_candidate, subjects
 from tuner.model.space import Value, format_value
 from tuner.records.results import Evaluation
 from tuner.report import style
@@ -125,7 +125,7 @@ def _height(values: list[Value], evaluation: Evaluation, path: str) -> float:
 
 
 def _candidate_line(
-    heights: list[float], share: float, evaluation: Evaluation, chosen: list[Subject]
+    heights: list[float], share: float, evaluation: Evaluation, chosen: list[ComparedCandidate]
 ) -> go.Scatter:
     role = next((s for s in chosen if is_same_candidate(s.evaluation, evaluation)), None)
     colour = colour_of(role) if role else sample_colorscale(style.CAPACITY_SCALE, [share])[0]

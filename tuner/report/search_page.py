@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
-from tuner.analysis.search_findings import SearchFindings, Subject, is_same_candidate
+from tuner.analysis.search_findings import ComparedCandidate, SearchFindings, is_same_candidate
 from tuner.model.space import short_name
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
@@ -91,7 +91,7 @@ def cards(findings: SearchFindings) -> Html:
     return tag("div", join(shown), class_="cards")
 
 
-def _capacity_card(findings: SearchFindings, subject: Subject) -> Html:
+def _capacity_card(findings: SearchFindings, subject: ComparedCandidate) -> Html:
     name, evaluation = subject.role, subject.evaluation
     if evaluation.capacity is None:
         failed = evaluation.state is State.FAILED
@@ -112,7 +112,7 @@ def _capacity_card(findings: SearchFindings, subject: Subject) -> Html:
     return card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(notes), name)
 
 
-def _cost_card(findings: SearchFindings, subject: Subject) -> Html:
+def _cost_card(findings: SearchFindings, subject: ComparedCandidate) -> Html:
     name, evaluation, metric = subject.role, subject.evaluation, Metric(findings.objective)
     title = f"{name}, {metric.name}"
     value = metric.value(evaluation)

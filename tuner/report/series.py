@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from tuner.analysis.contenders import Contender, contenders
 from tuner.analysis.search_findings import (
-    Subject,
+    ComparedCandidate,
     is_same_candidate,
     subjects,
 )
@@ -36,11 +36,11 @@ class Series:
     is_crowd: bool = False
 
 
-def colour_of(subject: Subject) -> str:
+def colour_of(subject: ComparedCandidate) -> str:
     return style.BASELINE if subject.role == "baseline" else style.WINNER
 
 
-def label_of(subject: Subject) -> str:
+def label_of(subject: ComparedCandidate) -> str:
     """``winner, 431/s``: for a legend."""
     metric = Metric.of([subject.evaluation])
     value = metric.value(subject.evaluation)
@@ -48,7 +48,7 @@ def label_of(subject: Subject) -> str:
 
 
 def by_role(
-    evaluations: list[Evaluation], chosen: list[Subject], others: str = "other candidates"
+    evaluations: list[Evaluation], chosen: list[ComparedCandidate], others: str = "other candidates"
 ) -> Iterable[tuple[str, str, list[Evaluation]]]:
     """Name, colour and evaluations: those of all others first, then of each of the chosen."""
     groups = [[e for e in evaluations if is_same_candidate(e, s.evaluation)] for s in chosen]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numba import njit
 
-from tuner.simulator.system import Instances, Requests, Rules, State, System
+from tuner.simulator.system import Instances, QueueState, Requests, Rules, System
 from tuner.stats.samples import Floats, Ints
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -51,7 +51,7 @@ def _step(function: _Function) -> _Function:
 @njit(cache=True, nogil=True)
 def run(system: System, states: Any, seed: int) -> None:
     """Play the requests of a system that is new, with noise drawn by ``seed``; ``states`` holds its
-    State.
+    QueueState.
     """
     np.random.seed(seed)
     state = states[0]
@@ -82,7 +82,7 @@ def _next_instance(until: Floats) -> int:
 
 
 @_step
-def _enqueue(system: System, state: State, now: float) -> bool:
+def _enqueue(system: System, state: QueueState, now: float) -> bool:
     """``Enqueue``: a request enters the scheduler queue or is refused; whether it wakes the batcher
     thread.
     """
@@ -109,13 +109,13 @@ def _enqueue(system: System, state: State, now: float) -> bool:
 
 
 @_step
-def _refuse(system: System, state: State, now: float, request: int) -> None:
+def _refuse(system: System, state: QueueState, now: float, request: int) -> None:
     system.requests.gone[request], system.requests.done[request] = True, now
     state.answered += 1
 
 
 @_step
-def _has_slot(system: System, state: State) -> bool:
+def _has_slot(system: System, state: QueueState) -> bool:
     """``PayloadSlotAvailable``: whether another payload may be formed before one is executed."""
     phase, waiting = system.instances.phase, state.tail - state.head
     if system.rules.queue_size == 0 and system.rules.timeout == 0:
@@ -127,7 +127,7 @@ def _has_slot(system: System, state: State) -> bool:
 
 
 @_step
-def _advance(system: System, state: State, now: float, instance: int) -> bool:
+def _advance(system: System, state: QueueState, now: float, instance: int) -> bool:
     """The phase of an instance ends and the next begins; whether that wakes the batcher thread."""
     instances, free = system.instances, system.device_free
     phase = instances.phase[instance]
@@ -150,7 +150,7 @@ def _advance(system: System, state: State, now: float, instance: int) -> bool:
 
 
 @_step
-def _reply(system: System, state: State, now: float, instance: int) -> None:
+def _reply(system: System, state: QueueState, now: float, instance: int) -> None:
     """The replies of an execution leave one by one, behind those of earlier ones."""
     requests = system.requests
     for request in range(system.instances.first[instance], system.instances.end[instance]):
@@ -161,7 +161,7 @@ def _reply(system: System, state: State, now: float, instance: int) -> None:
 
 
 @_step
-def _dispatch(system: System, state: State, now: float, woken: bool) -> None:
+def _dispatch(system: System, state: QueueState, now: float, woken: bool) -> None:
     """Waiting payloads go to idle instances; if woken, the batcher thread forms others, until both
     have nothing left to do.
     """
@@ -190,7 +190,7 @@ def _longest_idle(instances: Instances) -> int:
 
 
 @_step
-def _execute(system: System, state: State, now: float, instance: int) -> None:
+def _execute(system: System, state: QueueState, now: float, instance: int) -> None:
     """An instance begins with the first waiting payload, and those that are merged into it."""
     requests, instances, durations = system.requests, system.instances, system.durations
     first = system.payloads.first[state.head]
@@ -211,7 +211,7 @@ def _execute(system: System, state: State, now: float, instance: int) -> None:
 
 
 @_step
-def _take_payloads(system: System, state: State, now: float) -> tuple[int, int]:
+def _take_payloads(system: System, state: QueueState, now: float) -> tuple[int, int]:
     """``DequeuePayload``: the first one that waits, and those behind it that are older than the
     delay and fit; the end of their requests, and their items.
     """
@@ -234,14 +234,14 @@ def _take_payloads(system: System, state: State, now: float) -> tuple[int, int]:
 
 
 @_step
-def _close(state: State, payload: int) -> None:
+def _close(state: QueueState, payload: int) -> None:
     """The payload takes no more requests, if it is the one that is being formed."""
     if state.current == payload and state.status == _OPEN:
         state.status = _CLOSED
 
 
 @_step
-def _form_payload(system: System, state: State, now: float) -> bool:
+def _form_payload(system: System, state: QueueState, now: float) -> bool:
     """``BatcherThread``: one turn of its loop; False where it goes to sleep."""
     requests, rules = system.requests, system.rules
     if state.saturated or state.status == _CLOSED:
@@ -271,7 +271,7 @@ def _form_payload(system: System, state: State, now: float) -> bool:
 
 
 @_step
-def _refuse_expired(system: System, state: State, now: float) -> None:
+def _refuse_expired(system: System, state: QueueState, now: float) -> None:
     requests = system.requests
     for request in range(state.waiting, state.arrived):
         waited = now - requests.entered[request]
@@ -282,7 +282,7 @@ def _refuse_expired(system: System, state: State, now: float) -> None:
 
 
 @_step
-def _sleep(system: System, state: State, until: float) -> None:
+def _sleep(system: System, state: QueueState, until: float) -> None:
     """Until a request wakes the batcher thread, or the oldest one expires, but no longer."""
     state.timer = until
     if system.rules.timeout > 0 and state.waiting < state.arrived:
@@ -291,7 +291,7 @@ def _sleep(system: System, state: State, until: float) -> None:
 
 
 @_step
-def _grow(system: System, state: State, end: int, items: int) -> None:
+def _grow(system: System, state: QueueState, end: int, items: int) -> None:
     """Requests [waiting, end) join the payload that is being formed, or begin one."""
     payloads = system.payloads
     if state.status == _NONE:
@@ -319,7 +319,7 @@ class _Choice(NamedTuple):
 
 
 @_step
-def _choose(requests: Requests, rules: Rules, state: State, now: float, held: int) -> _Choice:
+def _choose(requests: Requests, rules: Rules, state: QueueState, now: float, held: int) -> _Choice:
     """``GetDynamicBatch``: which requests of the queue join a payload that holds ``held`` items."""
     preferred, delay = rules.preferred, rules.delay
     queue = _scan(requests, rules, state.waiting, state.arrived, held)

@@ -121,7 +121,7 @@ class System(NamedTuple):
         return cls(rules, durations, requests, payloads, instances, free, executions)
 
 
-class State:
+class QueueState:
     """The numbers that steps change: a record of them, which numba passes by reference."""
 
     arrived: int  # requests that have entered the scheduler
@@ -140,11 +140,11 @@ class State:
     saturated: bool  # the payload that is being formed takes no more
 
 
-_STATE = np.dtype(list(State.__annotations__.items()), align=True)
+_STATE = np.dtype(list(QueueState.__annotations__.items()), align=True)
 
 
 def new_states() -> npt.NDArray[np.void]:
-    """The State of a new system, as an array of this one record."""
+    """The QueueState of a new system, as an array of this one record."""
     states = np.zeros(1, _STATE)
     states["timer"] = np.inf
     return states
