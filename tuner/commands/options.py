@@ -88,9 +88,16 @@ def _value(text: str) -> Value:
     return value if isinstance(value, bool | int | float | str) else text
 
 
+def _changes(raw: Any) -> Any:
+    """Assignments as on the command line, or a mapping; short names stand for their fields."""
+    if isinstance(raw, list | tuple):
+        return parse_changes(raw)
+    return {SHORT_NAMES.get(n, n): v for n, v in raw.items()} if isinstance(raw, dict) else raw
+
+
 Changes = Annotated[
     dict[str, Value],
-    BeforeValidator(lambda raw: parse_changes(raw) if isinstance(raw, list | tuple) else raw),
+    BeforeValidator(_changes),
     Option(
         "Change a field, as in max_batch_size=8; may be repeated.",
         metavar="FIELD=VALUE",

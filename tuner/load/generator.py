@@ -3,11 +3,14 @@
 import contextlib
 import math
 import multiprocessing
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -79,6 +82,19 @@ class LoadEngine(Protocol):
     ) -> LoadResult: ...
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Spawned processes import the module that was started. A script that searches at its top level
+    would search again in each of them; and none of it is needed there.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class LoadGenerator:
     """A few load processes, spawned once and used for one run after another.
 
@@ -99,7 +115,8 @@ class LoadGenerator:
                 name=f"tuner-load-{number}",
                 daemon=True,
             )
-            process.start()
+            with _without_main():
+                process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
