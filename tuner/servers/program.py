@@ -108,8 +108,8 @@ class LocalServer(Server):
 
 
 def start(program: Program) -> LocalServer:
-    """The program once it is up; whoever calls this stops it. It ends by itself with the thread that
-    calls this. Ports that were taken meanwhile are replaced by others.
+    """The program once it is up; the caller stops it; it ends with the calling thread, too.
+    Ports that were taken meanwhile are replaced by others.
 
     ServerFailed, with the log's last lines, where it does not come up; OSError where its command
     cannot be run or its log not be written.
