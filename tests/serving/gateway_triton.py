@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 
+from tuner.model.config import read_config, to_json
 from tuner.servers import program
 from tuner.servers.base import Server, ServerSpec
 from tuner.servers.control import Control
@@ -50,7 +51,9 @@ class Triton:
         if self._server is None:
             self.start()
         for model in set(self._models) - self._as_in_files:
-            self.load(model)
+            # By its words: Triton takes files that did not change for what it has loaded already.
+            self.load(model, to_json(read_config(self.folder / model)))
+            self._as_in_files.add(model)
         return self
 
     def start(self) -> Self:
@@ -65,8 +68,6 @@ class Triton:
         self._as_in_files.discard(model)
         with Control(self.server) as control:
             control.load(model, config_json, SECONDS)
-        if config_json is None:
-            self._as_in_files.add(model)
 
     @property
     def server(self) -> Server:

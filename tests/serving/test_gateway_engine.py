@@ -92,7 +92,7 @@ def test_it_starts_before_its_server_and_says_what_it_waits_for(spare: Triton) -
         assert not await engine.is_ready()
         with pytest.raises(EngineUnavailable):
             await engine.infer(GPU, None)
-        await asyncio.to_thread(spare.start)
+        spare.start()  # its process ends with the thread that starts it
         await until(lambda: "unknown model" in str(engine.reason))
         await asyncio.to_thread(spare.load, "emulated_gpu")
         signature = await asyncio.wait_for(start, 20)
@@ -125,7 +125,7 @@ def test_a_server_that_dies_is_noticed_and_found_again(spare: Triton) -> None:
             refused = engine.infer(GPU, None)
             with pytest.raises(EngineUnavailable):
                 refused.send(None)  # at once: without a wait for anything
-            await asyncio.to_thread(spare.start)
+            spare.start()  # its process ends with the thread that starts it
             await asyncio.to_thread(spare.load, "emulated_gpu", to_json(config))
             await until(lambda: engine.reason is None)
             rows = np.ones((8, 16), np.float32)

@@ -31,6 +31,7 @@ class Binary:
 
 
 def is_installed() -> bool:
+    """Whether the extra ``local`` is."""
     return importlib.util.find_spec("pytriton") is not None
 
 

@@ -22,6 +22,7 @@ _SERVICES = ("http", "grpc", "metrics")
 
 
 def is_available() -> bool:
+    """Whether this machine has a tritonserver, on the PATH or embedded."""
     return shutil.which("tritonserver") is not None or embedded.is_installed()
 
 

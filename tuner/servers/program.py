@@ -108,8 +108,8 @@ class LocalServer(Server):
 
 
 def start(program: Program) -> LocalServer:
-    """The program once it is up; whoever calls this stops it. Ports that were taken meanwhile are
-    replaced by others.
+    """The program once it is up; the caller stops it; it ends with the calling thread, too.
+    Ports that were taken meanwhile are replaced by others.
 
     ServerFailed, with the log's last lines, where it does not come up; OSError where its command
     cannot be run or its log not be written.
@@ -153,7 +153,12 @@ def _become_child(cores: frozenset[int]) -> None:
     ends with this process.
     """
     run_on(cores)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
+
+
+def end_with_parent(sent: signal.Signals) -> None:
+    """Have the kernel send this signal to the process when its parent ends, even by SIGKILL."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, sent)
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -61,7 +61,7 @@ def _start(spec: ServiceSpec) -> LocalServer:
         command=lambda endpoints: spec.command(int(endpoints.http.rpartition(":")[2])),
         ports=1,
         log=spec.log,
-        environment={**os.environ, "TUNER_END_WITH_PARENT": "1", **spec.environment},
+        environment={**os.environ, **spec.environment},
         is_up=lambda endpoints: _all_ready(spec, endpoints.http, seen[endpoints.http]),
         not_up="the service was not ready",
         startup_timeout=spec.startup_timeout,

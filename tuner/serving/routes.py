@@ -39,6 +39,8 @@ def add_watching(app: FastAPI, service: ModelService) -> None:
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    """``/metrics`` alone."""
+
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
         """Prometheus metrics of all workers."""

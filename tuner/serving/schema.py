@@ -121,6 +121,8 @@ class Problem(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
+    """The body of every error; ``request_id`` finds it in the service's log."""
+
     error: Problem
     request_id: str
 
@@ -138,6 +140,8 @@ class Health(BaseModel):
 
 
 class Live(BaseModel):
+    """``status`` is always ``live``: only a process that lives says it."""
+
     status: str
     worker: int
 
@@ -148,6 +152,7 @@ def predict_answer(processing: Processing) -> type[BaseModel]:
 
 
 def batch_answer(processing: Processing) -> type[BaseModel]:
+    """A prediction for each item, in their order, and the milliseconds of all together."""
     return create_model(
         "BatchAnswer",
         predictions=(list[processing.Prediction], ...),  # type: ignore[name-defined]

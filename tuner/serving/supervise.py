@@ -4,7 +4,6 @@ Always under uvicorn's supervisor, also one worker alone: on SIGHUP it brings a 
 service, with the model of that moment, before it retires the old worker.
 """
 
-import ctypes
 import importlib.util
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import LauncherUnavailable, UsageError
 from tuner.scratch import scratch_folder
+from tuner.servers.program import end_with_parent
 from tuner.serving.constants import WORKERS
 from tuner.serving.settings import REPLACEMENT, ServiceSettings
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits")
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _SUPERVISOR = "TUNER_SUPERVISOR"
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def missing_packages() -> list[str]:
@@ -44,7 +43,7 @@ def end_with_supervisor() -> None:
     supervisor = os.environ.get(_SUPERVISOR)
     if supervisor is None:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     if os.getppid() != int(supervisor):  # it ended before the kernel was asked
         os._exit(1)
 
