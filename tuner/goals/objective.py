@@ -174,7 +174,7 @@ class Objective:
 
 def objective_of(evaluations: Iterable[Evaluation]) -> Objective | None:
     """What the search minimised; None where it looked for the capacity."""
-    costs = (each.cost for each in evaluations if each.cost is not None)
+    costs = (evaluation.cost for evaluation in evaluations if evaluation.cost is not None)
     return next((Objective.parse(cost.objective, cost.rate) for cost in costs), None)
 
 
