@@ -329,7 +329,7 @@ class TestErrors:
         assert judge(samples, self.BOTH, 0.95).decided.bound.name == "errors"
 
 
-class TestMargin:
+class TestBoundRatio:
     def test_no_data_has_none(self) -> None:
         assert bound_ratio(Samples.empty(), P99) is None
 

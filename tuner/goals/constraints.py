@@ -52,13 +52,13 @@ class Constraint:
 
     def value(self, record: Readings) -> float | None:
         """What the probe read, in the unit of ``limit``; None where it read nothing."""
-        found = QUANTITIES[self.name].read(record)
-        return None if found is None or not math.isfinite(found) else float(found)
+        reading = QUANTITIES[self.name].read(record)
+        return None if reading is None or not math.isfinite(reading) else float(reading)
 
     def broken(self, record: Readings) -> bool | None:
         """Whether the probe broke it; None where it read nothing, which is never "kept"."""
-        found = self.value(record)
-        return None if found is None else not _OPERATORS[self.operator](found, self.limit)
+        value = self.value(record)
+        return None if value is None else not _OPERATORS[self.operator](value, self.limit)
 
     def unknown(self, record: Readings) -> str | None:
         """Why the probe cannot tell, fit for a user to read; None where it can."""
@@ -69,11 +69,11 @@ class Constraint:
 
     def describe(self, record: Readings) -> str:
         """``gpu_memory<20GiB: kept (12.3 GiB)``, for people."""
-        found = self.value(record)
-        if found is None:
+        value = self.value(record)
+        if value is None:
             return f"{self}: unknown, {self.unknown(record)}"
         state = "broken" if self.broken(record) else "kept"
-        return f"{self}: {state} ({QUANTITIES[self.name].show(found)})"
+        return f"{self}: {state} ({QUANTITIES[self.name].show(value)})"
 
     def __str__(self) -> str:
         return f"{self.name}{self.operator}{QUANTITIES[self.name].print(self.limit)}"

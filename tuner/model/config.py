@@ -76,14 +76,14 @@ def completed(asked: Any, in_force: Any) -> bool:
 
 
 def _essence(config: Any) -> Any:
-    kept = ModelConfig()
-    kept.CopyFrom(config)
+    essence = ModelConfig()
+    essence.CopyFrom(config)
     for name in _FILLED_IN:
-        kept.ClearField(name)
-    if kept.HasField(DYNAMIC_BATCHING):
-        kept.dynamic_batching.Clear()
-        kept.dynamic_batching.SetInParent()
-    return kept
+        essence.ClearField(name)
+    if essence.HasField(DYNAMIC_BATCHING):
+        essence.dynamic_batching.Clear()
+        essence.dynamic_batching.SetInParent()
+    return essence
 
 
 def render(config: Any, candidate: Candidate) -> Any:
@@ -98,8 +98,8 @@ def render(config: Any, candidate: Candidate) -> Any:
         set_path(rendered, path, value)
     if rendered.HasField(DYNAMIC_BATCHING):
         batching, largest = rendered.dynamic_batching, max(1, rendered.max_batch_size)
-        kept = [size for size in batching.preferred_batch_size if size <= largest]
-        batching.preferred_batch_size[:] = kept
+        sizes = [size for size in batching.preferred_batch_size if size <= largest]
+        batching.preferred_batch_size[:] = sizes
     return rendered
 
 

@@ -85,9 +85,9 @@ def _switch(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -
     if value and not _named(owner, field, key):
         getattr(owner, field.name).add().name = key
     elif not value:
-        kept = [m for m in getattr(owner, field.name) if m.name != key]
+        others = [m for m in getattr(owner, field.name) if m.name != key]
         owner.ClearField(field.name)
-        getattr(owner, field.name).extend(kept)
+        getattr(owner, field.name).extend(others)
 
 
 def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescriptor, str | None]:

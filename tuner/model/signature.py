@@ -32,10 +32,10 @@ class TensorSpec:
         """As arrays hold it: object for BYTES, float32 for BF16."""
         if self.datatype == "BF16":
             return np.dtype(np.float32)
-        found = triton_to_np_dtype(self.datatype)
-        if found is None:
+        dtype = triton_to_np_dtype(self.datatype)
+        if dtype is None:
             raise ModelConfigError(f"tensor {self.name}: data type {self.datatype} is unknown")
-        return np.dtype(found)
+        return np.dtype(dtype)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an item's shape, without the batch, is one that the model takes."""

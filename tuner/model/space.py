@@ -59,22 +59,22 @@ class Candidate:
         Without dynamic batching nothing below it counts; preferred sizes above max_batch_size are
         refused by Triton, and one that equals it is what Triton assumes.
         """
-        kept = dict(settings)
-        largest = kept.get(MAX_BATCH_SIZE)
-        if isinstance(largest, int) and largest <= 1 and DYNAMIC_BATCHING in kept:
-            kept[DYNAMIC_BATCHING] = False
-        if kept.get(DYNAMIC_BATCHING) is False:
-            kept.pop(MAX_BATCH_SIZE, None)
-        preferred = kept.get(PREFERRED)
+        effective = dict(settings)
+        largest = effective.get(MAX_BATCH_SIZE)
+        if isinstance(largest, int) and largest <= 1 and DYNAMIC_BATCHING in effective:
+            effective[DYNAMIC_BATCHING] = False
+        if effective.get(DYNAMIC_BATCHING) is False:
+            effective.pop(MAX_BATCH_SIZE, None)
+        preferred = effective.get(PREFERRED)
         if isinstance(preferred, tuple) and isinstance(largest, int):
             sizes = tuple(sorted({size for size in preferred if size <= largest}))
-            kept[PREFERRED] = () if sizes == (largest,) else sizes
-        off = [path for path, value in kept.items() if value is False]
+            effective[PREFERRED] = () if sizes == (largest,) else sizes
+        off = [path for path, value in effective.items() if value is False]
         return cls(
             tuple(
                 sorted(
                     (path, value)
-                    for path, value in kept.items()
+                    for path, value in effective.items()
                     if not any(is_below(path, parent) for parent in off)
                 )
             )
@@ -86,19 +86,19 @@ class Candidate:
     def __str__(self) -> str:
         """Short and complete: ``batch 16, preferred 4 8, delay 500 µs, instances 2``."""
         settings = dict(self.settings)
-        words = []
+        parts = []
         if settings.pop(DYNAMIC_BATCHING, None) is False:
-            words.append("no dynamic batching")
+            parts.append("no dynamic batching")
         if (size := settings.pop(MAX_BATCH_SIZE, None)) is not None:
-            words.append(f"batch {size}")
+            parts.append(f"batch {size}")
         if preferred := settings.pop(PREFERRED, ()):
-            words.append(f"preferred {format_value(preferred)}")
+            parts.append(f"preferred {format_value(preferred)}")
         if (delay := settings.pop(QUEUE_DELAY, None)) is not None:
-            words.append(f"delay {delay} µs")
+            parts.append(f"delay {delay} µs")
         if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
-            words.append(f"instances {count}")
-        words += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
-        return ", ".join(words) or "as found"
+            parts.append(f"instances {count}")
+        parts += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
+        return ", ".join(parts) or "as found"
 
 
 def stated(settings: Mapping[str, Value | None]) -> dict[str, Value]:
@@ -276,12 +276,12 @@ class SearchSpace(BaseModel):
 
     def without(self, parents: set[str]) -> "SearchSpace":
         """The space less some paths and all that is below them."""
-        kept = {
+        parameters = {
             path: parameter
             for path, parameter in self.parameters.items()
             if path not in parents and not any(is_below(path, parent) for parent in parents)
         }
-        return self.model_copy(update={"parameters": kept})
+        return self.model_copy(update={"parameters": parameters})
 
     def including(self, settings: dict[str, Value]) -> "SearchSpace":
         """The space widened so that these settings lie in it, absent ones included."""
@@ -303,8 +303,8 @@ class SearchSpace(BaseModel):
 
     def count(self, limit: int = MOST_POINTS) -> int | None:
         """How many different candidates there are; None for a continuum or more than the limit."""
-        found = self.candidates(limit)
-        return None if found is None else len(found)
+        candidates = self.candidates(limit)
+        return None if candidates is None else len(candidates)
 
     def candidates(self, limit: int = MOST_POINTS) -> dict[Candidate, Point] | None:
         """All different candidates, each with a point that it stands for; None for a continuum or
@@ -328,10 +328,10 @@ class SearchSpace(BaseModel):
 
 
 def _distinct(points: Iterable[Point]) -> dict[Candidate, Point]:
-    found: dict[Candidate, Point] = {}
+    candidates: dict[Candidate, Point] = {}
     for point in points:
-        found.setdefault(Candidate.of(stated(point)), point)
-    return found
+        candidates.setdefault(Candidate.of(stated(point)), point)
+    return candidates
 
 
 def _check_at_least(path: str, parameter: Parameter, least: int) -> None:

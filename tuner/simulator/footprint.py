@@ -40,7 +40,7 @@ class Footprint:
         values = np.array([value for _, value in seen], dtype=float)
         scale = np.max(rows, axis=0)
         parts, _ = nnls(np.array(rows) / scale, values)
-        return cls(quantity, *(float(each) for each in parts / scale))
+        return cls(quantity, *(float(part) for part in parts / scale))
 
     def of(self, instances: int, devices: int, largest: int) -> float:
         """Bytes that so many instances in all, on so many devices, with batches up to ``largest``
@@ -58,7 +58,8 @@ def fits(
     """
     known = [(Footprint.fit(windows, quantity), limit) for quantity, limit in limits.items()]
     return [
-        all(found is None or found.of(*size) <= limit for found, limit in known) for size in sizes
+        all(footprint is None or footprint.of(*size) <= limit for footprint, limit in known)
+        for size in sizes
     ]
 
 

@@ -91,15 +91,15 @@ def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | No
     mix = mix or BatchMix()
     most = scheduling.max_batch
     alone = service.seconds[: most + 1] + float(np.mean(service.noise))
-    each = alone + service.release * np.arange(most + 1)
+    occupied = alone + service.release * np.arange(most + 1)
     if scheduling.batching:
         sizes = np.arange(1, most + 1)
         shares = mix.mean / sizes  # executions that a request comes to
-        demands = [(shares * each[1:], shares * service.exclusive * alone[1:])]
+        demands = [(shares * occupied[1:], shares * service.exclusive * alone[1:])]
     else:
         fitting = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
         demands = [
-            (share * each[[n]], share * service.exclusive * alone[[n]]) for n, share in fitting
+            (share * occupied[[n]], share * service.exclusive * alone[[n]]) for n, share in fitting
         ]
     busy = sum((own for own, _ in demands), np.zeros(1)) / scheduling.instances
     shared = sum((device for _, device in demands), np.zeros(1)) / scheduling.devices

@@ -65,10 +65,12 @@ def simulate(
     if len(service.seconds) <= scheduling.max_batch:
         raise ValueError(f"no service time of a batch of {scheduling.max_batch}")
     entered = _pass_one_by_one(times + service.network / 2, service.accept)
-    system, states = (
-        System.new(entered, items, _rules(scheduling), _durations(service)),
-        new_states(),
+    preferred = np.array(scheduling.preferred, np.int64)
+    rules = Rules(**{**vars(scheduling), "preferred": preferred})
+    durations = Durations(
+        service.seconds, service.exclusive, service.noise, service.release, service.reply
     )
+    system, states = System.new(entered, items, rules, durations), new_states()
     run(system, states, seed)
     requests, executions, count = system.requests, system.executions, int(states[0]["executions"])
     ok = requests.ok
@@ -81,29 +83,6 @@ def simulate(
         executions.items[:count],
         requests.started,
         executions.ends[:count],
-    )
-
-
-def _rules(scheduling: Scheduling) -> Rules:
-    return Rules(
-        scheduling.batching,
-        scheduling.max_batch,
-        np.array(scheduling.preferred, np.int64),
-        float(scheduling.delay),
-        scheduling.instances,
-        scheduling.devices,
-        scheduling.queue_size,
-        float(scheduling.timeout),
-    )
-
-
-def _durations(service: ServiceTimes) -> Durations:
-    return Durations(
-        service.seconds,
-        float(service.exclusive),
-        service.noise,
-        float(service.release),
-        float(service.reply),
     )
 
 

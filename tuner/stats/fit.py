@@ -133,13 +133,13 @@ def fit_rounds(
     if len(alone) == 1:
         return alone[0], alone
     low, high = min(fit.logs[0] for fit in alone), max(fit.logs[-1] for fit in alone)
-    common, each = alone[0], alone
+    common, fits = alone[0], alone
     for _ in range(2):
         logs = np.linspace(low, high, _SETTINGS.rates_together)
-        common, each = _fit_together(rounds, budget, logs, math.log(guess))
-        ends = [np.interp(_ENDS, fit.below, logs) for fit in (common, *each)]
+        common, fits = _fit_together(rounds, budget, logs, math.log(guess))
+        ends = [np.interp(_ENDS, fit.below, logs) for fit in (common, *fits)]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    return common, each
+    return common, fits
 
 
 def _fit_together(
@@ -159,7 +159,10 @@ def _fit_together(
     ]  # fmt: skip
     likelihoods = [np.exp(table - table.max()) for table in tables]
     together = np.stack(
-        [pooled([each[:, b] for each in likelihoods], logs) for b in range(len(_STEEPNESS))],
+        [
+            pooled([likelihood[:, b] for likelihood in likelihoods], logs)
+            for b in range(len(_STEEPNESS))
+        ],
         axis=1,
     )
     belief = np.logaddexp.reduce(together + prior + np.log(_STEEPNESS_PRIOR), axis=1)
