@@ -28,7 +28,10 @@ _LONGEST = (
 _UNSHARED = ("tests/e2e/test_docker.py", "tests/e2e/test_edges.py", "tests/e2e/test_local.py")
 """Their tests share no server: several workers may take them."""
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
-settings.register_profile("fast", max_examples=20)
+# A busy machine may take long over any example.
+settings.register_profile("patient", settings(), deadline=None)
+settings.register_profile("fast", settings(), deadline=None, max_examples=20)
+settings.load_profile("patient")
 
 
 def need(there: bool, otherwise: str) -> None:
