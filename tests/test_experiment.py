@@ -285,7 +285,7 @@ WRITTEN = {
     "env": ["A=1=2", "B="],
     "protocol": "grpc",
     "load": "gamma:3",
-    "batch": "1:7,4:2,16:1",
+    "batch": "1:0.7,4:0.2,16:0.1",
     "pin": "none",
     "shapes": ["image:3,224,224", "in:0:1"],
 }
