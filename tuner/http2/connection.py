@@ -20,7 +20,7 @@ from tuner.http2.events import (
     StreamReset,
 )
 from tuner.http2.frames import HEAD, LARGEST, NUMBER, frame
-from tuner.http2.headers import HeaderReader, Headers
+from tuner.http2.headers import HeaderReader
 
 _DATA, _HEADERS, _CONTINUATION = frames.DATA, frames.HEADERS, frames.CONTINUATION
 _END_STREAM, _END_HEADERS, _PADDED = frames.END_STREAM, frames.END_HEADERS, frames.PADDED
@@ -68,7 +68,7 @@ class ClientConnection:
 
     def __init__(self, settings: Http2Settings = DEFAULTS) -> None:
         self._settings = settings
-        self._keep_bodies = settings.keep_bodies
+        self._keep_bodies, self._renew_after = settings.keep_bodies, settings.renew_window_after
         self._responses: dict[int, Response] = {}
         self._unsent: dict[int, _Unsent] = {}
         self._reader = HeaderReader()
@@ -81,13 +81,11 @@ class ClientConnection:
         self._next_stream = 1
         self._window = self._first_window = frames.DEFAULT_WINDOW
         self._peer_frame_size = frames.DEFAULT_FRAME_SIZE
-        self._unrenewed = 0
+        self._unrenewed = self._renewed = 0  # bytes of DATA
         self._recognised = self._failed = False
         self.stream_limit = LARGEST
         self.greeted = False
         self.closing = False
-        self.data_received = 0
-        """Bytes of DATA so far."""
         self._output: list[bytes | memoryview] = [
             frames.PREFACE,
             frames.settings_frame(
@@ -102,6 +100,11 @@ class ClientConnection:
     def outstanding(self) -> int:
         """Requests without an end of their stream so far."""
         return len(self._responses)
+
+    @property
+    def data_received(self) -> int:
+        """Bytes of DATA so far."""
+        return self._renewed + self._unrenewed
 
     @property
     def used(self) -> bool:
@@ -145,6 +148,8 @@ class ClientConnection:
 
     def take_output(self) -> bytes:
         """What is to be sent now."""
+        if not self._output:
+            return b""
         output = b"".join(self._output)
         self._output.clear()
         return output
@@ -166,17 +171,17 @@ class ClientConnection:
             position = self._take_data(data, 0, self._data_rest, *self._data_head)
         elif self._buffer:
             data = self._buffer + data
-        size = len(data)
+        size, largest, unpack = len(data), self._settings.frame_size, HEAD.unpack_from
         if not self._recognised and size > 3:
             if data[3] != frames.SETTINGS:  # perhaps text, whose "length" may never come
                 self._fail(_OTHER_PROTOCOL)
                 return
             self._recognised = True
-        while size - position >= 9:
-            word, flags, stream = HEAD.unpack_from(data, position)
-            start, kind, length, stream = position + 9, word & 255, word >> 8, stream & LARGEST
+        while (start := position + 9) <= size:
+            word, flags, stream = unpack(data, position)
+            kind, length = word & 255, word >> 8
             end = start + length
-            if length > self._settings.frame_size:
+            if length > largest:
                 raise ValueError(f"a frame of {length} bytes")
             if self._block is not None and kind != _CONTINUATION:
                 raise ValueError("a header block is not complete")
@@ -188,7 +193,7 @@ class ClientConnection:
             if kind == _HEADERS and flags & _END_HEADERS and not flags & _UNUSUAL:
                 self._take_headers(stream, flags, data[start:end])
             else:
-                self._take_frame(kind, flags, stream, data[start:end])
+                self._take_frame(kind, flags, stream & LARGEST, data[start:end])
             position = end
         self._buffer = data[position:]
 
@@ -200,17 +205,17 @@ class ClientConnection:
             end = size
         else:
             self._data_rest = 0
-        self._count_data(end - start)
+        self._unrenewed += end - start
+        if self._unrenewed > self._renew_after:
+            self._renew_window()
         if self._keep_bodies or flags & _END_STREAM:
-            self._add_to_body(stream, flags, data[start:end])
+            self._add_to_body(stream & LARGEST, flags, data[start:end])
         return end
 
-    def _count_data(self, size: int) -> None:
-        self.data_received += size
-        self._unrenewed += size
-        if self._unrenewed > self._settings.renew_window_after:
-            self._output.append(frame(frames.WINDOW_UPDATE, 0, 0, NUMBER.pack(self._unrenewed)))
-            self._unrenewed = 0
+    def _renew_window(self) -> None:
+        self._output.append(frame(frames.WINDOW_UPDATE, 0, 0, NUMBER.pack(self._unrenewed)))
+        self._renewed += self._unrenewed
+        self._unrenewed = 0
 
     def _add_to_body(self, stream: int, flags: int, payload: bytes) -> None:
         response = self._responses.get(stream)
@@ -223,7 +228,7 @@ class ClientConnection:
 
     def _take_headers(self, stream: int, flags: int, block: bytes) -> None:
         headers = self._known_headers.get(block) or self._reader.read(block)
-        response = self._responses.get(stream)
+        response = self._responses.get(stream & LARGEST)
         if response is None:
             return
         if flags & _END_STREAM:
@@ -232,8 +237,8 @@ class ClientConnection:
             else:
                 response.trailers = headers
             self._end(response)
-        elif response.head is ABSENT and not _informational(headers):
-            response.head = headers
+        elif response.head is ABSENT and headers.get(b":status", b"")[:1] != b"1":
+            response.head = headers  # not informational, as 103 is
 
     def _end(self, response: Response) -> None:
         stream = response.stream
@@ -246,7 +251,8 @@ class ClientConnection:
         """All but the frames of which the usual reply consists."""
         match kind:
             case frames.DATA:
-                self._count_data(len(payload))
+                self._unrenewed += len(payload)
+                self._renew_window()  # padding is too rare for a threshold
                 self._add_to_body(stream, flags, _unpadded(payload, flags))
             case frames.HEADERS:
                 payload = _unpadded(payload, flags)
@@ -347,8 +353,3 @@ def _unpadded(payload: bytes, flags: int) -> bytes:
     if padding >= len(payload):
         raise ValueError("more padding than there is room for")
     return payload[1 : len(payload) - padding]
-
-
-def _informational(headers: Headers) -> bool:
-    """Whether the reply itself is still to come."""
-    return headers.get(b":status", b"")[:1] == b"1"

@@ -45,7 +45,8 @@ def is_one_message(body: bytes | bytearray) -> bool:
 
 
 def succeeded(response: Response) -> bool:
-    return response.trailers.get(b"grpc-status") == OK and http_status(response) == b"200"
+    ok = response.trailers.get(b"grpc-status") == OK
+    return ok and response.head.get(b":status", b"200") == b"200"
 
 
 def http_status(response: Response) -> bytes:

@@ -74,9 +74,12 @@ class GrpcConnection(asyncio.Protocol):
         try:
             for event in self._http2.receive(data):
                 if type(event) is Response:
-                    index = self._indices.pop(event.stream, None)
-                    if index is not None:
-                        self._finish(index, *_outcome(event))
+                    if (index := self._indices.pop(event.stream, None)) is None:
+                        continue
+                    if grpc.succeeded(event):
+                        self._finish(index, True, "")
+                    else:
+                        self._finish(index, False, _failure(event))
                 else:
                     self._handle(event)
         finally:
@@ -142,13 +145,11 @@ class GrpcConnection(asyncio.Protocol):
             self._done(index, False, message)
 
 
-def _outcome(response: Response) -> tuple[bool, str]:
-    """Success, or why not: gRPC's words and, where there are none, its or HTTP's status."""
-    if grpc.succeeded(response):
-        return True, ""
+def _failure(response: Response) -> str:
+    """What went wrong: gRPC's words and, where there are none, its or HTTP's status."""
     status, code = grpc.http_status(response), grpc.grpc_status(response)
     if code == grpc.OK and status == b"200":
-        return False, "the server's reply has no message"
+        return "the server's reply has no message"
     known = ""
     if status != b"200":
         known = f"HTTP status {status.decode(errors='replace')}"
@@ -157,4 +158,4 @@ def _outcome(response: Response) -> tuple[bool, str]:
     message = grpc.grpc_message(response)
     if not message or status in _ACCESS_DENIED or code in _ACCESS_DENIED:
         message = ": ".join(filter(None, (known, message)))
-    return False, (message or "the server's reply has no gRPC status")[-MESSAGE_LENGTH:]
+    return (message or "the server's reply has no gRPC status")[-MESSAGE_LENGTH:]
