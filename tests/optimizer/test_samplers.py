@@ -40,7 +40,7 @@ from tuner.optimizer.suggestion import params, suggest
 from tuner.records.results import Cost, Evaluation, State
 from tuner.records.run import Run
 
-MODEL = parse_config('name: "m" max_batch_size: 4 dynamic_batching {}', "config.pbtxt")
+MODEL = parse_config('name: "m" max_batch_size: 4', "config.pbtxt")
 CONDITIONAL = fit_space(
     parse_space(
         "parameters: {dynamic_batching: [true, false], max_batch_size: [1, 2, 4, 8, 16, 32], "
@@ -151,17 +151,17 @@ def started(run: Run, sampler: BaseSampler, bench: Bench, storage: str | None = 
 
 def test_what_it_asks_for_is_a_candidate_of_a_conditional_space(make: Make, run: Run) -> None:
     bench = Servers(run, good)
-    budget = Budget(12, 1e6, until=1e-9)
+    budget = Budget(9, 1e6, until=1e-9)
     assert started(run, make(), bench, in_memory()).search(budget, ignore) is Stop.TRIALS
     asked = [subject.candidate for subject in bench.searched]
-    assert len(set(asked)) == 12
+    assert len(set(asked)) == 9
     assert set(asked) <= set(CONDITIONAL.candidates() or {})
     assert {candidate.get(DYNAMIC_BATCHING) for candidate in asked} == {True, False}
 
 
 def test_failures_and_misses_do_not_stop_it(make: Make, run: Run) -> None:
     study = started(run, make(), Servers(run, treacherous), in_memory())
-    assert study.search(Budget(16, 1e6, until=1e-9), ignore) is Stop.TRIALS
+    assert study.search(Budget(10, 1e6, until=1e-9), ignore) is Stop.TRIALS
     assert any(each.state is State.FAILED for each in study.evaluations)
     assert max(each.capacity or 0.0 for each in study.evaluations) > good(Candidate.of(OWN))
 
@@ -172,29 +172,30 @@ def test_failures_do_not_stop_it_where_a_cost_is_minimised(make: Make, run: Run)
     )
     bench = cast(Measurer, Shop(run, treacherous))
     study = Study(run, CONDITIONAL, OWN, bench, make(0, workload), in_memory(), minimizes=True)
-    assert study.search(Budget(10, 1e6, until=1e-9), ignore) in (Stop.TRIALS, Stop.CONVERGED)
+    assert study.search(Budget(9, 1e6, until=1e-9), ignore) in (Stop.TRIALS, Stop.CONVERGED)
     assert study.has_found()
 
 
+@pytest.mark.usefixtures("unsynced")
 def test_a_search_that_was_cut_goes_on(make: Make, run: Run) -> None:
     count = 0
 
     def until_killed(candidate: Candidate) -> float:
         nonlocal count
         count += 1
-        if count == 9:
+        if count == 8:
             raise Killed
         return good(candidate)
 
     bench = Servers(run, until_killed)
     with pytest.raises(Killed):
-        started(run, make(), bench).search(Budget(12, 1e6, until=1e-9), ignore)
+        started(run, make(), bench).search(Budget(9, 1e6, until=1e-9), ignore)
     cut = bench.searched[-1]
     bench = Servers(run, good)
     study = started(run, make(), bench)
-    assert study.search(Budget(12, 1e6, until=1e-9), ignore) is Stop.TRIALS
+    assert study.search(Budget(9, 1e6, until=1e-9), ignore) is Stop.TRIALS
     assert bench.searched[0] == cut
-    assert len({each.candidate for each in study.evaluations}) == 12
+    assert len({each.candidate for each in study.evaluations}) == 9
 
 
 def test_it_ends_on_an_exhausted_space(make: Make, run: Run) -> None:
@@ -210,7 +211,7 @@ def test_the_same_seed_asks_for_the_same(make: Make, tmp_path: Path) -> None:
     for seed in (5, 5):
         run = Run.create(tmp_path / f"run{len(asked)}", {})
         bench = Servers(run, treacherous)
-        started(run, make(seed), bench, in_memory()).search(Budget(11, 1e6, until=1e-9), ignore)
+        started(run, make(seed), bench, in_memory()).search(Budget(9, 1e6, until=1e-9), ignore)
         asked.append([subject.candidate for subject in bench.searched])
     assert asked[0] == asked[1]
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -6,8 +6,6 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from tests.conftest import ROOT
 from tuner.deployments.subjects import Subject
@@ -126,18 +124,6 @@ def ignore(evaluation: Evaluation) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "run")
-
-
-@pytest.fixture
-def unsynced() -> Iterator[None]:
-    """SQLite writes its file but does not wait for the disk: no test cuts the power."""
-
-    def switch_off(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-
-    event.listen(Engine, "connect", switch_off)
-    yield
-    event.remove(Engine, "connect", switch_off)
 
 
 def in_memory() -> str:

@@ -40,6 +40,9 @@ class StoppingSettings:
     most_duplicates: int = 200
     """Proposals in a row that were all measured before. TPE repeats itself dozens of times before
     it finds the last candidates of a small space; answering from the records takes milliseconds."""
+    most_idle_seconds: float = 60.0
+    """Of such proposals: a Gaussian process that has converged repeats itself, too, and takes a
+    second each time; six measurements would fit into that minute."""
     hopeless_trials: int = 5
     """Without a single rate, the model itself is too slow for the SLA."""
     hopeless_trials_at_rate: int = 15
@@ -71,19 +74,21 @@ class StoppingPolicy:
         done: Sequence[Evaluation],
         seconds: float,
         duplicates: int,
+        idle: float,
         forecast: "Forecast | None",
     ) -> Stop | None:
         """Whether there is a reason to measure no more at all: candidates that were measured,
-        seconds since the search began, proposals in a row that were known.
+        seconds since the search began, proposals in a row that were known and seconds that they
+        took.
         """
-        budget = self.budget
+        budget, settings = self.budget, self.settings
         if budget.trials is not None and len(done) >= budget.trials:
             return Stop.TRIALS
         if done and seconds + self._seconds_to_confirm(done) > budget.seconds:
             return Stop.TIMEOUT
         if self.size is not None and len(done) >= self.size:
             return Stop.EXHAUSTED
-        if duplicates >= self.settings.most_duplicates:
+        if duplicates >= settings.most_duplicates or idle > settings.most_idle_seconds:
             return Stop.NOTHING_NEW
         if not _any_meets_sla(done) and self._is_hopeless(len(done), forecast):
             return Stop.HOPELESS

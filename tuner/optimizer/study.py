@@ -151,13 +151,13 @@ class Study:
         policy = StoppingPolicy(budget, self._size, self._minimizes)
         spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
         began = time.monotonic() - spent - sum(e.seconds for e in self._evaluations)
-        duplicates = 0
+        duplicates, last_new = 0, time.monotonic()
         if _CALIBRATED in self._study.user_attrs:
             self._calibrate()
         while True:
-            done = list(self._known.values())
-            seconds = time.monotonic() - began
-            reason = policy.spent(done, seconds, duplicates, self._forecast())
+            done, now = list(self._known.values()), time.monotonic()
+            idle = now - last_new if duplicates else 0.0
+            reason = policy.spent(done, now - began, duplicates, idle, self._forecast())
             if reason is None:
                 self._calibrate()
             if reason is None and not self._is_waiting():
@@ -166,11 +166,12 @@ class Study:
                 return reason
             trial, candidate = self._ask()
             evaluation = self._known.get(candidate)
-            duplicates = 0 if evaluation is None else duplicates + 1
+            duplicates += 1
             if evaluation is None:
                 evaluation = self._evaluate(trial.number, candidate)
                 heard(evaluation)
                 self._measure_baseline_again(heard)
+                duplicates, last_new = 0, time.monotonic()
             self._tell(trial, evaluation)
 
     def outcome(self, reason: Stop) -> Outcome:
