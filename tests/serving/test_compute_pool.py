@@ -58,10 +58,12 @@ def test_what_waits_beyond_its_deadline_is_never_computed() -> None:
 
     async def late() -> None:
         pool = ComputePool(1, 10)
-        first = asyncio.create_task(pool.run(lambda: time.sleep(0.2), None))
-        await asyncio.sleep(0.02)
+        over = threading.Event()
+        first = asyncio.create_task(pool.run(over.wait, None))
+        await asyncio.sleep(0)
         with pytest.raises(DeadlineExceeded):
             await pool.run(lambda: computed.append(1), time.monotonic() + 0.05)
+        over.set()
         await first
         await pool.run(lambda: computed.append(2), None)
         pool.close()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.serving.edge import ask, client, eventually, served, service, value
+from tests.serving.edge import Gate, ask, client, eventually, served, service, value
 from tuner.serving.identity import error_response
 from tuner.serving.metrics import Metrics
 
@@ -66,10 +66,13 @@ def test_requests_inside_are_in_flight() -> None:
     seen = []
 
     async def run() -> None:
-        async with client(service(metrics)) as http:
-            task = asyncio.create_task(http.post("/slow"))
-            await asyncio.sleep(0.2)
+        gate = Gate()
+        async with client(service(metrics, gate=gate)) as http:
+            task = asyncio.create_task(http.post("/predict"))
+            while not gate.inside:
+                await asyncio.sleep(0)
             seen.append(value(metrics, "tuner_in_flight"))
+            gate.open()
             await task
 
     asyncio.run(run())

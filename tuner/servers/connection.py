@@ -18,30 +18,17 @@ GIVE_A_SECRET = "give --header 'Name: value' or --token-env NAME as it asks for"
 _REFUSED = re.compile(
     r"HTTP status 40[13]\b|gRPC status (7|16)\b|is restricted, expecting header", re.IGNORECASE
 )
-_FAULTS = tuple(
-    (re.compile(pattern, re.IGNORECASE), remedy)
-    for pattern, remedy in (
-        (
-            r"(hostname|IP address) mismatch|doesn't match",
-            "its certificate is for another host name; give the name that it is for in the "
-            "address, or --tls-insecure to take any certificate",
-        ),
-        (
-            r"certificate has expired|not yet valid",
-            "its certificate is not valid today; have it renewed, or give --tls-insecure to take "
-            "any certificate",
-        ),
-        (
-            r"certificate.verify.failed",
-            "its certificate is not trusted; give --tls-ca FILE with the certificate of who "
-            "signed it, or --tls-insecure to take any certificate",
-        ),
-        (
-            r"certificate.required|bad.certificate|handshake.failure",
-            "it asks for a certificate of the client, which tuner cannot give, or for another TLS",
-        ),
-    )
-)
+_FAULTS = {
+    r"(hostname|IP address) mismatch|doesn't match": "its certificate is for another host name; "
+    "give the name that it is for in the address, or --tls-insecure to take any certificate",
+    r"certificate has expired|not yet valid": "its certificate is not valid today; have it "
+    "renewed, or give --tls-insecure to take any certificate",
+    r"certificate.verify.failed": "its certificate is not trusted; give --tls-ca FILE with the "
+    "certificate of who signed it, or --tls-insecure to take any certificate",
+    r"certificate.required|bad.certificate|handshake.failure": "it asks for a certificate of the "
+    "client, which tuner cannot give, or for another TLS",
+}
+"""Remedies by patterns of what OpenSSL and requests report; the first that matches counts."""
 _NO_TLS = "it does not speak TLS there; write http:// or, for gRPC, grpc://"
 _HANGS_UP = (
     "it ends the connection instead of answering; does it ask for a certificate of the client, "
@@ -128,9 +115,9 @@ def fault(error: Exception | str, address: str, tls: bool) -> str | None:
         return f"it sends requests elsewhere, to {target.partition('?')[0]}; give that address"
     if not tls:
         return _SPEAKS_TLS if speaks_tls(address) else None
-    remedy = next((remedy for pattern, remedy in _FAULTS if pattern.search(str(error))), None)
-    if remedy is not None:
-        return remedy
+    for pattern, remedy in _FAULTS.items():
+        if re.search(pattern, str(error), re.IGNORECASE):
+            return remedy
     over_tls = speaks_tls(address)
     if over_tls and isinstance(error, requests.ConnectionError):
         return _HANGS_UP

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tuner.records.results import GpuReading
 from tuner.servers.gpu import SILENCE, Gpus, Sample
-from tuner.servers.sampling import Sampler
+from tuner.servers.periodic import PeriodicReader
 from tuner.servers.settings import WATCH
 
 Number = TypeVar("Number", int, float)
@@ -33,7 +33,7 @@ class GpuWatch:
         self._samples: dict[str, list[Sample]] = {gpu.index: [] for gpu in gpus.devices}
         self._others: set[str] = set()
         self._rounds = 0
-        self._sampler = Sampler("tuner-gpu", self._sample, WATCH.gpu_period, WATCH.gpu_share)
+        self._reader = PeriodicReader("tuner-gpu", self._sample, WATCH.gpu_period, WATCH.gpu_share)
 
     def _sample(self) -> None:
         if self._before and self._rounds % WATCH.gpu_users_every == 0:
@@ -69,11 +69,11 @@ class GpuWatch:
 
     def __enter__(self) -> "GpuWatch":
         if self._gpus.devices:
-            self._sampler.start()
+            self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sampler.stop()
+        self._reader.stop()
 
 
 def _known(values: list[Number | None]) -> list[Number]:

@@ -7,7 +7,7 @@ import psutil
 
 from tuner.records.results import HostReading
 from tuner.servers.base import ResourceUsage
-from tuner.servers.sampling import Sampler
+from tuner.servers.periodic import PeriodicReader
 from tuner.servers.settings import WATCH
 
 
@@ -33,7 +33,7 @@ class HostWatch:
         self._before: Any = None
         self._after: Any = None
         self._peak: int | None = None
-        self._sampler = Sampler("tuner-host", self._read, WATCH.host_period, WATCH.host_share)
+        self._reader = PeriodicReader("tuner-host", self._read, WATCH.host_period, WATCH.host_share)
 
     def reading(self, client_cpu: float) -> HostReading | None:
         """Cores and peak memory of the server over the context, with the load processes' cores of
@@ -63,11 +63,11 @@ class HostWatch:
         self._began = time.monotonic()
         self._before = psutil.cpu_times()
         if self._first is not None:
-            self._sampler.start()
+            self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sampler.stop()
+        self._reader.stop()
         self._ended = time.monotonic()
         self._after = psutil.cpu_times()
         self._last = self._read() if self._first is not None else None

@@ -2,7 +2,7 @@
 
 import threading
 
-from tuner.servers.sampling import Sampler
+from tuner.servers.periodic import PeriodicReader
 
 
 def test_it_reads_until_it_is_stopped_and_no_more() -> None:
@@ -14,10 +14,10 @@ def test_it_reads_until_it_is_stopped_and_no_more() -> None:
         if count == 3:
             enough.set()
 
-    sampler = Sampler("test", read, period=0.001, share=1.0)
-    sampler.start()
+    reader = PeriodicReader("test", read, period=0.001, share=1.0)
+    reader.start()
     assert enough.wait(20)
-    sampler.stop()
+    reader.stop()
     assert count >= 3
     assert not [thread for thread in threading.enumerate() if thread.name == "test"]
 
@@ -29,13 +29,13 @@ def test_a_reading_that_hangs_holds_up_the_end_only_for_a_while() -> None:
         reading.set()
         released.wait(20)
 
-    sampler = Sampler("test", hang, period=0.001, share=1.0)
-    sampler.start()
+    reader = PeriodicReader("test", hang, period=0.001, share=1.0)
+    reader.start()
     assert reading.wait(20)
-    sampler.stop()
+    reader.stop()
     assert not released.is_set()
     released.set()
 
 
 def test_one_that_never_started_can_be_stopped() -> None:
-    Sampler("test", lambda: None, period=1.0, share=1.0).stop()
+    PeriodicReader("test", lambda: None, period=1.0, share=1.0).stop()

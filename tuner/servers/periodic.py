@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tuner.servers.settings import WATCH
 
 
-class Sampler:
+class PeriodicReader:
     """Calls ``read`` every ``period`` seconds between ``start`` and ``stop``; less often where the
     calls would take more than this ``share`` of the time.
 
