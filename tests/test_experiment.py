@@ -278,7 +278,7 @@ def test_constraints_from_the_environment_are_split_at_spaces(
 
 WRITTEN = {
     "model": "m",
-    "sla": "p50<5ms,p99.9<12.5ms,errors<0.1%",
+    "sla": "p50<5ms,errors<0.1%,p99.9<12.5ms",
     "constraints": ["gpu_memory<20GiB", "cpu<=4"],
     "rate": 100.0,
     "minimize": "p99/10ms + 0.5*instances",

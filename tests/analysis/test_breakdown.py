@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.analysis.breakdown import HIDDEN, break_down, hides_compute, lines
+from tuner.goals.constraints import parse_constraints
 from tuner.records.results import Evaluation, HostReading, ProbeRecord, ServerTimes, State
 from tuner.stats.samples import Samples
 
@@ -156,7 +157,8 @@ def test_a_rest_below_nothing_and_other_requests_are_told() -> None:
 def test_a_search_says_only_how_its_winner_stands_to_the_constraints() -> None:
     found = [evaluation(probe(), phase="search")]
     assert list(lines(found)) == []
-    assert list(lines(found, ["cpu<1", "gpu_memory<1GiB"])) == [
+    constraints = parse_constraints("cpu<1,gpu_memory<1GiB")
+    assert list(lines(found, constraints)) == [
         "cpu<1: broken (1.4 cores)",
         "gpu_memory<1GiB: unknown, no GPU readings here: gpu_memory cannot be held",
     ]

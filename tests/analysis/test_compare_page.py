@@ -162,7 +162,11 @@ def hostile_run(make_run: MakeRun) -> Run:
         failed(shapes[2], 2, HOSTILE),
     ]
     return make_run(
-        records, evaluations, model=HOSTILE, command=HOSTILE, environment={HOSTILE: HOSTILE}
+        records,
+        evaluations,
+        model=HOSTILE,
+        command=HOSTILE,
+        environment={"server": HOSTILE, "notes": [HOSTILE]},
     )
 
 

@@ -34,6 +34,7 @@ def test_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path: Path) -> No
     assert resumable_search(tmp_path, None, manifest, manifest.experiment) is None, "it is locked"
     with pytest.raises(StorageError, match="another tuner is at work"):
         resumable_search(tmp_path, "one", manifest, manifest.experiment)
+    found.unlock()
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"sla": "p99<21ms"}, {"kind": "measure"}])

@@ -85,7 +85,7 @@ def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None
     page = report(whole_run)
     assert "2.5\N{NO-BREAK SPACE}× the requests within p99 ≤ 20 ms" in page.text
     assert EXPERIMENT["command"] in page.text
-    assert "NVIDIA L4, 24 GiB" in page.text
+    assert "NVIDIA L4" in page.text
     assert "CUDA out of memory" in page.text
     assert len(page.figures()) == 10
     assert page.count("tr") == 1 + len(whole_run.evaluations())
@@ -130,10 +130,13 @@ def test_hostile_text_stays_text_everywhere(make_run: MakeRun) -> None:
         ],
         model=HOSTILE,
         command=HOSTILE,
-        environment={HOSTILE: HOSTILE},
-        space={HOSTILE: [HOSTILE]},
-        other={HOSTILE: {HOSTILE: HOSTILE}},
-        seed=HOSTILE,
+        environment={"server": HOSTILE, "notes": [HOSTILE]},
+        space={
+            "name": HOSTILE,
+            "parameters": {f"parameters[{HOSTILE}]": {"values": [HOSTILE, None]}},
+        },
+        image=HOSTILE,
+        env=[f"{HOSTILE}={HOSTILE}"],
     )
     page = report(run)
     assert page.count("script") == 3
@@ -241,12 +244,19 @@ def test_samples_outside_the_run_are_not_read(make_run: MakeRun) -> None:
     assert "latency-distribution" not in page.figures()
 
 
-def test_an_experiment_that_lacks_everything_still_renders(make_run: MakeRun) -> None:
-    run = make_run([evaluate(0, {BATCH: 8}, baseline=True)])
-    run.experiment_file.write_text("sla: soon\n")
+def test_a_run_without_a_command_and_an_environment_still_renders(make_run: MakeRun) -> None:
+    run = make_run([evaluate(0, {BATCH: 8}, baseline=True)], command=None, environment={})
     page = report(run)
-    assert "no latency promise that this version can read" in page.text
     assert "did not record its command line" in page.text
+    assert "did not record its environment" in page.text
+
+
+def test_a_promise_that_cannot_be_read_is_named(make_run: MakeRun) -> None:
+    run = make_run([evaluate(0, {BATCH: 8}, baseline=True)])
+    text = run.experiment_file.read_text()
+    run.experiment_file.write_text(text.replace("p99<20ms", "soon"))
+    with pytest.raises(RunError, match=r"experiment\.yaml: bound 'soon' does not parse"):
+        write_report(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Any) -> None:
