@@ -18,7 +18,7 @@ from tuner.deployments.base import Running
 from tuner.deployments.slot import ServerSlot
 from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
-from tuner.experiment import Experiment
+from tuner.experiment.model import Experiment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
@@ -119,13 +119,15 @@ def measurer(
 ) -> Iterator[Measurer]:
     """A measurer of this model; ``environment`` is the server's, besides what its stub needs."""
     told = {**stub_environment(), **(environment or {})}
-    experiment = Experiment(
-        model=bench.repository / model,
-        sla="p99<20ms",
-        launcher="local",
-        workers=WORKERS,
-        pin=PIN,
-        env=tuple(f"{name}={value}" for name, value in told.items()),
+    experiment = Experiment.model_validate(
+        {
+            "model": bench.repository / model,
+            "sla": "p99<20ms",
+            "launcher": "local",
+            "workers": WORKERS,
+            "pin": PIN,
+            "env": told,
+        }
     )
     with open_resources(experiment, None) as (launcher, generator, gpus, _):
         deployment = TritonDeployment(
