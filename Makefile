@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off --no-compile -c constraints.txt
+# pip would compile on one core; some packages hold templates that are no Python.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # Tests wait for servers more than they compute: four at a time keep two cores busy.
 WORKERS ?= 4
 # Tests start hundreds of Python processes: compile for all of them what one has compiled.
@@ -51,14 +53,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.local: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local]'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local,serve]'
+	$(COMPILE)
 	touch $@ $(VENV)/.local
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local,dev]'
+	$(COMPILE)
 	touch $@ $(VENV)/.local $(VENV)/.serve
 
 clean:
