@@ -30,7 +30,7 @@ _CODES = """
 Exit codes: 0 a winner was found, 1 nothing meets the promise, 2 usage, 3 something is missing on
 this machine (server, engine, disk), 130 interrupted.
 """
-_A_SEARCHS = (
+_OF_A_SEARCH = (
     *("rate", "minimize", "space", "trials", "timeout", "until", "sampler", "relaunch"),
     *("warm_start", "storage"),
 )
@@ -101,7 +101,7 @@ def search(
     + _CODES,
 )
 def measure(
-    experiment: Annotated[Experiment, Without(_A_SEARCHS, no_use=("rate", "minimize"))],
+    experiment: Annotated[Experiment, Without(_OF_A_SEARCH, no_use=("rate", "minimize"))],
     options: MeasureOptions,
     config: Config = None,
     as_json: Json = False,
