@@ -82,14 +82,14 @@ def _divide(cores: list[int]) -> Cores | None:
 
 def _parse_set(part: str, text: str) -> frozenset[int]:
     """Cores as taskset takes them: ``0-3,8``."""
-    found: set[int] = set()
+    cores: set[int] = set()
     for piece in part.split(","):
         first, _, rest = piece.partition("-")
         last = rest or first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UsageError(f"--pin {text!r} is none of: {_FORMS}")
-        found |= set(range(int(first), int(last) + 1))
-    return frozenset(found)
+        cores |= set(range(int(first), int(last) + 1))
+    return frozenset(cores)
 
 
 def listed(cores: frozenset[int]) -> str:

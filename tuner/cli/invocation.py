@@ -9,14 +9,14 @@ from tuner.security import hide_value
 
 def command_line() -> str:
     """The command line, with passwords of storage URLs and values of headers left out."""
-    words = ["tuner"]
+    arguments = ["tuner"]
     for before, word in pairwise(sys.argv):
         if before == "--header":
             word = hide_value(word)
         elif word.startswith("--header="):
             word = "--header=" + hide_value(word.removeprefix("--header="))
-        words.append(_without_password(word))
-    return shlex.join(words)
+        arguments.append(_without_password(word))
+    return shlex.join(arguments)
 
 
 def _without_password(word: str) -> str:

@@ -111,18 +111,18 @@ def _tuned(plan: Plan, selection: Selection, run: Run, watcher: Watcher) -> Tune
     """The configuration to use, and the search that found it, which is made now if need be."""
     options, experiment = selection.options, plan.experiment
     if options.tuned is not None:
-        winner = winner_of(options.tuned, experiment.model.name)
-        return Tuned(experiment, winner, Run(options.tuned))
+        candidate = winner_of(options.tuned, experiment.model.name)
+        return Tuned(experiment, candidate, Run(options.tuned))
     if not selection.searches:
         return Tuned(experiment)
     source = Run(run.folder / _SEARCH)
     if not (source.experiment_file.is_file() and is_finished(source, None)):
         searched = plan.changed(timeout=options.search_timeout, confirm="none", trials=None)
         search(searched, SearchOptions(output=run.folder, run=_SEARCH), watcher)
-    found = best(source.evaluations())
-    if found is None:
+    winner = best(source.evaluations())
+    if winner is None:
         watcher.noted("the search found no configuration that keeps the promise")
-    elif found.baseline:
+    elif winner.baseline:
         watcher.noted("the search found nothing better than the model's own configuration")
-    candidate = None if found is None or found.baseline else found.candidate
+    candidate = None if winner is None or winner.baseline else winner.candidate
     return Tuned(experiment, candidate, source)

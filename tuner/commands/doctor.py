@@ -91,9 +91,9 @@ def _embedded() -> Iterator[Finding]:
 
 def _services() -> Finding:
     missing = missing_packages()
-    found = "" if missing else f"FastAPI {metadata.version('fastapi')}"
-    what = f"{', '.join(missing)} not installed" if missing else found
-    return Finding("tuner serve, compare", not missing, what, "pip install 'triton-tuner[serve]'")
+    version = "" if missing else f"FastAPI {metadata.version('fastapi')}"
+    detail = f"{', '.join(missing)} not installed" if missing else version
+    return Finding("tuner serve, compare", not missing, detail, "pip install 'triton-tuner[serve]'")
 
 
 def _perf_analyzer() -> Finding:

@@ -57,20 +57,20 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
     return destination / model.name / "config.pbtxt"
 
 
-def _manifest(run: Run, winner: Evaluation, found: Evaluation | None) -> dict[str, Any]:
-    asked = run.manifest()
+def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[str, Any]:
+    recorded = run.manifest()
     at = winner.at_capacity()
     return {
-        "model": asked.model_name,
+        "model": recorded.model_name,
         "run": run.folder.name,
-        "sla": asked.experiment.sla.text,
+        "sla": recorded.experiment.sla.text,
         "trial": winner.trial,
         "settings": dict(winner.settings),
         "capacity_per_second": None if winner.cost else winner.capacity,
         "cost": winner.cost.model_dump() if winner.cost else None,
         "confirmed": winner.phase == "confirm",
         "latency_seconds": json.loads(at.model_dump_json())["latency"] if at else None,
-        "baseline_capacity_per_second": found.capacity if found and not found.cost else None,
-        "baseline_cost": found.cost.model_dump() if found and found.cost else None,
-        "environment": asked.environment.model_dump(mode="json", exclude_none=True),
+        "baseline_capacity_per_second": first.capacity if first and not first.cost else None,
+        "baseline_cost": first.cost.model_dump() if first and first.cost else None,
+        "environment": recorded.environment.model_dump(mode="json", exclude_none=True),
     }

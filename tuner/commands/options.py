@@ -52,13 +52,13 @@ class Options(BaseModel):
 
 
 class RunOptions(Options):
-    output: Annotated[
-        Path, Option("Where runs are kept.", metavar="FOLDER", flags=("--output", "-o"))
-    ] = Path("reports")
+    output: Annotated[Path, Option("Where runs are kept.", "FOLDER", flags=("--output", "-o"))] = (
+        Path("reports")
+    )
 
 
 class SearchOptions(RunOptions):
-    run: Annotated[str | None, Option("Name of the run's folder.", metavar="NAME")] = None
+    run: Annotated[str | None, Option("Name of the run's folder.", "NAME")] = None
 
 
 def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:
@@ -100,7 +100,7 @@ Changes = Annotated[
     BeforeValidator(_changes),
     Option(
         "Change a field, as in max_batch_size=8; may be repeated.",
-        metavar="FIELD=VALUE",
+        "FIELD=VALUE",
         flags=("--set",),
         suggestions=("max_batch_size=", "dynamic_batching=", *(f"{n}=" for n in SHORT_NAMES)),
     ),
@@ -118,9 +118,9 @@ class SimulateOptions(Options):
     """What is None is as in the run; without a rate it is near the capacity."""
 
     changes: Changes = Field(default_factory=dict)
-    rate: Annotated[
-        float | None, Option("Requests/s; at capacity if not given.", metavar="RATE")
-    ] = Field(default=None, ge=RATE_FLOOR)
+    rate: Annotated[float | None, Option("Requests/s; at capacity if not given.", "RATE")] = Field(
+        default=None, ge=RATE_FLOOR
+    )
     sla: Annotated[SlaText | None, SLA] = None
     load: Annotated[LoadText | None, LOAD] = None
     batch: Annotated[BatchText | None, BATCH] = None
@@ -149,28 +149,19 @@ class CompareOptions(RunOptions):
             "Which ones, as in 'fastapi,triton-tuned,hybrid,services.yaml': all of naive, "
             "fastapi, triton, triton-unbatched, triton-tuned and hybrid if none are named, and "
             "services of yours out of YAML files.",
-            metavar="NAMES",
-            panel=_WHAT,
+            "NAMES",
+            _WHAT,
         ),
     ] = ()
     target_rate: Annotated[
-        float | None,
-        Option(
-            "Also say what it takes to serve so many requests/s.",
-            metavar="RATE",
-            panel=_WHAT,
-        ),
+        float | None, Option("Also say what it takes to serve so many requests/s.", "RATE", _WHAT)
     ] = Field(default=None, ge=RATE_FLOOR)
     tuned: Annotated[
         Path | None,
-        Option(
-            "The search whose winner is Triton tuned; else one is made first.",
-            metavar="RUN",
-            panel=_WHAT,
-        ),
+        Option("The search whose winner is Triton tuned; else one is made first.", "RUN", _WHAT),
     ] = None
     search_timeout: Annotated[
-        Duration, Option("At most so long for that search.", metavar="DURATION", panel=_WHAT)
+        Duration, Option("At most so long for that search.", "DURATION", _WHAT)
     ] = Field(default=90.0, gt=0)
     search: Annotated[
         bool,
@@ -185,37 +176,33 @@ class CompareOptions(RunOptions):
         Option(
             "What is asked, one text or JSON body of /predict a line; samples.txt of the model "
             "if not given.",
-            metavar="FILE",
-            panel=_WHAT,
+            "FILE",
+            _WHAT,
         ),
     ] = None
     processing: Annotated[
         str | None,
         Option(
-            "Pre- and post-processing; the model's own processing.py if not given.",
-            metavar="FILE",
-            panel=_WHAT,
+            "Pre- and post-processing; the model's own processing.py if not given.", "FILE", _WHAT
         ),
     ] = None
     fastapi_workers: Annotated[
         int | None,
         Option(
             "uvicorn workers of FastAPI; one for each core, at most 4, if not given.",
-            metavar="NUMBER",
-            panel=_WHAT,
+            "NUMBER",
+            _WHAT,
         ),
     ] = Field(default=None, ge=1, le=64)
     gateway_workers: Annotated[
         int | None,
         Option(
-            "uvicorn workers of the gateway; one for each two cores if not given.",
-            metavar="NUMBER",
-            panel=_WHAT,
+            "uvicorn workers of the gateway; one for each two cores if not given.", "NUMBER", _WHAT
         ),
     ] = Field(default=None, ge=1, le=64)
-    rounds: Annotated[
-        int, Option("Interleaved rounds; 1 for a quick look.", metavar="NUMBER", panel=_WHAT)
-    ] = Field(default=3, ge=1, le=20)
+    rounds: Annotated[int, Option("Interleaved rounds; 1 for a quick look.", "NUMBER", _WHAT)] = (
+        Field(default=3, ge=1, le=20)
+    )
     swaps: Annotated[
         bool,
         Option(

@@ -157,8 +157,8 @@ def profile_of(run: Run) -> ModelProfile:
 
 
 def _own_config(run: Run) -> Any:
-    found = baseline(run.evaluations())
-    first = found or next(iter(run.evaluations()), None)
+    evaluations = run.evaluations()
+    first = baseline(evaluations) or next(iter(evaluations), None)
     if first is None:
         raise RunError(f"{run.folder} holds no evaluation yet")
     return parse_config(first.config, str(run.evaluations_file))

@@ -32,24 +32,20 @@ _WHERE = "Where servers run"
 _LOAD = "What is sent"
 SLA = Option(
     "Any bounds that hold at once: 'p50<5ms,p99<20ms'.",
-    metavar="TEXT",
-    shorthand=Shorthand(
-        "sla_p99", "p99<{}", "The promise: p99 latency, as in 20ms.", metavar="DURATION"
-    ),
+    "TEXT",
+    shorthand=Shorthand("sla_p99", "p99<{}", "The promise: p99 latency, as in 20ms.", "DURATION"),
 )
 LOAD = Option(
     "Arrivals: poisson, constant, gamma:CV (bursts), piecewise:1x5s,3x1s, trace:FILE; or "
     "closed (so many at a time).",
-    metavar="KIND",
-    panel=_LOAD,
+    "KIND",
+    _LOAD,
     suggestions=("poisson", "constant", "gamma:", "piecewise:", "trace:", CLOSED),
 )
 BATCH = Option(
-    "Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.",
-    metavar="SIZES",
-    panel=_LOAD,
+    "Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.", "SIZES", _LOAD
 )
-SEED = Option("Seed of all that is random.", metavar="NUMBER")
+SEED = Option("Seed of all that is random.", "NUMBER")
 
 BUDGET = ("trials", "until", "timeout", "warm_start")
 """Fields that may change when a run is resumed: how long to search, and what was known before."""
@@ -87,38 +83,33 @@ class Experiment(BaseModel):
         ConstraintTexts,
         Option(
             "A limit besides the promise: 'gpu_memory<20GiB,cpu<=4'; may be repeated.",
-            metavar="TEXT",
+            "TEXT",
             flags=("--constraint",),
         ),
     ] = ()
-    rate: Annotated[
-        float | None, Option("Requests/s at which --minimize compares.", metavar="RATE")
-    ] = Field(default=None, gt=0)
+    rate: Annotated[float | None, Option("Requests/s at which --minimize compares.", "RATE")] = (
+        Field(default=None, gt=0)
+    )
     minimize: Annotated[
         ObjectiveText,
         Option(
             "In place of capacity, at --rate: p99, instances, gpu_memory, memory, cpu, energy, or "
             "a sum such as p99/10ms + 0.5*instances.",
-            metavar="OBJECTIVE",
+            "OBJECTIVE",
             suggestions=("p99", "instances", "gpu_memory", "memory", "cpu", "energy"),
         ),
     ] = None
-    space: Annotated[
-        str, Option("Search space: a preset's name or a YAML file.", metavar="NAME")
-    ] = "default"
-    trials: Annotated[int | None, Option("At most so many candidates.", metavar="NUMBER")] = Field(
+    space: Annotated[str, Option("Search space: a preset's name or a YAML file.", "NAME")] = (
+        "default"
+    )
+    trials: Annotated[int | None, Option("At most so many candidates.", "NUMBER")] = Field(
         default=None, ge=1
     )
-    timeout: Annotated[
-        Duration, Option("At most so long, confirmation included.", metavar="DURATION")
-    ] = Field(default=180.0, gt=0)
+    timeout: Annotated[Duration, Option("At most so long, confirmation included.", "DURATION")] = (
+        Field(default=180.0, gt=0)
+    )
     until: Annotated[
-        Share,
-        Option(
-            "Stop once no candidate is expected to gain more.",
-            metavar="SHARE",
-            panel=_HOW,
-        ),
+        Share, Option("Stop once no candidate is expected to gain more.", "SHARE", _HOW)
     ] = Field(default=0.01, gt=0, lt=1)
     sampler: Annotated[
         str,
@@ -132,19 +123,11 @@ class Experiment(BaseModel):
     ] = "simulation"
     relaunch: Annotated[
         Literal["auto", "always"],
-        Option(
-            "auto: change a running server where Triton can in place; or always.",
-            metavar="WHEN",
-            panel=_HOW,
-        ),
+        Option("auto: change a running server where Triton can in place; or always.", "WHEN", _HOW),
     ] = "auto"
     warm_start: Annotated[
         Path | None,
-        Option(
-            "A run of the same model: what it learned is not learned again.",
-            metavar="RUN",
-            panel=_HOW,
-        ),
+        Option("A run of the same model: what it learned is not learned again.", "RUN", _HOW),
     ] = None
     seed: Annotated[int, SEED] = Field(default=0, ge=0)
     storage: Annotated[
@@ -152,101 +135,81 @@ class Experiment(BaseModel):
     ] = None
     launcher: Annotated[
         Literal["auto", "docker", "local", "attached"],
-        Option("auto, docker, local or attached.", metavar="KIND", panel=_WHERE),
+        Option("auto, docker, local or attached.", "KIND", _WHERE),
     ] = "auto"
-    image: Annotated[str, Option("Docker image of Triton.", "NAME", panel=_WHERE)] = DEFAULT_IMAGE
+    image: Annotated[str, Option("Docker image of Triton.", "NAME", _WHERE)] = DEFAULT_IMAGE
     gpus: Annotated[
         str,
         Option(
             "For Docker: auto, all, none or 0,1.",
-            metavar="IDS",
-            panel=_WHERE,
+            "IDS",
+            _WHERE,
             suggestions=("auto", "all", "none"),
         ),
     ] = "auto"
-    shm_size: Annotated[Size, Option("For Docker, as in 2GiB.", "SIZE", panel=_WHERE)] = Field(
+    shm_size: Annotated[Size, Option("For Docker, as in 2GiB.", "SIZE", _WHERE)] = Field(
         default=1 << 30, gt=0
     )
     env: Annotated[
-        VariableTexts,
-        Option("NAME=value for the server; may be repeated.", "TEXT", panel=_WHERE),
+        VariableTexts, Option("NAME=value for the server; may be repeated.", "TEXT", _WHERE)
     ] = Field(default_factory=dict)
     server_args: Annotated[
         tuple[str, ...],
         Option(
-            "Extra tritonserver flag; may be repeated.",
-            metavar="TEXT",
-            panel=_WHERE,
-            flags=("--server-arg",),
+            "Extra tritonserver flag; may be repeated.", "TEXT", _WHERE, flags=("--server-arg",)
         ),
     ] = ()
     url: Annotated[
         str | None,
         Option(
             "For attached: HTTP address of a server with explicit model control; https:// for TLS.",
-            metavar="HOST:PORT",
-            panel=_WHERE,
+            "HOST:PORT",
+            _WHERE,
         ),
     ] = None
     grpc_url: Annotated[
-        str | None,
-        Option("Its gRPC address; grpcs:// for TLS.", metavar="HOST:PORT", panel=_WHERE),
+        str | None, Option("Its gRPC address; grpcs:// for TLS.", "HOST:PORT", _WHERE)
     ] = None
     headers: Annotated[
         Headers,
         Option(
             "For attached: 'Name: value' to send with every request; may be repeated. The value "
             "is not recorded.",
-            metavar="TEXT",
-            panel=_WHERE,
+            "TEXT",
+            _WHERE,
             flags=("--header",),
         ),
     ] = Field(default=(), exclude=True, repr=False)
     token_env: Annotated[
         str | None,
-        Option(
-            "For attached: environment variable that holds a bearer token.",
-            metavar="NAME",
-            panel=_WHERE,
-        ),
+        Option("For attached: environment variable that holds a bearer token.", "NAME", _WHERE),
     ] = None
     tls_ca: Annotated[
         Path | None,
         Option(
-            "For attached: certificates (PEM) to trust instead of the system's.",
-            metavar="FILE",
-            panel=_WHERE,
+            "For attached: certificates (PEM) to trust instead of the system's.", "FILE", _WHERE
         ),
     ] = None
     tls_insecure: Annotated[bool, Option("For attached: take any certificate.", panel=_WHERE)] = (
         False
     )
     startup_timeout: Annotated[
-        Duration,
-        Option("How long a server may take to load the model.", metavar="DURATION", panel=_WHERE),
+        Duration, Option("How long a server may take to load the model.", "DURATION", _WHERE)
     ] = Field(default=120.0, gt=0)
-    protocol: Annotated[Transport, Option("http or grpc.", metavar="KIND", panel=_LOAD)] = (
-        Transport.HTTP
-    )
+    protocol: Annotated[Transport, Option("http or grpc.", "KIND", _LOAD)] = Transport.HTTP
     load: Annotated[LoadText, LOAD] = Arrivals.POISSON
     batch: Annotated[BatchText, BATCH] = BatchMix.parse("1")
     shared_memory: Annotated[
         Literal["none", "system"],
         Option(
-            "system: inputs and outputs in shared memory of this machine; or none.",
-            metavar="KIND",
-            panel=_LOAD,
+            "system: inputs and outputs in shared memory of this machine; or none.", "KIND", _LOAD
         ),
     ] = "none"
     load_engine: Annotated[
         Literal["tuner", "perf_analyzer"],
-        Option(
-            "Who sends: tuner, or perf_analyzer if you have it.",
-            metavar="NAME",
-            panel=_LOAD,
-        ),
+        Option("Who sends: tuner, or perf_analyzer if you have it.", "NAME", _LOAD),
     ] = "tuner"
-    workers: Annotated[int, Option("Load processes.", metavar="NUMBER", panel=_LOAD)] = Field(
+    workers: Annotated[int, Option("Load processes.", "NUMBER", _LOAD)] = Field(
         default=1, ge=1, le=64
     )
     pin: Annotated[
@@ -254,25 +217,20 @@ class Experiment(BaseModel):
         Option(
             "Cores of their own: auto, or SERVER:LOAD or SERVER:STUBS:LOAD, as in "
             "0-3:4-11:12-15; or none.",
-            metavar="CORES",
-            panel=_LOAD,
+            "CORES",
+            _LOAD,
             suggestions=("auto", "none"),
         ),
     ] = Pin()
     input_data: Annotated[
-        Path | None,
-        Option(
-            "Request contents in perf_analyzer's JSON format.",
-            metavar="FILE",
-            panel=_LOAD,
-        ),
+        Path | None, Option("Request contents in perf_analyzer's JSON format.", "FILE", _LOAD)
     ] = None
     shapes: Annotated[
         ShapeTexts,
         Option(
             "Dimensions that the model leaves open, as in image:3,224,224; may be repeated.",
-            metavar="NAME:DIMS",
-            panel=_LOAD,
+            "NAME:DIMS",
+            _LOAD,
             flags=("--shape",),
         ),
     ] = Field(default_factory=dict)
@@ -280,8 +238,8 @@ class Experiment(BaseModel):
         Literal["sequential", "mlperf", "none"],
         Option(
             "The final test of a rate: sequential; mlperf for LoadGen's rule in 60 s; or none.",
-            metavar="TEST",
-            panel=_LOAD,
+            "TEST",
+            _LOAD,
         ),
     ] = "sequential"
 

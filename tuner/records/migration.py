@@ -29,8 +29,9 @@ def _from_flat(old: dict[str, Any]) -> dict[str, Any]:
     """
     space = old.get("space")
     comparison = old.get("kind") == "compare"
-    apart = {"space", "headers"} | ({"workers"} if comparison else set())
-    experiment = {name: old[name] for name in Experiment.model_fields if name in old.keys() - apart}
+    others = {"space", "headers"} | ({"workers"} if comparison else set())
+    same = [name for name in Experiment.model_fields if name in old and name not in others]
+    experiment = {name: old[name] for name in same}
     if isinstance(space, dict) and "name" in space:
         experiment["space"] = space["name"]
     environment = old.get("environment") or {}

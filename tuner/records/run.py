@@ -178,11 +178,9 @@ def _read(path: Path, kind: type[R]) -> Iterator[R]:
 
 
 def _unreadable(line: bytes, error: ValidationError) -> str:
-    found = re.search(rb'"format":(\d+)', line)
-    if found is not None and int(found[1]) != FORMAT:
-        return (
-            f"a record of format {int(found[1])}, where this version of tuner reads format {FORMAT}"
-        )
+    number = re.search(rb'"format":(\d+)', line)
+    if number is not None and int(number[1]) != FORMAT:
+        return f"a record of format {int(number[1])}, where this version of tuner reads format {FORMAT}"
     return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
 
 

@@ -31,31 +31,27 @@ class ServiceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    host: Annotated[str, Option("Address to listen on.", "ADDRESS", panel=_SERVICE)] = "127.0.0.1"
-    port: Annotated[int, Option("0 takes a free one.", "NUMBER", panel=_SERVICE)] = Field(
+    host: Annotated[str, Option("Address to listen on.", "ADDRESS", _SERVICE)] = "127.0.0.1"
+    port: Annotated[int, Option("0 takes a free one.", "NUMBER", _SERVICE)] = Field(
         default=8080, ge=0, le=65535
     )
-    workers: Annotated[int, Option("Processes.", "NUMBER", panel=_SERVICE)] = Field(
+    workers: Annotated[int, Option("Processes.", "NUMBER", _SERVICE)] = Field(
         default=1, ge=1, le=256
     )
     graceful: Annotated[
         Duration,
-        Option(
-            "What requests get to end in when the service is stopped.",
-            metavar="DURATION",
-            panel=_SERVICE,
-        ),
+        Option("What requests get to end in when the service is stopped.", "DURATION", _SERVICE),
     ] = Field(default=10.0, gt=0)
     startup: float = Field(default=600.0, gt=0)
     timeout: Annotated[
-        Duration, Option("What a request may take; then 504.", metavar="DURATION", panel=_BOUNDS)
+        Duration, Option("What a request may take; then 504.", "DURATION", _BOUNDS)
     ] = Field(default=10.0, gt=0)
-    max_body: Annotated[Size, Option("The largest body.", metavar="SIZE", panel=_BOUNDS)] = Field(
+    max_body: Annotated[Size, Option("The largest body.", "SIZE", _BOUNDS)] = Field(
         default=1 << 20, ge=1
     )
-    max_items: Annotated[
-        int, Option("The largest /batch_predict.", metavar="NUMBER", panel=_BOUNDS)
-    ] = Field(default=256, ge=1)
+    max_items: Annotated[int, Option("The largest /batch_predict.", "NUMBER", _BOUNDS)] = Field(
+        default=256, ge=1
+    )
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -80,30 +76,29 @@ class FastApiSettings(ServiceSettings):
         ),
     ]
     workers: Annotated[
-        int,
-        Option("Processes, each with a copy of the model.", metavar="NUMBER", panel=_SERVICE),
+        int, Option("Processes, each with a copy of the model.", "NUMBER", _SERVICE)
     ] = Field(default=1, ge=1, le=256)
-    threads: Annotated[
-        int, Option("Threads of one computation.", metavar="NUMBER", panel=_MODEL)
-    ] = Field(default=1, ge=1)
+    threads: Annotated[int, Option("Threads of one computation.", "NUMBER", _MODEL)] = Field(
+        default=1, ge=1
+    )
     concurrency: Annotated[
         int | None,
         Option(
             "Computations at a time in each worker; as its share of the cores allows if not given.",
-            metavar="NUMBER",
-            panel=_MODEL,
+            "NUMBER",
+            _MODEL,
         ),
     ] = Field(default=None, ge=1)
-    engine: Annotated[
-        EngineKind, Option("auto, onnx or torch (extra torch).", metavar="KIND", panel=_MODEL)
-    ] = "auto"
+    engine: Annotated[EngineKind, Option("auto, onnx or torch (extra torch).", "KIND", _MODEL)] = (
+        "auto"
+    )
     processing: Annotated[
         str | None,
         Option(
             "FILE.py or module:function with pre- and post-processing; processing.py in the "
             "model's folder if not given, and plain tensors without that.",
-            metavar="FILE",
-            panel=_MODEL,
+            "FILE",
+            _MODEL,
         ),
     ] = None
     naive: Annotated[
@@ -117,8 +112,8 @@ class FastApiSettings(ServiceSettings):
         int,
         Option(
             "Requests that may wait for the model in each worker; more are answered with 503.",
-            metavar="NUMBER",
-            panel=_BOUNDS,
+            "NUMBER",
+            _BOUNDS,
         ),
     ] = Field(default=1024, ge=0)
 
@@ -137,37 +132,30 @@ class GatewaySettings(ServiceSettings):
         ),
     ]
     triton: Annotated[
-        str,
-        Option(
-            "Triton's gRPC service; grpcs://HOST:PORT is over TLS.",
-            metavar="HOST:PORT",
-            panel=_TRITON,
-        ),
+        str, Option("Triton's gRPC service; grpcs://HOST:PORT is over TLS.", "HOST:PORT", _TRITON)
     ] = "localhost:8001"
     channels: Annotated[
         int,
         Option(
             "Connections to Triton of each worker; each carries any number of requests.",
-            metavar="NUMBER",
-            panel=_TRITON,
+            "NUMBER",
+            _TRITON,
         ),
     ] = Field(default=1, ge=1, le=64)
     tls_ca: Annotated[
-        Path | None, Option("Certificates that Triton's is signed by.", "FILE", panel=_TRITON)
+        Path | None, Option("Certificates that Triton's is signed by.", "FILE", _TRITON)
     ] = None
     tls_certificate: Annotated[
-        Path | None, Option("A certificate for Triton to see.", "FILE", panel=_TRITON)
+        Path | None, Option("A certificate for Triton to see.", "FILE", _TRITON)
     ] = None
-    tls_key: Annotated[
-        Path | None, Option("The key of that certificate.", "FILE", panel=_TRITON)
-    ] = None
+    tls_key: Annotated[Path | None, Option("The key of that certificate.", "FILE", _TRITON)] = None
     folder: Path | None = None
     processing: Annotated[
         str | None,
         Option(
             "FILE.py or module:function with the model's pre- and post-processing; without it, "
             "requests and answers are the model's tensors.",
-            metavar="FILE",
+            "FILE",
         ),
     ] = None
     api_keys: Annotated[
@@ -175,16 +163,16 @@ class GatewaySettings(ServiceSettings):
         Option(
             "File of NAME:KEY lines, or NAME:sha256:DIGEST; or set TUNER_API_KEYS to such lines. "
             "Without either, everybody is let in.",
-            metavar="FILE",
-            panel=_CALLERS,
+            "FILE",
+            _CALLERS,
         ),
     ] = None
     rate_limit: Annotated[
         str | None,
         Option(
             "For each key, or address where there are none: '100/second;5000/minute'.",
-            metavar="RATES",
-            panel=_CALLERS,
+            "RATES",
+            _CALLERS,
         ),
     ] = None
     limit_storage: Annotated[
@@ -192,29 +180,20 @@ class GatewaySettings(ServiceSettings):
         Option(
             "Where rates are counted: redis://HOST:PORT for all workers and machines, memory:// "
             "for each worker by itself.",
-            metavar="URL",
-            panel=_CALLERS,
+            "URL",
+            _CALLERS,
         ),
     ] = "memory://"
     max_in_flight: Annotated[
         int,
-        Option(
-            "Requests inside a worker; more are answered with 503 at once.",
-            metavar="NUMBER",
-            panel=_BOUNDS,
-        ),
+        Option("Requests inside a worker; more are answered with 503 at once.", "NUMBER", _BOUNDS),
     ] = Field(default=512, ge=1)
     tracing: Annotated[
-        bool,
-        Option("Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says.", panel=_SERVICE),
+        bool, Option("Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says.", panel=_SERVICE)
     ] = False
     otel_endpoint: Annotated[
         str | None,
-        Option(
-            "Send traces there, by OTLP over gRPC: http://HOST:4317.",
-            metavar="URL",
-            panel=_SERVICE,
-        ),
+        Option("Send traces there, by OTLP over gRPC: http://HOST:4317.", "URL", _SERVICE),
     ] = None
 
 
