@@ -4,6 +4,7 @@ Nothing here raises: a machine without a GPU has none, a reading that NVML does 
 and what the user should know of it is a Note. NVML's own exceptions end in this file.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,10 @@ _SLICED = Note(
     "and slow the same card",
     "for full readings, tune on a GPU without MIG",
 )
+_UNREAD = {
+    "too old": ("driver {driver} is too old to tell", "update the driver"),
+    "not permitted": ("not permitted", "let this user read them, see NVIDIA's docs of NVML"),
+}
 _START_FAILURES = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: Note(
         "the NVIDIA driver is installed, but not loaded", "load it (modprobe nvidia), or reboot"
@@ -131,21 +136,13 @@ class Gpus:
         sliced = [_SLICED] if any(g.is_slice for g in self.devices) else []
         return [*problems, *sliced, *self._unread_notes(), *in_use]
 
-    def _unread_notes(self) -> list[Note]:
+    def _unread_notes(self) -> Iterator[Note]:
         """Which readings the driver does not give, by reason."""
-        notes = []
-        for reason, message, remedy in (
-            ("too old", f"driver {self.driver} is too old to tell", "update the driver"),
-            (
-                "not permitted",
-                "not permitted",
-                "let this user read them, see NVIDIA's docs of NVML",
-            ),
-        ):
+        for reason, (message, remedy) in _UNREAD.items():
             readings = [name for name, why in self._unread.items() if why == reason]
             if readings:
-                notes.append(Note(f"GPU readings: {message}: {', '.join(readings)}", remedy))
-        return notes
+                problem = message.format(driver=self.driver)
+                yield Note(f"GPU readings: {problem}: {', '.join(readings)}", remedy)
 
     def _in_use(self, gpu: Gpu) -> Note:
         hidden = f"processes that cannot be seen ({format_size(self._hidden(gpu))} of its memory)"
