@@ -180,7 +180,8 @@ def _read(path: Path, kind: type[R]) -> Iterator[R]:
 def _unreadable(line: bytes, error: ValidationError) -> str:
     number = re.search(rb'"format":(\d+)', line)
     if number is not None and int(number[1]) != FORMAT:
-        return f"a record of format {int(number[1])}, where this version of tuner reads format {FORMAT}"
+        found = int(number[1])
+        return f"a record of format {found}, where this version of tuner reads format {FORMAT}"
     return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
 
 
