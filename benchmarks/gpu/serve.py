@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from benchmarks.gpu.models import Workbench
 from benchmarks.kit.run import STUB_ENVIRONMENT
-from tuner.cli.options import settings
+from tuner.commands.options import parse_changes
 from tuner.cores import parse_cores
 from tuner.model.space import Value
 from tuner.records.results import Evaluation, ProbeRecord
@@ -50,7 +50,7 @@ class Setting:
 
     def changes(self) -> dict[str, Value]:
         """What of the model's own configuration changes."""
-        return settings([f"{path}={value}" for path, value in self.fields.items()])
+        return parse_changes([f"{path}={value}" for path, value in self.fields.items()])
 
 
 def search(

@@ -11,10 +11,10 @@ import pytest
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState
-from tests.search.test_simulation import GPU, SLA
-from tests.search.test_study import Bench, Formula, Killed, ignore, in_memory, number
 
 from tests.conftest import need
+from tests.optimizer.test_simulation import GPU, SLA
+from tests.optimizer.test_study import Bench, Formula, Killed, ignore, in_memory, number
 from tests.simulated import windows
 from tuner.errors import UsageError
 from tuner.goals.objective import Objective

@@ -6,9 +6,9 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.search.test_study import ignore
 
 from tests.goals.test_constraints import probe
+from tests.optimizer.test_study import ignore
 from tests.simulated import batch_times, windows
 from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError

@@ -267,7 +267,7 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     ("words", "code", "said"),
     [
         (("nowhere",), 2, "there is no model"),
-        ((str(CLASSIFIER), "--engine", "tensorflow"), 2, "none of auto, onnx, torch"),
+        ((str(CLASSIFIER), "--engine", "tensorflow"), 2, "'auto', 'onnx' or 'torch'"),
         ((str(CLASSIFIER), "--timeout", "soon"), 2, "soon"),
         ((str(CLASSIFIER), "--processing", "none.py"), 2, "none.py"),
         ((str(ROOT / "model_repository/emulated_gpu"),), 2, "nothing to serve it with"),

@@ -49,16 +49,18 @@ def compare(
         own_deployment(service, payload, Gpus("none"))
     run = _open_run(plan, selection)
     plan = plan.changed(input_data=_write_requests(run, payload))
+    finished = False
     try:
         tuned = _tuned(plan, selection, run, watcher)
         with Comparing(plan, selection, run, payload, tuned, command, watcher) as comparing:
             comparing.measure()
             comparing.swap()
         run.describe(run.manifest().model_copy(update={"finished": True}))
+        finished = True
     finally:
         if (run.folder / FILE).is_file():
             write_report(run)
-        run.unlock()
+        run.unlock(finished)
     return CompareResult(run)
 
 

@@ -68,6 +68,7 @@ def search(
             minimizes=experiment.minimize is not None,
             note=audience.noted,
         )
+        finished = False
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
             ended = study.search(budget, audience.evaluated)
@@ -77,10 +78,11 @@ def search(
             if confirms:
                 study.confirm(audience.evaluated)
             study.finish(reason)
+            finished = True
         finally:
             evaluator.close()
             conclude(run, experiment.model)
-            run.unlock()
+            run.unlock(finished)
     return SearchResult(run, reason)
 
 
