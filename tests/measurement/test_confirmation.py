@@ -1,17 +1,37 @@
 """Which of several finalists gets how much of a confirmation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla
 from tuner.goals.verdict import SlaOutcome
+from tuner.load.arrivals import Arrivals
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.policies import is_outdone
-from tuner.measurement.rounds import verify_best
+from tuner.measurement.rounds import Rounds, verify_best
+from tuner.measurement.session import Conditions, Sessions
 from tuner.model.space import INSTANCE_COUNT, Candidate
+from tuner.records.results import State
+
+
+class Idle:
+    """Sessions in which nothing is started."""
+
+    conditions = Conditions(Sla.parse("p99<20ms"), Arrivals.POISSON)
+
+    def close(self) -> None: ...
+
+    @contextmanager
+    def open(self, draft: Draft, beside: bool = False) -> Iterator[None]:
+        yield None
 
 
 def draft(number: int, capacity: Capacity) -> Draft:
@@ -84,3 +104,24 @@ def test_before_its_first_round_what_is_expected_counts(expected: float, outdone
     leader, new = draft(0, about(1000.0)), draft(1, Capacity(None))
     assert is_outdone(new, [leader, new], expected) is outdone
     assert not is_outdone(new, [new], expected)
+
+
+def test_who_keeps_the_sla_at_no_rate_is_told_once_all_rounds_were_played() -> None:
+    """Only an interrupt leaves out what nothing is known of."""
+    infeasible, failed = draft(0, Capacity(None)), draft(1, Capacity(None))
+    failed.failure = "it died"
+
+    class Policy:
+        objective = None
+
+        def prepare(self, *_: object) -> None: ...
+
+        def play(self, *_: object, **__: object) -> None: ...
+
+        def verify(self, *_: object, **__: object) -> None: ...
+
+    sessions = cast(Sessions, Idle())
+    rounds = Rounds(sessions, cast(Any, Policy()), [infeasible, failed], [0.0, 0.0])
+    assert [each.trial for each in rounds.so_far()] == [1]
+    evaluations = rounds.play(side_by_side=False)
+    assert [each.state for each in evaluations] == [State.INFEASIBLE, State.FAILED]

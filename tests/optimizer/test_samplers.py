@@ -29,8 +29,8 @@ from tuner.model.space import (
     MAX_BATCH_SIZE,
     QUEUE_DELAY,
     Candidate,
-    parse_space,
 )
+from tuner.model.space_file import parse_space
 from tuner.optimizer.prior import Workload
 from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.samplers.simulation import SimulationSampler

@@ -340,7 +340,7 @@ RATE = 800.0
 
 
 class Shop(World):
-    """As ``CostEvaluator``: what each candidate comes to at one rate, with the truth's service."""
+    """As ``FixedRatePolicy``: what each candidate costs at one rate, with the truth's service."""
 
     def __init__(self, run: Run, truth: ServiceTimes, objective: Objective) -> None:
         super().__init__(run, truth)

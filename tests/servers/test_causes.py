@@ -47,7 +47,7 @@ def test_memory_that_ran_out(text: str) -> None:
         ("the server's container was removed", "died"),
         ("the endpoint no longer answers", "died"),
         ("the model fails at an inference: shape mismatch", None),
-        ("no request was answered in good order: see the server's log", None),
+        ("no request succeeded: see the server's log", None),
     ],
 )
 def test_other_causes(text: str, cause: str | None) -> None:

@@ -156,10 +156,11 @@ class Comparing:
             experiment.seed,
             self._selection.options.rounds,
         )
+        evaluations: list[Evaluation] = []
         try:
-            rounds.play(deployments.runs_side_by_side([None] * len(subjects)))
+            evaluations = rounds.play(deployments.runs_side_by_side([None] * len(subjects)))
         finally:
-            evaluations = rounds.so_far()
+            evaluations = evaluations or rounds.so_far()
             for each in evaluations:
                 self._run.append(each)
                 self._watcher.evaluated(each)

@@ -178,6 +178,8 @@ class DeploymentPolicy:
         self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
     ) -> None:
         effort = EFFORTS.next_deployment if turn.number else EFFORTS.first_deployment
+        if turn.fresh:
+            effort = EFFORTS.next_server if turn.number else EFFORTS.first_server
         start = between(START.of_saturation * session.saturation, draft)
         seek(session, draft, start, effort, SEARCH_PROBE)
         if draft.capacity.rate is not None:  # of no limit, so no result of the draft's

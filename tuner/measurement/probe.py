@@ -90,7 +90,7 @@ class Prober:
     def open_loop(
         self, arrivals: Arrivals, rate: float, how: Thoroughness, purpose: Purpose
     ) -> tuple[ProbeRecord, Verdict]:
-        """OfferedLoad ``rate`` requests/s; ends early when there is nothing more to learn."""
+        """Offer ``rate`` requests/s; ends early when there is nothing more to learn."""
         seed = int(self._seeds.integers(2**31))
         period = min(arrivals.least_seconds(rate), how.most_seconds)
         how = replace(how, least_seconds=max(how.least_seconds, period))

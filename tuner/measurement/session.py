@@ -79,15 +79,13 @@ class CandidateSession:
         """The throughput (requests/s) that the last warm-up came to."""
         self._conditions = conditions
         self._progress = progress
-
-    @property
-    def round(self) -> int:
-        """Which round of a confirmation it is in."""
-        return self.prober.round
+        self._begun: int | None = None
 
     def begin_round(self, subject: Subject, number: int) -> None:
-        """What follows goes to this server, and counts for this round."""
-        self._progress.turning(subject, number)
+        """What follows goes to this server, and counts for this round, which is told once."""
+        if number != self._begun:
+            self._progress.turning(subject, number)
+        self._begun = number
         self.prober.turn(number)
 
     def unloaded(self) -> ProbeRecord:
@@ -117,7 +115,7 @@ class CandidateSession:
         return self.prober
 
     def probe(self, rate: float, how: Thoroughness, purpose: Purpose = "capacity") -> ProbeResult:
-        """OfferedLoad ``rate`` requests/s."""
+        """Offer ``rate`` requests/s."""
         arrivals = self._conditions.load
         assert arrivals != "closed"
         self._progress.probing(purpose, rate)

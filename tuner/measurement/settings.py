@@ -1,6 +1,6 @@
 """How long, how surely and how far measurements go: every constant with its unit and its reason.
 
-docs/concepts.md has the same figures as a table.
+docs/concepts.md has those of searches and measurements as a table.
 """
 
 from dataclasses import dataclass, replace
@@ -55,7 +55,7 @@ class CapacityEfforts:
     glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1)
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
     first_deployment: Effort = Effort(seconds=8.0)
-    """The first round of a comparison: nothing is expected of a deployment."""
+    """The first round of a comparison side by side: nothing is expected of a deployment."""
     next_deployment: Effort = Effort(width=0.0, seconds=4.0, fewest=2)
     """Its later rounds."""
 

@@ -78,8 +78,8 @@ class SearchManifest(Manifest):
 
 
 class MeasureManifest(Manifest):
-    """``changes`` are the settings that were changed, ``rate`` is the one that was judged; both are
-    unknown of runs by version 0.1.
+    """``changes`` are the settings that were changed, ``judged_rate`` is the rate that was judged;
+    both are unknown of runs by version 0.1.
     """
 
     kind: Literal["measure"] = "measure"
