@@ -16,12 +16,12 @@ from tests.conftest import need
 from tests.optimizer.test_simulation import GPU, SLA
 from tests.optimizer.test_study import Bench, Formula, Killed, ignore, in_memory, number
 from tests.simulated import windows
+from tuner.deployments.subjects import Subject
 from tuner.errors import UsageError
 from tuner.goals.objective import Objective
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.measurement.calibrate import CalibrationPlan
-from tuner.measurement.draft import Subject
 from tuner.model.config import fit_space, own_settings, parse_config, render
 from tuner.model.space import (
     DYNAMIC_BATCHING,

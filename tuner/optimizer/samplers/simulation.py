@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -46,9 +41,8 @@ class SimulationSampler(BaseSampler):
         study.optimize(lambda trial: capacity_of(suggest(trial, space)), n_trials=20)
 
     The study maximises the capacity or, where the workload has an objective, minimises its value.
-    What a trial told besides its value it may say in user attributes, as in
-    ``tuner.optimizer.measurement``, and by Optuna's constraints; pruned and failed trials count as
-    such.
+    What a trial told besides its value it may say in user attributes (``tuner.optimizer.measurement``)
+    and by Optuna's constraints; pruned and failed trials count as such.
 
     Optuna asks for parameters one by one, and for some only if others have certain values. So a
     whole point is chosen in ``before_trial`` and kept among the trial's system attributes, where
@@ -141,6 +135,7 @@ class SimulationSampler(BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
+        self._raise_error_if_multi_objective(study)
         if not search_space:
             return {}
         return self._fallback.sample_relative(study, trial, search_space)
@@ -152,6 +147,7 @@ class SimulationSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
+        self._raise_error_if_multi_objective(study)
         proposed = self._proposed(study, trial)
         if param_name in proposed and _allows(param_distribution, proposed[param_name]):
             return proposed[param_name]
@@ -205,9 +201,7 @@ def _values(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _allows(distribution: BaseDistribution, value: Any) -> bool:
-    match distribution:
-        case CategoricalDistribution():
-            return value in distribution.choices
-        case IntDistribution() | FloatDistribution():
-            return bool(distribution.low <= value <= distribution.high)
-    return False
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False
