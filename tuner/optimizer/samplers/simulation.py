@@ -41,8 +41,9 @@ class SimulationSampler(BaseSampler):
         study.optimize(lambda trial: capacity_of(suggest(trial, space)), n_trials=20)
 
     The study maximises the capacity or, where the workload has an objective, minimises its value.
-    What a trial told besides its value it may say in user attributes (``tuner.optimizer.measurement``)
-    and by Optuna's constraints; pruned and failed trials count as such.
+    What a trial told besides its value it may say in user attributes, as in
+    ``tuner.optimizer.measurement``, and by Optuna's constraints; pruned and failed trials count as
+    such.
 
     Optuna asks for parameters one by one, and for some only if others have certain values. So a
     whole point is chosen in ``before_trial`` and kept among the trial's system attributes, where
