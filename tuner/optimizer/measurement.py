@@ -2,7 +2,7 @@
 
 A trial's value is the candidate's capacity or, where a cost is minimised, its cost; the constraint
 ``sla`` is at most zero where the SLA is met at some rate. These user attributes say the rest; all
-of them may be missing:
+of them may be missing, but a trial that has a ``state`` and meets the SLA has a ``capacity``:
 
 ``state``         ok, infeasible, beaten or failed (``tuner.records.results.State``)
 ``capacity``      the highest rate (requests/s) that meets the SLA
@@ -81,7 +81,9 @@ class Measurement:
         if value is None:
             value = math.inf if minimizes else 0.0
         known = math.isfinite(value) and (minimizes or value > 0)
-        attributes = {**_inferred(trial, known), **trial.user_attrs}
+        attributes = trial.user_attrs
+        if "state" not in attributes:
+            attributes = {**_inferred(trial, known), **attributes}
         return _read(candidate, value, attributes, minimizes)
 
 
