@@ -99,9 +99,7 @@ def _environment(folder: Path, choices: list[Choice], manifest: Manifest) -> dic
     inherited = os.environ.get("PYTHONPATH", "")
     taken = [folder / PACKAGES / c.name for c in choices if c.source is Source.KIT]
     path = _joined(os.getcwd(), *map(str, taken), inherited)
-    # Compiled once for all the processes that a stage starts, and nothing is left behind.
-    found = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
-    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    found = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     problem = _stub_problem(folder, manifest)
     if problem is None:
         print("Python stub: uses the machine's libpython")
