@@ -18,22 +18,24 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Served:
-    """``url`` answers; ``process`` is the supervisor."""
+    """``http`` is a client of it, with a connection of its own for each request; ``process`` is the
+    supervisor.
+    """
 
-    url: str
+    http: httpx.Client
     process: "subprocess.Popen[str]"
 
-    def workers(self) -> set[int]:
-        """Which workers say that they are ready, over connections of their own."""
-        found = set()
-        for _ in range(12):
-            reply = httpx.get(f"{self.url}/healthz", trust_env=False)
-            if reply.status_code == 200:
-                found.add(int(reply.json()["worker"]))
-        return found
+    @property
+    def url(self) -> str:
+        return str(self.http.base_url).rstrip("/")
 
-    def post(self, path: str, body: object, **options: object) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, trust_env=False, **options)  # type: ignore[arg-type]
+    def is_ready(self) -> bool:
+        return self.http.get("/healthz").status_code == 200
+
+    def workers(self) -> set[int]:
+        """Those that say that they are ready."""
+        replies = [self.http.get("/healthz") for _ in range(12)]
+        return {int(reply.json()["worker"]) for reply in replies if reply.status_code == 200}
 
     def wait_for_line(self, text: str) -> str:
         """The first line of its log from here on that holds the text."""
@@ -43,9 +45,12 @@ class Served:
 
 @contextmanager
 def served(
-    kind: str, *words: str, ready: bool = True, end: signal.Signals = signal.SIGTERM
+    kind: str, *words: str, ready: bool = True, end: signal.Signals = signal.SIGKILL
 ) -> Iterator[Served]:
-    """``tuner serve KIND WORDS``, ended by the signal ``end``, after which nothing may be left."""
+    """``tuner serve KIND WORDS``, ended by the signal ``end``, after which nothing may be left.
+
+    SIGKILL is quickest; SIGTERM and SIGINT let the service end by itself, with status 0.
+    """
     command = [sys.executable, "-m", "tuner", "serve", kind, *words, "--port", "0"]
     with subprocess.Popen(
         command,
@@ -60,14 +65,21 @@ def served(
             line = process.stdout.readline()
             found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
             assert found, line
-            made = Served(found[1], process)
-            if ready:
-                wait_for(lambda: bool(made.workers()))
-            yield made
+            with client_of(found[1]) as http:
+                made = Served(http, process)
+                if ready:
+                    wait_for(made.is_ready)
+                yield made
             assert_ends(process, end)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def client_of(url: str) -> httpx.Client:
+    transport = httpx.HTTPTransport(retries=1, verify=False)  # certificates take 40 ms to load
+    headers = {"Connection": "close"}  # no race for a connection that is closed
+    return httpx.Client(base_url=url, headers=headers, transport=transport, trust_env=False)
 
 
 def assert_ends(process: "subprocess.Popen[str]", end: signal.Signals) -> None:

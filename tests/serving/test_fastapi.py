@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import onnxruntime as ort
 import psutil
@@ -90,7 +89,7 @@ def bare(texts: list[str]) -> Any:
 
 def test_it_says_what_the_bare_model_says(service: Served) -> None:
     for text, expected in zip(TEXTS, bare(list(TEXTS)), strict=True):
-        reply = service.post("/predict", {"text": text})
+        reply = service.http.post("/predict", json={"text": text})
         assert reply.status_code == 200, reply.text
         answer = reply.json()
         assert (answer["label"], answer["confidence"]) == expected
@@ -100,7 +99,7 @@ def test_it_says_what_the_bare_model_says(service: Served) -> None:
 def test_a_batch_keeps_its_order(service: Served) -> None:
     texts = [TEXTS[number % 3] for number in range(39)]  # more than the model takes at once
     items = [text if n % 2 else {"text": text} for n, text in enumerate(texts)]
-    reply = service.post("/batch_predict", items)
+    reply = service.http.post("/batch_predict", json=items)
     answer = reply.json()
     assert answer["batch_size"] == len(answer["predictions"]) == 39
     for found, expected in zip(answer["predictions"], bare(texts), strict=True):
@@ -110,7 +109,7 @@ def test_a_batch_keeps_its_order(service: Served) -> None:
 def test_tokens_beyond_the_length_are_not_read(made_well: Served) -> None:
     def ask(text: str, **more: int) -> float:
         body = {"text": text, **more}
-        reply = made_well.post("/predict", body)
+        reply = made_well.http.post("/predict", json=body)
         return float(reply.json()["confidence"])
 
     assert ask("很好" + "差" * 50, max_length=3) == pytest.approx(ask("很好"), abs=1e-5)
@@ -143,7 +142,7 @@ def test_what_cannot_be_taken_is_refused_in_one_form(
     made_well: Served, path: str, body: bytes, status: int, words: str
 ) -> None:
     headers = {"Content-Type": "application/json", "X-Request-ID": "mine-1"}
-    reply = httpx.post(f"{made_well.url}{path}", content=body, headers=headers, trust_env=False)
+    reply = made_well.http.post(path, content=body, headers=headers)
     assert reply.status_code == status, reply.text
     answer = reply.json()
     assert set(answer) == {"error", "request_id"}
@@ -164,7 +163,7 @@ def test_a_client_that_leaves_holds_nothing(made_well: Served) -> None:
         with socket.create_connection((host, int(port))) as leaving:
             leaving.sendall(head + texts)
     wait_for(lambda: "tuner_in_flight 1.0" in told(made_well))  # the one that asks
-    reply = made_well.post("/predict", {"text": "好"})
+    reply = made_well.http.post("/predict", json={"text": "好"})
     assert reply.status_code == 200
 
 
@@ -173,14 +172,14 @@ def test_what_its_openapi_promises_holds(made_well: Served) -> None:
 
 
 def told(service: Served) -> str:
-    return httpx.get(f"{service.url}/metrics", trust_env=False).text
+    return service.http.get("/metrics").text
 
 
 def test_stages_are_counted_over_all_workers(model: Path) -> None:
     with served("fastapi", str(model), "--workers", "2", end=signal.SIGINT) as service:
         wait_for(lambda: len(service.workers()) == 2)
         for _ in range(10):
-            service.post("/predict", {"text": "好"})
+            service.http.post("/predict", json={"text": "好"})
         text = told(service)
     for stage in ("parsing", "tokenising", "queue", "inference", "serialisation"):
         assert f'tuner_stage_seconds_count{{stage="{stage}"}} 10.0' in text
@@ -193,44 +192,36 @@ def test_until_the_model_is_loaded_it_says_so(model: Path, tmp_path: Path) -> No
     text = processing.read_text(encoding="utf-8").replace("def create(", GATED)
     processing.write_text(text, encoding="utf-8")
     with served("fastapi", str(gated), ready=False) as service:
-
-        def get(path: str) -> httpx.Response:
-            return httpx.get(f"{service.url}{path}", trust_env=False)
-
-        wait_for(lambda: get("/livez").status_code == 200)
-        health = get("/healthz")
+        wait_for(lambda: service.http.get("/livez").status_code == 200)
+        health = service.http.get("/healthz")
         assert (health.status_code, health.json()["status"]) == (503, "loading")
-        refused = service.post("/predict", {"text": "a"})
+        refused = service.http.post("/predict", json={"text": "a"})
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
         (gated / "open").touch()
-        wait_for(lambda: get("/healthz").status_code == 200)
-        assert service.post("/predict", {"text": "a"}).status_code == 200
+        wait_for(service.is_ready)
+        assert service.http.post("/predict", json={"text": "a"}).status_code == 200
 
 
 def test_a_swap_under_load_loses_no_request(model: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "text_classifier"))
-    with served("fastapi", str(copy), "--workers", "2") as service:
+    with served("fastapi", str(copy), "--workers", "2", end=signal.SIGTERM) as service:
         wait_for(lambda: len(service.workers()) == 2)
         before = service.workers()
         statuses: list[int] = []
         over = threading.Event()
 
         def ask() -> None:
-            with httpx.Client(trust_env=False, transport=httpx.HTTPTransport(retries=1)) as client:
-                while not over.is_set():
-                    headers = {"Connection": "close"}  # no race for a connection that is closed
-                    url = f"{service.url}/predict"
-                    reply = client.post(url, json={"text": "好"}, headers=headers)
-                    statuses.append(reply.status_code)
-                    over.wait(0.01)  # the workers that start need the cores, too
+            while not over.is_set():
+                statuses.append(service.http.post("/predict", json={"text": "好"}).status_code)
+                over.wait(0.01)  # the workers that start need the cores, too
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
         shutil.copytree(copy / "1", copy / "2")
         service.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: len(service.workers() - before) == 2 and not service.workers() & before)
+        wait_for(lambda: len(workers := service.workers()) == 2 and not workers & before)
         swapped = len(statuses)
         wait_for(lambda: len(statuses) > swapped + 20)
         over.set()
@@ -244,14 +235,14 @@ def test_a_replacement_that_cannot_load_leaves_the_old_one_at_work(
     model: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "text_classifier"))
-    with served("fastapi", str(copy), end=signal.SIGKILL) as service:
+    with served("fastapi", str(copy)) as service:
         before = service.workers()
         (copy / "2").mkdir()
         (copy / "2/model.onnx").write_bytes(b"no model")
         service.process.send_signal(signal.SIGHUP)
         service.wait_for_line("error: the model cannot be served")
         assert service.workers() == before
-        reply = service.post("/predict", {"text": "好"})
+        reply = service.http.post("/predict", json={"text": "好"})
         assert reply.status_code == 200
 
 
@@ -313,14 +304,14 @@ def test_a_model_of_pytorch_takes_its_tensors(tmp_path: Path) -> None:
     config.write_text(text)
     with served("fastapi", str(copy)) as service:
         item = {"input_ids": [5] * 128, "attention_mask": [1] * 128}
-        reply = service.post("/predict", item)
+        reply = service.http.post("/predict", json=item)
         assert reply.status_code == 200, reply.text
         one = reply.json()["logits"]
-        both = service.post("/batch_predict", [item, item])
+        both = service.http.post("/batch_predict", json=[item, item])
         assert [p["logits"] for p in both.json()["predictions"]] == [
             pytest.approx(one, abs=1e-5)
         ] * 2
-        wrong = service.post("/predict", {**item, "input_ids": [5] * 127})
+        wrong = service.http.post("/predict", json={**item, "input_ids": [5] * 127})
         assert wrong.status_code == 422
-        outside = service.post("/predict", {**item, "input_ids": [200] * 128})
+        outside = service.http.post("/predict", json={**item, "input_ids": [200] * 128})
         assert outside.status_code == 422

@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.serving.gateway_served import PROCESSING
@@ -21,12 +20,12 @@ def test_two_workers_serve_who_has_a_key(triton: Triton, tmp_path: Path) -> None
     keys.chmod(0o600)
     words = ("text_classifier", "--triton", triton.grpc, "--processing", PROCESSING)
     more = ("--workers", "2", "--api-keys", str(keys), "--rate-limit", "1000/second")
-    with served("gateway", *words, *more) as service:
+    with served("gateway", *words, *more, end=signal.SIGTERM) as service:
         wait_for(lambda: len(service.workers()) == 2)
         headers = {"X-API-Key": "0123456789abcdef"}
-        answer = service.post("/predict", {"text": "很好"}, headers=headers)
+        answer = service.http.post("/predict", json={"text": "很好"}, headers=headers)
         assert answer.json()["label"] == "positive"
-        assert service.post("/predict", {"text": "很好"}).status_code == 401
+        assert service.http.post("/predict", json={"text": "很好"}).status_code == 401
 
 
 def test_a_worker_that_is_killed_is_replaced_even_without_triton() -> None:
@@ -35,7 +34,7 @@ def test_a_worker_that_is_killed_is_replaced_even_without_triton() -> None:
     with served(*words, ready=False) as service:
 
         def health() -> dict[str, str]:
-            return dict(httpx.get(f"{service.url}/healthz", trust_env=False).json())
+            return dict(service.http.get("/healthz").json())
 
         wait_for(lambda: bool(health()))
         first = health()
