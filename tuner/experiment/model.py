@@ -119,6 +119,7 @@ class Experiment(BaseModel):
             "OptunaHub's as in hub:samplers/auto_sampler.",
             metavar="NAME",
             panel=_HOW,
+            suggestions=("simulation", "tpe", "gp", "random", "hub:samplers/"),
         ),
     ] = "simulation"
     relaunch: Annotated[
