@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tuner.simulator.curve import ServiceCurve, Timing
@@ -98,7 +98,17 @@ def test_a_table_never_falls(seen: list[Timing], largest: int) -> None:
     assert min(curve.errors) >= 0
 
 
+UNSEEN_BELOW_11 = [
+    Timing(187, 1 / 3, 26260),
+    Timing(137, 0.1875, 3517),
+    Timing(11, 1.0, 163),
+    Timing(11, 0.5, 475714),
+]
+"""Nothing says how long few items take, so that rounding may decide."""
+
+
 @given(st.lists(observations, min_size=1, max_size=10), st.floats(1e-2, 1e2))
+@example(UNSEEN_BELOW_11, 2.0)
 @relaxed
 def test_a_unit_of_time_does_not_matter(seen: list[Timing], factor: float) -> None:
     scaled = [Timing(o.size, o.seconds * factor, o.count) for o in seen]

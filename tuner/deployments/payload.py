@@ -19,8 +19,6 @@ from tuner.serving.loading import find_processing
 from tuner.serving.schema import TensorProcessing
 
 _SAMPLES = ("samples.jsonl", "samples.txt")
-_TIMED = 200
-"""Requests whose encoding is timed: a mean of these is steady, and takes well below a second."""
 Body = dict[str, Any]
 
 

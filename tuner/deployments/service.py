@@ -89,10 +89,10 @@ class RunningService(Running):
             raise ServerFailed(f"requests fail under load: {line}")
 
     def raise_if_refused(self, said: tuple[str, ...]) -> None:
-        """It is this service's own: others may let tuner in."""
+        """That is this service's fault alone: others may take the same credentials."""
         for words in said:
             if re.search(r"HTTP status 40[13]\b", words):
-                raise ServerFailed(f"the service does not let tuner in ({words})")
+                raise ServerFailed(f"authentication at the service failed ({words})")
 
     def statistics(self) -> dict[str, Any]:
         counted = self._stages() if self._counts else {}

@@ -18,7 +18,7 @@ class CurveSettings:
     scatter: float = 0.03  # of windows about the curve, beyond that of single executions
     single: float = 0.15  # scatter of single executions; the mean of n has 1/sqrt(n) of it
     stiffness: float = 0.3  # weight of changes of slope, against that of the scatter
-    vague: float = 1.0  # a stretch in which nothing was seen may be as high as all that was
+    vague: float = 1.0  # of the median: how high a stretch may be in which nothing was seen
     knots_per_doubling: int = 2  # sizes at which the slope may change: 1, 2, 3, 4, 6, 8, 11, ...
     doublings: int = 20  # sizes up to a million items
     least_seconds: float = 1e-9  # of an execution: keeps weights finite
@@ -60,21 +60,22 @@ class ServiceCurve:
             raise ValueError("no executions were observed")
         sizes = np.array([o.size for o in timings], dtype=float)
         seconds = np.array([max(o.seconds, _SETTINGS.least_seconds) for o in timings])
+        typical = float(np.median(seconds))
+        seconds = seconds / typical  # else rounding, and with it the fit, depends on the unit
         counts = np.array([o.count for o in timings], dtype=float)
         weights = 1 / (seconds * np.sqrt(_SETTINGS.scatter**2 + _SETTINGS.single**2 / counts))
         knots = _knots(sizes)
-        typical = float(np.median(seconds))
         design = _ramps(sizes, knots) * weights[:, None]
-        rough = _roughness(knots) * _SETTINGS.stiffness / (typical * _SETTINGS.scatter)
+        rough = _roughness(knots) * _SETTINGS.stiffness / _SETTINGS.scatter
         heights, trust = solve(design, seconds * weights, rough)
         at_knots = _ramps(knots, knots)
-        spread = _spread(design, trust, rough, at_knots, typical)
+        spread = _spread(design, trust, rough, at_knots)
         excess = _excess(design @ heights - seconds * weights, trust, np.count_nonzero(heights))
         errors = np.sqrt(excess * np.maximum(spread, 0.0))
         return cls(
             tuple(int(k) for k in knots),
-            tuple(float(v) for v in at_knots @ heights),
-            tuple(float(v) for v in errors),
+            tuple(float(v) for v in typical * (at_knots @ heights)),
+            tuple(float(v) for v in typical * errors),
         )
 
     def table(self, largest: int) -> Floats:
@@ -95,13 +96,11 @@ class ServiceCurve:
         return (self.seconds[-1] - half) / max(1.0, last / 2) if last > 1 else self.seconds[-1]
 
 
-def _spread(
-    design: Floats, trust: Floats, rough: Floats, at_knots: Floats, typical: float
-) -> Floats:
+def _spread(design: Floats, trust: Floats, rough: Floats, at_knots: Floats) -> Floats:
     """Variance of the curve at each knot, if rows of ``design`` had errors of 1: the diagonal of
     A (D' T D + R' R + V)^-1 A', with V the prior that keeps it finite where nothing was seen.
     """
-    vague = np.eye(len(at_knots)) / (_SETTINGS.vague * typical) ** 2
+    vague = np.eye(len(at_knots)) / _SETTINGS.vague**2
     trusted = design.T @ (design * trust[:, None])
     inverse = np.linalg.inv(trusted + rough.T @ rough + vague)
     return np.asarray(np.einsum("ij,jk,ik->i", at_knots, inverse, at_knots))
