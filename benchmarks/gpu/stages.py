@@ -16,8 +16,6 @@ from tuner.records.comparison import read_comparison
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 
-DRY_SEARCH_SECONDS = 40.0
-"""Enough to calibrate on a busy processor and to measure a candidate or two."""
 EXECUTIONS = ("eager", "cuda_graphs", "compiled")
 BASELINES = {
     "no batching": Setting({"dynamic_batching": "false"}),
@@ -207,7 +205,6 @@ def _search_into(
     """Search, and fill the row; also with what there is when the stage's time is over."""
     space = "default" if bench.dry else "pytorch_gpu"
     quick = ("--trials", "2", "--confirm", "none") if bench.dry else ()
-    seconds = DRY_SEARCH_SECONDS if bench.dry else seconds
     began = time.monotonic()
     try:
         words = (*quick, *more)

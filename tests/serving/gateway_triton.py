@@ -85,8 +85,12 @@ class Triton:
         self._as_in_files.clear()
 
     def pause(self, on: bool) -> None:
-        """Let the server hang: it takes connections and answers nothing."""
-        for pid in self.server.pids():
+        """Let the server hang: it takes connections and answers nothing.
+
+        It goes on after the processes of its models: it would take one that still hangs for dead.
+        """
+        pids = self.server.pids()
+        for pid in pids if on else reversed(pids):
             os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
 
     def __enter__(self) -> Self:
