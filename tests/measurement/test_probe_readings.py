@@ -126,6 +126,22 @@ def test_cores_and_parts_of_the_latency_follow_the_load(
     assert high.host.cpu * high.seconds > low.host.cpu * low.seconds
 
 
+def test_a_rate_far_too_high_costs_the_next_one_nothing(
+    models: Path, generator: LoadGenerator, tmp_path: Path
+) -> None:
+    """2,000 requests take the server 8 s, of which 5 s are waited for their answers."""
+    with running(models / "busy", tmp_path) as server:
+        one = prober(server, generator, tmp_path)
+        assert probe(one, 5).errors == 0
+        overrun = probe(one, 2000)
+        after = probe(one, 5)
+    assert overrun.outcome == "violated"
+    assert overrun.errors > 0
+    assert after.errors == 0
+    assert after.latency["p50"] is not None
+    assert after.latency["p50"] < 0.5
+
+
 def test_an_ensemble_has_no_parts_of_its_own(
     models: Path, generator: LoadGenerator, tmp_path: Path
 ) -> None:

@@ -114,7 +114,7 @@ class Draft:
             recommended=capacity.recommended,
             steepness=capacity.steepness,
             by_round=self._by_round(),
-            margin=capacity.bound_ratio,
+            bound_ratio=capacity.bound_ratio,
             cost=self._cost(),
             client_limited=capacity.client_limited,
             started=self.started.isoformat(timespec="seconds"),

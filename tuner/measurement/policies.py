@@ -273,7 +273,7 @@ def gives_up(draft: Draft, unloaded: ProbeRecord, sla: Sla) -> bool:
     p50 = unloaded.latency["p50"]
     if p50 is None or p50 - queue_delay(draft.subject.candidate) <= sla.longest:
         return False
-    draft.capacity = Capacity(None, bound_ratio=unloaded.margin)
+    draft.capacity = Capacity(None, bound_ratio=unloaded.bound_ratio)
     return True
 
 

@@ -1,5 +1,6 @@
 """Probes of one running deployment: load is offered, judged while it lasts, and written down."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ class ProberSettings:
 
     drain_seconds: float = 5.0
     """At least, for outstanding replies after the last send; a request without one has failed."""
+    backlog_seconds: float = 30.0
+    """At most, for a server that left requests unanswered to work them off: what is offered
+    meanwhile would wait behind them, and be late for the earlier rate's sake.
+    """
     warm_up_rounds: int = 12
     """At most: three seconds, after which a server that still gets faster is probed as it is."""
     round_seconds: float = 0.25
@@ -80,6 +85,8 @@ class Prober:
         self._name = name
         self._seeds = seeds
         self._drain = max(PROBER.drain_seconds, sla.longest + 1)
+        self._has_answered = False
+        self._has_backlog = False
         generator.aim(running.target)
 
     def turn(self, number: int) -> None:
@@ -132,7 +139,7 @@ class Prober:
         window = None
         for _ in range(rounds):
             result, window = self._saturate(concurrency, seconds)
-            failures = failures or result.said
+            failures = failures or result.messages
             throughput = result.samples.throughput or 0.0
             calm = calm + 1 if throughput <= best * PROBER.gain else 0
             best = max(best, throughput)
@@ -156,11 +163,13 @@ class Prober:
         return window
 
     def _saturate(self, concurrency: int, seconds: float) -> tuple[LoadResult, Window | None]:
+        self._await_backlog()
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = self._generator.closed_loop(concurrency, seconds, self._drain)
-        self._running.raise_if_refused(result.said)
-        self._running.raise_if_full(result.said)
+        self._note_answers(result)
+        self._running.raise_if_refused(result.messages)
+        self._running.raise_if_full(result.messages)
         window = window_record(
             self._running,
             self._candidate,
@@ -177,11 +186,14 @@ class Prober:
         self, offer: OfferedLoad, watch: ProbeWatch, send: Callable[[], LoadResult]
     ) -> tuple[ProbeRecord, Verdict]:
         """Send, and write down what came back; the faults of the server and of the load, raised."""
+        self._await_backlog()
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = send()
         samples = result.samples
-        self._running.raise_if_refused(result.said)
+        had_answered = self._has_answered
+        self._note_answers(result)
+        self._running.raise_if_refused(result.messages)
         if samples.errors:
             self._running.raise_if_gone()
         verdict = watch.final(samples)
@@ -196,11 +208,36 @@ class Prober:
             offer, result, verdict, self._sla, readings, self.round, self._running.items, file
         )
         self.records.append(record)
-        self._running.raise_if_full(result.said)
-        if len(samples) and not samples.ok.any():
-            why = f"every request failed: {result.said[0]}" if result.said else "no answer came"
+        self._running.raise_if_full(result.messages)
+        overrun = offer.rate is not None and had_answered and not result.messages
+        if len(samples) and not samples.ok.any() and not overrun:
+            why = (
+                f"every request failed: {result.messages[0]}"
+                if result.messages
+                else "no answer came"
+            )
             raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
         return self._constrained(*self._falling_behind(record, verdict))
+
+    def _note_answers(self, result: LoadResult) -> None:
+        samples = result.samples
+        self._has_answered |= bool(samples.ok.any())
+        self._has_backlog = bool((np.isnan(samples.done) & ~np.isnan(samples.sent)).any())
+
+    def _await_backlog(self) -> None:
+        """Wait until the server has worked off what it left unanswered: a request comes back.
+
+        LoadFailed where none does.
+        """
+        deadline = time.monotonic() + PROBER.backlog_seconds
+        while self._has_backlog:
+            if time.monotonic() > deadline:
+                raise LoadFailed(
+                    f"{PROBER.backlog_seconds:.0f} s after it was overloaded, the server still "
+                    "answers no request"
+                )
+            self._running.raise_if_gone()
+            self._note_answers(self._generator.closed_loop(1, PROBER.round_seconds, self._drain))
 
     def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """Violated, in the records too, where the server falls behind."""

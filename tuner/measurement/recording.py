@@ -108,7 +108,7 @@ def probe_record(
         outcome=verdict.outcome.value,
         remedy=verdict.remedy,
         confidence=verdict.confidence,
-        margin=bound_ratio(samples, sla),
+        bound_ratio=bound_ratio(samples, sla),
         growth=growth(samples),
         lateness_p99=quantile(samples.lateness, 0.99),
         client_limited=is_client_limited(samples, sla),

@@ -124,7 +124,7 @@ class CandidateSession:
         return ProbeResult(
             rate,
             verdict.outcome,
-            record.margin,
+            record.bound_ratio,
             verdict.telling,
             verdict.repeat,
             record.client_limited,
@@ -138,7 +138,7 @@ class CandidateSession:
         self._progress.probing(f"{concurrency} at a time", None)
         record, verdict = self.prober.closed_loop(concurrency, CLOSED_PROBE, "capacity")
         self._progress.probed(record)
-        return ProbeResult(record.throughput or 0.0, verdict.outcome, record.margin)
+        return ProbeResult(record.throughput or 0.0, verdict.outcome, record.bound_ratio)
 
     def verify(self, rate: float, share: float = 1.0, purpose: Purpose = "proof") -> ProbeResult:
         """The full test of a rate, with that share of the probability of error."""
