@@ -23,6 +23,8 @@ STUB_ENVIRONMENT = "GPU_STUB_ENVIRONMENT"
 """Variable for the stages: a JSON object of what the server's Python stub needs to be told."""
 FORCED = "KIT_INTERPRETER"
 """Variable: if it is 1, the interpreter of the kit is used even if the machine's would do."""
+BYTECODE = "bytecode"
+"""Folder beside the kit's packages: what one process compiled, the next ones read."""
 _SERVER = f"{PACKAGES}/nvidia-pytriton/pytriton/tritonserver"
 _UNRESOLVED = 127
 """What the loader exits with where a library is missing."""
@@ -99,7 +101,8 @@ def _environment(folder: Path, choices: list[Choice], manifest: Manifest) -> dic
     inherited = os.environ.get("PYTHONPATH", "")
     taken = [folder / PACKAGES / c.name for c in choices if c.source is Source.KIT]
     path = _joined(os.getcwd(), *map(str, taken), inherited)
-    found = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    found = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(folder / BYTECODE)}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
     problem = _stub_problem(folder, manifest)
     if problem is None:
         print("Python stub: uses the machine's libpython")
