@@ -232,7 +232,7 @@ def probe(
         "outcome": "met" if p99 < 0.9 * LIMIT else "violated" if p99 > LIMIT else "inconclusive",
         "remedy": None,
         "confidence": 0.99,
-        "margin": p99 / LIMIT,
+        "bound_ratio": p99 / LIMIT,
         "lateness_p99": 1e-4,
         "client_limited": False,
         "stages": Stages(requests=n, seconds=stages) if shape.stages else None,
@@ -287,7 +287,7 @@ def evaluated(shape: Shape, trial: int, gpu: bool = False, **changes: Any) -> Ev
         "recommended": 0.94 * capacity,
         "steepness": 11.0,
         "by_round": ((0.99 * capacity, 0.01), (1.01 * capacity, 0.01), (capacity, 0.01)),
-        "margin": 0.95,
+        "bound_ratio": 0.95,
         "started": f"2026-03-01T10:{trial:02d}:00+00:00",
         "seconds": 44.0,
         "launch_seconds": 3.0,
@@ -299,14 +299,16 @@ def evaluated(shape: Shape, trial: int, gpu: bool = False, **changes: Any) -> Ev
 def failed(shape: Shape, trial: int, failure: str = "the server died: out of memory") -> Evaluation:
     nothing = {"capacity": None, "low": None, "high": None, "recommended": None, "by_round": ()}
     return evaluated(
-        shape, trial, state=State.FAILED, failure=failure, margin=None, probes=(), **nothing
+        shape, trial, state=State.FAILED, failure=failure, bound_ratio=None, probes=(), **nothing
     )
 
 
 def missed(shape: Shape, trial: int) -> Evaluation:
     nothing = {"capacity": None, "low": None, "high": None, "recommended": None, "by_round": ()}
-    slow = probe(shape, 20.0, outcome="violated", margin=1.7)
-    return evaluated(shape, trial, state=State.INFEASIBLE, margin=1.7, probes=(slow,), **nothing)
+    slow = probe(shape, 20.0, outcome="violated", bound_ratio=1.7)
+    return evaluated(
+        shape, trial, state=State.INFEASIBLE, bound_ratio=1.7, probes=(slow,), **nothing
+    )
 
 
 DELAYS = tuple(

@@ -104,7 +104,7 @@ def probe(
         "outcome": outcome,
         "remedy": "probe longer" if outcome == "inconclusive" else None,
         "confidence": 0.99,
-        "margin": (quantile(samples.latency, 0.99) or 0.0) / LIMIT,
+        "bound_ratio": (quantile(samples.latency, 0.99) or 0.0) / LIMIT,
         "lateness_p99": 1e-4,
         "client_limited": False,
         "client_cpu": 0.4,
@@ -153,7 +153,7 @@ def evaluate(
         "capacity": max(met, default=None),
         "low": 0.97 * max(met) if met else None,
         "high": min(missed, default=None) if met else None,
-        "margin": min(p.margin or 9.0 for p in probes),
+        "bound_ratio": min(p.bound_ratio or 9.0 for p in probes),
         "started": f"2026-03-01T10:{trial:02d}:00+00:00",
         "seconds": 41.5 + trial,
         "launch_seconds": 3.2,
@@ -164,19 +164,27 @@ def evaluate(
 
 def failed(trial: int, failure: str, **changes: Any) -> Evaluation:
     settings: dict[str, Value] = {BATCH: 16, COUNT: 4}
-    nothing = {"state": State.FAILED, "capacity": None, "low": None, "high": None, "margin": None}
+    nothing = {
+        "state": State.FAILED,
+        "capacity": None,
+        "low": None,
+        "high": None,
+        "bound_ratio": None,
+    }
     return evaluate(trial, settings, probes=(), failure=failure, **(nothing | changes))
 
 
-def infeasible(trial: int, settings: dict[str, Value], margin: float, **changes: Any) -> Evaluation:
+def infeasible(
+    trial: int, settings: dict[str, Value], bound_ratio: float, **changes: Any
+) -> Evaluation:
     """Challenged at one rate only, and found too slow there."""
-    record, _ = probe(settings, 620.0, 77 + trial, outcome="violated", margin=margin)
+    record, _ = probe(settings, 620.0, 77 + trial, outcome="violated", bound_ratio=bound_ratio)
     nothing = {
         "state": State.INFEASIBLE,
         "capacity": None,
         "low": None,
         "high": None,
-        "margin": margin,
+        "bound_ratio": bound_ratio,
     }
     return evaluate(trial, settings, probes=(record,), **(nothing | changes))
 
@@ -248,7 +256,7 @@ def priced(
             "low": None,
             "high": None,
             "recommended": None,
-            "margin": value / LIMIT,
+            "bound_ratio": value / LIMIT,
             "cost": cost,
             "probes": (record,),
         }

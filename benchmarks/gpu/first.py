@@ -259,7 +259,7 @@ class Checks:
         samples, server = load.samples, running.times_since(before)
         if not samples.ok.all():
             raise Fault(
-                f"{int((~samples.ok).sum())} of {len(samples.ok)} requests failed: {load.said}"
+                f"{int((~samples.ok).sum())} of {len(samples.ok)} requests failed: {load.messages}"
             )
         latency = 1e3 * (samples.done - samples.intended)
         late = 1e3 * (samples.sent - samples.intended)

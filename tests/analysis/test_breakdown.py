@@ -38,7 +38,7 @@ def probe(**changes: Any) -> ProbeRecord:
         "outcome": "met",
         "remedy": None,
         "confidence": 0.95,
-        "margin": 0.8,
+        "bound_ratio": 0.8,
         "lateness_p99": None,
         "client_limited": False,
         "server": server(),

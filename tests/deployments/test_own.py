@@ -92,7 +92,7 @@ def test_a_service_is_started_asked_and_stopped(tmp_path: Path, generator: LoadG
         generator.aim(running.target)
         result = generator.closed_loop(2, 0.5, 2.0)
         assert len(result.samples) > 20
-        assert result.samples.errors == 0, result.said
+        assert result.samples.errors == 0, result.messages
         before = running.statistics()
         assert running.times_since(before) is None
         assert running.stages_since(before) is None

@@ -98,7 +98,7 @@ class TestOnAServer:
             generator.aim(running.target)
             result = generator.closed_loop(2, 1.5, drain=5.0)
             assert len(result.samples) >= len(running.target.requests)
-            assert result.samples.errors == 0, result.said
+            assert result.samples.errors == 0, result.messages
             sent, got = ((SHM / mine[what]).read_bytes() for what in ("inputs", "outputs"))
             assert running.items == 2
         assert sent == got

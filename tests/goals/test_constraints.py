@@ -43,7 +43,7 @@ def probe(
         outcome="met",
         remedy=None,
         confidence=0.95,
-        margin=0.5,
+        bound_ratio=0.5,
         lateness_p99=None,
         client_limited=False,
         gpu=gpu,

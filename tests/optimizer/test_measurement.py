@@ -24,14 +24,14 @@ from tuner.records.results import Cost, Evaluation, State
 
 COST = Cost(objective="instances", rate=9.0, value=3.0, low=2.5, high=3.5)
 CASES: dict[str, dict[str, Any]] = {
-    "ok": {"state": State.OK, "capacity": 98.7, "low": 91.3, "high": 104.9, "margin": 0.93},
-    "beaten": {"state": State.BEATEN, "low": 40.1, "high": 61.7, "margin": 1.2},
+    "ok": {"state": State.OK, "capacity": 98.7, "low": 91.3, "high": 104.9, "bound_ratio": 0.93},
+    "beaten": {"state": State.BEATEN, "low": 40.1, "high": 61.7, "bound_ratio": 1.2},
     "beaten, with a rate": {"state": State.BEATEN, "capacity": 45.0, "low": 40.0, "high": 60.0},
-    "at no rate": {"state": State.INFEASIBLE, "margin": 7.3, "probes": (probe(), probe())},
+    "at no rate": {"state": State.INFEASIBLE, "bound_ratio": 7.3, "probes": (probe(), probe())},
     "at no rate, untold": {"state": State.INFEASIBLE},
     "failed": {"state": State.FAILED, "failure": "CUDA out of memory", "cause": "out of memory"},
-    "cost": {"state": State.OK, "capacity": 9.0, "margin": 0.8, "cost": COST},
-    "cost, missed": {"state": State.INFEASIBLE, "margin": 1.4, "cost": COST},
+    "cost": {"state": State.OK, "capacity": 9.0, "bound_ratio": 0.8, "cost": COST},
+    "cost, missed": {"state": State.INFEASIBLE, "bound_ratio": 1.4, "cost": COST},
     "cost, failed": {"state": State.FAILED, "failure": "no such luck"},
 }
 

@@ -378,7 +378,7 @@ class Shop(World):
             seconds=1.0,
             state=State.OK if over <= 1 else State.INFEASIBLE,
             capacity=RATE if over <= 1 else None,
-            margin=over,
+            bound_ratio=over,
             cost=cost,
         )
 

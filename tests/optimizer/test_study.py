@@ -77,7 +77,7 @@ class Bench:
             values = {
                 "state": State.INFEASIBLE if capacity is None else State.OK,
                 "capacity": capacity,
-                "margin": 2.0 if capacity is None else 0.5,
+                "bound_ratio": 2.0 if capacity is None else 0.5,
             }
         except ValueError:
             pass

@@ -40,7 +40,7 @@ PROBE: dict[str, Any] = {
     "outcome": "met",
     "remedy": None,
     "confidence": 0.95,
-    "margin": 0.75,
+    "bound_ratio": 0.75,
     "lateness_p99": 0.0001,
     "client_limited": False,
 }
@@ -68,7 +68,7 @@ def rich() -> Evaluation:
     return evaluation(
         settings={"dynamic_batching": True, "dynamic_batching.preferred_batch_size": (4, 8)},
         capacity=120.0,
-        margin=math.inf,
+        bound_ratio=math.inf,
         failure="Fehler: größer als 20 µs\nzweite Zeile",
         cause="out of memory",
         probes=(
@@ -93,7 +93,9 @@ def rich() -> Evaluation:
                     others=("python3 (pid 4711)",),
                 ),
             ),
-            probe(rate=None, concurrency=1, outcome="inconclusive", remedy="repeat", margin=None),
+            probe(
+                rate=None, concurrency=1, outcome="inconclusive", remedy="repeat", bound_ratio=None
+            ),
         ),
     )
 
@@ -110,7 +112,7 @@ class TestRecords:
             run.append(each)
         assert run.evaluations() == written
         first = run.evaluations()[0]
-        assert first.margin == math.inf
+        assert first.bound_ratio == math.inf
         assert first.probes[0].latency == {
             "p50": 0.004,
             "p99": 0.015,
@@ -127,7 +129,7 @@ class TestRecords:
             raise AssertionError(f"{constant} is not JSON")
 
         record = json.loads(run.evaluations_file.read_text(), parse_constant=refuse)
-        assert record["margin"] == "Infinity"
+        assert record["bound_ratio"] == "Infinity"
 
     @given(
         st.dictionaries(
@@ -141,9 +143,9 @@ class TestRecords:
     )
     @relaxed
     def test_settings_keep_their_types(
-        self, settings: dict[str, Value], margin: float | None
+        self, settings: dict[str, Value], bound_ratio: float | None
     ) -> None:
-        record = evaluation(settings=settings, margin=margin)
+        record = evaluation(settings=settings, bound_ratio=bound_ratio)
         again = Evaluation.model_validate_json(record.model_dump_json())
         assert again == record
         assert {k: type(v) for k, v in again.settings.items()} == {
@@ -232,7 +234,7 @@ class TestChoice:
         some = [evaluation(trial=n, capacity=c) for n, c in enumerate((10.0, 30.0, None, 20.0))]
         assert best(some) == some[1]
         assert best([]) is None
-        assert best([evaluation(margin=2.0)]) is None
+        assert best([evaluation(bound_ratio=2.0)]) is None
 
     def test_what_was_confirmed_counts_more_than_what_was_hoped(self) -> None:
         hoped = evaluation(trial=1, capacity=100.0)
@@ -250,16 +252,18 @@ class TestChoice:
         assert baseline([evaluation(capacity=50.0)]) is None
 
     def test_the_closest_has_the_smallest_margin(self) -> None:
-        some = [evaluation(trial=n, margin=m) for n, m in enumerate((math.inf, 1.5, None, 3.0))]
+        some = [
+            evaluation(trial=n, bound_ratio=m) for n, m in enumerate((math.inf, 1.5, None, 3.0))
+        ]
         assert closest(some) == some[1]
         assert closest([some[2]]) is None
 
     def test_the_probe_at_capacity_is_the_highest_that_kept_the_promise(self) -> None:
         probes = (
-            probe(rate=100.0, seed=1, margin=0.5),
-            probe(rate=120.0, seed=2, margin=0.9),
-            probe(rate=121.0, seed=3, margin=1.1, outcome="inconclusive"),
-            probe(rate=150.0, seed=4, margin=0.8),
+            probe(rate=100.0, seed=1, bound_ratio=0.5),
+            probe(rate=120.0, seed=2, bound_ratio=0.9),
+            probe(rate=121.0, seed=3, bound_ratio=1.1, outcome="inconclusive"),
+            probe(rate=150.0, seed=4, bound_ratio=0.8),
         )
         at = evaluation(capacity=120.0, high=130.0, probes=probes).at_capacity()
         assert at is not None
@@ -268,9 +272,9 @@ class TestChoice:
 
     def test_a_proof_goes_before_it(self) -> None:
         probes = (
-            probe(rate=100.0, seed=1, margin=0.5, purpose="proof", outcome="met"),
-            probe(rate=110.0, seed=2, margin=0.9, purpose="proof", outcome="inconclusive"),
-            probe(rate=120.0, seed=3, margin=0.9, outcome="met"),
+            probe(rate=100.0, seed=1, bound_ratio=0.5, purpose="proof", outcome="met"),
+            probe(rate=110.0, seed=2, bound_ratio=0.9, purpose="proof", outcome="inconclusive"),
+            probe(rate=120.0, seed=3, bound_ratio=0.9, outcome="met"),
         )
         found = evaluation(capacity=120.0, high=130.0, probes=probes)
         proof = found.proof()

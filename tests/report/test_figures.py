@@ -87,7 +87,7 @@ def test_the_frontier_is_over_all_candidates(run: Any) -> None:
     line = trace(figure, "no other is better in both")
     assert list(line.x) == sorted(line.x)
     assert list(line.y) == sorted(line.y)
-    rates = [p.rate for e in evaluations for p in e.probes if p.margin and p.margin < 1]
+    rates = [p.rate for e in evaluations for p in e.probes if p.bound_ratio and p.bound_ratio < 1]
     within = max(x for x, y in zip(line.x, line.y, strict=True) if y <= 20)
     assert within >= 0.95 * max(rates)
     assert latency_frontier([evaluations[0]], SLA) is None

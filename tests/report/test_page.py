@@ -180,10 +180,10 @@ def test_nothing_meets_the_sla_names_the_closest(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("margin", "words"), [(float("inf"), "failed requests reach"), (0.98, "too few requests")]
+    ("bound_ratio", "words"), [(float("inf"), "failed requests reach"), (0.98, "too few requests")]
 )
-def test_how_near_the_closest_came(margin: float, words: str) -> None:
-    assert words in answer(findings([infeasible(0, {BATCH: 8}, margin, baseline=True)]))
+def test_how_near_the_closest_came(bound_ratio: float, words: str) -> None:
+    assert words in answer(findings([infeasible(0, {BATCH: 8}, bound_ratio, baseline=True)]))
 
 
 def test_an_interrupted_run_says_that_it_is_not_confirmed(

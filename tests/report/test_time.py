@@ -43,7 +43,7 @@ def probe(rate: float, **changes: Any) -> ProbeRecord:
         "outcome": "met",
         "remedy": None,
         "confidence": 0.95,
-        "margin": 0.6,
+        "bound_ratio": 0.6,
         "lateness_p99": 1e-4,
         "client_limited": False,
         "client_cpu": 0.3,
@@ -72,7 +72,7 @@ def evaluate(*probes: ProbeRecord, delay: int = 0, **changes: Any) -> Evaluation
         "config": "",
         "state": State.OK,
         "capacity": max((p.rate or 0.0 for p in probes if p.outcome == "met"), default=None),
-        "margin": 0.6,
+        "bound_ratio": 0.6,
         "started": "2026-03-01T10:00:00+00:00",
         "seconds": 9.0,
         "probes": probes,
@@ -106,7 +106,7 @@ def test_parts_are_stacked_by_rate_for_baseline_and_winner() -> None:
 
 
 def test_rates_far_beyond_capacity_would_flatten_all_else() -> None:
-    late = probe(600, mean=2.0, outcome="violated", margin=40.0)
+    late = probe(600, mean=2.0, outcome="violated", bound_ratio=40.0)
     assert list(bars(time_breakdown([evaluate(probe(200), probe(400), late)], {}))) == [
         "200/s",
         "400/s",

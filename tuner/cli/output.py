@@ -8,17 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tuner.cli.exit_codes import NOT_MET, OK
+from tuner.cli.exit_codes import MISSING, NOT_MET, OK
 from tuner.records.results import Evaluation, ProbeRecord, Record, State
-
-NOTHING_MEASURED = 3
 
 
 def exit_code(is_met: bool, evaluations: Iterable[Evaluation]) -> int:
     """0 where the SLA is kept, 3 where nothing could even be measured, else 1."""
     if is_met:
         return OK
-    return NOTHING_MEASURED if all(e.state is State.FAILED for e in evaluations) else NOT_MET
+    return MISSING if all(e.state is State.FAILED for e in evaluations) else NOT_MET
 
 
 def say(console: Console, *lines: str) -> None:

@@ -205,11 +205,11 @@ def _miss(findings: SearchFindings) -> Iterator[str]:
     """That nothing meets the SLA, what came closest, and the first failure."""
     yield f"{_verdict_on_all(findings)}."
     nearest = findings.closest
-    if nearest is not None and nearest.margin is not None:
-        finite = math.isfinite(nearest.margin)
+    if nearest is not None and nearest.bound_ratio is not None:
+        finite = math.isfinite(nearest.bound_ratio)
         reached = "where too many requests fail"
         if finite:
-            reached = f"at {nearest.margin:.2f} x the bound"
+            reached = f"at {nearest.bound_ratio:.2f} x the bound"
         yield f"Closest: {nearest.label}, {reached}."
         p50 = latency(nearest.unloaded(), "p50")
         longest = findings.sla.longest if findings.sla else math.inf
@@ -305,7 +305,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "client_limited": evaluation.client_limited,
         "items_per_request": evaluation.items,
         "confirmed": evaluation.phase == "confirm",
-        "margin": as_json([evaluation])[0]["margin"],
+        "bound_ratio": as_json([evaluation])[0]["bound_ratio"],
         "latency_seconds": as_json([at])[0]["latency"] if at else None,
         "failure": evaluation.failure,
         "cause": evaluation.cause,

@@ -233,7 +233,7 @@ def describe_result(evaluation: Evaluation) -> str:
         case State.INFEASIBLE:
             if evaluation.failure:
                 return evaluation.failure
-            over = evaluation.margin
+            over = evaluation.bound_ratio
             asked = evaluation.verdict()
             if asked is not None and asked.purpose == "measure":
                 return f"{format_rate(asked.rate)} is not shown to keep the promise"
@@ -248,7 +248,7 @@ def describe_result(evaluation: Evaluation) -> str:
 
 def _by(evaluation: Evaluation) -> str:
     """By how much it misses the bound; or what else it did not keep."""
-    over = evaluation.margin
+    over = evaluation.bound_ratio
     if over is None or not math.isfinite(over):
         return ""
     if over > 1:

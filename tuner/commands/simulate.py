@@ -37,11 +37,11 @@ _SETTINGS = SimulationSettings()
 @dataclass(frozen=True)
 class SimulateResult:
     """Simulated, not measured: seconds and requests/s. ``batches`` are shares of executions by
-    size; ``kept`` says whether the promise is, ``busy`` the share of the highest throughput.
+    size; ``kept`` says whether the SLA is, ``busy`` the share of the highest throughput.
     """
 
     label: str
-    promise: str
+    sla: str
     rate: float
     latency: dict[str, float | None]
     queue: float
@@ -62,7 +62,7 @@ class SimulateResult:
             ("mean time in the queue", format_duration(self.queue)),
             ("mean batch", f"{self.mean_batch:.1f}; most often {sizes}"),
             *([("refused", f"{self.refused:.1%}")] if self.refused else []),
-            (self.promise, "kept" if self.kept else "broken"),
+            (self.sla, "kept" if self.kept else "broken"),
             ("capacity", format_rate(self.capacity or None)),
         ]
 
@@ -131,7 +131,7 @@ def simulate(run: Run, options: SimulateOptions) -> SimulateResult:
     executions = sum(batches.values())
     return SimulateResult(
         label=str(candidate),
-        promise=str(sla),
+        sla=str(sla),
         rate=rate,
         latency={name: _quantile(latency, q) for name, q in PERCENTILES.items()},
         queue=played.queue,

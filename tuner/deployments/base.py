@@ -31,11 +31,11 @@ class Running(ABC):
         """ServerFailed, with the log's last lines, where one of its servers has ended."""
 
     @abstractmethod
-    def raise_if_full(self, said: tuple[str, ...]) -> None:
-        """ServerFailed where a failed request's text, one of ``said``, is that memory ran out."""
+    def raise_if_full(self, messages: tuple[str, ...]) -> None:
+        """ServerFailed if one of the failed requests' ``messages`` is that memory ran out."""
 
     @abstractmethod
-    def raise_if_refused(self, said: tuple[str, ...]) -> None:
+    def raise_if_refused(self, messages: tuple[str, ...]) -> None:
         """LauncherUnavailable where a failed request's text is that tuner is not let in."""
 
     @abstractmethod

@@ -84,15 +84,15 @@ class RunningService(Running):
         if self.server is not None:
             raise_if_ended(self.server)
 
-    def raise_if_full(self, said: tuple[str, ...]) -> None:
-        for line in filter(None, map(out_of_memory, said)):
+    def raise_if_full(self, messages: tuple[str, ...]) -> None:
+        for line in filter(None, map(out_of_memory, messages)):
             raise ServerFailed(f"requests fail under load: {line}")
 
-    def raise_if_refused(self, said: tuple[str, ...]) -> None:
+    def raise_if_refused(self, messages: tuple[str, ...]) -> None:
         """That is this service's fault alone: others may take the same credentials."""
-        for words in said:
-            if re.search(r"HTTP status 40[13]\b", words):
-                raise ServerFailed(f"authentication at the service failed ({words})")
+        for message in messages:
+            if re.search(r"HTTP status 40[13]\b", message):
+                raise ServerFailed(f"authentication at the service failed ({message})")
 
     def statistics(self) -> dict[str, Any]:
         counted = self._stages() if self._counts else {}
@@ -187,11 +187,11 @@ class EndpointDeployment:
 
 def _ask(target: Target, server: Server | None) -> None:
     """One request, as all that follow; ServerFailed where it does not succeed."""
-    said = ask_once(target, FIRST_ANSWER_SECONDS)
-    if said is None:
+    failure = ask_once(target, FIRST_ANSWER_SECONDS)
+    if failure is None:
         return
     if server is not None:
         raise_if_ended(server)
     log = "" if server is None else server.log_tail()
-    why = f"the service at {target.address} fails at the first request: {said}"
+    why = f"the service at {target.address} fails at the first request: {failure}"
     raise ServerFailed("\n".join(filter(None, (why, log))))

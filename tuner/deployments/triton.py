@@ -139,17 +139,17 @@ class RunningTriton(Running):
     def raise_if_gone(self) -> None:
         raise_if_ended(self.server)
 
-    def raise_if_full(self, said: tuple[str, ...]) -> None:
+    def raise_if_full(self, messages: tuple[str, ...]) -> None:
         """A batch that does not fit is not slow but wrong: the candidate would fail in production,
         too, at whatever rate fills such a batch.
         """
-        for line in filter(None, map(out_of_memory, said)):
+        for line in filter(None, map(out_of_memory, messages)):
             raise ServerFailed(f"requests fail under load: {line}")
 
-    def raise_if_refused(self, said: tuple[str, ...]) -> None:
+    def raise_if_refused(self, messages: tuple[str, ...]) -> None:
         """As when a token has expired: that is no candidate's fault."""
-        for words in filter(None, map(refusal, said)):
-            raise LauncherUnavailable(words)
+        for reason in filter(None, map(refusal, messages)):
+            raise LauncherUnavailable(reason)
 
     def statistics(self) -> dict[str, Any]:
         return self.control.statistics(self._model) if self._counted else {}
@@ -408,13 +408,13 @@ def _check_grpc(server: Server, target: Target) -> None:
 
     LauncherUnavailable where it does not answer an inference, as HTTP just did.
     """
-    said = ask_once(target, FIRST_ANSWER_SECONDS)
-    if said is None:
+    failure = ask_once(target, FIRST_ANSWER_SECONDS)
+    if failure is None:
         return
     if (reason := server.exit_reason()) is not None:
         raise ServerFailed(reason)
-    why = refusal(said) or fault(said, target.address, target.tls)
-    why = why or f"{said}; give the address of its gRPC service"
+    why = refusal(failure) or fault(failure, target.address, target.tls)
+    why = why or f"{failure}; give the address of its gRPC service"
     raise LauncherUnavailable(f"no inference at {server.endpoints.root('grpc')}: {why}")
 
 

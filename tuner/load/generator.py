@@ -54,13 +54,13 @@ SETTINGS = GeneratorSettings()
 class LoadResult:
     """``samples`` count from the start of the run; ``cpu`` is the seconds that the client spent.
 
-    ``said`` is what the server said of the first failed requests, a few different texts.
+    ``messages`` are a few different texts that the server sent for the first failed requests.
     """
 
     samples: Samples
     cpu: float
     stopped: bool
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 class LoadEngine(Protocol):

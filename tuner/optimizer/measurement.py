@@ -101,7 +101,7 @@ def constraint_of(evaluation: Evaluation) -> float:
         case State.OK | State.BEATEN:
             return 0.0
         case State.INFEASIBLE:
-            over = (evaluation.margin or _FAILED) - 1
+            over = (evaluation.bound_ratio or _FAILED) - 1
             return min(max(over, _BARELY), _FAILED)
         case State.FAILED:
             return _FAILED
@@ -117,7 +117,7 @@ def attributes_of(evaluation: Evaluation) -> dict[str, Any]:
         "capacity": evaluation.capacity,
         "low": interval.low,
         "high": interval.high,
-        "bound_ratio": evaluation.margin,
+        "bound_ratio": evaluation.bound_ratio,
         "lowest_rate": min(rates) if rates and evaluation.state is State.INFEASIBLE else None,
         "cause": evaluation.cause,
         "failure": evaluation.failure or None,

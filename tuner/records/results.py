@@ -106,6 +106,13 @@ Purpose = Literal["unloaded", "capacity", "proof", "measure"]
 """What a probe was for; a ``proof`` verifies the recommended rate."""
 
 
+def _bound_ratio_of_margin(fields: Any) -> Any:
+    """Before 0.2, ``bound_ratio`` was called ``margin``."""
+    if not isinstance(fields, dict) or "margin" not in fields:
+        return fields
+    return {"bound_ratio" if name == "margin" else name: fields[name] for name in fields}
+
+
 class ProbeRecord(Record):
     """One measurement of one candidate at one rate, or at one concurrency.
 
@@ -139,7 +146,7 @@ class ProbeRecord(Record):
     outcome: Literal["met", "violated", "inconclusive"]
     remedy: str | None
     confidence: float
-    margin: float | None
+    bound_ratio: float | None
     growth: float | None = None
     lateness_p99: float | None
     client_limited: bool
@@ -150,6 +157,8 @@ class ProbeRecord(Record):
     host: HostReading | None = None
     samples: str | None = None
     items: float = 1.0
+
+    _read_margin = model_validator(mode="before")(_bound_ratio_of_margin)
 
 
 class Window(Record):
@@ -241,7 +250,7 @@ class Evaluation(Record):
     tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
     operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
     / d ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
-    round of a confirmation. ``margin`` is the largest ratio of percentile to bound of
+    round of a confirmation. ``bound_ratio`` is the largest ratio of percentile to bound of
     the probe that tells the capacity or, where there is none, came nearest to the Sla.
     ``relaunched`` says that its server was launched for it, and not changed to it in place.
     In a search that minimises something at a given rate, ``capacity`` is that rate where the Sla is
@@ -265,7 +274,7 @@ class Evaluation(Record):
     recommended: float | None = None
     steepness: float | None = None
     by_round: tuple[tuple[float, float], ...] = ()
-    margin: float | None = None
+    bound_ratio: float | None = None
     cost: Cost | None = None
     client_limited: bool = False
     started: str
@@ -273,6 +282,8 @@ class Evaluation(Record):
     launch_seconds: float | None = None
     relaunched: bool = True
     probes: tuple[ProbeRecord, ...] = ()
+
+    _read_margin = model_validator(mode="before")(_bound_ratio_of_margin)
 
     @model_validator(mode="before")
     @classmethod
@@ -327,8 +338,8 @@ class Evaluation(Record):
             p
             for p in self.probes
             if p.purpose != "unloaded"
-            and p.margin is not None
-            and p.margin <= 1
+            and p.bound_ratio is not None
+            and p.bound_ratio <= 1
             and p.outcome != "violated"
         ]
         at = self.capacity
@@ -357,7 +368,7 @@ def best(evaluations: list[Evaluation]) -> Evaluation | None:
     last = max((e.look for e in confirmed), default=0)
     searched = [e for e in evaluations if e.phase == "search" and e.capacity is not None]
     found = [e for e in confirmed if e.look == last] if again else searched
-    return max(found, key=lambda e: (e.merit or 0.0, -(e.margin or 0.0)), default=None)
+    return max(found, key=lambda e: (e.merit or 0.0, -(e.bound_ratio or 0.0)), default=None)
 
 
 def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
@@ -369,5 +380,5 @@ def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
 
 def closest(evaluations: list[Evaluation]) -> Evaluation | None:
     """Where nothing meets the Sla, the candidate that came nearest; None if none was measured."""
-    measured = [e for e in evaluations if e.margin is not None]
-    return min(measured, key=lambda e: e.margin or 0.0, default=None)
+    measured = [e for e in evaluations if e.bound_ratio is not None]
+    return min(measured, key=lambda e: e.bound_ratio or 0.0, default=None)

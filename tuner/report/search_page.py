@@ -141,9 +141,9 @@ def _gain_note(findings: SearchFindings) -> str:
 
 def _nearest_card(findings: SearchFindings) -> Iterator[Html]:
     nearest = findings.closest
-    if nearest is None or nearest.margin is None:
+    if nearest is None or nearest.bound_ratio is None:
         return
-    value = percent(nearest.margin) if isfinite(nearest.margin) else "no answer"
+    value = percent(nearest.bound_ratio) if isfinite(nearest.bound_ratio) else "no answer"
     yield card("closest", value, f"of the bound, with {nearest.label}")
 
 

@@ -78,18 +78,18 @@ def answer(findings: SearchFindings) -> str:
 
 
 def _how_near(nearest: Evaluation | None) -> str:
-    if nearest is None or nearest.margin is None:
+    if nearest is None or nearest.bound_ratio is None:
         return "No candidate could be measured; the reasons are below."
     who = f"Closest came {nearest.label}"
     if nearest.baseline:
         who = f"Closest came the model as found ({nearest.label})"
-    if isinf(nearest.margin):
+    if isinf(nearest.bound_ratio):
         return f"{who}; even there failed requests reach the percentile."
-    if nearest.margin <= 1 and nearest.cost is not None:
+    if nearest.bound_ratio <= 1 and nearest.cost is not None:
         return f"{who}: within the bound in most probes, but not in all that counted."
-    if nearest.margin <= 1:
+    if nearest.bound_ratio <= 1:
         return f"{who}: within the bound at face value, but too few requests to prove it."
-    return f"{who}: it misses the bound by {percent(nearest.margin - 1)}."
+    return f"{who}: it misses the bound by {percent(nearest.bound_ratio - 1)}."
 
 
 def search_sentences(findings: SearchFindings) -> list[str]:
