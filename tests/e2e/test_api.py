@@ -13,7 +13,7 @@ import tuner
 
 result = tuner.measure(
     "{ROOT / "model_repository/emulated_gpu"}",
-    sla_p99="200ms",
+    sla="p50<2s",
     changes={{"instance_count": 2}},
     rate=40,
     launcher="local",

@@ -222,7 +222,8 @@ class Prober:
     def _note_answers(self, result: LoadResult) -> None:
         samples = result.samples
         self._has_answered |= bool(samples.ok.any())
-        self._has_backlog = bool((np.isnan(samples.done) & ~np.isnan(samples.sent)).any())
+        unanswered = np.isnan(samples.done) & ~np.isnan(samples.sent)
+        self._has_backlog = np.count_nonzero(unanswered) > 1  # one alone waits for no other
 
     def _await_backlog(self) -> None:
         """Wait until the server has worked off what it left unanswered: a request comes back.
@@ -237,7 +238,8 @@ class Prober:
                     "answers no request"
                 )
             self._running.raise_if_gone()
-            self._note_answers(self._generator.closed_loop(1, PROBER.round_seconds, self._drain))
+            result = self._generator.closed_loop(1, PROBER.round_seconds, self._drain)
+            self._has_backlog = not result.samples.ok.any()
 
     def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """Violated, in the records too, where the server falls behind."""
