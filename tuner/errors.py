@@ -16,7 +16,8 @@ TunerError
 └── CandidateError          one candidate failed; the search goes on
     ├── ServerFailed        the server died, hung, or refused the model
     ├── LoadFailed          the server stopped answering under load
-    └── ConstraintBroken    it uses more than it may, at whatever rate
+    ├── ConstraintBroken    it uses more than it may, at whatever rate
+    └── OutOfTime           the time limit came before it was measured
 """
 
 
@@ -87,4 +88,8 @@ class ServerFailed(CandidateError):
 
 
 class LoadFailed(CandidateError):
+    pass
+
+
+class OutOfTime(CandidateError):
     pass

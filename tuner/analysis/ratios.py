@@ -12,7 +12,9 @@ from tuner.stats.pooling import cumulative, pooled
 
 @dataclass(frozen=True)
 class Ratio:
-    """``value`` and the 95 % interval ``low`` to ``high`` of a ratio of capacities."""
+    """``value`` and the interval ``low`` to ``high`` of a ratio of capacities, that of 95 % unless
+    another is asked for.
+    """
 
     value: float
     low: float
@@ -40,7 +42,9 @@ Round = tuple[float, float]
 """Capacity (requests/s) of one server, and the standard error of its logarithm."""
 
 
-def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio | None:
+def paired_ratio(
+    first: tuple[Round, ...], second: tuple[Round, ...], confidence: float = 0.95
+) -> Ratio | None:
     """The ratio first / second of two interleaved configurations; None below two rounds.
 
     Each round gives one log ratio, in which what was common to the round cancels; they are pooled
@@ -53,7 +57,8 @@ def paired_ratio(first: tuple[Round, ...], second: tuple[Round, ...]) -> Ratio |
     logs = np.linspace(ratios.min() - PAIRING.reach, ratios.max() + PAIRING.reach, PAIRING.points)
     errors = np.array([math.hypot(e, f) for (_, e), (_, f) in pairs]) + (logs[1] - logs[0]) / 2
     seen = [np.exp(-(((logs - r) / e) ** 2) / 2) for r, e in zip(ratios, errors, strict=True)]
-    low, middle, high = np.exp(np.interp((0.025, 0.5, 0.975), cumulative(pooled(seen, logs)), logs))
+    ends = ((1 - confidence) / 2, 0.5, (1 + confidence) / 2)
+    low, middle, high = np.exp(np.interp(ends, cumulative(pooled(seen, logs)), logs))
     return Ratio(float(middle), float(low), float(high))
 
 

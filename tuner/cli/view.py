@@ -14,7 +14,6 @@ from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.measurement.draft import Phase
-from tuner.measurement.settings import CONFIRMATION
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
@@ -63,8 +62,7 @@ class PlainView:
         self._say(f"{_task(phase, subject.trial)}: {what}{subject.candidate}")
 
     def turning(self, subject: Subject, number: int) -> None:
-        rounds = CONFIRMATION.rounds
-        self._say(f"  round {number + 1} of {rounds}, trial {subject.trial}: {subject.candidate}")
+        self._say(f"  round {number + 1}, trial {subject.trial}: {subject.candidate}")
 
     def probing(self, what: str, rate: float | None) -> None:
         pass

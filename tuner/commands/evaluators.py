@@ -1,6 +1,7 @@
 """The evaluator that an experiment asks for."""
 
 from tuner.commands.plan import Plan
+from tuner.deadline import Deadline
 from tuner.deployments.subjects import TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.load.generator import LoadEngine
@@ -12,7 +13,13 @@ from tuner.servers.gpu import Gpus
 
 
 def make_evaluator(
-    plan: Plan, launcher: Launcher, generator: LoadEngine, gpus: Gpus, run: Run, progress: Progress
+    plan: Plan,
+    launcher: Launcher,
+    generator: LoadEngine,
+    gpus: Gpus,
+    run: Run,
+    progress: Progress,
+    deadline: Deadline | None = None,
 ) -> Evaluator:
     experiment = plan.experiment
     deployment = TritonDeployment(
@@ -24,6 +31,7 @@ def make_evaluator(
         experiment.startup_timeout,
         gpus,
         experiment.shared_memory == "system",
+        deadline,
     )
     conditions = Conditions(
         experiment.sla, experiment.load, experiment.constraints, experiment.confirm
@@ -37,4 +45,5 @@ def make_evaluator(
         progress,
         experiment.minimize,
         keeps_servers=experiment.relaunch == "auto",
+        deadline=deadline,
     )

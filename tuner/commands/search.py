@@ -12,6 +12,7 @@ from tuner.commands.plan import Plan
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
+from tuner.deadline import Deadline
 from tuner.errors import RunError, SimulationError, StorageError, UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import CLOSED
@@ -56,7 +57,8 @@ def search(
         run.append_windows([window for window in known if window not in seen])
         about = described(kind, launcher, experiment)
         audience.begins(run, about, len(run.evaluations()), notes)
-        evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
+        deadline = Deadline()
+        evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience, deadline)
         study = Study(
             run,
             plan.space,
@@ -67,6 +69,7 @@ def search(
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
             note=audience.noted,
+            deadline=deadline,
         )
         finished = False
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
+from tuner.deadline import Deadline
 from tuner.deployments.base import FIRST_ANSWER_SECONDS, Running
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
 from tuner.errors import LauncherUnavailable, ServerFailed
@@ -197,7 +198,9 @@ class TritonDeployment:
         startup_timeout: float = 120.0,
         gpus: Gpus | None = None,
         shared_memory: bool = False,
+        deadline: Deadline | None = None,
     ) -> None:
+        """A launch takes ``startup_timeout`` seconds at most, and no longer than the deadline."""
         if shared_memory:
             check_shares_memory(launcher)
         self._shared_memory = shared_memory
@@ -207,6 +210,7 @@ class TritonDeployment:
         self._protocol = protocol
         self._inputs = inputs
         self._timeout = startup_timeout
+        self._deadline = deadline or Deadline()
         self._gpus = gpus or Gpus("none")
         self._complete: set[str | None] = set()
         self._servers: list[Server] = []
@@ -246,7 +250,9 @@ class TritonDeployment:
         """
         began = time.monotonic()
         args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
-        spec = ServerSpec(self._model.parent, self._model.name, log, self._timeout, args)
+        self._deadline.require()
+        timeout = self._deadline.bound(self._timeout)
+        spec = ServerSpec(self._model.parent, self._model.name, log, timeout, args)
         others = self._gpus.users() - self._gpus.names(self._own_pids())
         self._check_batches(candidate)
         with (
@@ -335,7 +341,7 @@ class TritonDeployment:
         """Load the model as the candidate says; the configuration in force."""
         name = self._model.name
         override = None if candidate is None else to_json(self.config_of(candidate))
-        control.load(name, override, self._timeout)
+        control.load(name, override, self._deadline.bound(self._timeout))
         in_force = from_json(control.config(name))
         if candidate is not None:
             _check_in_force(candidate, in_force)

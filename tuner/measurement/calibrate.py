@@ -29,7 +29,7 @@ class CalibrationSettings:
     """In a window at least: their mean is then known to about a tenth of their scatter."""
     most_seconds: float = 3.0
     """Seconds of a window at most; a model too slow for that gets fewer windows."""
-    most_counts: int = 4
+    most_counts: int = 3
     """Numbers of instances that are loaded: between them the simulator interpolates."""
     tries: int = 3
     """Largest batches that are tried where the larger ones do not load."""
@@ -143,7 +143,7 @@ def with_instances(candidate: Candidate, count: int | None) -> Candidate:
 
 
 def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """At most four of them, the first and the last among them, in about equal ratios."""
+    """At most three of them, the first and the last among them, in about equal ratios."""
     if len(counts) <= CALIBRATION.most_counts:
         return counts
     steps = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtr
 
+from tuner.errors import OutOfTime
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.fitting import EVIDENCE, ProbeResult, client_limit, fit_results
 from tuner.stats.estimators import INTERVAL_WIDTH
@@ -111,13 +112,19 @@ def find_capacity(
     """Probe from ``start`` requests/s on, each time where it tells most, and fit all probes.
 
     ``known`` are earlier results of the same configuration; the new ones are appended to it. Gives
-    up, with no rate, when not even a small share of ``start`` is met.
+    up, with no rate, when not even a small share of ``start`` is met. Ends when the time is over;
+    OutOfTime where nothing is known by then.
     """
     results = known if known is not None else []
     begin, spent = len(results), 0.0
     rate = start
     for number in range(effort.most_probes):
-        result = probe(rate)
+        try:
+            result = probe(rate)
+        except OutOfTime:
+            if not results:
+                raise
+            break
         results.append(result)
         spent += result.seconds
         fit = fit_results(results, start)
@@ -167,8 +174,11 @@ def conclude(results: list[ProbeResult], guess: float, least: float = 0.0) -> Ca
 
 
 def recommend(fit: Fit) -> float:
-    """The rate to operate at: 5 % below capacity, 10 % at a cliff, and never above ``low``."""
-    margin = EVIDENCE.cliff_margin if fit.is_cliff else EVIDENCE.margin
+    """The rate to operate at: 5 % below capacity, 10 % at a cliff, up to 15 % where the share of
+    late requests rises gently, and never above ``low``.
+    """
+    gentle = min(-math.log(EVIDENCE.late_share) / fit.steepness, EVIDENCE.most_margin)
+    margin = EVIDENCE.cliff_margin if fit.is_cliff else max(EVIDENCE.margin, gentle)
     return min(fit.low, (1 - margin) * fit.rate)
 
 

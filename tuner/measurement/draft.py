@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
+from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
 from tuner.errors import CandidateError, ConstraintBroken
 from tuner.goals.objective import Objective
@@ -48,19 +49,24 @@ class Draft:
     infeasible: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
+    deadline: Deadline = field(default_factory=Deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
         """Take a step of the work, unless an earlier one failed. A failure of the subject is noted;
-        all other errors end the run.
+        all other errors end the run. What is known when the time is over stays known.
         """
         began = time.monotonic()
         if self.failure is None:
             try:
                 step()
             except CandidateError as error:
+                if not self.deadline.left:
+                    self.failure = None if self.results else OUT_OF_TIME
+                    return
                 self.failure, self.infeasible = str(error), isinstance(error, ConstraintBroken)
                 self.capacity = Capacity(None)
-        self.seconds += time.monotonic() - began
+            finally:
+                self.seconds += time.monotonic() - began
 
     def name(self) -> str:
         """Of its next server's log and samples."""
@@ -113,7 +119,7 @@ class Draft:
             high=capacity.high,
             recommended=capacity.recommended,
             steepness=capacity.steepness,
-            by_round=self._by_round(),
+            by_round=self.by_round(),
             bound_ratio=capacity.bound_ratio,
             cost=self._cost(),
             client_limited=capacity.client_limited,
@@ -139,7 +145,8 @@ class Draft:
             return State.OK
         return State.BEATEN if self.capacity.beaten else State.INFEASIBLE
 
-    def _by_round(self) -> tuple[tuple[float, float], ...]:
+    def by_round(self) -> tuple[tuple[float, float], ...]:
+        """The capacity of each round of a confirmation, and its error, as in the record."""
         if self.phase != "confirm" or self.capacity.rate is None or self.objective is not None:
             return ()
         fits = fit_by_round(self.results, self.capacity.rate)

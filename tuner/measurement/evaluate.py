@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from tuner.deadline import Deadline
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.errors import CandidateError
 from tuner.goals.objective import Objective
@@ -18,9 +19,11 @@ from tuner.measurement.policies import (
     DeploymentPolicy,
     FixedRatePolicy,
     SearchPolicy,
+    is_settled,
 )
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Progress, Sessions
+from tuner.measurement.settings import CONFIRMATION
 from tuner.model.config import to_text
 from tuner.model.space import Candidate
 from tuner.records.results import Evaluation
@@ -45,13 +48,16 @@ class Evaluator:
         progress: Progress,
         objective: Objective | None = None,
         keeps_servers: bool = True,
+        deadline: Deadline | None = None,
     ) -> None:
         self._conditions = conditions
         self._run = run
         self._seed = seed
         self._progress = progress
         self._deployments = deployments
-        self._sessions = Sessions(deployments, generator, conditions, run, progress, keeps_servers)
+        self._sessions = Sessions(
+            deployments, generator, conditions, run, progress, keeps_servers, deadline
+        )
         self._capacity = CapacityPolicy(conditions)
         self._policy: SearchPolicy = self._capacity
         if objective is not None:
@@ -98,7 +104,15 @@ class Evaluator:
         subjects = [subject for subject, _ in finalists]
         drafts = [self._draft(subject, "confirm", look) for subject in subjects]
         expected = [rate for _, rate in finalists]
-        rounds = Rounds(self._sessions, self._policy, drafts, expected)
+        at_rate = self._policy.objective is not None
+        rounds = Rounds(
+            self._sessions,
+            self._policy,
+            drafts,
+            expected,
+            CONFIRMATION.rounds_at_rate if at_rate else CONFIRMATION.rounds,
+            (lambda _: False) if at_rate else is_settled,
+        )
         return rounds.play(not self._conditions.is_closed and self.runs_side_by_side(subjects))
 
     def runs_side_by_side(self, subjects: Sequence[Subject]) -> bool:
@@ -115,6 +129,7 @@ class Evaluator:
 
     def calibrate(self, plan: CalibrationPlan) -> list[tuple[Candidate, str]]:
         """Windows of what the simulator needs to know, kept in the run; and what failed, and why.
+        Fewer of them when the time is over.
 
         Where the largest batches fail, smaller ones are tried.
         """
@@ -124,15 +139,23 @@ class Evaluator:
             try:
                 largest, alone = self._sweep(candidate, launches)
             except CandidateError as error:
+                if self._is_over():
+                    break
                 failed.append((candidate, str(error)))
                 continue
             for more, count in enumerate(plan.further(alone, self._conditions.sla.longest), 1):
                 try:
                     self._saturate(candidate, count, largest, launches + more)
                 except CandidateError as error:
+                    if self._is_over():
+                        break
                     failed.append((with_instances(candidate, count), str(error)))
             break
         return failed
+
+    def _is_over(self) -> bool:
+        """Whether the time is over: what fails then tells nothing of a candidate."""
+        return not self._sessions.deadline.left
 
     def _sweep(self, candidate: Candidate, launches: int) -> tuple[int, float]:
         """The largest batch, and the seconds of a request alone."""

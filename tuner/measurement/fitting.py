@@ -25,7 +25,12 @@ class FittingSettings:
     client_probes: int = 2
     """Probes that show it: one may be a moment of the machine."""
     margin: float = 0.05
-    """From the capacity to the recommended rate."""
+    """From the capacity to the recommended rate, at least."""
+    most_margin: float = 0.15
+    """The same at most, where the share of late requests hardly depends on the rate."""
+    late_share: float = 0.25
+    """Of the error budget that is late at the recommended rate, as the fit has it: where it rises
+    gently, 5 % below the capacity nearly as many are late as there."""
     cliff_margin: float = 0.1
     """The same at a cliff, where a little more load makes many times as many requests late."""
     open_error: float = 0.3

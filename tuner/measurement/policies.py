@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from tuner.analysis.ratios import paired_ratio
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
@@ -30,6 +31,7 @@ from tuner.measurement.settings import (
     SHARE_PROBE,
     SHORT_PROBE,
     START,
+    ConfirmationSettings,
 )
 from tuner.measurement.watch import Thoroughness
 from tuner.model.space import queue_delay
@@ -287,6 +289,26 @@ def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
     if best is None or not own.rate:
         return False
     return own.chance_above(best.capacity) < CONFIRMATION.outdone
+
+
+def is_settled(drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION) -> bool:
+    """Whether further rounds would tell nothing that matters: the best one's capacity is known well
+    enough, and it is better than each other one or as good, at the stated probability of error over
+    all looks.
+    """
+    looks = settings.rounds - settings.fewest_rounds + 1
+    left = [draft for draft in drafts if draft.failure is None]
+    best = max(left, key=lambda each: each.rank, default=None)
+    if best is None or not best.capacity.low or not best.capacity.high:
+        return False
+    rounds = best.by_round()
+    if len(rounds) < settings.fewest_rounds:
+        return False
+    if best.capacity.high / best.capacity.low - 1 > settings.width:
+        return False
+    others = [each.by_round() for each in left if each is not best and each.capacity.rate]
+    ratios = [paired_ratio(rounds, each, 1 - settings.error / looks) for each in others]
+    return all(ratio is not None and ratio.low > 1 for ratio in ratios)
 
 
 def between(expected: float, draft: Draft) -> float:

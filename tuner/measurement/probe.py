@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tuner.deadline import Deadline
 from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, UsageError
 from tuner.goals.constraints import Constraint, require_readings
@@ -44,6 +45,10 @@ class ProberSettings:
     """So many in a row without a gain: one may be a stall of the machine."""
     gain: float = 1.05
     """Times the best throughput so far: what counts as a gain."""
+    least_seconds: float = 0.4
+    """Left before the deadline, for any load to begin: that of a probe's first look."""
+    least_drain: float = 0.2
+    """Seconds beyond the SLA in which replies are waited for, so that those in time all count."""
     unbounded_share: float = 0.5
     """Of a probe's length: with a limit above, no queue has time to grow until it breaks it."""
     most_growth: float = 0.1
@@ -70,8 +75,13 @@ class Prober:
         constraints: tuple[Constraint, ...] = (),
         candidate: Candidate | None = None,
         instances: tuple[int, int] = (1, 1),
+        deadline: Deadline | None = None,
     ) -> None:
-        """``instances`` are how many of them there are, and the devices that they are on."""
+        """``instances`` are how many of them there are, and the devices that they are on.
+
+        No load begins once the ``deadline`` is near (OutOfTime), and what is sent ends with it.
+        """
+        self._deadline = deadline or Deadline()
         self._constraints = constraints
         self._candidate = candidate or Candidate()
         self.instances, self.devices = instances
@@ -101,14 +111,17 @@ class Prober:
         seed = int(self._seeds.integers(2**31))
         period = min(arrivals.least_seconds(rate), how.most_seconds)
         how = replace(how, least_seconds=max(how.least_seconds, period))
-        seconds = max(how.length(rate, self._sla), period)
+        self._deadline.require(PROBER.least_seconds)
+        seconds = self._deadline.bound(max(how.length(rate, self._sla), period))
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
         watch = ProbeWatch(self._sla, how, period)
         offer = OfferedLoad(purpose, str(arrivals), rate, None, seed)
         return self._probe(
             offer,
             watch,
-            lambda: self._generator.open_loop(times, self._drain, self._sla.longest, watch),
+            lambda: self._generator.open_loop(
+                times, self._drain_seconds(), self._sla.longest, watch
+            ),
         )
 
     def closed_loop(
@@ -116,13 +129,19 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Run a closed loop at a fixed concurrency; latency counts from the actual send."""
         watch = ProbeWatch(self._sla, how)
+        self._deadline.require(PROBER.least_seconds)
+        seconds = self._deadline.bound(how.seconds)
         return self._probe(
             OfferedLoad(purpose, "closed", concurrency=concurrency),
             watch,
             lambda: self._generator.closed_loop(
-                concurrency, how.seconds, self._drain, self._sla.longest, watch
+                concurrency, seconds, self._drain_seconds(), self._sla.longest, watch
             ),
         )
+
+    def _drain_seconds(self) -> float:
+        """Those that replies are waited for; the SLA's at least, whatever the time."""
+        return max(self._sla.longest + PROBER.least_drain, self._deadline.bound(self._drain))
 
     def warm_up(
         self,
@@ -164,9 +183,11 @@ class Prober:
 
     def _saturate(self, concurrency: int, seconds: float) -> tuple[LoadResult, Window | None]:
         self._await_backlog()
+        self._deadline.require(PROBER.least_seconds)
+        seconds, drain = self._deadline.bound(seconds), self._drain_seconds()
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
-            result = self._generator.closed_loop(concurrency, seconds, self._drain)
+            result = self._generator.closed_loop(concurrency, seconds, drain)
         self._note_answers(result)
         self._running.raise_if_refused(result.messages)
         self._running.raise_if_full(result.messages)
@@ -230,9 +251,10 @@ class Prober:
 
         LoadFailed where none does.
         """
-        deadline = time.monotonic() + PROBER.backlog_seconds
+        deadline = time.monotonic() + self._deadline.bound(PROBER.backlog_seconds)
         while self._has_backlog:
             if time.monotonic() > deadline:
+                self._deadline.require()
                 raise LoadFailed(
                     f"{PROBER.backlog_seconds:.0f} s after it was overloaded, the server still "
                     "answers no request"

@@ -38,27 +38,41 @@ class Rounds:
         drafts: Sequence[Draft],
         expected: Sequence[float],
         number: int = CONFIRMATION.rounds,
+        is_settled: Callable[[Sequence[Draft]], bool] = lambda _: False,
     ) -> None:
-        """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known."""
+        """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known.
+        There are ``number`` rounds, fewer where ``is_settled`` says after one that it is enough.
+        """
         self._sessions = sessions
         self._policy = policy
         self._drafts = drafts
         self._expected = expected
         self._number = 1 if sessions.conditions.is_closed else number
+        self._is_settled = is_settled
+        self._last = 0
 
     def play(self, side_by_side: bool) -> list[Evaluation]:
         """Play all rounds, on servers that run at once or on fresh ones each time."""
         self._sessions.close()
         servers = self._side_by_side if side_by_side else self._on_fresh_servers
+        verifies, deadline = self._sessions.conditions.verifies, self._sessions.deadline
+        share = 1 - CONFIRMATION.verification_share if verifies else 1.0
         with servers() as available:
-            for number in range(self._number):
-                for draft, expected in zip(self._drafts, self._expected, strict=True):
-                    turn = Round(number, available.fresh, expected)
-                    play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
-                    available.attempt(draft, number, play)
-            if self._sessions.conditions.verifies:
+            with deadline.within(share * deadline.left):
+                self._play(available)
+            if verifies:
                 verify_best(self._drafts, partial(self._verify, available))
         return [draft.evaluation() for draft in self._drafts]
+
+    def _play(self, servers: "Servers") -> None:
+        for number in range(self._number):
+            self._last = number
+            for draft, expected in zip(self._drafts, self._expected, strict=True):
+                turn = Round(number, servers.fresh, expected)
+                play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
+                servers.attempt(draft, number, play)
+            if self._is_settled(self._drafts) or not self._sessions.deadline.left:
+                return
 
     def so_far(self) -> list[Evaluation]:
         """What is known of those of which anything is, also after an interrupt."""
@@ -66,7 +80,7 @@ class Rounds:
 
     def _verify(self, servers: Servers, draft: Draft, rate: float) -> None:
         verify = partial(self._policy.verify, draft=draft, rate=rate)
-        servers.attempt(draft, self._number - 1, verify)
+        servers.attempt(draft, self._last, verify)
 
     @contextmanager
     def _side_by_side(self) -> "Iterator[_SideBySide]":

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from tuner.deadline import Deadline
 from tuner.deployments.slot import ServerSlot
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.goals.constraints import Constraint
@@ -16,6 +17,7 @@ from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.probe import Prober
 from tuner.measurement.settings import (
     CLOSED_PROBE,
+    JUDGEMENT,
     LOADGEN_VERIFICATION,
     SEARCH_PROBE,
     START,
@@ -143,7 +145,8 @@ class CandidateSession:
     def verify(self, rate: float, share: float = 1.0, purpose: Purpose = "proof") -> ProbeResult:
         """The full test of a rate, with that share of the probability of error."""
         mlperf = self._conditions.verification == "mlperf"
-        full = LOADGEN_VERIFICATION if mlperf else VERIFICATION
+        own = JUDGEMENT if purpose == "measure" else VERIFICATION
+        full = LOADGEN_VERIFICATION if mlperf else own
         confidence = 1 - share * (1 - full.confidence)
         return self.probe(rate, replace(full, confidence=confidence), purpose)
 
@@ -169,7 +172,9 @@ class Sessions:
         run: Run,
         progress: Progress,
         keeps_servers: bool = True,
+        deadline: Deadline | None = None,
     ) -> None:
+        self.deadline = deadline or Deadline()
         self.deployments = deployments
         self.conditions = conditions
         self.progress = progress
@@ -189,7 +194,7 @@ class Sessions:
     @contextmanager
     def open(self, draft: Draft, beside: bool = False) -> Iterator[CandidateSession]:
         """A session for the draft, which gets its records; ``beside`` others, or by itself."""
-        subject = draft.subject
+        subject, draft.deadline = draft.subject, self.deadline
         slot = ServerSlot(self.deployments) if beside else self._slot
         self.progress.launching(subject, draft.phase)
         name = draft.name()
@@ -209,6 +214,7 @@ class Sessions:
                 self.conditions.constraints,
                 subject.candidate,
                 self.instances_of(subject),
+                self.deadline,
             )
             draft.launches += 1
             largest = max(1, int(self.deployments.config_of(subject).max_batch_size))

@@ -22,9 +22,13 @@ CLOSED_PROBE = Thoroughness(
 )
 """One concurrency of a closed loop, judged by itself: no fit pools these."""
 VERIFICATION = Thoroughness(
-    seconds=90.0, least_seconds=5.0, most_seconds=90.0, confidence=0.99, settle=True
+    seconds=30.0, least_seconds=5.0, most_seconds=30.0, confidence=0.95, settle=True
 )
-"""The full test of one rate. What comes every few seconds is seen in the first five."""
+"""The full test of one rate. What comes every few seconds is seen in the first five. At the
+recommended rate about a quarter of the budget is late, which half a minute of a thousand requests/s
+shows even in a queue whose busy periods are long."""
+JUDGEMENT = replace(VERIFICATION, seconds=90.0, most_seconds=90.0, confidence=0.99)
+"""The one question of ``measure --rate``: it may take its time, and be surer."""
 LOADGEN_VERIFICATION = Thoroughness(
     seconds=60.0,
     least_seconds=60.0,
@@ -76,8 +80,19 @@ class StartSettings:
 class ConfirmationSettings:
     """How finalists are compared."""
 
-    rounds: int = 3
-    """The fewest from which a scatter between rounds can be told from one bad round."""
+    fewest_rounds: int = 2
+    """From which there is an interval of the ratio: the scatter between rounds shows in it."""
+    rounds: int = 4
+    """At most: further ones hardly narrow the intervals, as servers of one configuration differ."""
+    rounds_at_rate: int = 3
+    """Where a cost at one rate is compared: its reading scatters more than any rule could tell."""
+    error: float = 0.05
+    """Probability that the comparison of two finalists ends with the wrong one of them ahead: its
+    looks share it, one after each round."""
+    verification_share: float = 0.35
+    """Of the time that is left for a confirmation: kept for the verification at its end."""
+    width: float = 0.12
+    """high / low - 1 of the winner's capacity, wide enough for two rounds that agree."""
     outdone: float = 0.05
     """Probability of being the best below which a finalist's rounds are cut short."""
     attempts: tuple[float, ...] = (0.5, 0.25, 0.25)

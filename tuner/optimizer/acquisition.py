@@ -1,50 +1,77 @@
-"""Which candidate is worth measuring: how much is to be gained from one, and from all that are
-left.
-"""
+"""Which candidate is worth measuring: what is to be gained from each, and from all."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.stats import norm
 
 from tuner.optimizer.surrogate import Posterior
-from tuner.stats.samples import Floats
+from tuner.stats.samples import Floats, Ints
 
 
 @dataclass(frozen=True)
 class DrawSettings:
     """Of the draws from what is believed of the candidates that are left."""
 
-    draws: int = 2000  # a probability of 5 % comes out within half a per cent
-    common_share: float = 0.9  # of the standard deviation that all candidates have in common
-    own_share: float = 0.44  # … and what each has by itself: 0.9² + 0.44² = 1
+    draws: int = 2000
+    """A probability of 5 % comes out within half a per cent."""
+    most: int = 300
+    """Candidates that are drawn together, the most promising ones: the rest has no chance."""
+    resolution: float = 0.02
+    """Share by which two configurations have to differ for a confirmation to tell them apart: what
+    is less is no gain."""
 
 
-_SETTINGS = DrawSettings()
+SETTINGS = DrawSettings()
 
 
-def expected_improvement(posterior: Posterior, log_best: float) -> Floats:
-    """Of each, by how much of the best (exp of ``log_best``) it is expected to be better, where
-    being worse counts 0; shape (n,).
+class Gains:
+    """What the candidates ``left``, of n, are better by than the best that was measured.
 
-    It is the expected improvement of the logarithm (Mockus, On Bayesian methods for seeking the
-    extremum, 1975), which for small gains is their share.
+    ``leader`` is the place of that one, or None; then ``level`` is what counts as its logarithm.
+    ``success`` is the probability that each can be measured at all, shape (n,).
     """
-    z = (posterior.mean - log_best) / posterior.error
-    return np.asarray(posterior.error * (z * norm.cdf(z) + norm.pdf(z)))
 
+    def __init__(
+        self,
+        posterior: Posterior,
+        left: Ints,
+        success: Floats,
+        leader: int | None,
+        level: float,
+        seed: int,
+        settings: DrawSettings = SETTINGS,
+    ) -> None:
+        promise = posterior.mean[left] + 2 * posterior.error[left]
+        self.places = left[np.argsort(-promise, kind="stable")[: settings.most]]
+        self._success = success[self.places]
+        self._settings = settings
+        at = self.places if leader is None else np.append(self.places, leader)
+        drawn = posterior.draw(at, settings.draws, seed)
+        reference = level if leader is None else drawn[:, -1:]
+        self._better = drawn[:, : len(self.places)] - reference
+        rng = np.random.default_rng([seed, 1])
+        succeeds = rng.random(self._better.shape) < self._success
+        self._best = np.where(succeeds, self._better, -np.inf).max(axis=1, initial=-np.inf)
 
-def draw_best(
-    posterior: Posterior, success: Floats, seed: int, settings: DrawSettings = _SETTINGS
-) -> Floats:
-    """ln(merit) of the best of these candidates, drawn from what is believed of them, of which each
-    succeeds with its probability; shape (draws,), -inf where none does.
-    """
-    rng = np.random.default_rng(seed)
-    # Neighbours go up and down together: of independent errors the largest would be too large.
-    common = rng.standard_normal((settings.draws, 1))
-    own = rng.standard_normal((settings.draws, len(success)))
-    scatter = settings.common_share * common + settings.own_share * own
-    drawn = posterior.mean + posterior.error * scatter
-    drawn = np.where(rng.random(drawn.shape) < success, drawn, -np.inf)
-    return np.asarray(drawn.max(axis=1))
+    @cached_property
+    def expected(self) -> Floats:
+        """The expected improvement of each of ``places``, where being worse counts 0, times the
+        probability of success; shape (k,).
+
+        It is that of the logarithm (Mockus, On Bayesian methods for seeking the extremum, 1975),
+        which for small gains is their share.
+        """
+        return np.asarray(np.maximum(self._better, 0.0).mean(axis=0) * self._success)
+
+    @property
+    def of_all(self) -> float:
+        """By which share the best of all that are left is expected to be better, where what no
+        confirmation can tell apart counts 0.
+        """
+        told_apart = self._best > np.log1p(self._settings.resolution)
+        return float(np.mean(np.where(told_apart, self._best, 0.0)))
+
+    def probability_above(self, share: float) -> float:
+        """The probability that one of them is better by more than this share."""
+        return float(np.mean(self._best > np.log1p(share)))

@@ -33,6 +33,8 @@ class Finalists:
 
     rank: Callable[[Sequence[Evaluation]], Ranked]
     minimizes: bool
+    may_win: Callable[[Evaluation, Evaluation], bool] = lambda _, __: True
+    """Whether the first may still be clearly better than the second, by all that is known."""
     settings: FinalistSettings = SETTINGS
 
     def next(self, evaluations: Sequence[Evaluation]) -> list[tuple[Subject, float]]:
@@ -53,7 +55,14 @@ class Finalists:
     def _best(self, evaluations: Sequence[Evaluation]) -> list[tuple[Subject, float]]:
         """The best of the search, and the runner-up where it is as good."""
         ranked = self.rank(list(_searched(evaluations).values()))
-        near = [each for each in ranked if each[1] >= self.settings.near * ranked[0][1]]
+        near = [
+            each
+            for each in ranked
+            if each is ranked[0]
+            or (
+                each[1] >= self.settings.near * ranked[0][1] and self.may_win(each[0], ranked[0][0])
+            )
+        ]
         return [_subject(*each) for each in near[: self.settings.most]]
 
     def _with_baseline(

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from tuner.model.space import Candidate, Point
-from tuner.optimizer.acquisition import draw_best, expected_improvement
+from tuner.optimizer.acquisition import SETTINGS as DRAWS
+from tuner.optimizer.acquisition import Gains
+from tuner.optimizer.behaviour import simplest_of_each, simplicity
 from tuner.optimizer.feasibility import success_probability
 from tuner.optimizer.measurement import Measurement
 from tuner.optimizer.surrogate import Observation, Posterior, Surrogate
 from tuner.records.results import State
-from tuner.stats.samples import Floats
+from tuner.stats.samples import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class ForecastSettings:
     likely_share: float = 0.5
     """As long as no candidate meets the SLA, only those are proposed that succeed with at least
     this share of the likeliest one's probability: the first success matters more than its merit."""
+    as_good: float = 0.005
+    """Difference of two logarithms of merits that is none, so that the simpler one is proposed."""
+    as_promising: float = 0.9
+    """Share of the largest expected improvement that is as much."""
     least_success: float = 1e-6
     """Of meeting the SLA, so that candidates without hope keep an order among themselves."""
     breach_ratio: float = 1.5
@@ -58,7 +64,8 @@ class Prior:
 
     ``bound_ratio`` is about ln(percentile / bound) at the objective's rate, None where the capacity
     is maximised. ``predicted`` says whether a candidate meets the SLA at any rate in the
-    simulation, ``fits`` whether it stays within the limits of memory.
+    simulation, ``fits`` whether it stays within the limits of memory. ``classes`` are numbers, the
+    same for candidates that do the same.
     """
 
     points: Mapping[Candidate, Point]
@@ -66,6 +73,7 @@ class Prior:
     bound_ratio: Surrogate | None
     predicted: npt.NDArray[np.bool_]
     fits: npt.NDArray[np.bool_]
+    classes: Ints
     seed: int
 
     @property
@@ -125,18 +133,32 @@ class Forecast:
 
     @cached_property
     def unmeasured(self) -> npt.NDArray[np.bool_]:
-        measured = {m.candidate for m in self.measurements}
-        return np.array([candidate not in measured for candidate in self.candidates])
+        """The simplest of each class of which none was measured; shape (n,). What failed tells
+        nothing of what others of its class do.
+        """
+        classes, failed = self.prior.classes, np.zeros(len(self.candidates), dtype=bool)
+        measured = []
+        for each in self.measurements:
+            place = self.prior.merit.index(each.candidate)
+            if place is not None and each.state is State.FAILED:
+                failed[place] = True
+            elif place is not None:
+                measured.append(int(classes[place]))
+        left = ~failed & ~np.isin(classes, measured)
+        return simplest_of_each(self.candidates, classes, left)
 
     @cached_property
-    def log_best(self) -> float | None:
-        """ln(merit) of the best candidate that was measured, after all that was learned."""
-        logs = []
+    def _leader(self) -> tuple[int | None, float] | None:
+        """Place and ln(merit) of the best candidate that was measured, after all that was learned;
+        no place where it is not simulated, None where nothing meets the SLA.
+        """
+        meeting: list[tuple[int | None, float]] = []
         for each in self.measurements:
             at = self.prior.merit.index(each.candidate)
             if each.merit is not None:
-                logs.append(math.log(each.merit) if at is None else float(self.merit.mean[at]))
-        return max(logs, default=None)
+                log = math.log(each.merit) if at is None else float(self.merit.mean[at])
+                meeting.append((at, log))
+        return max(meeting, key=lambda each: each[1], default=None)
 
     def expected(self, candidate: Candidate) -> float:
         """The merit that is expected of a candidate; 0.0 where nothing is known, or it meets the
@@ -150,31 +172,42 @@ class Forecast:
         return math.exp(self.merit.mean[at])
 
     def propose(self, among: npt.NDArray[np.bool_] | None = None) -> Proposal | None:
-        """The candidate from which most is to be gained, of those not measured yet; None if there
-        is none. ``among`` restricts the choice; shape (n,).
+        """The candidate from which most is to be gained, of those not measured yet; the simplest of
+        several that are as good. None if there is none. ``among`` restricts the choice; shape (n,).
         """
-        improvement = self._improvement
-        if among is not None:
-            improvement = np.where(among, improvement, -np.inf)
-        if not np.any(np.isfinite(improvement)):
+        gains = self._gains
+        if gains is None:
             return None
-        first = int(np.argmax(improvement))
-        gain = max(0.0, float(improvement[first]))
-        if self.log_best is not None and self._best_left is not None:
-            gain = max(gain, float(np.mean(np.maximum(self._best_left - self.log_best, 0.0))))
-        candidate = self.candidates[first]
+        expected = gains.expected
+        if among is not None:
+            expected = np.where(among[gains.places], expected, -np.inf)
+        if not np.any(np.isfinite(expected)):
+            return None
+        first = int(gains.places[int(np.argmax(expected))])
+        near = self.merit.mean[gains.places] > self.merit.mean[first] - SETTINGS.as_good
+        as_good = gains.places[near & (expected > SETTINGS.as_promising * expected.max())]
+        chosen = min(map(int, as_good), key=lambda place: simplicity(self.candidates[place]))
+        candidate = self.candidates[chosen]
         point = self.prior.points[candidate]
-        return Proposal(candidate, point, math.exp(self.merit.mean[first]), gain)
+        return Proposal(candidate, point, math.exp(self.merit.mean[chosen]), gains.of_all)
 
     def missed(self, by: float) -> float | None:
         """The probability that some candidate that was not measured beats the best one that was by
         more than the share ``by``; None where nothing meets the SLA.
         """
-        if self.log_best is None:
+        if self._leader is None:
             return None
-        if self._best_left is None:
-            return 0.0
-        return float(np.mean(self._best_left > self.log_best + math.log1p(by)))
+        return 0.0 if self._gains is None else self._gains.probability_above(by)
+
+    def chance_above(self, one: Candidate, other: Candidate, by: float) -> float | None:
+        """The probability that one candidate is better than the other by more than the share
+        ``by``; None where either is not simulated.
+        """
+        places = [self.prior.merit.index(each) for each in (one, other)]
+        if None in places:
+            return None
+        drawn = self.merit.draw(np.array(places, dtype=int), DRAWS.draws, self.prior.seed)
+        return float(np.mean(drawn[:, 0] - drawn[:, 1] > math.log1p(by)))
 
     def feasibility(self) -> float:
         """The probability that the likeliest of those that were not measured meets the SLA: of
@@ -185,24 +218,17 @@ class Forecast:
         return float(np.max(self.success[self.unmeasured], initial=0.0))
 
     @cached_property
-    def _best_left(self) -> Floats | None:
-        """Draws of ln(merit) of the best of those that were not measured; None if none is left."""
-        left = self.unmeasured
-        if not left.any():
-            return None
-        posterior = Posterior(self.merit.mean[left], self.merit.error[left])
-        return draw_best(posterior, self.success[left], self.prior.seed)
-
-    @cached_property
-    def _improvement(self) -> Floats:
-        """Expected improvement times the probability of success; -inf where none is possible."""
-        best = self.log_best
-        log_best = float(self.merit.mean.min()) if best is None else best
-        improvement = expected_improvement(self.merit, log_best)
+    def _gains(self) -> Gains | None:
+        """Of those that are left; None if none is possible."""
         possible = (self.success > 0) & self.unmeasured
-        if best is None and possible.any():  # first of all, one that meets the SLA
+        if self._leader is None and possible.any():  # first of all, one that meets the SLA
             possible &= self.success >= SETTINGS.likely_share * self.success[possible].max()
-        return np.where(possible, improvement * self.success, -np.inf)
+        left = np.flatnonzero(possible)
+        if not len(left):
+            return None
+        level = float(self.merit.mean.min()) if self._leader is None else self._leader[1]
+        place = None if self._leader is None else self._leader[0]
+        return Gains(self.merit, left, self.success, place, level, self.prior.seed)
 
 
 def log_ratio(bound_ratio: Any) -> Floats:

@@ -12,6 +12,7 @@ from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.model.space import Candidate, Point, SearchSpace, stated
+from tuner.optimizer.behaviour import Behaviour, classes, observe
 from tuner.optimizer.forecast import Prior, log_ratio
 from tuner.optimizer.surrogate import SETTINGS as SURROGATE
 from tuner.optimizer.surrogate import Surrogate
@@ -21,6 +22,8 @@ from tuner.simulator.footprint import fits
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.simulate import Simulation
+from tuner.stats.samples import Bools, Ints
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,15 @@ class SimulatedSpace:
         sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
         fitting = np.array(fits(windows, self._workload.limits, sizes))
         if self._workload.objective is None:
-            merit, predicted = self._capacities(profile)
-            return Prior(self.points, merit, None, predicted, fitting, self._seed)
+            merit, predicted, numbers = self._capacities(profile)
+            return Prior(self.points, merit, None, predicted, fitting, numbers, self._seed)
         merit, bound_ratio = self._costs(profile, CostPredictor(self._workload.objective, windows))
         predicted = np.ones(len(self.points), dtype=bool)
-        return Prior(self.points, merit, bound_ratio, predicted, fitting, self._seed)
+        numbers = self._numbers({})
+        return Prior(self.points, merit, bound_ratio, predicted, fitting, numbers, self._seed)
 
-    def _capacities(self, profile: ModelProfile) -> tuple[Surrogate, Any]:
-        """The surrogate of ln(capacity), and whether each has one at all."""
+    def _capacities(self, profile: ModelProfile) -> tuple[Surrogate, Bools, Ints]:
+        """The surrogate of ln(capacity), whether each has one at all, and the class of each."""
         settings, workload = self._settings, self._workload
         capacities = dict.fromkeys(self._schedulings, 0.0)
         for each in settings.passes:
@@ -131,7 +135,37 @@ class SimulatedSpace:
         rates = np.array([capacities[scheduling] for scheduling in self._schedulings])
         least = settings.least_capacity * max(1.0, float(rates.max()))
         common = SURROGATE.common if rates.any() else settings.unknown_factor
-        return Surrogate(list(self.points), np.log(np.maximum(rates, least)), common), rates > 0
+        behaviours = {
+            each: (capacity, self._observe(each, capacity, profile))
+            for each, capacity in capacities.items()
+            if capacity > 0
+        }
+        batches = [
+            behaviours[s][1].mean_batch if s in behaviours else 1.0 for s in self._schedulings
+        ]
+        merit = Surrogate(
+            list(self.points),
+            np.log(np.maximum(rates, least)),
+            common,
+            batches=np.array(batches) if behaviours else None,
+        )
+        return merit, rates > 0, self._numbers(classes(behaviours))
+
+    def _observe(self, scheduling: Scheduling, capacity: float, profile: ModelProfile) -> Behaviour:
+        service, workload = profile.service(scheduling), self._workload
+
+        def simulated(rate: float, requests: int) -> Simulation:
+            arrivals, mix = workload.arrivals, workload.mix
+            return play(rate, requests, scheduling, service, arrivals, mix, self._seed)
+
+        return observe(capacity, simulated)
+
+    def _numbers(self, known: Mapping[Scheduling, int]) -> Ints:
+        """The class of each candidate: of the same scheduling, the same."""
+        numbers = dict(known)
+        for scheduling in self._schedulings:
+            numbers.setdefault(scheduling, len(self._schedulings) + len(numbers))
+        return np.array([numbers[scheduling] for scheduling in self._schedulings])
 
     def _costs(self, profile: ModelProfile, costs: CostPredictor) -> tuple[Surrogate, Surrogate]:
         """What each comes to at the objective's rate, and how near to the SLA it is there."""

@@ -1,6 +1,6 @@
 """When a search ends, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -51,8 +51,16 @@ class StoppingSettings:
     """Where the simulation sees no way either: one failure may be the baseline's own."""
     least_feasibility: float = 0.05
     """Below this probability of the likeliest candidate the simulation sees no way."""
-    confirmation_seconds: float = 60.0
-    """Of each of two that are confirmed: three rounds, and the test of the winner's rate."""
+    calibration_share: float = 0.25
+    """Of the whole time that a calibration takes at most, however slow the model."""
+    confirmation_seconds: float = 30.0
+    """Of load: two rounds of two configurations, and the verification of the winner's rate."""
+    confirmation_launches: float = 2.5
+    """Besides, in launches of the search: of both, and their warm-up."""
+    reporting_seconds: float = 1.5
+    """At the end: the report is written."""
+    reporting_share: float = 0.1
+    """Of the whole time that is set aside for it at most."""
     confirmation_share: float = 0.5
     """Of the whole time that is set aside at most, so that a short search still searches."""
 
@@ -84,7 +92,7 @@ class StoppingPolicy:
         budget, settings = self.budget, self.settings
         if budget.trials is not None and len(done) >= budget.trials:
             return Stop.TRIALS
-        if done and seconds + self._seconds_to_confirm(done) > budget.seconds:
+        if done and seconds + _mean(e.seconds for e in done) > self.seconds_to_search(done):
             return Stop.TIMEOUT
         if self.size is not None and len(done) >= self.size:
             return Stop.EXHAUSTED
@@ -93,6 +101,17 @@ class StoppingPolicy:
         if not _any_meets_sla(done) and self._is_hopeless(len(done), forecast):
             return Stop.HOPELESS
         return None
+
+    def seconds_to_calibrate(self) -> float:
+        return self.settings.calibration_share * self.budget.seconds
+
+    def seconds_to_search(self, done: Sequence[Evaluation]) -> float:
+        """Since the search began, until it has to be over, for the confirmation's sake."""
+        return self.budget.seconds - self._seconds_to_confirm(done)
+
+    def seconds_to_confirm_by(self) -> float:
+        """Since the search began, until the confirmation has to be over, for the report's sake."""
+        return self.budget.seconds - self._seconds_to_report()
 
     def converged(self, done: Sequence[Evaluation], forecast: "Forecast | None") -> Stop | None:
         """Whether nothing is left to gain; a sampler that foresees nothing goes on."""
@@ -117,10 +136,23 @@ class StoppingPolicy:
         return done >= most
 
     def _seconds_to_confirm(self, done: Sequence[Evaluation]) -> float:
-        """What confirming finalist and baseline will take, and the trial that would come before."""
-        trial = sum(evaluation.seconds for evaluation in done) / len(done)
-        confirmation = 2 * self.settings.confirmation_seconds if self.budget.confirms else 0.0
-        return min(trial + confirmation, self.settings.confirmation_share * self.budget.seconds)
+        """What confirming finalist and baseline will take, and the report."""
+        settings = self.settings
+        seconds = self._seconds_to_report()
+        if self.budget.confirms:
+            launch = _mean(e.launch_seconds for e in done if e.launch_seconds is not None)
+            seconds += settings.confirmation_seconds + settings.confirmation_launches * launch
+        return min(seconds, settings.confirmation_share * self.budget.seconds)
+
+    def _seconds_to_report(self) -> float:
+        settings = self.settings
+        return min(settings.reporting_seconds, settings.reporting_share * self.budget.seconds)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """0.0 of none."""
+    known = list(values)
+    return sum(known) / len(known) if known else 0.0
 
 
 def _any_meets_sla(done: Sequence[Evaluation]) -> bool:

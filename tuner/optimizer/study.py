@@ -5,6 +5,7 @@ that samplers learn from. There is one path for every sampler: a trial is asked 
 make a candidate, which is measured or answered from the records, and the trial is told.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError
 from tuner.measurement.calibrate import CalibrationPlan
@@ -45,6 +47,7 @@ class StudySettings:
     most_candidates: int = 10_000  # of a space that is counted, so that its end is known
     again_seconds: float = 300.0  # of evaluations, after which the baseline is measured once more
     missed_by: float = 0.02  # share by which a candidate that was missed would matter
+    least_chance: float = 0.1  # of being better by that, for a runner-up to be confirmed as well
 
 
 SETTINGS = StudySettings()
@@ -94,10 +97,13 @@ class Study:
         calibrated: bool = False,
         minimizes: bool = False,
         note: Callable[[str], None] = lambda _: None,
+        deadline: Deadline | None = None,
     ) -> None:
         """``calibrated`` says that the run has windows from elsewhere; ``note`` is told what went
-        otherwise than planned.
+        otherwise than planned; ``deadline`` is the measurer's, which gets each phase's end.
         """
+        self._deadline = deadline or Deadline()
+        self._ends = math.inf
         self._run = run
         self._space = space
         self._own = own
@@ -110,7 +116,7 @@ class Study:
         self._minimizes = minimizes
         self._note = note
         self._study = open_study(run, self._url, sampler, minimizes)
-        self._finalists = Finalists(self._rank, minimizes)
+        self._finalists = Finalists(self._rank, minimizes, self._may_win)
         with storage_errors(self._url):
             if calibrated:
                 self._study.set_user_attr(_CALIBRATED, 0.0)
@@ -152,14 +158,16 @@ class Study:
         spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
         began = time.monotonic() - spent - sum(e.seconds for e in self._evaluations)
         duplicates, last_new = 0, time.monotonic()
+        self._ends = began + policy.seconds_to_confirm_by()
         if _CALIBRATED in self._study.user_attrs:
-            self._calibrate()
+            self._calibrate(0.0)
         while True:
             done, now = list(self._known.values()), time.monotonic()
+            self._deadline.set(policy.seconds_to_search(done) - (now - began))
             idle = now - last_new if duplicates else 0.0
             reason = policy.spent(done, now - began, duplicates, idle, self._forecast())
             if reason is None:
-                self._calibrate()
+                self._calibrate(policy.seconds_to_calibrate())
             if reason is None and not self._is_waiting():
                 reason = policy.converged(done, self._forecast())
             if reason is not None:
@@ -190,25 +198,29 @@ class Study:
         """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh
         seeds; where the finalists disappoint, others as well (``Finalists.next``).
         """
-        while subjects := self._finalists.next(self._evaluations):
+        self._deadline.set(self._ends - time.monotonic())
+        while (subjects := self._finalists.next(self._evaluations)) and self._deadline.left:
             look = max((e.look + 1 for e in self._evaluations if e.phase == "confirm"), default=0)
             for evaluation in self._measurer.confirm(subjects, look):
-                self._keep(evaluation)
-                heard(evaluation)
+                if evaluation.failure != OUT_OF_TIME:
+                    self._keep(evaluation)
+                    heard(evaluation)
 
     def finish(self, reason: str) -> None:
         """Note that the search is over, so that the same command starts a new one."""
         self._study.set_user_attr(STOPPED, reason)
 
-    def _calibrate(self) -> None:
-        """Before the first trial, and again with what the servers of trials told besides. A
-        simulation that the model's statistics do not bear is given up for Optuna's sampler.
+    def _calibrate(self, seconds: float) -> None:
+        """Before the first trial, in so many seconds at most, and again with what the servers of
+        trials told besides. A simulation that the model's statistics do not bear is given up for
+        Optuna's sampler.
         """
         if self._forecaster is None:
             return
         if _CALIBRATED not in self._study.user_attrs:
             began = time.monotonic()
-            failed = self._measurer.calibrate(CalibrationPlan.of(self._space, self._own))
+            with self._deadline.within(seconds):
+                failed = self._measurer.calibrate(CalibrationPlan.of(self._space, self._own))
             for candidate, why in failed:
                 self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
             with storage_errors(self._url):
@@ -290,6 +302,13 @@ class Study:
             if e.merit is not None
         ]
         return sorted(merits, key=lambda each: each[1], reverse=True)
+
+    def _may_win(self, one: Evaluation, other: Evaluation) -> bool:
+        forecast = self._forecast()
+        if forecast is None:
+            return True
+        chance = forecast.chance_above(one.candidate, other.candidate, SETTINGS.missed_by)
+        return chance is None or chance >= SETTINGS.least_chance
 
     def _keep(self, evaluation: Evaluation) -> None:
         self._run.append(evaluation)

@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cholesky, solve_triangular
 
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
     MAX_BATCH_SIZE,
+    PREFERRED,
     QUEUE_DELAY,
     Candidate,
     Value,
 )
-from tuner.stats.samples import Floats
+from tuner.stats.samples import Floats, Ints
+
+_SHOWN_BY_BATCHES = (DYNAMIC_BATCHING, MAX_BATCH_SIZE, PREFERRED, QUEUE_DELAY)
+"""Settings that matter by the batches that they make."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class SurrogateSettings:
     deviation_prior: tuple[float, ...] = (0.15, 0.4, 0.3, 0.1, 0.05)
     """Probabilities of these beforehand: simulations are mostly right within 3 to 12 %."""
     launch: float = 0.03  # by which two servers of one configuration differ
+    idiosyncrasy: float = 0.02
+    """Share of the variance of a deviation that is of settings rather than of what they do: with
+    deviations of 6 %, candidates of the same batches differ by 1 %."""
     certain: float = 1e-3  # of a prior that is the truth; above zero, to divide by
     least_variance: float = 1e-10  # what rounding may leave of a variance
 
@@ -53,11 +59,47 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class _Component:
+    """The Gaussian process with one size of the deviations: its probability ``weight``, its mean,
+    and what the observations explain, as ``explained.T @ explained``, of shape (observations, n).
+    """
+
+    weight: float
+    deviation: float
+    mean: Floats
+    explained: Floats
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Mean and standard deviation of a logarithm for each candidate; shapes (n,)."""
 
     mean: Floats
     error: Floats
+    components: tuple[_Component, ...] = field(repr=False, compare=False)
+    correlations: Floats = field(repr=False, compare=False)
+    common: float = field(repr=False, compare=False)
+
+    def draw(self, at: Ints, count: int, seed: int) -> Floats:
+        """``count`` draws of the logarithms of the candidates ``at`` these places, shape (k,),
+        together: what is true of one is likely of its neighbours. Shape (count, k).
+        """
+        rng = np.random.default_rng(seed)
+        if not self.components:
+            return np.tile(self.mean[at], (count, 1))
+        weights = [component.weight for component in self.components]
+        chosen = rng.choice(len(weights), count, p=weights)
+        drawn = rng.standard_normal((count, len(at)))
+        for number, component in enumerate(self.components):
+            own = chosen == number
+            if own.any():
+                explained = component.explained[:, at]
+                covariance = self.common**2 - explained.T @ explained
+                covariance += component.deviation**2 * self.correlations[np.ix_(at, at)]
+                values, vectors = np.linalg.eigh(covariance)
+                root = vectors * np.sqrt(np.maximum(values, 0.0))  # rounding leaves some below
+                drawn[own] = component.mean[at] + drawn[own] @ root.T
+        return drawn
 
 
 class Surrogate:
@@ -68,6 +110,8 @@ class Surrogate:
     deviation that neighbours share; how large it is, is learned (Rasmussen and Williams, Gaussian
     Processes for Machine Learning, 2006, chapters 2 and 5). ``common`` is the standard deviation of
     the factor's logarithm, large where nothing is known of it. A ``certain`` prior is the truth.
+    ``batches`` are the mean sizes of the batches in simulation, shape (n,): neighbours are then
+    those that do much the same, whatever they are set to.
     """
 
     def __init__(
@@ -76,11 +120,12 @@ class Surrogate:
         prior: Floats,
         common: float = SETTINGS.common,
         certain: bool = False,
+        batches: Floats | None = None,
         settings: SurrogateSettings = SETTINGS,
     ) -> None:
         self._prior = prior
         self._index = {candidate: i for i, candidate in enumerate(candidates)}
-        self._correlations = _correlations(candidates, settings)
+        self._correlations = _correlations(candidates, batches, settings)
         self._common, self._certain, self._settings = common, certain, settings
 
     def index(self, candidate: Candidate) -> int | None:
@@ -90,52 +135,78 @@ class Surrogate:
     def posterior(self, observations: Sequence[Observation]) -> Posterior:
         """What is expected after these measurements."""
         s = self._settings
+        if self._certain:
+            error = np.full(len(self._prior), s.certain)
+            return Posterior(self._prior, error, (), self._correlations, 0.0)
         known = [each for each in observations if each.candidate in self._index]
-        if not known or self._certain:
-            error = s.certain if self._certain else math.hypot(self._common, s.deviations[1])
-            return Posterior(self._prior, np.full(len(self._prior), error))
-        at = np.array([self._index[each.candidate] for each in known])
+        at = np.array([self._index[each.candidate] for each in known], dtype=int)
         noise = np.diag([each.error**2 + s.launch**2 for each in known])
         residuals = np.array([each.log for each in known]) - self._prior[at]
-        log_weights, means, variances = [], [], []
+        log_weights, components, variances = [], [], []
         for deviation, probability in zip(s.deviations, s.deviation_prior, strict=True):
-            across = self._common**2 + deviation**2 * self._correlations[:, at]
-            factor = cho_factor(across[at] + noise, lower=True)
-            solved = cho_solve(factor, residuals)
-            misfit, log_root = float(residuals @ solved), np.log(np.diag(factor[0])).sum()
-            log_weights.append(math.log(probability) - 0.5 * misfit - log_root)
-            means.append(self._prior + across @ solved)
-            explained = np.einsum("ij,ji->i", across, cho_solve(factor, across.T))
-            variance = self._common**2 + deviation**2  # a candidate is like itself
-            variances.append(np.maximum(variance - explained, s.least_variance))
+            across = self._common**2 + deviation**2 * self._correlations[at]
+            root = cholesky(across[:, at] + noise, lower=True)
+            explained = solve_triangular(root, across, lower=True)
+            whitened = solve_triangular(root, residuals, lower=True)
+            log_weights.append(
+                math.log(probability)
+                - 0.5 * float(whitened @ whitened)
+                - float(np.log(np.diag(root)).sum())
+            )
+            mean = self._prior + explained.T @ whitened
+            components.append(_Component(0.0, deviation, mean, explained))
+            left = self._common**2 + deviation**2 - (explained**2).sum(axis=0)
+            variances.append(np.maximum(left, s.least_variance))
         weights = np.exp(np.array(log_weights) - max(log_weights))
         weights /= weights.sum()
-        mean = np.asarray(weights @ np.array(means))
-        spread = (np.array(means) - mean) ** 2
-        return Posterior(mean, np.asarray(np.sqrt(weights @ (np.array(variances) + spread))))
+        means = np.array([component.mean for component in components])
+        mean = np.asarray(weights @ means)
+        error = np.sqrt(weights @ (np.array(variances) + (means - mean) ** 2))
+        weighed = tuple(
+            replace(each, weight=float(weight))
+            for each, weight in zip(components, weights, strict=True)
+        )
+        return Posterior(mean, np.asarray(error), weighed, self._correlations, self._common)
 
 
 def _correlations(
-    candidates: Sequence[Candidate], settings: SurrogateSettings
-) -> npt.NDArray[np.float64]:
+    candidates: Sequence[Candidate], batches: Floats | None, settings: SurrogateSettings
+) -> Floats:
     """Correlations of the deviations, 1 of a candidate with itself; shape (n, n).
 
-    Half of a deviation is shared by candidates that are near in all settings together, half is what
-    single settings do, each by itself (Duvenaud et al., Additive Gaussian Processes, 2011).
+    Where their batches are known, almost all of a deviation is that of what candidates do, and very
+    little that of what they are set to.
     """
     paths = sorted({path for c in candidates for path, _ in c.settings})
-    total = np.zeros((len(candidates), len(candidates)))
-    single = np.zeros_like(total)
-    for path in paths:
-        distances = _squared_distances(path, [c.get(path) for c in candidates], settings)
-        total += distances
-        single += np.exp(-settings.single_sharpness * distances / 2)
-    return np.asarray((np.exp(-total / 2) + single / max(1, len(paths))) / 2, dtype=np.float64)
+    by_setting = {
+        path: _squared_distances(path, [c.get(path) for c in candidates], settings)
+        for path in paths
+    }
+    set_to = _combined(list(by_setting.values()), len(candidates), settings)
+    if batches is None:
+        return set_to
+    doublings = np.log2(batches) / settings.lengths[MAX_BATCH_SIZE]
+    distances: list[Floats] = [np.asarray((doublings[:, None] - doublings[None, :]) ** 2)]
+    distances += [by_setting[path] for path in paths if path not in _SHOWN_BY_BATCHES]
+    alike = _combined(distances, len(candidates), settings)
+    return (1 - settings.idiosyncrasy) * alike + settings.idiosyncrasy * set_to
+
+
+def _combined(distances: list[Floats], count: int, settings: SurrogateSettings) -> Floats:
+    """Half of a deviation is shared by candidates that are near in all respects together, half is
+    what single ones do, each by itself (Duvenaud et al., Additive Gaussian Processes, 2011).
+    ``distances`` are squared, of shape (count, count) each.
+    """
+    total, single = np.zeros((count, count)), np.zeros((count, count))
+    for each in distances:
+        total += each
+        single += np.exp(-settings.single_sharpness * each / 2)
+    return np.asarray((np.exp(-total / 2) + single / max(1, len(distances))) / 2)
 
 
 def _squared_distances(
     path: str, values: list[Value | None], settings: SurrogateSettings
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     """In one setting, in units of its length scale; shape (n, n)."""
     numbers = [_doublings(path, value, settings.delay_unit) for value in values]
     if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
