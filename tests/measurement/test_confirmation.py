@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from tuner.deadline import Deadline
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
@@ -15,7 +16,7 @@ from tuner.load.arrivals import Arrivals
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
-from tuner.measurement.policies import is_outdone
+from tuner.measurement.policies import is_outdone, is_settled
 from tuner.measurement.rounds import Rounds, verify_best
 from tuner.measurement.session import Conditions, Sessions
 from tuner.model.space import INSTANCE_COUNT, Candidate
@@ -26,6 +27,7 @@ class Idle:
     """Sessions in which nothing is started."""
 
     conditions = Conditions(Sla.parse("p99<20ms"), Arrivals.POISSON)
+    deadline = Deadline()
 
     def close(self) -> None: ...
 
@@ -71,6 +73,43 @@ def test_who_is_best_in_the_end_was_verified(after: tuple[float, ...], verified:
     assert seen == verified
     best = max(drafts, key=lambda each: each.rank)
     assert best.capacity.rate is None or best.subject.trial in seen
+
+
+def after_rounds(number: int, *rates: float, width: float = 0.08) -> Draft:
+    """With a capacity of each round, known to 3 %."""
+
+    class Played(Draft):
+        def by_round(self) -> tuple[tuple[float, float], ...]:
+            return tuple((rate, 0.03) for rate in rates)
+
+    made = Played(draft(number, Capacity(None)).subject, "confirm", "", np.random.default_rng(0))
+    if rates:
+        middle = float(np.median(rates))
+        made.capacity = Capacity(middle, middle, (1 + width) * middle)
+    return made
+
+
+def test_a_confirmation_ends_when_the_answer_is_clear() -> None:
+    best, far, near = (
+        after_rounds(0, 1000.0, 1010.0),
+        after_rounds(1, 400.0, 410.0),
+        after_rounds(2, 980.0, 990.0),
+    )
+    assert is_settled([best, far])
+    assert not is_settled([best, far, near])
+    assert not is_settled([after_rounds(0, 1000.0), after_rounds(1, 400.0)])
+    assert not is_settled([after_rounds(0, 1000.0, 1000.0, width=0.3), far])
+
+
+def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:
+    best, failed, infeasible = (
+        after_rounds(0, 1000.0, 1010.0),
+        after_rounds(1),
+        after_rounds(2),
+    )
+    failed.failure = "it died"
+    assert is_settled([best, failed, infeasible])
+    assert not is_settled([failed, infeasible])
 
 
 def test_only_who_can_still_win_gets_a_whole_round() -> None:

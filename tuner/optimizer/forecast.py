@@ -199,6 +199,19 @@ class Forecast:
             return None
         return 0.0 if self._gains is None else self._gains.probability_above(by)
 
+    def equals(self, candidate: Candidate, by: float) -> tuple[list[Candidate], list[Candidate]]:
+        """Those that do the same in the simulation, and the others that are expected within the
+        share ``by`` of it, on either side.
+        """
+        place = self.prior.merit.index(candidate)
+        if place is None:
+            return [], []
+        same = self.prior.classes == self.prior.classes[place]
+        near = np.abs(self.merit.mean - self.merit.mean[place]) <= math.log1p(by)
+        same[place] = near[place] = False
+        alike = [self.candidates[i] for i in np.flatnonzero(same)]
+        return alike, [self.candidates[i] for i in np.flatnonzero(near & ~same)]
+
     def chance_above(self, one: Candidate, other: Candidate, by: float) -> float | None:
         """The probability that one candidate is better than the other by more than the share
         ``by``; None where either is not simulated.

@@ -184,7 +184,11 @@ class Study:
 
     def outcome(self, reason: Stop) -> Outcome:
         """How the search ended, and how sure it is that it found the best."""
-        forecast = self._forecast()
+        forecast, leader = self._forecast(), best(list(self._known.values()))
+        alike: list[Candidate] = []
+        near: list[Candidate] = []
+        if forecast is not None and leader is not None:
+            alike, near = forecast.equals(leader.candidate, SETTINGS.missed_by)
         return Outcome(
             reason=reason.value,
             candidates=self._size,
@@ -192,6 +196,8 @@ class Study:
             measured=len(self._known),
             by=SETTINGS.missed_by,
             missed=forecast.missed(SETTINGS.missed_by) if forecast else None,
+            alike=tuple(str(candidate) for candidate in alike),
+            near=len(near),
         )
 
     def confirm(self, heard: Callable[[Evaluation], None]) -> None:

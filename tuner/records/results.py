@@ -205,7 +205,9 @@ class Outcome(Record):
     """How a search ended: ``reason`` in words; how many ``candidates`` the space has (None: no end
     of them, or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the
     probability, as far as simulation and measurements tell, that a candidate which was not measured
-    is better by more than the share ``by``; None where nothing was simulated.
+    is better by more than the share ``by``; None where nothing was simulated. ``alike`` names the
+    candidates that do the same as the best one in the simulation, and ``near`` counts the others
+    that are expected within the share ``by`` of it.
     """
 
     reason: str
@@ -214,6 +216,8 @@ class Outcome(Record):
     measured: int
     by: float
     missed: float | None
+    alike: tuple[str, ...] = ()
+    near: int = 0
 
 
 class State(StrEnum):

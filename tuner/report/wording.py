@@ -130,6 +130,10 @@ def _amount(value: float, objective: Objective | None) -> str:
     return format_rate(value) if objective is None else objective.show(value)
 
 
+_MOST_NAMED = 3
+"""Candidates that a sentence names."""
+
+
 def completeness(outcome: Outcome, minimised: bool) -> str:
     """How much of the space was seen, and how likely a better candidate was missed."""
     size = (
@@ -147,10 +151,28 @@ def completeness(outcome: Outcome, minimised: bool) -> str:
     chance = (
         "less than 1 %" if outcome.missed < 0.01 else f"{outcome.missed:.0%}".replace("%", " %")
     )
+    by = f"{100 * outcome.by:.0f} %"
     return (
-        f"{measured} The chance that one of the others {better} {100 * outcome.by:.0f} % is "
+        f"{measured} The chance that one of the others {better} {by} is "
         f"put at {chance}, as far as the simulation, set right by what was measured, can tell."
+        f"{_equals(outcome, by)}"
     )
+
+
+def _equals(outcome: Outcome, by: str) -> str:
+    """Which candidates were treated as equal to the best, in a sentence that begins with a space;
+    empty if there are none.
+    """
+    alike, parts = outcome.alike, []
+    if alike:
+        shown = "; ".join(alike[:_MOST_NAMED])
+        more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
+        parts.append(f"{count(len(alike), 'other')} would do the same ({shown}{more})")
+    if outcome.near:
+        parts.append(f"{count(outcome.near, 'other')} would come within {by} of it")
+    if not parts:
+        return ""
+    return f" In the simulation, {', and '.join(parts)}: treated as equal to the best one."
 
 
 def time_sentence(probe: ProbeRecord) -> str | None:
