@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from tuner.measurement.probe import Prober
 from tuner.model.space import (
     DYNAMIC_BATCHING,
@@ -30,7 +32,8 @@ class CalibrationSettings:
     most_seconds: float = 3.0
     """Seconds of a window at most; a model too slow for that gets fewer windows."""
     most_counts: int = 3
-    """Numbers of instances that are loaded: between them the simulator interpolates."""
+    """Numbers of instances that are loaded, one among them: the simulator interpolates between
+    them, and each costs a launch."""
     tries: int = 3
     """Largest batches that are tried where the larger ones do not load."""
     most_concurrency: int = 512
@@ -146,11 +149,9 @@ def _few(counts: tuple[int, ...]) -> tuple[int, ...]:
     """At most three of them, the first and the last among them, in about equal ratios."""
     if len(counts) <= CALIBRATION.most_counts:
         return counts
-    steps = [
-        round(i * (len(counts) - 1) / (CALIBRATION.most_counts - 1))
-        for i in range(CALIBRATION.most_counts)
-    ]
-    return tuple(counts[i] for i in steps)
+    wanted = np.geomspace(counts[0], counts[-1], CALIBRATION.most_counts)
+    nearest = (min(counts, key=lambda count: abs(math.log(count / each))) for each in wanted)
+    return tuple(dict.fromkeys(nearest))
 
 
 def _numbers(parameter: Parameter | None) -> tuple[int, ...]:

@@ -29,8 +29,9 @@ class ForecastSettings:
     likely_share: float = 0.5
     """As long as no candidate meets the SLA, only those are proposed that succeed with at least
     this share of the likeliest one's probability: the first success matters more than its merit."""
-    as_good: float = 0.005
-    """Difference of two logarithms of merits that is none, so that the simpler one is proposed."""
+    as_good: float = 0.01
+    """Difference of two logarithms of merits that is none, as simulated capacities are known to
+    1 %: then the simpler candidate is proposed."""
     as_promising: float = 0.9
     """Share of the largest expected improvement that is as much."""
     least_success: float = 1e-6
@@ -185,7 +186,7 @@ class Forecast:
             return None
         first = int(gains.places[int(np.argmax(expected))])
         near = self.merit.mean[gains.places] > self.merit.mean[first] - SETTINGS.as_good
-        as_good = gains.places[near & (expected > SETTINGS.as_promising * expected.max())]
+        as_good = gains.places[near & (expected >= SETTINGS.as_promising * expected.max())]
         chosen = min(map(int, as_good), key=lambda place: simplicity(self.candidates[place]))
         candidate = self.candidates[chosen]
         point = self.prior.points[candidate]
