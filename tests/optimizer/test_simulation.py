@@ -419,3 +419,16 @@ def test_where_nothing_keeps_the_promise_it_gives_up(tmp_path: Path) -> None:
     study = Study(run, SHORT, own_settings(SHORT, MODEL), shop, chooser, minimizes=True)
     assert study.search(Budget(None, 1e6, confirms=False), ignore) is Stop.HOPELESS
     assert len(study.evaluations) <= 5
+
+
+def test_settings_that_are_not_simulated_keep_candidates_apart() -> None:
+    space = parse_space(
+        "parameters: {max_batch_size: [32, 64], 'parameters[threads]': [1, 2]}", "here"
+    )
+    prior = simulated(fit_space(space, MODEL)).simulate(windows(GPU, (2, 8, 32, 64), (2, 3)))
+    assert len(set(prior.classes.tolist())) >= 2
+    for candidate, number in zip(prior.points, prior.classes, strict=True):
+        others = [c for c, n in zip(prior.points, prior.classes, strict=True) if n == number]
+        assert {c.get("parameters[threads]") for c in others} == {
+            candidate.get("parameters[threads]")
+        }

@@ -11,7 +11,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
-from tuner.model.space import Candidate, Point, SearchSpace, stated
+from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, stated
 from tuner.optimizer.behaviour import Behaviour, classes, observe
 from tuner.optimizer.forecast import Prior, log_ratio
 from tuner.optimizer.surrogate import SETTINGS as SURROGATE
@@ -161,11 +161,14 @@ class SimulatedSpace:
         return observe(capacity, simulated)
 
     def _numbers(self, known: Mapping[Scheduling, int]) -> Ints:
-        """The class of each candidate: of the same scheduling, the same."""
-        numbers = dict(known)
-        for scheduling in self._schedulings:
-            numbers.setdefault(scheduling, len(self._schedulings) + len(numbers))
-        return np.array([numbers[scheduling] for scheduling in self._schedulings])
+        """The class of each candidate: what the simulation does not know of has to be the same."""
+        numbers: dict[Any, int] = {}
+        places = []
+        for candidate, scheduling in zip(self.points, self._schedulings, strict=True):
+            beyond = tuple(each for each in candidate.settings if each[0] not in SIMULATED)
+            key = (known.get(scheduling, scheduling), beyond)
+            places.append(numbers.setdefault(key, len(numbers)))
+        return np.array(places)
 
     def _costs(self, profile: ModelProfile, costs: CostPredictor) -> tuple[Surrogate, Surrogate]:
         """What each comes to at the objective's rate, and how near to the SLA it is there."""
