@@ -174,7 +174,7 @@ def conclude(results: list[ProbeResult], guess: float, least: float = 0.0) -> Ca
 
 
 def recommend(fit: Fit) -> float:
-    """The rate to operate at: 5 % below capacity, 10 % at a cliff, up to 15 % where the share of
+    """The rate to operate at: 7 % below capacity, 10 % at a cliff, up to 15 % where the share of
     late requests rises gently, and never above ``low``.
     """
     gentle = min(-math.log(EVIDENCE.late_share) / fit.steepness, EVIDENCE.most_margin)

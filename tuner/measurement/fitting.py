@@ -24,13 +24,15 @@ class FittingSettings:
     """Of the rate at which the client was at its end: nearer to it nothing is learned."""
     client_probes: int = 2
     """Probes that show it: one may be a moment of the machine."""
-    margin: float = 0.05
-    """From the capacity to the recommended rate, at least."""
+    margin: float = 0.07
+    """From the capacity to the recommended rate, at least. Servers of one configuration differ by
+    3 % from launch to launch, so what is stated and what another server holds do by 4 %: 7 % below,
+    nineteen of twenty keep the rate."""
     most_margin: float = 0.15
     """The same at most, where the share of late requests hardly depends on the rate."""
     late_share: float = 0.25
     """Of the error budget that is late at the recommended rate, as the fit has it: where it rises
-    gently, 5 % below the capacity nearly as many are late as there."""
+    gently, 7 % below the capacity nearly as many are late as there."""
     cliff_margin: float = 0.1
     """The same at a cliff, where a little more load makes many times as many requests late."""
     open_error: float = 0.3
