@@ -61,6 +61,7 @@ def test_each_matrix_is_uniform_within_the_bound_of_its_inputs() -> None:
 def test_the_complete_model_lies_in_the_cache_and_leaves_the_own_folder_alone(
     model: Path, cache: Path
 ) -> None:
+    (model / "1").chmod(0o555)
     before = sorted(model.rglob("*"))
     copy = complete_model(model)
     assert copy.name == "small"

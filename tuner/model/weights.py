@@ -113,7 +113,9 @@ def _assemble(model: Path, copy: Path, weights: Weights, cache: Path) -> None:
     staged = cache / "staged"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(model, staged / model.name, ignore=_LEFT_OUT)
-    link_or_copy(str(stored), str(staged / model.name / weights.file))
+    target = staged / model.name / weights.file
+    target.parent.chmod(0o755)  # a copy of a read-only folder is read-only, too
+    link_or_copy(str(stored), str(target))
     staged.replace(copy.parent)
 
 
