@@ -33,6 +33,7 @@ from tuner.measurement.session import Conditions
 from tuner.model.config import fit_space, read_config
 from tuner.model.space import Candidate, SearchSpace
 from tuner.model.space_file import parse_space
+from tuner.model.weights import complete_model
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
 
@@ -46,7 +47,7 @@ class Harness:
     """Measures candidates of one workload, always in the same way."""
 
     def __init__(self, workload: Workload, folder: Path, generator: LoadGenerator) -> None:
-        self.model = workload.model(folder / "models")
+        self.model = complete_model(workload.model(folder / "models"))
         config = read_config(self.model)
         self.space = self.space_of(config)
         self._workload = workload

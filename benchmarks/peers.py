@@ -32,6 +32,7 @@ from tuner.goals.sla import Sla
 from tuner.load.generator import LoadGenerator
 from tuner.model.config import own_settings, parse_config
 from tuner.model.space import Candidate
+from tuner.model.weights import complete_model
 from tuner.records.results import best
 from tuner.servers import embedded
 
@@ -59,7 +60,7 @@ def analyze(workload: Workload, mode: str, folder: Path) -> tuple[Candidate | No
     """What Model Analyzer recommends, and after how many measurements; None where it did not come
     to an end: its quick search may go round among configurations that it has measured already.
     """
-    model = workload.model(folder / "models")
+    model = complete_model(workload.model(folder / "models"))
     with tempfile.TemporaryDirectory() as name:
         settings = {
             "model_repository": str(model.parent),

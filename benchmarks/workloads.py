@@ -1,4 +1,4 @@
-"""Emulated workloads of many kinds, for the search to be measured on."""
+"""Workloads of many kinds, emulated and real, for the search to be measured on."""
 
 import re
 import shutil
@@ -74,6 +74,7 @@ WORKLOADS = (
     Workload("bursts", 4.0, 0.35, 0.7, load="gamma:3"),
     Workload("mixed batches", 4.0, 0.2, 0.7, batch="1:0.7,2:0.2,4:0.1"),
     Workload("text_classifier", sla="p99<20ms"),
+    Workload("ranking", sla="p99<100ms"),
 )
 
 

@@ -24,6 +24,7 @@ from tuner.errors import CandidateError, ServerFailed
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine
 from tuner.model.config import to_json
+from tuner.model.weights import link_or_copy
 from tuner.records.comparison import Swap
 from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
@@ -55,15 +56,9 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 def copy_model(model: Path, folder: Path) -> Path:
     """The model's folder copied into ``folder``, by links where the file system allows it."""
-    return Path(shutil.copytree(model, folder / model.name, ignore=_LEFT_OUT, copy_function=_link))
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(os.path.realpath(source), target)  # what a link leads to, wherever that lies
-    except OSError:
-        return str(shutil.copy2(source, target))
-    return target
+    return Path(
+        shutil.copytree(model, folder / model.name, ignore=_LEFT_OUT, copy_function=link_or_copy)
+    )
 
 
 def add_version(model: Path) -> None:
@@ -72,7 +67,9 @@ def add_version(model: Path) -> None:
     if not versions:
         raise ServerFailed(f"{model.name} has no version to replace")
     last = max(versions)
-    shutil.copytree(model / str(last), model / str(last + 1), ignore=_LEFT_OUT, copy_function=_link)
+    shutil.copytree(
+        model / str(last), model / str(last + 1), ignore=_LEFT_OUT, copy_function=link_or_copy
+    )
 
 
 def swap_of(

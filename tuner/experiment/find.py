@@ -5,6 +5,7 @@ from typing import Any
 
 from tuner.errors import RepositoryError
 from tuner.model.space import did_you_mean
+from tuner.model.weights import complete_model
 from tuner.resources import bundled
 
 SAMPLE = "text_classifier"
@@ -15,12 +16,13 @@ def find_model(name: Any) -> Path:
     """The folder of a model: by its path, by its name in ./model_repository, or among the samples.
 
     With no name: the only model of ./model_repository, or the sample where there is no such folder.
+    A model whose weights are still to be made is found in the user's cache, complete.
     """
     own = Path("model_repository")
     if name is None:
         models = _models(own)
         if len(models) == 1:
-            return models[0].resolve()
+            return complete_model(models[0].resolve())
         if models:
             raise RepositoryError(
                 f"{own} holds several models; name one of {', '.join(m.name for m in models)}"
@@ -29,7 +31,7 @@ def find_model(name: Any) -> Path:
     path = Path(str(name))
     for place in (path, own / path, bundled("model_repository") / path):
         if (place / "config.pbtxt").is_file():
-            return place.resolve()
+            return complete_model(place.resolve())
     raise RepositoryError(_no_model(path, own))
 
 
