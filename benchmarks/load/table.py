@@ -25,6 +25,7 @@ _COLUMNS = {
     "requests": "requests",
     "of_fixed": "of a fixed-size test's",
     "wrong": "wrong one ahead, %",
+    "wrong_settled": "and settled, %",
     "held": "interval holds the truth, %",
     "settled": "settled, %",
     "played": "rounds",
