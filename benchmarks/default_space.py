@@ -29,7 +29,8 @@ _NOTES = [
     "workloads of the medians over seeds, the worst of those, and the longest search",
     "winners and the best of the ground truth are measured again, interleaved, each time on a "
     "fresh server. quality is the winner's capacity over that of the best: in each round the best "
-    "is the one that is best in the other rounds, so that luck makes no winner look worse. Where "
+    "is the one that is best in the other rounds, so that luck makes no winner look worse, and "
+    "the median of the rounds counts. Where "
     "nothing was measured again, it is that of the ground truth",
     "ratio is the stated capacity over the one measured again, error its distance from 1. test is "
     "a full test of up to 90 s at 95 % of the recommended rate; kept counts those that are met",
@@ -45,7 +46,7 @@ class Step:
 
     disturbed: bool = False
     remeasure: Surroundings | None = None
-    rounds: int = 3
+    rounds: int = 5
     limits: bool = False
     report_only: bool = False
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks import runs
 from benchmarks.load.bench import Row
-from benchmarks.remeasure import Configurations, Records, Stated, mean_rate, quality
+from benchmarks.remeasure import Configurations, Records, Stated, middle_rate, quality
 from tuner.model.space import Candidate
 from tuner.records.results import best
 from tuner.records.run import Run
@@ -39,7 +39,7 @@ class Judge:
         """What a search found; capacities are requests/s, ``ratio`` is stated / measured again."""
         if stated is None:
             return {"winner": None, "quality": 0.0}
-        again = mean_rate(self._records.capacities(stated.winner).values())
+        again = middle_rate(self._records.capacities(stated.winner).values())
         tests = self._records.tests(stated.winner, stated.recommended or 0.0)
         return {
             "winner": str(stated.winner),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.ground_truth import Harness
@@ -160,28 +160,26 @@ def _capacity(session: CandidateSession) -> float | None:
     return None if found.rate is None else round(found.rate, 1)
 
 
-def mean_rate(rates: Iterable[float]) -> float | None:
-    """The geometric mean (requests/s); None of nothing, 0.0 where one round had no capacity."""
+def middle_rate(rates: Iterable[float]) -> float | None:
+    """The median (requests/s): one round that had a bad time decides nothing. None of none."""
     known = list(rates)
-    if not known:
-        return None
-    return math.exp(fmean(map(math.log, known))) if all(known) else 0.0
+    return median(known) if known else None
 
 
 def quality(winner: str, rates: dict[str, dict[int, float]]) -> float | None:
     """The winner's capacity over that of the best, by rounds in which all were measured.
 
-    In each round the best is the one that is best in the other rounds: the largest of several
-    measurements flatters, and would make every winner look worse. None with fewer than two rounds.
+    The median over the rounds; in each of these the best is the one that is best in the others,
+    since the largest of several measurements flatters, and would make every winner look worse. None
+    with fewer than two rounds.
     """
     rounds = sorted(set.intersection(*(set(each) for each in rates.values())))
     if len(rounds) < 2 or winner not in rates:
         return None
-    logs = []
+    ratios = []
     for left_out in rounds:
         others = [number for number in rounds if number != left_out]
-        best = max(rates, key=lambda key: mean_rate(rates[key][n] for n in others) or 0.0)
-        if not rates[winner][left_out] or not rates[best][left_out]:
-            return 0.0
-        logs.append(math.log(rates[winner][left_out] / rates[best][left_out]))
-    return math.exp(fmean(logs))
+        best = max(rates, key=lambda key: middle_rate(rates[key][n] for n in others) or 0.0)
+        if rates[best][left_out]:
+            ratios.append(rates[winner][left_out] / rates[best][left_out])
+    return median(ratios) if ratios else 0.0

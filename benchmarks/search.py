@@ -275,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     phase.add_argument(
         "--report", action="store_true", help="measure nothing: write what is kept (default space)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of --remeasure; more add to them")
+    parser.add_argument("--rounds", type=int, default=5, help="of --remeasure; more add to them")
     parser.add_argument("--out", type=Path, help="default: search.json or search_default.json")
     parser.add_argument(
         "--keep",

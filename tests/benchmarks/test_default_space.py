@@ -9,7 +9,7 @@ import pytest
 from benchmarks import runs, time_limits
 from benchmarks.default_space import Searches
 from benchmarks.judging import Judge, summarise
-from benchmarks.remeasure import Configurations, Measured, Records, Stated, mean_rate, quality
+from benchmarks.remeasure import Configurations, Measured, Records, Stated, middle_rate, quality
 from benchmarks.workloads import named
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, PREFERRED, QUEUE_DELAY, Candidate
 
@@ -72,10 +72,12 @@ def test_the_quality_is_of_rounds_that_all_have() -> None:
     assert quality("a", {"a": {0: 0.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}}) == 0.0
 
 
-def test_the_mean_of_rates_is_geometric() -> None:
-    assert mean_rate([100.0, 400.0]) == pytest.approx(200.0)
-    assert mean_rate([]) is None
-    assert mean_rate([100.0, 0.0]) == 0.0
+def test_one_round_that_had_a_bad_time_decides_nothing() -> None:
+    assert middle_rate([400.0, 1000.0, 1010.0]) == 1000.0
+    assert middle_rate([]) is None
+    steady, once_bad = {n: 1000.0 for n in range(3)}, {0: 500.0, 1: 1010.0, 2: 1010.0}
+    found = quality("steady", {"steady": steady, "once bad": once_bad})
+    assert found == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_search_is_held_against_what_was_measured_again(
