@@ -28,6 +28,7 @@ from tuner.model.space import Candidate, Value
 
 _FULL_TEST = replace(JUDGEMENT, confidence=0.95)
 """Up to 90 s of the recommended rate, at 95 %: as sure as the SLA's verdicts in a search."""
+_FEWEST_ROUNDS = 3
 _FIRST_SEED = 10_000
 """Seeds that no search has."""
 
@@ -171,10 +172,10 @@ def quality(winner: str, rates: dict[str, dict[int, float]]) -> float | None:
 
     The median over the rounds; in each of these the best is the one that is best in the others,
     since the largest of several measurements flatters, and would make every winner look worse. None
-    with fewer than two rounds.
+    with fewer than three rounds, of which a single bad one would decide.
     """
     rounds = sorted(set.intersection(*(set(each) for each in rates.values())))
-    if len(rounds) < 2 or winner not in rates:
+    if len(rounds) < _FEWEST_ROUNDS or winner not in rates:
         return None
     ratios = []
     for left_out in rounds:

@@ -16,10 +16,17 @@ from tuner.records.run import Run
 _SECONDS = "seconds"
 
 
-def search(workload: Workload, options: tuple[str, ...], seed: int, folder: Path) -> Run:
+def search(
+    workload: Workload,
+    options: tuple[str, ...],
+    seed: int,
+    folder: Path,
+    codes: tuple[int, ...] = (0, 1),
+) -> Run:
     """One search of the workload's model, which is copied into the folder; its run.
 
-    The local launcher is what a machine without Triton's image takes by itself.
+    The local launcher is what a machine without Triton's image takes by itself. RuntimeError where
+    the command ends with none of the exit ``codes``.
     """
     model = workload.model(folder)
     command = [
@@ -29,8 +36,8 @@ def search(workload: Workload, options: tuple[str, ...], seed: int, folder: Path
         *("--json", "--quiet", *options),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stderr)
+    if done.returncode not in codes:
+        raise RuntimeError(f"exit code {done.returncode}: {done.stderr or done.stdout}")
     return Run.open(folder / "reports" / "run")
 
 

@@ -64,12 +64,14 @@ def test_luck_makes_no_winner_look_worse() -> None:
 
 
 def test_the_quality_is_of_rounds_that_all_have() -> None:
-    rates = {"a": {0: 500.0, 1: 550.0, 2: 1.0}, "b": {0: 1000.0, 1: 1100.0}}
+    rates = {"a": {0: 500.0, 1: 550.0, 2: 510.0, 3: 1.0}, "b": {0: 1000.0, 1: 1100.0, 2: 1020.0}}
     assert quality("a", rates) == pytest.approx(0.5)
     assert quality("b", rates) == pytest.approx(1.0)
     assert quality("c", rates) is None
-    assert quality("a", {"a": {0: 500.0}}) is None
-    assert quality("a", {"a": {0: 0.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}}) == 0.0
+    assert quality("a", {"a": {0: 500.0, 1: 500.0}}) is None
+    assert (
+        quality("a", {"a": dict.fromkeys(range(3), 0.0), "b": dict.fromkeys(range(3), 1.0)}) == 0.0
+    )
 
 
 def test_one_round_that_had_a_bad_time_decides_nothing() -> None:
@@ -89,7 +91,7 @@ def test_a_search_is_held_against_what_was_measured_again(
     before = Judge(configurations, records, truth, [stated]).of(stated)
     assert (before["quality"], before["quality_of"]) == (0.5, "ground truth")
     assert before["ratio"] is None
-    for number in range(2):
+    for number in range(3):
         records.add(capacity(number, BEST, 2000.0))
         records.add(capacity(number, OTHER, 1200.0))
     records.add(Measured(0, dict(OTHER.settings), 900.0, "violated"))
