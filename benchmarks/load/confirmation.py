@@ -77,6 +77,8 @@ class Stand:
     interval: tuple[float, float]
     """Of 95 %, of the first finalist's capacity over the second's."""
     settled: bool
+    width: float = math.inf
+    """high / low - 1 of the winner's capacity."""
 
 
 class Machine:
@@ -199,6 +201,8 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         "wrong: the finalist with the lower capacity is ahead at the end, where it is lower by "
         f"over {MATTERS - 1:.0%}; the stated probability is {CONFIRMATION.error:.0%}",
         "settled: the rule said that it is enough; without that, the last round decides",
+        "the stated interval is that of the winner's capacity, which settles nothing while it is "
+        f"wider than {CONFIRMATION.width:.0%}",
         "held: the 95 % interval of the ratio of the finalists' capacities holds the true one",
         "the seconds are those of load and launches, without the verification",
     ]
@@ -218,6 +222,7 @@ def _row(ends: Sequence[Stand], ratio: float) -> Row:
         "wrong_settled": _percent(w and end.settled for w, end in zip(wrong, ends, strict=True)),
         "held": _percent(held),
         "settled": _percent(end.settled for end in ends),
+        "interval": summary([100 * end.width for end in ends]),
         "played": summary([float(end.rounds) for end in ends]),
         "seconds": summary([end.seconds for end in ends]),
     }
@@ -266,6 +271,8 @@ def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> list[St
 
 def _stand(drafts: Sequence[Draft], rounds: int, seconds: float) -> Stand:
     found = paired_ratio(drafts[0].by_round(), drafts[1].by_round())
-    ahead = max(drafts, key=lambda draft: draft.rank) is drafts[0]
+    best = max(drafts, key=lambda draft: draft.rank)
+    low, high = best.capacity.low, best.capacity.high
     interval = (found.low, found.high) if found else (0.0, math.inf)
-    return Stand(rounds, seconds, ahead, interval, is_settled(drafts))
+    width = high / low - 1 if low and high else math.inf
+    return Stand(rounds, seconds, best is drafts[0], interval, is_settled(drafts), width)
