@@ -9,10 +9,13 @@ and so is whatever takes the place of one that falls behind. One result file a w
 
 import argparse
 import contextlib
+import json
 import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,8 +31,9 @@ from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
-from tuner.measurement.evaluate import Evaluator
-from tuner.measurement.session import Conditions
+from tuner.measurement.draft import Draft
+from tuner.measurement.evaluate import Evaluator, seeds_of
+from tuner.measurement.session import CandidateSession, Conditions, Sessions
 from tuner.model.config import fit_space, read_config
 from tuner.model.space import Candidate, SearchSpace
 from tuner.model.space_file import parse_space
@@ -85,6 +89,24 @@ class Harness:
             print(candidate, evaluation.failure.splitlines()[0], file=sys.stderr)
         return evaluation.estimate or 0.0
 
+    @contextmanager
+    def session(self, candidate: Candidate, seed: int) -> Iterator[CandidateSession]:
+        """A fresh server of the candidate, warmed up to saturation; ``seed`` is of its arrivals."""
+        sessions = Sessions(
+            TritonCandidates(self._deployment),
+            self._generator,
+            Conditions(Sla.parse(self._workload.sla), Arrivals.parse(self._workload.load)),
+            self._run,
+            Silent(),
+            keeps_servers=False,
+        )
+        subject = Subject(seed, candidate)
+        draft = Draft(subject, "measure", "", seeds_of(seed, subject, "measure", 0))
+        with closing(sessions), sessions.open(draft) as session:
+            session.unloaded()
+            session.warm_up()
+            yield session
+
     def close(self) -> None:
         self._launcher.close()
 
@@ -134,6 +156,19 @@ def _leading(found: dict[Candidate, list[float]]) -> list[Candidate]:
     return [c for c in by_rate[:_LEADING] if median(found[c]) >= least]
 
 
+def read_truth(workload: Workload) -> dict[Candidate, float]:
+    """Capacities (requests/s) by candidate; none where they were not measured."""
+    file = truth_file(workload)
+    if not file.is_file():
+        return {}
+    rows: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    return {Candidate.of(row["settings"]): row["capacity"] for row in rows.values()}
+
+
+def truth_file(workload: Workload) -> Path:
+    return RESULTS / f"{workload.name.replace(' ', '_')}.json"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ground_truth", description=__doc__)
     parser.add_argument("workloads", nargs="*", help="by name; all if none is given")
@@ -149,7 +184,7 @@ def main() -> None:
         command = f"python -m benchmarks.ground_truth {workload.name!r}"
         command += " --keep-awake" * given.keep_awake
         notes = [f"{workload.sla}, {workload.load}, {workload.batch} items", *filter(None, [about])]
-        file = RESULTS / f"{workload.name.replace(' ', '_')}.json"
+        file = truth_file(workload)
         write(file, "ground truth", command, began, rows, notes)
         print(file, file=sys.stderr)
 

@@ -177,6 +177,7 @@ def main() -> None:
             "rounds": [] if candidate is None else [round(rate, 1) for rate in rates[candidate]],
             "measured": measured,
             "seconds": round(seconds, 1),
+            "times_tuner": round(seconds / found["tuner"][2], 2),
         }
         for mode, (candidate, measured, seconds) in found.items()
     }

@@ -6,6 +6,11 @@ of what each found is looked up in the ground truth (``benchmarks.ground_truth``
 luck counts, and measured again beside the best where it falls behind. TPE and random search are
 also replayed over the ground truth (``benchmarks.replay``), with many seeds, since twenty
 measurements of each take minutes.
+
+With ``--space default``, tuner's searches of the default space with default options, in four steps
+over one ``--keep FOLDER``: searches, searches with ``--disturb``, ``--remeasure`` (also on another
+day), and ``--limits``. Each step leaves out what is there already, so that it may be interrupted,
+and writes a row for all that is there by then (see ``benchmarks.default_space``).
 """
 
 import argparse
@@ -13,16 +18,17 @@ import contextlib
 import itertools
 import json
 import math
-import shutil
-import subprocess
+import shlex
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks.ground_truth import RESULTS, Harness
+from benchmarks import default_space, runs
+from benchmarks.default_space import Step
+from benchmarks.ground_truth import Harness, read_truth, truth_file
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.replay import SCATTER, SECONDS, SECONDS_IF_BEATEN, replay
@@ -51,32 +57,11 @@ _ROUNDS = 3
 
 
 def search(workload: Workload, method: str, seed: int, folder: Path) -> Run:
-    """One search through the command line; its run."""
-    model = workload.model(folder)
-    (folder / "space.yaml").write_text(SPACE, encoding="utf-8")
-    command = [
-        *(sys.executable, "-m", "tuner", "search", str(model), "--sla", workload.sla),
-        *("--load", workload.load, "--batch", workload.batch, "--seed", str(seed)),
-        *("--space", str(folder / "space.yaml"), "--launcher", "local", "--timeout", "10m"),
-        *("--output", str(folder / "reports"), "--run", "run", "--json", "--quiet"),
-        *METHODS[method],
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stderr)
-    return Run.open(folder / "reports" / "run")
-
-
-def kept(workload: Workload, method: str, seed: int, place: Path) -> tuple[Run, float]:
-    """A search in a folder, unless it is there already; its run, and seconds it took."""
-    took = place / "seconds"
-    if not took.is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        began = time.monotonic()
-        search(workload, method, seed, place)
-        took.write_text(str(time.monotonic() - began))
-    return Run.open(place / "reports" / "run"), float(took.read_text())
+    """One search of the space of the ground truth; its run."""
+    space = folder / "space.yaml"
+    space.write_text(SPACE, encoding="utf-8")
+    options = ("--space", str(space), "--timeout", "10m", *METHODS[method])
+    return runs.search(workload, options, seed, folder)
 
 
 def corrected(
@@ -124,7 +109,7 @@ def judge(run: Run, truth: dict[Candidate, float], seconds: float) -> Row:
         "launches": sum(1 for _ in run.logs.glob("*.log")),
         "measured": sum(e.capacity is not None for e in found),
         "trials": len(found),
-        "requests": _requests(run, evaluations),
+        "requests": runs.requests_of(run),
         "requests_to_good": _requests_to_good(run, found, truth, _GOOD * best),
     }
 
@@ -133,11 +118,6 @@ def _stolen(probes: list[ProbeRecord]) -> float:
     """The mean share of the busy time that the hypervisor gave to others; 0.0 where unknown."""
     shares = [p.host.stolen for p in probes if p.host is not None and p.host.stolen is not None]
     return sum(shares) / len(shares) if shares else 0.0
-
-
-def _requests(run: Run, evaluations: list[Evaluation]) -> int:
-    probes = sum(p.n for e in evaluations for p in e.probes)
-    return probes + sum(window.server.requests for window in run.windows())
 
 
 def _requests_to_good(
@@ -181,13 +161,6 @@ def steps(workload: Workload, run: Run, truth: dict[Candidate, float]) -> dict[s
     return rows
 
 
-def read_truth(workload: Workload) -> dict[Candidate, float]:
-    """Capacities by candidate, as ``benchmarks.ground_truth`` left them."""
-    file = RESULTS / f"{workload.name.replace(' ', '_')}.json"
-    rows: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    return {Candidate.of(row["settings"]): row["capacity"] for row in rows.values()}
-
-
 def summarise(rows: list[Row]) -> Row:
     """Medians over seeds, and the worst quality. Requests until the best so far was good: where a
     search never came to a good one, more than all that it sent.
@@ -224,62 +197,124 @@ def replays(
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
-    parser.add_argument("workloads", nargs="*", help="by name; all with a ground truth if none")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument(
-        "--methods", nargs="*", choices=list(METHODS), default=["simulation"], help="not replayed"
-    )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/search.json")
-    parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep the runs there; those there are not rerun"
-    )
-    parser.add_argument(
-        "--keep-awake", action="store_true", help="on a virtual machine: let no core go to sleep"
-    )
-    given = parser.parse_args()
-    chosen = [named(name) for name in given.workloads] or [
-        w for w in WORKLOADS if (RESULTS / f"{w.name.replace(' ', '_')}.json").is_file()
-    ]
+def measure(
+    chosen: list[Workload], methods: list[str], seeds: int, folder: Path, disturbed: bool, out: Path
+) -> tuple[dict[str, Row], list[str]]:
+    """Searches of the space of the ground truth, with what each came to, and notes."""
     began = time.monotonic()
     found: dict[str, list[Row]] = {}
-    with (
-        awake() if given.keep_awake else contextlib.nullcontext() as about,
-        tempfile.TemporaryDirectory() as name,
-    ):
-        folder = (given.keep or Path(name)).resolve()
-        for seed, workload, method in itertools.product(range(given.seeds), chosen, given.methods):
-            label = f"{workload.name}, {method}"
-            place = folder / f"{workload.name.replace(' ', '_')}-{method}-{seed}"
-            run, seconds = kept(workload, method, seed, place)
-            truth = corrected(workload, run, read_truth(workload), place)
-            row = judge(run, truth, seconds)
-            print(label, seed, row, file=sys.stderr)
-            found.setdefault(label, []).append(row)
-            if method == "simulation" and seed == 0 and workload is chosen[0]:
-                drawn = steps(workload, run, truth)
-                write(given.out.with_name("steps.json"), "steps", label, began, drawn, [])
+    for seed, workload, method in itertools.product(range(seeds), chosen, methods):
+        label = f"{workload.name}, {method}"
+        name = f"{workload.name.replace(' ', '_')}-{method}" + "-disturbed" * disturbed
+        place = folder / f"{name}-{seed}"
+        run, seconds = runs.keep(place, partial(search, workload, method, seed), disturbed)
+        truth = corrected(workload, run, read_truth(workload), place)
+        row = judge(run, truth, seconds)
+        print(label, seed, row, file=sys.stderr)
+        found.setdefault(label, []).append(row)
+        if method == "simulation" and seed == 0 and workload is chosen[0]:
+            drawn = steps(workload, run, truth)
+            write(out.with_name("steps.json"), "steps", label, began, drawn, [])
     rows: dict[str, Row] = {}
     for workload in chosen:
-        for method in given.methods:
-            label = f"{workload.name}, {method}"
-            rows[label] = summarise(found[label])
-        rows |= replays(workload, read_truth(workload))
-    words = " ".join([*map(repr, given.workloads), f"--seeds {given.seeds}"])
-    words += f" --methods {' '.join(given.methods)}" if given.methods != ["simulation"] else ""
-    words += " --keep-awake" * given.keep_awake
-    notes = [
-        f"medians of {given.seeds} seeds; quality is the truth's capacity of what was found over "
+        own = {
+            label: summarise(found[label]) for label in (f"{workload.name}, {m}" for m in methods)
+        }
+        replayed = replays(workload, read_truth(workload))
+        for row in own.values():
+            row["tpe_takes"] = _times(replayed[f"{workload.name}, tpe, replayed"], row)
+        rows |= own | replayed
+    return rows, [
+        f"medians of {seeds} seeds; quality is the truth's capacity of what was found over "
         f"the best there is; where that is below {_GOOD:.0%}, both are measured again, "
         f"{_ROUNDS} times by turns, and their ratio counts. tpe and random measure 20 candidates "
         "and confirm nothing, simulation ends by itself and confirms",
         f"replayed: {_REPLAYS} seeds over the ground truth; measuring a candidate takes "
         f"{SECONDS:g} s of load at its capacity, {SECONDS_IF_BEATEN:g} s at the best one's where "
         f"it cannot win, and scatters by {SCATTER:.0%}",
-        *filter(None, [about]),
     ]
-    write(given.out, "search", f"python -m benchmarks.search {words}", began, rows, notes)
+
+
+def _times(one: Row, other: Row) -> float | None:
+    """How many times as many requests the first took until it was good."""
+    first, second = one["requests_to_good"], other["requests_to_good"]
+    return round(first / second, 2) if first and second else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser.add_argument("workloads", nargs="*", help="by name; all if none")
+    parser.add_argument(
+        "--space",
+        choices=("truth", "default"),
+        default="truth",
+        help="that of the ground truth, or the default one with default options",
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        choices=list(METHODS),
+        default=["simulation"],
+        help="not replayed, of the truth's space",
+    )
+    parser.add_argument(
+        "--disturb", action="store_true", help="while searching, take a core now and then"
+    )
+    phase = parser.add_mutually_exclusive_group()
+    phase.add_argument(
+        "--remeasure",
+        nargs="?",
+        choices=("quiet", "disturbed"),
+        const="quiet",
+        help="search nothing: measure the winners of the default space again that are kept",
+    )
+    phase.add_argument(
+        "--limits", action="store_true", help="search with time limits, in the default space"
+    )
+    phase.add_argument(
+        "--report", action="store_true", help="measure nothing: write what is kept (default space)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of --remeasure; more add to them")
+    parser.add_argument("--out", type=Path, help="default: search.json or search_default.json")
+    parser.add_argument(
+        "--keep",
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the runs there; those there are not rerun",
+    )
+    parser.add_argument(
+        "--keep-awake", action="store_true", help="on a virtual machine: let no core go to sleep"
+    )
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
+    given = parser.parse_args()
+    of_default = given.space == "default"
+    if (given.remeasure or given.limits or given.report) and not (of_default and given.keep):
+        parser.error("--remeasure, --limits and --report go with --space default --keep FOLDER")
+    chosen = [named(name) for name in given.workloads] or [
+        w for w in WORKLOADS if of_default or truth_file(w).is_file()
+    ]
+    name = "search_default.json" if of_default else "search.json"
+    out = given.out or ROOT / "benchmarks/results" / name
+    began = time.monotonic()
+    with (
+        awake() if given.keep_awake else contextlib.nullcontext() as about,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        folder = (given.keep or Path(scratch)).resolve()
+        if of_default:
+            step = Step(given.disturb, given.remeasure, given.rounds, given.limits, given.report)
+            rows, notes = default_space.measure(chosen, given.seeds, folder, step)
+        else:
+            rows, notes = measure(chosen, given.methods, given.seeds, folder, given.disturb, out)
+    words = shlex.join(sys.argv[1:])
+    notes += filter(None, [about])
+    write(out, out.stem, f"python -m benchmarks.search {words}", began, rows, notes)
     for label, row in rows.items():
         print(label, row)
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.search import judge, read_truth, replays, summarise
+from benchmarks.ground_truth import read_truth
+from benchmarks.search import judge, replays, summarise
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
 from tuner.model.config import fit_space, read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
