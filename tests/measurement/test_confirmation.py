@@ -75,7 +75,7 @@ def test_who_is_best_in_the_end_was_verified(after: tuple[float, ...], verified:
     assert best.capacity.rate is None or best.subject.trial in seen
 
 
-def after_rounds(number: int, *rates: float, width: float = 0.08) -> Draft:
+def after_rounds(number: int, *rates: float) -> Draft:
     """With a capacity of each round, known to 3 %."""
 
     class Played(Draft):
@@ -85,7 +85,7 @@ def after_rounds(number: int, *rates: float, width: float = 0.08) -> Draft:
     made = Played(draft(number, Capacity(None)).subject, "confirm", "", np.random.default_rng(0))
     if rates:
         middle = float(np.median(rates))
-        made.capacity = Capacity(middle, middle, (1 + width) * middle)
+        made.capacity = about(middle)
     return made
 
 
@@ -98,7 +98,7 @@ def test_a_confirmation_ends_when_the_answer_is_clear() -> None:
     assert is_settled([best, far])
     assert not is_settled([best, far, near])
     assert not is_settled([after_rounds(0, 1000.0), after_rounds(1, 400.0)])
-    assert not is_settled([after_rounds(0, 1000.0, 1000.0, width=0.3), far])
+    assert not is_settled([after_rounds(0, 1000.0, 800.0), far])
 
 
 def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:

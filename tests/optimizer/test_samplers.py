@@ -162,7 +162,7 @@ def test_what_it_asks_for_is_a_candidate_of_a_conditional_space(make: Make, run:
 def test_failures_and_misses_do_not_stop_it(make: Make, run: Run) -> None:
     study = started(run, make(), Servers(run, treacherous), in_memory())
     assert study.search(Budget(10, 1e6, until=1e-9), ignore) is Stop.TRIALS
-    assert any(each.state is State.FAILED for each in study.evaluations)
+    assert any(each.state is not State.OK for each in study.evaluations)
     assert max(each.capacity or 0.0 for each in study.evaluations) > good(Candidate.of(OWN))
 
 
@@ -203,7 +203,14 @@ def test_it_ends_on_an_exhausted_space(make: Make, run: Run) -> None:
     bench = cast(Measurer, Servers(run, good))
     study = Study(run, SMALL, own_settings(SMALL, MODEL), bench, sampler, in_memory())
     assert study.search(Budget(None, 1e6, until=1e-12), ignore) in (Stop.EXHAUSTED, Stop.CONVERGED)
-    assert len(study.evaluations) == SMALL.count()
+    measured = {each.candidate for each in study.evaluations}
+    if isinstance(sampler, SimulationSampler):  # without batching, the largest batch is no matter
+        forecast = sampler.forecast(study._study)
+        assert forecast is not None
+        assert not forecast.unmeasured.any()
+        assert 4 <= len(measured) < len(forecast.candidates)
+    else:
+        assert len(measured) == SMALL.count()
 
 
 def test_the_same_seed_asks_for_the_same(make: Make, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from tests.conftest import ROOT
+from tests.goals.test_constraints import probe
 from tuner.deployments.subjects import Subject
 from tuner.errors import SpaceError, StorageError
 from tuner.model.config import fit_space, own_settings, parse_config
@@ -38,6 +39,10 @@ Formula = Callable[[Candidate], float | None]
 
 class Killed(BaseException):
     """As Ctrl-C or a kill: nothing of the search may catch it."""
+
+
+_LOWEST_RATE = 5.0
+"""Requests/s that what is infeasible was tried at."""
 
 
 class Bench:
@@ -78,6 +83,9 @@ class Bench:
                 "state": State.INFEASIBLE if capacity is None else State.OK,
                 "capacity": capacity,
                 "bound_ratio": 2.0 if capacity is None else 0.5,
+                "probes": (probe().model_copy(update={"rate": _LOWEST_RATE}),)
+                if capacity is None
+                else (),
             }
         except ValueError:
             pass

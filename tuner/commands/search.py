@@ -1,6 +1,7 @@
 """A search from its experiment to its report."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def search(
 
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
-    experiment = plan.experiment
+    began, experiment = time.monotonic(), plan.experiment
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
@@ -70,6 +71,7 @@ def search(
             minimizes=experiment.minimize is not None,
             note=audience.noted,
             deadline=deadline,
+            began=began,
         )
         finished = False
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)

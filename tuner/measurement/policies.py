@@ -292,19 +292,19 @@ def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
 
 
 def is_settled(drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION) -> bool:
-    """Whether further rounds would tell nothing that matters: the best one's capacity is known well
-    enough, and it is better than each other one or as good, at the stated probability of error over
-    all looks.
+    """Whether further rounds would tell nothing that matters: the rounds of the best one agree, and
+    it is better than each other one, at the stated probability of error over all looks.
     """
     looks = settings.rounds - settings.fewest_rounds + 1
     left = [draft for draft in drafts if draft.failure is None]
     best = max(left, key=lambda each: each.rank, default=None)
-    if best is None or not best.capacity.low or not best.capacity.high:
+    if best is None or not best.capacity.rate:
         return False
     rounds = best.by_round()
     if len(rounds) < settings.fewest_rounds:
         return False
-    if best.capacity.high / best.capacity.low - 1 > settings.width:
+    (low, low_error), (high, high_error) = min(rounds), max(rounds)
+    if math.log(high / low) > math.log1p(settings.agreement) + math.hypot(low_error, high_error):
         return False
     others = [each.by_round() for each in left if each is not best and each.capacity.rate]
     ratios = [paired_ratio(rounds, each, 1 - settings.error / looks) for each in others]

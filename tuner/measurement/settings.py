@@ -91,8 +91,9 @@ class ConfirmationSettings:
     looks share it, one after each round."""
     verification_share: float = 0.35
     """Of the time that is left for a confirmation: kept for the verification at its end."""
-    width: float = 0.12
-    """high / low - 1 of the winner's capacity, wide enough for two rounds that agree."""
+    agreement: float = 0.08
+    """max / min - 1 of the rounds of the winner, beyond their errors: wider, one of them had a bad
+    time, and a further round tells which."""
     outdone: float = 0.05
     """Probability of being the best below which a finalist's rounds are cut short."""
     attempts: tuple[float, ...] = (0.5, 0.25, 0.25)

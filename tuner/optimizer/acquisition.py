@@ -17,6 +17,8 @@ class DrawSettings:
     """A probability of 5 % comes out within half a per cent."""
     most: int = 300
     """Candidates that are drawn together, the most promising ones: the rest has no chance."""
+    usual_until: float = 0.01
+    """Share to be gained below which a search ends, unless another is given."""
     resolution: float = 0.02
     """Share by which two configurations have to differ for a confirmation to tell them apart: what
     is less is no gain."""
@@ -64,12 +66,13 @@ class Gains:
         """
         return np.asarray(np.maximum(self._better, 0.0).mean(axis=0) * self._success)
 
-    @property
-    def of_all(self) -> float:
+    def of_all(self, until: float) -> float:
         """By which share the best of all that are left is expected to be better, where what no
-        confirmation can tell apart counts 0.
+        confirmation can tell apart counts 0. Who goes on ``until`` less is to be gained than is
+        usual has finer differences count.
         """
-        told_apart = self._best > np.log1p(self._settings.resolution)
+        resolution = self._settings.resolution * min(1.0, until / self._settings.usual_until)
+        told_apart = self._best > np.log1p(resolution)
         return float(np.mean(np.where(told_apart, self._best, 0.0)))
 
     def probability_above(self, share: float) -> float:

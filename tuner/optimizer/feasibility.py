@@ -48,13 +48,14 @@ def success_probability(
 
     What ran out of memory or time does so with larger batches and more instances, too. Any other
     failure is held against the settings that it had: for each of them, how many of the candidates
-    with it failed (Laplace's rule of succession), and the worst of these counts.
+    with it failed (Laplace's rule of succession), and the worst of these counts. What met the SLA
+    at no rate and was not even probed at one, as where it breaks a constraint, counts as such, too.
     """
-    failed = [m for m in measurements if m.state is State.FAILED]
+    failed = [m for m in measurements if _tells_nothing(m)]
     if not failed:
         return np.ones(len(candidates))
     grown = [m.candidate for m in failed if m.cause in settings.growing]
-    successes = _tally([m.candidate for m in measurements if m.state is not State.FAILED])
+    successes = _tally([m.candidate for m in measurements if not _tells_nothing(m)])
     failures = _tally([m.candidate for m in failed if m.cause not in settings.growing])
 
     def probability(candidate: Candidate) -> float:
@@ -68,6 +69,13 @@ def success_probability(
         return min(shares, default=1.0)
 
     return np.array([probability(candidate) for candidate in candidates])
+
+
+def _tells_nothing(measurement: Measurement) -> bool:
+    """Whether no capacity can be learned from it, not even a bound."""
+    if measurement.state is State.INFEASIBLE:
+        return measurement.log_merit is None
+    return measurement.state is State.FAILED
 
 
 def _tally(candidates: Sequence[Candidate]) -> dict[tuple[str, Value], int]:

@@ -49,14 +49,11 @@ SETTINGS = ForecastSettings()
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate and a point of the space that it stands for, the merit that is expected of it,
-    and by which share of the best one's the best of all that are left is expected to be better.
-    """
+    """A candidate, a point of the space that it stands for, and the merit that is expected of it."""
 
     candidate: Candidate
     point: Point
     expected: float
-    gain: float
 
 
 @dataclass(frozen=True)
@@ -190,7 +187,13 @@ class Forecast:
         chosen = min(map(int, as_good), key=lambda place: simplicity(self.candidates[place]))
         candidate = self.candidates[chosen]
         point = self.prior.points[candidate]
-        return Proposal(candidate, point, math.exp(self.merit.mean[chosen]), gains.of_all)
+        return Proposal(candidate, point, math.exp(self.merit.mean[chosen]))
+
+    def gain(self, until: float) -> float:
+        """By which share of the best one's merit the best of all that are left is expected to be
+        better (``Gains.of_all``); 0.0 if none is left.
+        """
+        return 0.0 if self._gains is None else self._gains.of_all(until)
 
     def missed(self, by: float) -> float | None:
         """The probability that some candidate that was not measured beats the best one that was by

@@ -16,7 +16,7 @@ class Stop(StrEnum):
 
     TRIALS = "the number of trials was reached"
     TIMEOUT = "the time was spent"
-    EXHAUSTED = "every candidate of the space was measured"
+    EXHAUSTED = "every candidate of the space, or one that does the same, was measured"
     NONE_LEFT = "no candidate is left of which it is expected that it can be measured"
     CONVERGED = "no other candidate is expected to be better by as much as asked"
     NOTHING_NEW = "the sampler proposes nothing new"
@@ -117,10 +117,10 @@ class StoppingPolicy:
         """Whether nothing is left to gain; a sampler that foresees nothing goes on."""
         if forecast is None:
             return None
-        proposal = forecast.propose()
-        if proposal is None:
-            return Stop.NONE_LEFT
-        if proposal.gain < self.budget.until and _any_meets_sla(done):
+        if forecast.propose() is None:
+            return Stop.NONE_LEFT if forecast.unmeasured.any() else Stop.EXHAUSTED
+        until = self.budget.until
+        if _any_meets_sla(done) and forecast.gain(until) < until:
             return Stop.CONVERGED
         return None
 
@@ -136,10 +136,12 @@ class StoppingPolicy:
         return done >= most
 
     def _seconds_to_confirm(self, done: Sequence[Evaluation]) -> float:
-        """What confirming finalist and baseline will take, and the report."""
+        """What confirming finalist and baseline will take, and the report; the report alone as long
+        as there is none to confirm.
+        """
         settings = self.settings
         seconds = self._seconds_to_report()
-        if self.budget.confirms:
+        if self.budget.confirms and _any_meets_sla(done):
             launch = _mean(e.launch_seconds for e in done if e.launch_seconds is not None)
             seconds += settings.confirmation_seconds + settings.confirmation_launches * launch
         return min(seconds, settings.confirmation_share * self.budget.seconds)

@@ -98,10 +98,13 @@ class Study:
         minimizes: bool = False,
         note: Callable[[str], None] = lambda _: None,
         deadline: Deadline | None = None,
+        began: float | None = None,
     ) -> None:
         """``calibrated`` says that the run has windows from elsewhere; ``note`` is told what went
-        otherwise than planned; ``deadline`` is the measurer's, which gets each phase's end.
+        otherwise than planned; ``deadline`` is the measurer's, which gets each phase's end; the
+        time limit counts from ``began`` (``time.monotonic()``), by default from now.
         """
+        self._began = time.monotonic() if began is None else began
         self._deadline = deadline or Deadline()
         self._ends = math.inf
         self._run = run
@@ -156,7 +159,7 @@ class Study:
         """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
         policy = StoppingPolicy(budget, self._size, self._minimizes)
         spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
-        began = time.monotonic() - spent - sum(e.seconds for e in self._evaluations)
+        began = self._began - spent - sum(e.seconds for e in self._evaluations)
         duplicates, last_new = 0, time.monotonic()
         self._ends = began + policy.seconds_to_confirm_by()
         if _CALIBRATED in self._study.user_attrs:

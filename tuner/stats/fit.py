@@ -1,7 +1,9 @@
 """The share of late requests as a rising function of the rate, and where it crosses the budget."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import betaln
@@ -50,6 +52,9 @@ class ProbePoint:
     n: float
 
 
+Points = tuple[ProbePoint, ...]
+
+
 @dataclass(frozen=True)
 class Fit:
     """Where the share of late requests crosses its budget.
@@ -92,7 +97,7 @@ class Fit:
         return self.steepness >= _SETTINGS.cliff
 
 
-def fit_rate(points: list[ProbePoint], budget: float, guess: float) -> Fit:
+def fit_rate(points: Sequence[ProbePoint], budget: float, guess: float) -> Fit:
     """The rate at which a share ``budget`` is late, from the probes of one configuration.
 
     A Bayesian logistic regression on a grid: logit(share) = logit(budget) + b (rate / c_i - 1),
@@ -101,6 +106,12 @@ def fit_rate(points: list[ProbePoint], budget: float, guess: float) -> Fit:
     requests/s. A probe far from the bound says only on which side it is, and any probe may have
     been disturbed, with a small probability, so that it says nothing. ``points`` may be empty.
     """
+    return _fit_rate(tuple(points), budget, guess)
+
+
+@lru_cache(maxsize=256)
+def _fit_rate(points: Points, budget: float, guess: float) -> Fit:
+    """A fit takes tens of milliseconds, and each is asked for several times."""
     centre, reach = math.log(guess), _SETTINGS.reach
     for _ in range(3):
         logs = np.linspace(centre - reach, centre + reach, _SETTINGS.rates)
@@ -121,7 +132,7 @@ def lowest(fits: list[Fit]) -> Fit:
 
 
 def fit_rounds(
-    rounds: list[list[ProbePoint]], budget: float, guess: float
+    rounds: Sequence[Sequence[ProbePoint]], budget: float, guess: float
 ) -> tuple[Fit, list[Fit]]:
     """As ``fit_rate``, for several servers of one configuration: all together, and each.
 
@@ -129,9 +140,17 @@ def fit_rounds(
     it; the rate at which it crosses the budget is each server's own. What they say together is
     pooled at each steepness (see ``tuner.stats.pooling``), and weighed by how likely that one is.
     """
-    alone = [fit_rate(points, budget, guess) for points in rounds]
+    common, fits = _fit_rounds(tuple(tuple(points) for points in rounds), budget, guess)
+    return common, list(fits)
+
+
+@lru_cache(maxsize=64)
+def _fit_rounds(
+    rounds: tuple[Points, ...], budget: float, guess: float
+) -> tuple[Fit, tuple[Fit, ...]]:
+    alone = [_fit_rate(points, budget, guess) for points in rounds]
     if len(alone) == 1:
-        return alone[0], alone
+        return alone[0], tuple(alone)
     low, high = min(fit.logs[0] for fit in alone), max(fit.logs[-1] for fit in alone)
     common, fits = alone[0], alone
     for _ in range(2):
@@ -139,11 +158,11 @@ def fit_rounds(
         common, fits = _fit_together(rounds, budget, logs, math.log(guess))
         ends = [np.interp(_ENDS, fit.below, logs) for fit in (common, *fits)]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    return common, fits
+    return common, tuple(fits)
 
 
 def _fit_together(
-    rounds: list[list[ProbePoint]], budget: float, logs: Floats, guess: float
+    rounds: tuple[Points, ...], budget: float, logs: Floats, guess: float
 ) -> tuple[Fit, list[Fit]]:
     """``guess`` is a logarithm, as are ``logs``."""
     prior = _prior(logs, guess)[:, None]
@@ -174,9 +193,7 @@ def _prior(logs: Floats, guess: float) -> Floats:
     return np.asarray(-2 * np.log1p(((logs - guess) / _SETTINGS.spread) ** 2))
 
 
-def _posterior(
-    points: list[ProbePoint], budget: float, logs: Floats, guess: float
-) -> tuple[Floats, float]:
+def _posterior(points: Points, budget: float, logs: Floats, guess: float) -> tuple[Floats, float]:
     """The belief over log rates, and the median steepness."""
     belief = _table(points, budget, logs) + _prior(logs, guess)[:, None]
     belief = np.exp(belief + np.log(_STEEPNESS_PRIOR) - belief.max())
@@ -185,7 +202,7 @@ def _posterior(
     return belief.sum(axis=1), float(np.interp(0.5, steep, _STEEPNESS))
 
 
-def _table(points: list[ProbePoint], budget: float, logs: Floats) -> Floats:
+def _table(points: Points, budget: float, logs: Floats) -> Floats:
     """Log-likelihood of one server's probes, of shape (rates, steepness), over all drifts."""
     total = np.zeros((len(logs), len(_STEEPNESS), len(_DRIFT))) + np.log(_DRIFT_PRIOR)
     for point in points:
