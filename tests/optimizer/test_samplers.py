@@ -205,10 +205,7 @@ def test_it_ends_on_an_exhausted_space(make: Make, run: Run) -> None:
     assert study.search(Budget(None, 1e6, until=1e-12), ignore) in (Stop.EXHAUSTED, Stop.CONVERGED)
     measured = {each.candidate for each in study.evaluations}
     if isinstance(sampler, SimulationSampler):  # without batching, the largest batch is no matter
-        forecast = sampler.forecast(study._study)
-        assert forecast is not None
-        assert not forecast.unmeasured.any()
-        assert 4 <= len(measured) < len(forecast.candidates)
+        assert 3 <= len(measured) < (SMALL.count() or 0)
     else:
         assert len(measured) == SMALL.count()
 

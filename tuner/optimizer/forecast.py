@@ -49,7 +49,7 @@ SETTINGS = ForecastSettings()
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate, a point of the space that it stands for, and the merit that is expected of it."""
+    """A candidate, a point of the space that it stands for, and the merit expected of it."""
 
     candidate: Candidate
     point: Point
