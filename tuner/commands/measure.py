@@ -1,5 +1,7 @@
 """One configuration: the model as found, or with some settings changed."""
 
+import time
+
 from tuner.commands.audience import Audience
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
@@ -14,16 +16,21 @@ from tuner.model.config import check_config, render
 from tuner.model.space import Candidate, check_settings
 from tuner.records.manifest import MeasureManifest
 from tuner.records.run import Run
-from tuner.report.page import write_report
 
 
 def measure(
-    plan: Plan, options: MeasureOptions, audience: Audience, command: str | None = None
+    plan: Plan,
+    options: MeasureOptions,
+    audience: Audience,
+    command: str | None = None,
+    began: float | None = None,
 ) -> MeasureResult:
     """Find the capacity of one configuration or, with ``options.rate``, judge that rate.
 
-    What the experiment minimises is a search's, and does not count here. ``command`` is recorded.
+    What the experiment minimises is a search's, and does not count here. ``command`` is recorded;
+    it ``began`` now, or before (monotonic clock).
     """
+    began = time.monotonic() if began is None else began
     plan = plan.changed(minimize=None, rate=None)
     experiment = plan.experiment
     if options.rate is not None and experiment.load == CLOSED:
@@ -42,11 +49,17 @@ def measure(
             judged_rate=options.rate,
         )
         run = Run.create(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
+        run.clock.enter("start", began)
         audience.begins(run, described(kind, launcher, experiment), 0, notes)
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
         subject = Subject(0, candidate, baseline=not options.changes)
+        run.clock.enter("trials")
         evaluation = evaluator.measure(subject, options.rate)
         run.append(evaluation)
+        run.clock.enter("report")
         audience.evaluated(evaluation)
+        from tuner.report.page import write_report  # with all of Plotly: it is needed now
+
         write_report(run)
+        run.append_times()
     return MeasureResult(run, evaluation)

@@ -1,6 +1,7 @@
 """A search from its experiment to its report."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preparation import MEASURING, SIMULATING
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -24,7 +26,6 @@ from tuner.optimizer.suggestion import first_ideas
 from tuner.records.manifest import SearchManifest
 from tuner.records.results import Window, best
 from tuner.records.run import Run
-from tuner.report.page import write_report
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
@@ -37,22 +38,29 @@ _FEW = 3
 
 
 def search(
-    plan: Plan, options: SearchOptions, audience: Audience, command: str | None = None
+    plan: Plan,
+    options: SearchOptions,
+    audience: Audience,
+    command: str | None = None,
+    began: float | None = None,
 ) -> SearchResult:
-    """Run or resume a search. ``command`` is recorded.
+    """Run or resume a search. ``command`` is recorded; it ``began`` now, or before (monotonic
+    clock).
 
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
-    experiment = plan.experiment
+    experiment, began = plan.experiment, time.monotonic() if began is None else began
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
-    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    modules = SIMULATING if experiment.simulates else MEASURING
+    with open_resources(experiment, plan.endpoints, modules) as (launcher, generator, gpus, kind):
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
+        run.clock.enter("start", began)
         seen = run.windows()
         run.append_windows([window for window in known if window not in seen])
         about = described(kind, launcher, experiment)
@@ -74,17 +82,21 @@ def search(
         finished = False
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
+            run.clock.enter("trials")
             ended = study.search(budget, audience.evaluated)
             reason = ended.value
             run.write_outcome(study.outcome(ended))
             audience.search_ended(reason, confirms and study.has_found())
+            run.clock.enter("confirmation")
             if confirms:
                 study.confirm(audience.evaluated)
             study.finish(reason)
             finished = True
         finally:
+            run.clock.enter("report")
             evaluator.close()
             conclude(run, experiment.model)
+            run.append_times()
             run.unlock(finished)
     return SearchResult(run, reason)
 
@@ -117,6 +129,8 @@ def conclude(run: Run, model: Path) -> None:
     evaluations = run.evaluations()
     if not evaluations:
         return
+    from tuner.report.page import write_report  # with all of Plotly: it is needed now
+
     write_report(run)
     if best(evaluations) is not None:
         export_winner(run, model, run.winner)

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betaln
 
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.pooling import cumulative, pooled
@@ -195,6 +194,8 @@ def _table(points: list[ProbePoint], budget: float, logs: Floats) -> Floats:
 
 def _likelihood(point: ProbePoint, budget: float, logs: Floats) -> Floats:
     """Log-likelihood of one probe, of shape (rates, steepness, drift)."""
+    from scipy.special import betaln  # slow to import: a first server is launched meanwhile
+
     shift = _NODES * _DRIFT[:, None]
     relative = np.exp(math.log(point.rate) - logs[:, None, None] - shift) - 1
     logit = _logit(budget) + _STEEPNESS[:, None, None] * relative[:, None, :, :]
