@@ -86,7 +86,11 @@ def search(
 
     with _view(experiment, as_json, quiet, experiment.timeout) as view:
         result = api.search(
-            experiment, progress=view, command=command_line(), began=process_began(), **dict(options)
+            experiment,
+            progress=view,
+            command=command_line(),
+            began=process_began(),
+            **dict(options),
         )
     return summary.show(result.run, result.reason, as_json, Console())
 
@@ -109,7 +113,11 @@ def measure(
 
     with _view(experiment, as_json, quiet, None) as view:
         result = api.measure(
-            experiment, progress=view, command=command_line(), began=process_began(), **dict(options)
+            experiment,
+            progress=view,
+            command=command_line(),
+            began=process_began(),
+            **dict(options),
         )
     return summary.show(result.run, None, as_json, Console())
 

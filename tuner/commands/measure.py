@@ -58,6 +58,7 @@ def measure(
         run.append(evaluation)
         run.clock.enter("report")
         audience.evaluated(evaluation)
+        run.append_times()
         from tuner.report.page import write_report  # with all of Plotly: it is needed now
 
         write_report(run)

@@ -95,6 +95,7 @@ def search(
         finally:
             run.clock.enter("report")
             evaluator.close()
+            run.append_times()
             conclude(run, experiment.model)
             run.append_times()
             run.unlock(finished)

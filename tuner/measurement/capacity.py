@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-
 from tuner.errors import OutOfTime
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.fitting import EVIDENCE, ProbeResult, client_limit, fit_results

@@ -102,7 +102,7 @@ def _as_trial(
     from optuna.trial import create_trial
 
     params = {p: _word(v) for p, v in evaluation.candidate.settings if p in seen}
-    distributions: "dict[str, BaseDistribution]" = {
+    distributions: dict[str, BaseDistribution] = {
         path: CategoricalDistribution(seen[path]) for path in params
     }
     value = (evaluation.merit if evaluation.cost else evaluation.estimate) or 0.0

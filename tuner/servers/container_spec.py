@@ -13,8 +13,8 @@ Transfer = Literal["auto", "mount", "copy"]
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """``gpus`` is ``none``, ``all`` or a list of ids like ``0,1``. ``transfer`` says how servers get
-    the repository: ``auto`` copies it where tuner itself runs in a container. ``cores`` may be
+    """``gpus`` is ``none``, ``all`` or a list of ids like ``0,1``. ``transfer`` says how servers
+    get the repository: ``auto`` copies it where tuner itself runs in a container. ``cores`` may be
     empty for any.
     """
 
