@@ -68,10 +68,9 @@ def _search(root: Path, cache: str, folder: str) -> Times:
     return reached
 
 
-def measure(root: Path, folder: str, warm: str, measures: bool) -> Times:
+def measure(root: Path, folder: str, warm: str) -> Times:
     found = {"--help": _whole(root, "--help", warm)}
-    if measures:
-        found["measure"] = _whole(root, f"{_MEASURE} --output {folder}/measure", warm)
+    found["measure"] = _whole(root, f"{_MEASURE} --output {folder}/measure", warm)
     for state, cache in (("warm", warm), ("cold", tempfile.mkdtemp(dir=folder))):
         for name, pair in _search(root, cache, tempfile.mkdtemp(dir=folder)).items():
             found[f"{name}, {state} cache"] = pair
@@ -91,7 +90,8 @@ def main() -> None:
             _search(root, caches[root], tempfile.mkdtemp(dir=folder))
         for _ in range(given.rounds):
             for root in roots:
-                rounds[root].append(measure(root, folder, caches[root], measures=True))
+                rounds[root].append(measure(root, folder, caches[root]))
+                print(root, rounds[root][-1], file=sys.stderr, flush=True)
     for name in rounds[ROOT][0]:
         for root in roots:
             pairs = [times[name] for times in rounds[root] if name in times]

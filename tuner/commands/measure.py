@@ -6,6 +6,7 @@ from tuner.commands.audience import Audience
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preparation import MEASURING, Preparation
 from tuner.commands.results import MeasureResult
 from tuner.commands.runs import fresh_folder
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -40,7 +41,13 @@ def measure(
     check_settings(options.changes)
     candidate = Candidate.of({**plan.own, **options.changes})
     check_config(render(plan.config, candidate), "with --set")
-    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    preparation = Preparation(MEASURING)
+    with open_resources(experiment, plan.endpoints, preparation) as (
+        launcher,
+        generator,
+        gpus,
+        kind,
+    ):
         notes = notes_on(plan.endpoints, gpus)
         manifest = MeasureManifest(
             **plan.recorded,
@@ -54,6 +61,7 @@ def measure(
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
         subject = Subject(0, candidate, baseline=not options.changes)
         run.clock.enter("trials")
+        preparation.start()
         evaluation = evaluator.measure(subject, options.rate)
         run.append(evaluation)
         run.clock.enter("report")

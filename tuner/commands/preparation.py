@@ -13,19 +13,22 @@ SIMULATING = (*MEASURING, "scipy.optimize", "scipy.linalg", "tuner.simulator.com
 class Preparation:
     """Imports modules in a thread, the slow ones that a launch does not need.
 
-    A launch is mostly waiting for Triton, so their seconds are free. ``wait`` keeps the first load
-    from beginning before: what computes beside it would make it late. An import that fails is
-    tried again, and its error raised, where the module is needed.
+    A launch is mostly waiting for Triton, so their seconds are free; ``start`` belongs right before
+    it. ``wait`` keeps the first load from beginning earlier: what computes beside it would make it
+    late. An import that fails is tried again, and its error raised, where the module is needed.
     """
 
     def __init__(self, modules: tuple[str, ...]) -> None:
         self._modules = modules
         self._thread = threading.Thread(target=self._run, name="tuner-preparation", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until all is done."""
-        self._thread.join()
+        """Until all that was started is done."""
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         for module in self._modules:

@@ -10,7 +10,7 @@ from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
-from tuner.commands.preparation import MEASURING, SIMULATING
+from tuner.commands.preparation import MEASURING, SIMULATING, Preparation
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -55,8 +55,13 @@ def search(
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
-    modules = SIMULATING if experiment.simulates else MEASURING
-    with open_resources(experiment, plan.endpoints, modules) as (launcher, generator, gpus, kind):
+    preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
+    with open_resources(experiment, plan.endpoints, preparation) as (
+        launcher,
+        generator,
+        gpus,
+        kind,
+    ):
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
@@ -83,6 +88,8 @@ def search(
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
             run.clock.enter("trials")
+            if not run.windows():  # else simulating comes first, and imports all of it itself
+                preparation.start()
             ended = study.search(budget, audience.evaluated)
             reason = ended.value
             run.write_outcome(study.outcome(ended))

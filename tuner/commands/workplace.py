@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tuner.commands.preparation import MEASURING, Preparation
+from tuner.commands.preparation import Preparation
 from tuner.cores import Cores
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment.model import Experiment
@@ -30,10 +30,10 @@ from tuner.version import __version__
 
 @contextmanager
 def open_resources(
-    experiment: Experiment, endpoints: Endpoints | None, modules: tuple[str, ...] = MEASURING
+    experiment: Experiment, endpoints: Endpoints | None, preparation: Preparation | None = None
 ) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
     """Launcher, load generator, GPUs and the launcher's kind; ``endpoints`` are to attach to,
-    ``modules`` are imported before the first load.
+    and the first load waits for the ``preparation``.
     """
     kind = choose(experiment.launcher, experiment.image, experiment.url)
     cores = experiment.pin.cores
@@ -46,7 +46,7 @@ def open_resources(
     )
     with (
         make_launcher(kind, container, endpoints, cores) as launcher,
-        _load_engine(experiment, cores, modules) as generator,
+        _load_engine(experiment, cores, preparation) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":
@@ -55,12 +55,12 @@ def open_resources(
 
 
 def _load_engine(
-    experiment: Experiment, cores: Cores | None, modules: tuple[str, ...]
+    experiment: Experiment, cores: Cores | None, preparation: Preparation | None
 ) -> LoadGenerator | PerfAnalyzer:
     if experiment.load_engine == "perf_analyzer":
         return PerfAnalyzer(experiment.workers, cores)
-    preparation = Preparation(modules)
-    return LoadGenerator(experiment.workers, cores, preparation.wait)
+    prepared = preparation or Preparation(())
+    return LoadGenerator(experiment.workers, cores, prepared.wait)
 
 
 def notes_on(endpoints: Endpoints | None, gpus: Gpus) -> list[str]:
