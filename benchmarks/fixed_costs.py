@@ -51,7 +51,7 @@ def _whole(root: Path, words: str, cache: str) -> tuple[float, float]:
 
 
 def _search(root: Path, cache: str, folder: str) -> Times:
-    """Until the marks are told on standard error; then it is interrupted."""
+    """Until the marks are told on standard error; then it is killed."""
     began, reached = time.monotonic(), {}
     with _started(root, f"{_SEARCH} --output {folder}", cache) as process:
         watched = psutil.Process(process.pid)
@@ -62,7 +62,7 @@ def _search(root: Path, cache: str, folder: str) -> Times:
                     own = watched.cpu_times()
                     reached[name] = (time.monotonic() - began, own.user + own.system)
             if len(reached) == len(_MARKS):
-                process.terminate()
+                process.kill()  # its server ends with it
                 process.communicate()
                 break
     return reached
