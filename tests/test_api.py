@@ -28,7 +28,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 OF_THE_COMMAND_LINE = {"as_json", "quiet", "help"}
 """How a result is printed."""
-OF_PYTHON = {"progress", "command"}
+OF_PYTHON = {"progress", "command", "began"}
 """Who hears what happens, and what is recorded as the command."""
 
 

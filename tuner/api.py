@@ -98,18 +98,20 @@ def search(
     config: Path | None = None,
     progress: Audience | None = None,
     command: str | None = None,
+    began: float | None = None,
     **options: Any,
 ) -> SearchResult:
     """Find the configuration that serves the most requests within an SLA, or costs least.
 
     Runs or resumes a search as ``tuner search`` does, and leaves the same run folder. ``config`` is
-    an experiment file, ``progress`` hears what happens, ``command`` is recorded.
+    an experiment file, ``progress`` hears what happens, ``command`` is recorded; the run ``began``
+    now, or before (monotonic clock).
     """
     from tuner.commands.plan import Plan
     from tuner.commands.search import search
 
     experiment, chosen = _made(model, config, SearchOptions, options)
-    return search(Plan.of(experiment), chosen, progress or Silent(), command)
+    return search(Plan.of(experiment), chosen, progress or Silent(), command, began)
 
 
 @_takes(Experiment, MeasureOptions, without=MEASURE_WITHOUT)
@@ -119,18 +121,19 @@ def measure(
     config: Path | None = None,
     progress: Audience | None = None,
     command: str | None = None,
+    began: float | None = None,
     **options: Any,
 ) -> MeasureResult:
     """Measure one configuration: the model's own, or with some fields changed.
 
-    ``changes`` are such fields, ``{"max_batch_size": 8}``; ``config``, ``progress`` and ``command``
-    are as in ``search``.
+    ``changes`` are such fields, ``{"max_batch_size": 8}``; ``config``, ``progress``, ``command``
+    and ``began`` are as in ``search``.
     """
     from tuner.commands.measure import measure
     from tuner.commands.plan import Plan
 
     experiment, chosen = _made(model, config, MeasureOptions, options, MEASURE_WITHOUT)
-    return measure(Plan.of(experiment), chosen, progress or Silent(), command)
+    return measure(Plan.of(experiment), chosen, progress or Silent(), command, began)
 
 
 @_takes(SimulateOptions)

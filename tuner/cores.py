@@ -7,7 +7,9 @@ from tuner.errors import UsageError
 
 NONE, AUTO = "none", "auto"
 _FEWEST = 4
-"""Cores from which ``auto`` keeps them apart: with fewer, somebody lacks one."""
+"""Cores from which ``auto`` keeps them apart: with fewer, somebody lacks one. On two, nothing shows
+that it helps (docs/benchmarks.md, "Cores of their own").
+"""
 _FORMS = "none, auto, SERVER:LOAD or SERVER:STUBS:LOAD, as in 0-3:4-11:12-15"
 
 

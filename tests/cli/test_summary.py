@@ -12,6 +12,7 @@ from rich.console import Console
 from tests.manifests import make_manifest
 from tests.search_records import BATCH, EXPERIMENT, evaluate, failed, infeasible, priced, realistic
 from tuner.cli.summary import show
+from tuner.records.phases import PhaseClock
 from tuner.records.results import Evaluation, HostReading, Outcome
 from tuner.records.run import Run
 
@@ -122,8 +123,24 @@ def test_the_json_form_is_whole_and_keeps_its_keys(make_run: MakeRun) -> None:
     told = json.loads(printed(make_run(realistic(None)), as_json=True)[1])
     assert list(told) == [
         *("run", "stopped", "search", "winner", "baseline", "gain", "closest", "drift"),
-        *("evaluations", "failed", "config", "report"),
+        *("time_seconds", "evaluations", "failed", "config", "report"),
     ]
     assert told["winner"]["confirmed"] is True
     assert told["winner"]["capacity_per_second"] > told["baseline"]["capacity_per_second"]
     assert told["failed"] == 1
+
+
+def test_the_time_is_told_by_phase(make_run: MakeRun) -> None:
+    run, now = make_run(realistic(None)), [0.0]
+    assert json.loads(printed(run, as_json=True)[1])["time_seconds"] is None
+    run.clock = PhaseClock(lambda: now[0])
+    run.clock.enter("start")
+    now[0] = 3.0
+    run.clock.enter("trials")
+    with run.clock.part("launches"):
+        now[0] = 103.0
+    run.append_times()
+    said = printed(run)[1]
+    assert "Time 1:43: start 0:03, trials 1:40; of which launches 1:40, warm-up 0:00." in said
+    times = json.loads(printed(run, as_json=True)[1])["time_seconds"]
+    assert (times["start"], times["trials"], times["launches"]) == (3.0, 100.0, 100.0)

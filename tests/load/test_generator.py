@@ -77,6 +77,17 @@ def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: 
     assert after.samples.ok.all()
 
 
+def test_a_run_waits_for_what_is_prepared(listener: Listener) -> None:
+    pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]
+    address = f"127.0.0.1:{listener.server_port}"
+    asked: list[int] = []
+    with LoadGenerator(prepared=lambda: asked.append(len(listener.heard))) as generator:
+        generator.aim(make_target(Transport.HTTP, address, "m", pool))
+        assert not asked
+        generator.open_loop(np.arange(3) * 0.01, drain=5.0)
+    assert asked == [0]
+
+
 def test_a_run_waits_for_processes_that_are_still_starting(listener: Listener) -> None:
     pool = [[Tensor("x", "UINT8", np.array([0], dtype=np.uint8))]]
     address = f"127.0.0.1:{listener.server_port}"

@@ -23,12 +23,14 @@ from tests.search_records import (
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.space import Value
+from tuner.records.phases import TimeBudget
 from tuner.records.results import Evaluation, GpuReading
 from tuner.records.run import Run
 from tuner.report.frame import packed
 from tuner.report.html import diff, tag, text
 from tuner.report.page import write_report
 from tuner.report.search_wording import answer, headline
+from tuner.report.time_budget import budget_bar, budget_line
 from tuner.report.wording import doubt_sentence, percent, times
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
@@ -357,3 +359,17 @@ def test_numbers_in_words() -> None:
     ]
     found = [percent(s) for s in (0.0, 0.0038, 0.25, 0.999)]
     assert found == [f"{n}{space}%" for n in ("0", "0.38", "25", "99.9")]
+
+
+def test_the_time_bar_is_as_wide_as_its_phases() -> None:
+    budget = TimeBudget(start=5, calibration=15, trials=60, verification=20, launches=12)
+    page = str(budget_bar(budget))
+    assert "width:5.00%" in page
+    assert "width:60.00%" in page
+    assert "simulation" not in page
+    assert "trials 1:00 (60 %)" in page
+    assert budget_line(budget).startswith("Time 1:40: start 0:05, calibration 0:15, trials 1:00,")
+
+
+def test_a_run_of_before_times_were_kept_has_no_bar(whole_run: Run) -> None:
+    assert 'class="budget"' not in write_report(whole_run).read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from tuner.goals.sla import Sla
 from tuner.model.space import format_value
 from tuner.records.costs import objective_of
 from tuner.records.manifest import Manifest
+from tuner.records.phases import TimeBudget
 from tuner.records.results import (
     Evaluation,
     Outcome,
@@ -77,11 +78,12 @@ class SearchFindings:
     manifest: Manifest
     evaluations: list[Evaluation]
     outcome: Outcome | None = None
+    budget: TimeBudget | None = None
 
     @classmethod
     def of(cls, run: Run) -> "SearchFindings":
         """RunError where the records cannot be read."""
-        return cls(run.manifest(), run.evaluations(), run.outcome())
+        return cls(run.manifest(), run.evaluations(), run.outcome(), run.time_budget())
 
     @property
     def sla(self) -> Sla:

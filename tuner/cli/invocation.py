@@ -1,8 +1,11 @@
-"""The command line as it was given, for the record."""
+"""The command line as it was given, for the record, and when its process began."""
 
+import os
 import shlex
 import sys
+import time
 from itertools import pairwise
+from pathlib import Path
 
 from tuner.security import hide_value
 
@@ -19,8 +22,20 @@ def command_line() -> str:
     return shlex.join(arguments)
 
 
+def process_began() -> float:
+    """When this process began, on the monotonic clock: Linux counts it in ticks since the boot,
+    after the name, which may hold spaces (field 22 of proc(5)'s stat).
+    """
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    ticks = int(fields[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - max(0.0, age)
+
+
 def _without_password(word: str) -> str:
+    if "://" not in word:
+        return word
     from tuner.optimizer.storage import hide_password
 
     option, separator, url = word.partition("=") if word.startswith("--") else ("", "", word)
-    return option + separator + (hide_password(url) if "://" in url else url)
+    return option + separator + hide_password(url)

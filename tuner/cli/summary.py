@@ -26,6 +26,7 @@ from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.report.search_wording import promise, promise_at
+from tuner.report.time_budget import budget_line
 from tuner.report.wording import HIDDEN_COMPUTE, completeness, doubt_sentence, time_sentence
 from tuner.units import format_duration, format_rate
 
@@ -54,6 +55,8 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
         seen = completeness(outcome, minimised=winner.cost is not None)
         say(console, f"{seen} It ended because {outcome.reason}.")
     say(console, *_probe_lines(findings))
+    if findings.budget is not None:
+        say(console, budget_line(findings.budget))
     for name, path in (("report", run.report), ("winner", run.winner)):
         if path.exists():
             say(console, f"{name}: {path}")
@@ -262,6 +265,7 @@ def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str
         "gain": _gain(findings),
         "closest": _brief(findings.closest) if winner is None else None,
         "drift": None if changed is None else doubt_sentence(changed),
+        "time_seconds": None if findings.budget is None else as_json([findings.budget])[0],
         "evaluations": len(evaluations),
         "failed": sum(e.state is State.FAILED for e in evaluations),
         "config": str(run.winner) if winner is not None and run.winner.exists() else None,

@@ -1,9 +1,12 @@
 """One configuration: the model as found, or with some settings changed."""
 
+import time
+
 from tuner.commands.audience import Audience
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preparation import MEASURING, Preparation
 from tuner.commands.results import MeasureResult
 from tuner.commands.runs import fresh_folder
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -14,16 +17,21 @@ from tuner.model.config import check_config, render
 from tuner.model.space import Candidate, check_settings
 from tuner.records.manifest import MeasureManifest
 from tuner.records.run import Run
-from tuner.report.page import write_report
 
 
 def measure(
-    plan: Plan, options: MeasureOptions, audience: Audience, command: str | None = None
+    plan: Plan,
+    options: MeasureOptions,
+    audience: Audience,
+    command: str | None = None,
+    began: float | None = None,
 ) -> MeasureResult:
     """Find the capacity of one configuration or, with ``options.rate``, judge that rate.
 
-    What the experiment minimises is a search's, and does not count here. ``command`` is recorded.
+    What the experiment minimises is a search's, and does not count here. ``command`` is recorded;
+    it ``began`` now, or before (monotonic clock).
     """
+    began = time.monotonic() if began is None else began
     plan = plan.changed(minimize=None, rate=None)
     experiment = plan.experiment
     if options.rate is not None and experiment.load == CLOSED:
@@ -33,7 +41,13 @@ def measure(
     check_settings(options.changes)
     candidate = Candidate.of({**plan.own, **options.changes})
     check_config(render(plan.config, candidate), "with --set")
-    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    preparation = Preparation(MEASURING)
+    with open_resources(experiment, plan.endpoints, preparation) as (
+        launcher,
+        generator,
+        gpus,
+        kind,
+    ):
         notes = notes_on(plan.endpoints, gpus)
         manifest = MeasureManifest(
             **plan.recorded,
@@ -42,11 +56,19 @@ def measure(
             judged_rate=options.rate,
         )
         run = Run.create(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
+        run.clock.enter("start", began)
         audience.begins(run, described(kind, launcher, experiment), 0, notes)
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
         subject = Subject(0, candidate, baseline=not options.changes)
+        run.clock.enter("trials")
+        preparation.start()
         evaluation = evaluator.measure(subject, options.rate)
         run.append(evaluation)
+        run.clock.enter("report")
         audience.evaluated(evaluation)
+        run.append_times()
+        from tuner.report.page import write_report  # with all of Plotly: it is needed now
+
         write_report(run)
+        run.append_times()
     return MeasureResult(run, evaluation)

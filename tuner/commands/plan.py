@@ -13,7 +13,6 @@ from tuner.load.arrivals import Arrivals
 from tuner.model.config import fit_space, own_settings, read_config
 from tuner.model.space import SearchSpace, Value
 from tuner.model.space_file import load_space
-from tuner.optimizer.storage import hide_password
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints
 
@@ -51,7 +50,7 @@ class Plan:
         storage = experiment.storage
         changes = {
             "model": relative_path(experiment.model),
-            "storage": None if storage is None else hide_password(storage),
+            "storage": None if storage is None else _shown(storage),
         }
         config = self.config.SerializeToString(deterministic=True)
         return {
@@ -60,6 +59,13 @@ class Plan:
             "config_sha256": hashlib.sha256(config).hexdigest(),
             "trace_sha256": load.sha256 if isinstance(load, Arrivals) else None,
         }
+
+
+def _shown(storage: str) -> str:
+    """A storage's URL as it is recorded."""
+    from tuner.optimizer.storage import hide_password  # with all of Optuna
+
+    return hide_password(storage)
 
 
 def _endpoints(experiment: Experiment) -> Endpoints | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tuner.errors import RunError, StorageError
 from tuner.experiment.model import Experiment
-from tuner.optimizer.storage import is_finished
 from tuner.records.manifest import CompareManifest, Manifest, SearchManifest
 from tuner.records.run import Run
 
@@ -21,6 +20,12 @@ def fresh_folder(output: Path, name: str) -> Path:
     return folder
 
 
+def _is_finished(run: Run, storage: str | None) -> bool:
+    from tuner.optimizer.storage import is_finished  # with all of Optuna: a new folder needs none
+
+    return is_finished(run, storage)
+
+
 def resumable_search(
     output: Path, name: str | None, wanted: SearchManifest, experiment: Experiment
 ) -> Run | None:
@@ -32,7 +37,7 @@ def resumable_search(
     if name is None:
         for run in _same_runs(output, wanted):
             if run.lock():
-                if not is_finished(run, experiment.storage):
+                if not _is_finished(run, experiment.storage):
                     return _with_its_headers(run, experiment)
                 run.unlock(finished=True)
         return None
@@ -42,7 +47,7 @@ def resumable_search(
     same = _is_same(run.manifest(), wanted)
     if same and not run.lock():
         raise StorageError(f"another tuner is at work on {run.folder}")
-    if same and not is_finished(run, experiment.storage):
+    if same and not _is_finished(run, experiment.storage):
         return _with_its_headers(run, experiment)
     run.unlock(finished=True)
     raise StorageError(

@@ -10,6 +10,7 @@ from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preparation import MEASURING, SIMULATING, Preparation
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -25,7 +26,6 @@ from tuner.optimizer.suggestion import first_ideas
 from tuner.records.manifest import SearchManifest
 from tuner.records.results import Window, best
 from tuner.records.run import Run
-from tuner.report.page import write_report
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
@@ -38,22 +38,34 @@ _FEW = 3
 
 
 def search(
-    plan: Plan, options: SearchOptions, audience: Audience, command: str | None = None
+    plan: Plan,
+    options: SearchOptions,
+    audience: Audience,
+    command: str | None = None,
+    began: float | None = None,
 ) -> SearchResult:
-    """Run or resume a search. ``command`` is recorded.
+    """Run or resume a search. ``command`` is recorded; it ``began`` now, or before (monotonic
+    clock).
 
     Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
     """
-    began, experiment = time.monotonic(), plan.experiment
+    experiment, began = plan.experiment, time.monotonic() if began is None else began
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
     confirms = experiment.confirm != "none"
     known = _learned_before(plan)
-    with open_resources(experiment, plan.endpoints) as (launcher, generator, gpus, kind):
+    preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
+    with open_resources(experiment, plan.endpoints, preparation) as (
+        launcher,
+        generator,
+        gpus,
+        kind,
+    ):
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
+        run.clock.enter("start", began)
         seen = run.windows()
         run.append_windows([window for window in known if window not in seen])
         about = described(kind, launcher, experiment)
@@ -76,17 +88,24 @@ def search(
         finished = False
         budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
+            run.clock.enter("trials")
+            if not run.windows():  # else simulating comes first, and imports all of it itself
+                preparation.start()
             ended = study.search(budget, audience.evaluated)
             reason = ended.value
             run.write_outcome(study.outcome(ended))
             audience.search_ended(reason, confirms and study.has_found())
+            run.clock.enter("confirmation")
             if confirms:
                 study.confirm(audience.evaluated)
             study.finish(reason)
             finished = True
         finally:
+            run.clock.enter("report")
             evaluator.close()
+            run.append_times()
             conclude(run, experiment.model)
+            run.append_times()
             run.unlock(finished)
     return SearchResult(run, reason)
 
@@ -119,6 +138,8 @@ def conclude(run: Run, model: Path) -> None:
     evaluations = run.evaluations()
     if not evaluations:
         return
+    from tuner.report.page import write_report  # with all of Plotly: it is needed now
+
     write_report(run)
     if best(evaluations) is not None:
         export_winner(run, model, run.winner)

@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from tuner.commands.preparation import Preparation
+from tuner.cores import Cores
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment.model import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
@@ -21,21 +23,19 @@ from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
-from tuner.servers.docker import ContainerSpec
+from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.gpu import Gpus
 from tuner.version import __version__
 
 
 @contextmanager
 def open_resources(
-    experiment: Experiment, endpoints: Endpoints | None
+    experiment: Experiment, endpoints: Endpoints | None, preparation: Preparation | None = None
 ) -> Iterator[tuple[Launcher, LoadEngine, Gpus, str]]:
-    """Launcher, load generator, GPUs and the launcher's kind; ``endpoints`` are to attach to."""
+    """Launcher, load generator, GPUs and the launcher's kind; ``endpoints`` are to attach to,
+    and the first load waits for the ``preparation``.
+    """
     kind = choose(experiment.launcher, experiment.image, experiment.url)
-    engines: dict[str, type[LoadGenerator] | type[PerfAnalyzer]] = {
-        "tuner": LoadGenerator,
-        "perf_analyzer": PerfAnalyzer,
-    }
     cores = experiment.pin.cores
     container = ContainerSpec(
         image=experiment.image,
@@ -46,12 +46,21 @@ def open_resources(
     )
     with (
         make_launcher(kind, container, endpoints, cores) as launcher,
-        engines[experiment.load_engine](experiment.workers, cores) as generator,
+        _load_engine(experiment, cores, preparation) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":
             check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
+
+
+def _load_engine(
+    experiment: Experiment, cores: Cores | None, preparation: Preparation | None
+) -> LoadGenerator | PerfAnalyzer:
+    if experiment.load_engine == "perf_analyzer":
+        return PerfAnalyzer(experiment.workers, cores)
+    prepared = preparation or Preparation(())
+    return LoadGenerator(experiment.workers, cores, prepared.wait)
 
 
 def notes_on(endpoints: Endpoints | None, gpus: Gpus) -> list[str]:

@@ -98,10 +98,16 @@ def _without_main() -> Iterator[None]:
 class LoadGenerator:
     """A few load processes, spawned once and used for one run after another.
 
-    With ``cores`` each runs on one of its own.
+    With ``cores`` each runs on one of its own. ``prepared`` is called before the first run, and
+    returns once nothing computes beside it.
     """
 
-    def __init__(self, workers: int = 1, cores: Cores | None = None) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        cores: Cores | None = None,
+        prepared: Callable[[], None] = lambda: None,
+    ) -> None:
         shm = Path("/dev/shm")
         self._folder = scratch_folder("load", shm if shm.is_dir() else None)
         context = multiprocessing.get_context("spawn")
@@ -121,6 +127,7 @@ class LoadGenerator:
             self._pipes.append(ours)
             self._processes.append(process)
         self._starting = list(range(workers))
+        self._prepared = prepared
 
     @property
     def workers(self) -> int:
@@ -208,6 +215,7 @@ class LoadGenerator:
 
     def _await_start(self) -> None:
         """A run is timed, and a process that is not there yet would miss some of it."""
+        self._prepared()
         deadline = time.monotonic() + SETTINGS.start_timeout
         while self._starting:
             number = self._starting[0]

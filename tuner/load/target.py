@@ -1,4 +1,7 @@
-"""What is sent, and where: requests of a model, serialised once."""
+"""What is sent, and where: requests of a model, serialised once.
+
+A load process imports this for ``Target`` alone: what only serialising needs is imported there.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,8 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from tritonclient.grpc import service_pb2
-from tritonclient.utils import serialize_byte_tensor
 
 from tuner.errors import InputDataError
 from tuner.load.transport import Transport
@@ -26,6 +27,8 @@ class Tensor:
     def raw(self) -> bytes:
         """Triton's binary form: little-endian, row by row; strings with their lengths before."""
         if self.datatype == "BYTES":
+            from tritonclient.utils import serialize_byte_tensor
+
             return bytes(serialize_byte_tensor(self.array).item()) if self.array.size else b""
         if self.datatype == "BF16":  # the upper half of a float32
             bits = self.array.astype(np.float32).view(np.uint32) >> 16
@@ -122,6 +125,8 @@ def body_target(
 
 
 def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
+    from tritonclient.grpc import service_pb2
+
     request = service_pb2.ModelInferRequest(model_name=model)
     for tensor in inputs:
         request.inputs.add(
@@ -177,6 +182,8 @@ def _message(
 
 
 def _grpc_placed(model: str, inputs: list[Tensor], placement: Placement) -> bytes:
+    from tritonclient.grpc import service_pb2
+
     request = service_pb2.ModelInferRequest(model_name=model)
     for tensor, slot in zip(inputs, placement.inputs, strict=True):
         added = request.inputs.add(

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scipy.special import ndtr
-
 from tuner.errors import OutOfTime
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.fitting import EVIDENCE, ProbeResult, client_limit, fit_results
@@ -75,6 +73,8 @@ class Capacity:
             return 0.0
         if not other.rate:
             return 1.0
+        from scipy.special import ndtr  # slow to import: a first server is launched meanwhile
+
         error = math.hypot(*(_log_error(each) for each in (self, other)))
         return float(ndtr(math.log(self.rate / other.rate) / error))
 

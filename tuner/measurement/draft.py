@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
@@ -182,6 +181,8 @@ def summarise(costs: list[tuple[float, float]]) -> tuple[float, float, float]:
     count = len(logs)
     aside = 1.96 * float(np.sqrt(np.sum(errors**2))) / count
     if count > 1:
+        from scipy.special import stdtrit  # slow to import, and few costs are summarised
+
         spread = float(logs.std(ddof=1)) / math.sqrt(count)
         aside = max(aside, float(stdtrit(count - 1, 0.975)) * spread)
     middle = float(logs.mean())

@@ -1,11 +1,12 @@
 """One server of one subject: launched, warmed up, probed, verified."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from tuner.deadline import Deadline
+from tuner.deployments.base import Running
 from tuner.deployments.slot import ServerSlot
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.goals.constraints import Constraint
@@ -25,6 +26,7 @@ from tuner.measurement.settings import (
     WARM_UP,
 )
 from tuner.measurement.watch import Thoroughness
+from tuner.records.phases import PhaseClock
 from tuner.records.results import ProbeRecord, Purpose
 from tuner.records.run import Run
 from tuner.simulator.scheduling import count_instances
@@ -73,8 +75,14 @@ class CandidateSession:
     """One server of one subject, for as long as its context is open."""
 
     def __init__(
-        self, prober: Prober, conditions: Conditions, progress: Progress, largest_batch: int
+        self,
+        prober: Prober,
+        conditions: Conditions,
+        progress: Progress,
+        largest_batch: int,
+        clock: PhaseClock,
     ) -> None:
+        self._clock = clock
         self.prober = prober
         self.largest_batch = largest_batch
         self.saturation = 0.0
@@ -93,7 +101,8 @@ class CandidateSession:
     def unloaded(self) -> ProbeRecord:
         """One request at a time."""
         self._progress.probing("unloaded", None)
-        self.prober.warm_up(1, rounds=1)
+        with self._clock.part("warm_up"):
+            self.prober.warm_up(1, rounds=1)
         how = replace(SEARCH_PROBE, seconds=START.unloaded_seconds)
         record, _ = self.prober.closed_loop(1, how, "unloaded")
         self._progress.probed(record)
@@ -107,13 +116,15 @@ class CandidateSession:
         self._progress.probing("warm-up", None)
         filling = 2 * self.largest_batch * self.prober.instances
         concurrency = min(max(WARM_UP.least_concurrency, filling), WARM_UP.most_concurrency)
-        self.saturation = self.prober.warm_up(concurrency)
+        with self._clock.part("warm_up"):
+            self.saturation = self.prober.warm_up(concurrency)
         return self.saturation
 
     def calibration(self, what: str, rounds: int) -> Prober:
         """The prober for windows of calibration, after a short warm-up."""
         self._progress.probing(what, None)
-        self.prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
+        with self._clock.part("warm_up"):
+            self.prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
         return self.prober
 
     def probe(self, rate: float, how: Thoroughness, purpose: Purpose = "capacity") -> ProbeResult:
@@ -148,7 +159,8 @@ class CandidateSession:
         own = JUDGEMENT if purpose == "measure" else VERIFICATION
         full = LOADGEN_VERIFICATION if mlperf else own
         confidence = 1 - share * (1 - full.confidence)
-        return self.probe(rate, replace(full, confidence=confidence), purpose)
+        with self._clock.phase("verification"):
+            return self.probe(rate, replace(full, confidence=confidence), purpose)
 
     def _constraints_of(self, record: ProbeRecord) -> tuple[tuple[str, bool], ...]:
         """What has to be kept besides the bounds, and whether the probe broke it."""
@@ -199,7 +211,7 @@ class Sessions:
         self.progress.launching(subject, draft.phase)
         name = draft.name()
         keep = self._keeps and draft.phase in ("search", "calibrate")
-        with slot.server(subject, self._run.logs / f"{name}.log", keep) as running:
+        with self._launched(slot, subject, name, keep) as running:
             draft.relaunched = slot.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds
@@ -219,7 +231,19 @@ class Sessions:
             draft.launches += 1
             largest = max(1, int(self.deployments.config_of(subject).max_batch_size))
             try:
-                yield CandidateSession(prober, self.conditions, self.progress, largest)
+                yield CandidateSession(
+                    prober, self.conditions, self.progress, largest, self._run.clock
+                )
             finally:
                 draft.probes.extend(prober.records)
                 self._run.append_windows(prober.windows)
+
+    @contextmanager
+    def _launched(
+        self, slot: ServerSlot, subject: Subject, name: str, keep: bool
+    ) -> Iterator[Running]:
+        with ExitStack() as stack:
+            with self._run.clock.part("launches"):
+                log = self._run.logs / f"{name}.log"
+                running = stack.enter_context(slot.server(subject, log, keep))
+            yield running

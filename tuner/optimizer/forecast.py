@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from tuner.model.space import Candidate, Point
 from tuner.optimizer.acquisition import SETTINGS as DRAWS
@@ -126,7 +126,7 @@ class Forecast:
                 if m.bound_ratio is not None
             ]
         )
-        meets = norm.cdf(-ratio.mean / ratio.error)
+        meets = ndtr(-ratio.mean / ratio.error)
         return np.asarray(success * np.maximum(meets, SETTINGS.least_success))
 
     @cached_property

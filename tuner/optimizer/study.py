@@ -228,7 +228,7 @@ class Study:
             return
         if _CALIBRATED not in self._study.user_attrs:
             began = time.monotonic()
-            with self._deadline.within(seconds):
+            with self._deadline.within(seconds), self._run.clock.phase("calibration"):
                 failed = self._measurer.calibrate(CalibrationPlan.of(self._space, self._own))
             for candidate, why in failed:
                 self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
@@ -237,7 +237,8 @@ class Study:
                 self._study.set_user_attr(_FAILURES, listed)
                 self._study.set_user_attr(_CALIBRATED, time.monotonic() - began)
         try:
-            self._forecaster.calibrate(self._run.windows(), self._failures())
+            with self._run.clock.phase("simulation"):
+                self._forecaster.calibrate(self._run.windows(), self._failures())
         except SimulationError as error:
             self._note(f"nothing is simulated, Optuna's sampler chooses: {error}")
             self._forecaster = None

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from tuner.model.space import (
     DYNAMIC_BATCHING,
@@ -134,6 +133,8 @@ class Surrogate:
 
     def posterior(self, observations: Sequence[Observation]) -> Posterior:
         """What is expected after these measurements."""
+        from scipy.linalg import cholesky, solve_triangular  # slow to import
+
         s = self._settings
         if self._certain:
             error = np.full(len(self._prior), s.certain)

@@ -1,8 +1,9 @@
 """A run: a folder of records, how they are written and read.
 
 It holds ``experiment.yaml``, ``study.db``, ``evaluations.jsonl`` (one line per evaluation, appended
-and flushed), ``windows.jsonl`` (what service times are fitted to), ``outcome.json`` (how the search
-ended), ``probes/`` (raw samples), ``logs/``, ``winner/``, ``report.html``.
+and flushed), ``windows.jsonl`` (what service times are fitted to), ``times.jsonl`` (seconds of
+each phase since the line before), ``outcome.json`` (how the search ended), ``probes/`` (raw
+samples), ``logs/``, ``winner/``, ``report.html``.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from tuner.records.manifest import (
     SearchManifest,
 )
 from tuner.records.migration import migrate
+from tuner.records.phases import PhaseClock, TimeBudget
 from tuner.records.results import FORMAT, Evaluation, Outcome, Record, Window
 
 
@@ -37,12 +39,14 @@ class Run:
         self.experiment_file = folder / "experiment.yaml"
         self.evaluations_file = folder / "evaluations.jsonl"
         self.windows_file = folder / "windows.jsonl"
+        self.times_file = folder / "times.jsonl"
         self.outcome_file = folder / "outcome.json"
         self.study_file = folder / "study.db"
         self.logs = folder / "logs"
         self.probes = folder / "probes"
         self.winner = folder / "winner"
         self.report = folder / "report.html"
+        self.clock = PhaseClock()
         self._lock: TextIO | None = None
 
     @classmethod
@@ -119,8 +123,22 @@ class Run:
             raise StorageError(_cannot_write(self.folder, error)) from error
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add a record and flush it to disk, so that a killed run keeps it."""
+        """Add a record and flush it to disk, so that a killed run keeps it. With it goes
+        the time that passed.
+        """
         _append(self.evaluations_file, [evaluation])
+        self.append_times()
+
+    def append_times(self) -> None:
+        """Add the seconds of each phase since they were last added."""
+        budget = self.clock.take()
+        if budget.total:
+            _append(self.times_file, [budget])
+
+    def time_budget(self) -> TimeBudget | None:
+        """The seconds of each phase, of all sessions; None in runs of before they were counted."""
+        known = list(_read(self.times_file, TimeBudget))
+        return TimeBudget.sum(known) if known else None
 
     def append_windows(self, windows: list[Window]) -> None:
         """Add what a server showed while it was kept busy."""

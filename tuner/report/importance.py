@@ -6,13 +6,14 @@ a candidate that met the Sla at no rate ranks below all others and needs no inve
 
 import warnings
 from dataclasses import dataclass
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from typing import TYPE_CHECKING
 
 from tuner.model.space import Value, format_value
 from tuner.records.results import Evaluation, State
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def importances(evaluations: list[Evaluation]) -> dict[str, float]:
     seen = _values_seen(ranked)
     if len(ranked) < SETTINGS.candidates or not seen:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     study = _study([_as_trial(evaluation, seen) for evaluation in ranked])
     share = max(SETTINGS.best_share, SETTINGS.best / len(ranked))
     with warnings.catch_warnings():
@@ -46,8 +49,10 @@ def importances(evaluations: list[Evaluation]) -> dict[str, float]:
     return dict(shares) if sum(shares.values()) > 0 else {}
 
 
-def _study(trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
+def _study(trials: "list[optuna.trial.FrozenTrial]") -> "optuna.Study":
     """A study in memory, without the line that Optuna logs for each new one."""
+    import optuna
+
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -90,13 +95,18 @@ def _values_seen(evaluations: list[Evaluation]) -> dict[str, tuple[str, ...]]:
     return {path: tuple(words) for path, words in seen.items() if len(words) > 1}
 
 
-def _as_trial(evaluation: Evaluation, seen: dict[str, tuple[str, ...]]) -> optuna.trial.FrozenTrial:
+def _as_trial(
+    evaluation: Evaluation, seen: dict[str, tuple[str, ...]]
+) -> "optuna.trial.FrozenTrial":
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import create_trial
+
     params = {p: _word(v) for p, v in evaluation.candidate.settings if p in seen}
     distributions: dict[str, BaseDistribution] = {
         path: CategoricalDistribution(seen[path]) for path in params
     }
     value = (evaluation.merit if evaluation.cost else evaluation.estimate) or 0.0
-    return optuna.trial.create_trial(params=params, distributions=distributions, value=value)
+    return create_trial(params=params, distributions=distributions, value=value)
 
 
 def _word(value: Value) -> str:

@@ -28,6 +28,7 @@ from tuner.report.html import (
 from tuner.report.metric import Metric
 from tuner.report.probe_facts import probe_facts
 from tuner.report.search_wording import answer, headline, method_sentences, search_sentences
+from tuner.report.time_budget import budget_bar
 from tuner.report.wording import STATES, doubt_sentence, percent, times
 from tuner.units import format_clock, format_duration, format_rate
 
@@ -211,12 +212,16 @@ def _failures(findings: SearchFindings) -> Iterator[tuple[str, str]]:
 
 
 def _search(findings: SearchFindings) -> Html | None:
-    """How much of the space was seen, and why the search ended; None before it did."""
-    sentences = search_sentences(findings)
-    if not sentences:
+    """How much of the space was seen, why the search ended, and where the time went; None before
+    anything of it is known.
+    """
+    sentences, budget = search_sentences(findings), findings.budget
+    if not sentences and budget is None:
         return None
-    parts = [items(sentences)]
-    lacking = findings.unmeasured_values()
+    parts = [items(sentences)] if sentences else []
+    if budget is not None:
+        parts.append(budget_bar(budget))
+    lacking = findings.unmeasured_values() if sentences else {}
     if lacking:
         rows = tuple((short_name(path), ", ".join(values)) for path, values in lacking.items())
         parts += [tag("h3", text("Values that no measured candidate had")), facts(rows)]

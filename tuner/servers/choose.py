@@ -1,6 +1,8 @@
 """The launcher that an experiment asks for, or the best one that this machine has."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from tuner.cores import Cores
@@ -8,11 +10,11 @@ from tuner.errors import LauncherUnavailable, UsageError
 from tuner.servers import local
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Endpoints, Launcher
-from tuner.servers.docker import ContainerSpec, DockerLauncher
-from tuner.servers.docker_engine import engine_answers, image_present, offers_gpus
+from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.local import LocalLauncher
 
 LauncherKind = Literal["docker", "local", "attached"]
+_SOCKET = Path("/var/run/docker.sock")
 
 
 def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
@@ -25,7 +27,7 @@ def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
         case "auto":
             if url is not None:
                 return "attached"
-            if engine_answers() and image_present(image):
+            if _docker_has(image):
                 return "docker"
             if local.is_available():
                 return "local"
@@ -46,6 +48,9 @@ def make_launcher(
     """
     match kind:
         case "docker":
+            from tuner.servers.docker import DockerLauncher
+            from tuner.servers.docker_engine import offers_gpus
+
             gpus = container.gpus
             if gpus == "auto":
                 gpus = "all" if offers_gpus() else "none"
@@ -57,3 +62,14 @@ def make_launcher(
             if endpoints is None:
                 raise UsageError("--launcher attached needs --url HOST:PORT of the HTTP service")
             return AttachedLauncher(endpoints)
+
+
+def _docker_has(image: str) -> bool:
+    """Whether an engine answers and has the image. Docker's package takes a while to import: where
+    no address is given and there is no socket, there is no engine to ask.
+    """
+    if not os.environ.get("DOCKER_HOST") and not _SOCKET.exists():
+        return False
+    from tuner.servers.docker_engine import engine_answers, image_present
+
+    return engine_answers() and image_present(image)

@@ -13,17 +13,16 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig
 
 from tuner.cores import listed
 from tuner.errors import LauncherUnavailable, RepositoryError, UsageError
-from tuner.experiment.model import DEFAULT_IMAGE
 from tuner.servers.base import Launcher, Server, ServerSpec, wait_until
+from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.docker_container import LOOPBACK, PORTS, DockerServer
 from tuner.servers.docker_engine import (
     OWNER_LABEL,
@@ -40,30 +39,7 @@ from tuner.servers.docker_engine import (
 from tuner.servers.docker_repository import MODELS, RepositoryMounts
 from tuner.servers.settings import DOCKER, LAUNCH
 
-Transfer = Literal["auto", "mount", "copy"]
-
-
-@dataclass(frozen=True)
-class ContainerSpec:
-    """What all containers of a launcher have in common.
-
-    ``gpus`` is ``none``, ``all`` or a list of ids like ``0,1``. ``transfer`` says how servers get
-    the repository: ``auto`` copies it where tuner itself runs in a container. ``cores`` may be
-    empty for any.
-    """
-
-    image: str = DEFAULT_IMAGE
-    gpus: str = "none"
-    shm_size: int = 2**30
-    """Bytes of /dev/shm: Docker's own 64 MiB are too few for the Python backend's tensors."""
-    memory_limit: int | None = None
-    """Bytes; None lets a server use all memory, as one that is started by hand."""
-    pids_limit: int = 4096
-    """Threads, as the engine counts them: far above what Triton starts, below what harms others."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    server_args: tuple[str, ...] = ()
-    transfer: Transfer = "auto"
-    cores: frozenset[int] = frozenset()
+__all__ = ["ContainerSpec", "DockerLauncher"]
 
 
 class DockerLauncher(Launcher):

@@ -1,6 +1,6 @@
 from importlib.util import find_spec
 
-_NEEDED = ("numba", "scipy.linalg", "scipy.optimize", "scipy.stats")
+_NEEDED = ("numba", "scipy.linalg", "scipy.optimize", "scipy.special")
 
 
 def is_available() -> bool:

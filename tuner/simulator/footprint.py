@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from tuner.model.space import MAX_BATCH_SIZE
 from tuner.records.results import Window
@@ -32,6 +31,8 @@ class Footprint:
         """Least squares with no part below zero; None where nothing was read on two counts of
         instances, so that an instance's share is not known.
         """
+        from scipy.optimize import nnls  # slow to import: a first server is launched meanwhile
+
         seen = [(w, value) for w in windows if (value := READ[quantity](w)) is not None]
         counts = [_share(quantity, w.instances, w.devices) for w, _ in seen]
         if len(set(counts)) < 2:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from tuner.stats.samples import Floats
 
@@ -25,6 +24,8 @@ def solve(design: Floats, target: Floats, penalties: Floats | None = None) -> tu
     none away: a target far above counts by its distance, not its square (Huber, Robust Estimation
     of a Location Parameter, 1964), while one below counts in full.
     """
+    from scipy.optimize import nnls  # slow to import: a first server is launched meanwhile
+
     rest = np.zeros((0, design.shape[1])) if penalties is None else penalties
     weights = np.ones(len(design))
     x = np.zeros(design.shape[1])

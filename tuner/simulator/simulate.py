@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tuner.simulator.batcher import run
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.system import Durations, Rules, System, new_states
 from tuner.stats.samples import Floats, Ints, Samples
@@ -60,6 +59,8 @@ def simulate(
     seed: int = 0,
 ) -> Simulation:
     """Play requests sent at ``times`` (ascending, seconds), each of ``items`` (default 1)."""
+    from tuner.simulator.batcher import run  # numba: a first server is launched meanwhile
+
     if items is None:
         items = np.ones(len(times), np.int64)
     if len(service.seconds) <= scheduling.max_batch:

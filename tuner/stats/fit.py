@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaln
 
 from tuner.stats.estimators import INTERVAL_WIDTH
 from tuner.stats.pooling import cumulative, pooled
@@ -212,6 +211,8 @@ def _table(points: Points, budget: float, logs: Floats) -> Floats:
 
 def _likelihood(point: ProbePoint, budget: float, logs: Floats) -> Floats:
     """Log-likelihood of one probe, of shape (rates, steepness, drift)."""
+    from scipy.special import betaln  # slow to import: a first server is launched meanwhile
+
     shift = _NODES * _DRIFT[:, None]
     relative = np.exp(math.log(point.rate) - logs[:, None, None] - shift) - 1
     logit = _logit(budget) + _STEEPNESS[:, None, None] * relative[:, None, :, :]
