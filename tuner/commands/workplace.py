@@ -16,6 +16,7 @@ import psutil
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment.model import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.hiccups import HiccupMeter
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
@@ -45,8 +46,9 @@ def open_resources(
         server_args=experiment.server_args,
     )
     with (
+        HiccupMeter(cores.serving | cores.load if cores else None) as meter,
         make_launcher(kind, container, endpoints, cores) as launcher,
-        engines[experiment.load_engine](experiment.workers, cores) as generator,
+        engines[experiment.load_engine](experiment.workers, cores, meter) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":

@@ -126,7 +126,7 @@ class CandidateSession:
         return ProbeResult(
             rate,
             verdict.outcome,
-            record.bound_ratio,
+            record.telling_ratio,
             verdict.telling,
             verdict.repeat,
             record.client_limited,
