@@ -10,7 +10,15 @@ from pathlib import Path
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, write
 
-NAMES = ("client_cost", "http2_core", "agreement", "fidelity", "verdicts", "repeatability")
+NAMES = (
+    "client_cost",
+    "http2_core",
+    "agreement",
+    "fidelity",
+    "verdicts",
+    "stalls",
+    "repeatability",
+)
 
 
 def main() -> None:
