@@ -13,6 +13,7 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.measurement.draft import Draft, Phase
+from tuner.measurement.fitness import Fitness
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.probe import Prober
 from tuner.measurement.settings import (
@@ -44,6 +45,9 @@ class Progress(Protocol):
     def probing(self, what: str, rate: float | None) -> None: ...
 
     def probed(self, record: ProbeRecord) -> None: ...
+
+    def noted(self, note: str) -> None:
+        """What goes otherwise than planned."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,7 @@ class Sessions:
         self._run = run
         self._slot = ServerSlot(deployments)
         self._keeps = keeps_servers
+        self._fitness = Fitness(generator.meter, conditions.sla, progress.noted)
 
     def close(self) -> None:
         """Stop the server in hand."""
@@ -200,6 +205,7 @@ class Sessions:
         name = draft.name()
         keep = self._keeps and draft.phase in ("search", "calibrate")
         with slot.server(subject, self._run.logs / f"{name}.log", keep) as running:
+            self._fitness.check()
             draft.relaunched = slot.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds

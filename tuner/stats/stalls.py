@@ -52,13 +52,17 @@ class Stall:
         return self.start + self.seconds
 
 
-def merged(stalls: Iterable[Stall], least: float = 0.0) -> list[tuple[float, float]]:
+def merged(
+    stalls: Iterable[Stall], least: float = 0.0, longest: float | None = STALLS.longest_foreign
+) -> list[tuple[float, float]]:
     """Start and end of each stretch in which something stalled for ``least`` seconds or more, in
-    order; stalls of several cores at once are one.
+    order; stalls of several cores at once are one. Of other processes, those that lasted no longer
+    than ``longest``.
     """
     found: list[tuple[float, float]] = []
     for stall in sorted(stalls, key=lambda each: each.start):
-        if stall.seconds < least or (stall.core is None and stall.seconds > STALLS.longest_foreign):
+        is_lasting = stall.core is None and longest is not None and stall.seconds > longest
+        if stall.seconds < least or is_lasting:
             continue
         if found and stall.start <= found[-1][1]:
             found[-1] = (found[-1][0], max(found[-1][1], stall.end))
