@@ -1,8 +1,9 @@
 """The process of the hiccup meter: ``python hiccup_process.py BOARD CORE…``, told by stdin.
 
-A fork pinned to each core sleeps and writes down when it woke late; the process itself compares
-what all processes used with what tuner and the server did. Started by its path, with nothing but
-the standard library, so that it is there in a moment and small. ``hiccups`` is the other end.
+A fork pinned to each core sleeps and writes down when it woke late; the process itself, at an
+ordinary priority, compares what all processes used with what tuner and the server did. Started by
+its path, with nothing but the standard library, so that it is there in a moment and small.
+``hiccups`` is the other end.
 """
 
 import contextlib
@@ -201,12 +202,12 @@ class Foreign:
             else:
                 del self._known[pid]
         allowed = SETTINGS.foreign * seconds * self._ticks
-        since = now - self._scanned
+        since, affordable = now - self._scanned, self._scan_seconds / SETTINGS.scan_cost
         if used < allowed:
             self._disturbs = False
-            if since > SETTINGS.rescan:
+            if since > max(SETTINGS.rescan, affordable):
                 self._scan(now)
-        elif not self._disturbs or since > self._scan_seconds / SETTINGS.scan_cost:
+        elif not self._disturbs or since > affordable:
             self._disturbs = self._scan(now) >= allowed
         return self._disturbs
 
@@ -242,14 +243,13 @@ def main(path: str, cores: list[int]) -> None:
     """Until stdin ends; a line on it names the processes of tuner and the server, or none."""
     with open(path, "r+b") as file:
         board = mmap.mmap(file.fileno(), (len(cores) + 1) * SLOT_BYTES)
-    is_real_time = raise_priority()
     forks = []
     for number, core in enumerate(cores):
         forks.append(os.fork())
         if forks[-1] == 0:
             os.close(0)
             with contextlib.suppress(OSError, KeyboardInterrupt):
-                watch_core(Slot(board, number), core, is_real_time)
+                watch_core(Slot(board, number), core, raise_priority())
             os._exit(0)
     try:
         watch_others(Slot(board, len(cores)))

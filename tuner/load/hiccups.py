@@ -74,15 +74,17 @@ class HiccupMeter:
         found = [
             Stall(float(start - since), float(seconds), core)
             for number, core in enumerate([*self._cores, None])
-            for start, seconds in (*self._rows(number), *self._ongoing(number, core))
-            if start < until and start + seconds > since
+            for start, seconds in (*self._rows(number, since), *self._ongoing(number, core))
+            if start < until
         ]
         return tuple(sorted(found, key=lambda stall: stall.start))
 
-    def _rows(self, number: int) -> Iterator[tuple[float, float]]:
+    def _rows(self, number: int, since: float) -> list[tuple[float, float]]:
+        """Start and seconds of those that were not over by then."""
         slot = self._slots[number]
         count = min(int(slot[0]), ROWS)
-        yield from slot[HEAD : HEAD + 2 * count].reshape(-1, 2).tolist()
+        rows = np.array(slot[HEAD : HEAD + 2 * count]).reshape(-1, 2)
+        return [(start, seconds) for start, seconds in rows[rows.sum(axis=1) > since].tolist()]
 
     def _ongoing(self, number: int, core: int | None) -> Iterator[tuple[float, float]]:
         _, beat, period, _ = self._slots[number][:HEAD]
