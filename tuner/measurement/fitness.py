@@ -1,4 +1,6 @@
-"""Whether the machine is steady enough for an SLA, seen while the first servers start."""
+"""Whether the machine is steady enough for an SLA, seen while the first server starts and warms up
+and, where that is too short to tell, between the first probes.
+"""
 
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from tuner.stats.stalls import unfitness
 class FitnessSettings:
     least_seconds: float = 1.0
     """Before anything is said: a launch takes at least as long."""
+    most_seconds: float = 60.0
+    """After that nothing more is said: the report tells what the machine did to the probes."""
 
 
 SETTINGS = FitnessSettings()
@@ -31,7 +35,7 @@ class Fitness:
         if meter is None or not meter.watches:
             return
         seconds = time.monotonic() - meter.began
-        if seconds < SETTINGS.least_seconds:
+        if not SETTINGS.least_seconds <= seconds <= SETTINGS.most_seconds:
             return
         stalls = meter.stalls(meter.began)
         for bound in self._sla.bounds:

@@ -77,8 +77,14 @@ class CandidateSession:
     """One server of one subject, for as long as its context is open."""
 
     def __init__(
-        self, prober: Prober, conditions: Conditions, progress: Progress, largest_batch: int
+        self,
+        prober: Prober,
+        conditions: Conditions,
+        progress: Progress,
+        largest_batch: int,
+        fitness: Fitness | None = None,
     ) -> None:
+        self._fitness = fitness
         self.prober = prober
         self.largest_batch = largest_batch
         self.saturation = 0.0
@@ -124,6 +130,8 @@ class CandidateSession:
         """Offer ``rate`` requests/s."""
         arrivals = self._conditions.load
         assert arrivals != "closed"
+        if self._fitness is not None:
+            self._fitness.check()
         self._progress.probing(purpose, rate)
         record, verdict = self.prober.open_loop(arrivals, rate, how, purpose)
         self._progress.probed(record)
@@ -205,7 +213,6 @@ class Sessions:
         name = draft.name()
         keep = self._keeps and draft.phase in ("search", "calibrate")
         with slot.server(subject, self._run.logs / f"{name}.log", keep) as running:
-            self._fitness.check()
             draft.relaunched = slot.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds
@@ -225,7 +232,9 @@ class Sessions:
             draft.launches += 1
             largest = max(1, int(self.deployments.config_of(subject).max_batch_size))
             try:
-                yield CandidateSession(prober, self.conditions, self.progress, largest)
+                yield CandidateSession(
+                    prober, self.conditions, self.progress, largest, self._fitness
+                )
             finally:
                 draft.probes.extend(prober.records)
                 self._run.append_windows(prober.windows)
