@@ -115,19 +115,28 @@ class ProbeWatch:
             return False
         self._next = WATCH.look_growth * elapsed
         verdict = judge(samples, self._sla, self._how.confidence, final=False)
-        if self._ends(self._excused(verdict, samples), elapsed):
+        rest = self._excuse(verdict, samples)
+        if self._ends(verdict, elapsed) if rest is None else self._is_told(verdict, rest, elapsed):
             self._verdict = verdict
             return True
         return False
 
-    def _excused(self, verdict: Verdict, samples: Samples) -> Verdict:
-        """Not violated yet, where only the machine's stalls made it so."""
-        if verdict.outcome is not SlaOutcome.VIOLATED:
-            return verdict
-        undisturbed = self.undisturbed(samples, final=False)
-        if undisturbed is None or not undisturbed.excuses(verdict):
-            return verdict
-        return replace(verdict, outcome=SlaOutcome.INCONCLUSIVE)
+    def _excuse(self, verdict: Verdict, samples: Samples) -> Undisturbed | None:
+        """What is left without the machine's stalls, where these alone keep the SLA from being met;
+        else None.
+        """
+        if verdict.outcome is SlaOutcome.MET:
+            return None
+        rest = self.undisturbed(samples, final=False)
+        return rest if rest is not None and rest.excuses(verdict) else None
+
+    def _is_told(self, verdict: Verdict, rest: Undisturbed, elapsed: float) -> bool:
+        """Whether neither verdict will change any more: such a probe goes on till then."""
+        patience = max(WATCH.patience_seconds, self._how.least_seconds)
+        if not self._how.settle or elapsed <= patience or not self._is_idle(verdict, elapsed):
+            return False
+        is_answered = not rest.is_decidable or rest.verdict.met
+        return is_answered or self._is_idle(rest.verdict, elapsed)
 
     def _ends(self, verdict: Verdict, elapsed: float) -> bool:
         count = verdict.decided
