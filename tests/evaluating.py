@@ -29,6 +29,8 @@ class Silent:
 
     def probed(self, record: ProbeRecord) -> None: ...
 
+    def noted(self, note: str) -> None: ...
+
 
 def measure(
     model: Path,

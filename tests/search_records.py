@@ -120,6 +120,7 @@ def probe(
         "gpu": GpuReading(utilisation=min(0.98, load), memory=9 * 10**8, power=61.0)
         if gpu
         else None,
+        "stalls": ((0.4, 0.09, 0), (0.41, 0.08, 1), (1.2, 0.1, "foreign")) if seed % 2 else (),
     }
     return ProbeRecord.model_validate(record | changes), samples
 

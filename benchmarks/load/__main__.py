@@ -11,8 +11,8 @@ from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, write
 
 NAMES = (
-    *("client_cost", "http2_core", "agreement", "fidelity", "verdicts", "confirmation"),
-    *("repeatability", "pinning"),
+    *("client_cost", "http2_core", "agreement", "fidelity", "verdicts", "stalls"),
+    *("confirmation", "repeatability", "pinning"),
 )
 
 

@@ -26,7 +26,7 @@ def compared(tmp_path: Path) -> Run:
 def test_each_figure_of_a_search_has_a_stable_name(whole_run: Run) -> None:
     assert names(whole_run) == (
         *("capacity", "latency-by-rate", "latency-distribution", "pareto", "memory", "settings"),
-        *("importance", "batch-sizes", "time-breakdown", "host", "gpu"),
+        *("importance", "batch-sizes", "time-breakdown", "host", "gpu", "stalls"),
     )
     assert {d.name for d in drawings(whole_run)} == set(names(whole_run)) - {"host"}
     pareto = figure(whole_run, "pareto")

@@ -60,7 +60,7 @@ def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None
     assert EXPERIMENT["command"] in page.text
     assert "NVIDIA L4" in page.text
     assert "CUDA out of memory" in page.text
-    assert len(page.figures()) == 10
+    assert len(page.figures()) == 11
     assert page.count("tr") == 1 + len(whole_run.evaluations())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tuner.analysis.stalls import ForeignLoad, MachineStalls, stall_doubts
 from tuner.goals.objective import Objective
 from tuner.records.results import Evaluation
 
@@ -127,6 +128,8 @@ Doubt = (
     | CpuSteal
     | GpuThrottled
     | GpuShared
+    | MachineStalls
+    | ForeignLoad
 )
 
 
@@ -147,6 +150,7 @@ def doubts_on_machine(evaluations: list[Evaluation]) -> Iterator[Doubt]:
     steal = cpu_steal(evaluations)
     if steal is not None:
         yield steal
+    yield from stall_doubts(evaluations)
     readings = [p.gpu for e in evaluations for p in e.probes if p.gpu is not None]
     slowed = [gpu.throttled for gpu in readings if gpu.throttled]
     shared = [gpu.others for gpu in readings if gpu.others]

@@ -18,6 +18,7 @@ from tuner.analysis.doubts import (
     drift,
 )
 from tuner.analysis.search_findings import SearchFindings
+from tuner.analysis.stalls import ForeignLoad, MachineStalls
 from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
 from tuner.cli.view import between, describe_result
 from tuner.goals.objective import Objective
@@ -27,7 +28,13 @@ from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.report.search_wording import promise, promise_at
 from tuner.report.time_budget import budget_line
-from tuner.report.wording import HIDDEN_COMPUTE, completeness, doubt_sentence, time_sentence
+from tuner.report.wording import (
+    HIDDEN_COMPUTE,
+    completeness,
+    doubt_sentence,
+    time_sentence,
+    undisturbed_words,
+)
 from tuner.units import format_duration, format_rate
 
 Row = tuple[str, list[str]]
@@ -87,7 +94,8 @@ def _is_short(doubt: Doubt) -> bool:
     """Whether a terminal says it; the other doubts are in the report."""
     if isinstance(doubt, Lacking):
         return doubt.lack is Lack.CLIENT
-    return isinstance(doubt, UnsteadyRounds | Refutation | Drift | CpuSteal)
+    machine = CpuSteal | MachineStalls | ForeignLoad
+    return isinstance(doubt, UnsteadyRounds | Refutation | Drift | machine)
 
 
 def _probe_lines(findings: SearchFindings) -> Iterator[str]:
@@ -250,7 +258,9 @@ def _judged(probe: ProbeRecord) -> str:
 
 
 def _late(probe: ProbeRecord) -> str:
-    return f"{probe.violations:,} of {probe.n:,} late"
+    """As it happened and, where stalls of the machine touched it, without them."""
+    late = f"{probe.violations:,} of {probe.n:,} late"
+    return "; ".join(filter(None, (late, undisturbed_words(probe))))
 
 
 def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str, Any]:
@@ -289,6 +299,7 @@ def _verdict(probe: ProbeRecord | None) -> dict[str, Any] | None:
         "late": probe.violations,
         "requests": probe.n,
         "seconds": probe.seconds,
+        "undisturbed": None if probe.undisturbed is None else as_json([probe.undisturbed])[0],
     }
 
 

@@ -17,6 +17,7 @@ from tuner.measurement.draft import Phase
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
+from tuner.report.wording import undisturbed_words
 from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
@@ -212,6 +213,8 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     if record.purpose == "unloaded":
         return f"{text}, p50 {format_duration(record.latency.get('p50'))}"
     text += f", {record.outcome} ({record.violations} of {record.n} late)"
+    if record.undisturbed is not None and record.undisturbed.decides:
+        text += f", {undisturbed_words(record)}"
     if record.client_limited:
         text += ", client behind schedule"
     if record.gpu is not None and record.gpu.throttled:

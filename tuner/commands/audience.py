@@ -19,9 +19,6 @@ class Audience(Progress, Protocol):
 
     def search_ended(self, reason: str, confirms: bool) -> None: ...
 
-    def noted(self, note: str) -> None:
-        """What goes otherwise than planned."""
-
 
 class Watcher(Audience, Protocol):
     """Who is told what happens in a comparison."""

@@ -18,6 +18,7 @@ from tuner.cores import Cores
 from tuner.deployments.memory import check_shares_memory
 from tuner.experiment.model import Experiment
 from tuner.load.generator import LoadEngine, LoadGenerator
+from tuner.load.hiccups import HiccupMeter
 from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
@@ -45,8 +46,9 @@ def open_resources(
         server_args=experiment.server_args,
     )
     with (
+        HiccupMeter(cores.serving | cores.load if cores else None) as meter,
         make_launcher(kind, container, endpoints, cores) as launcher,
-        _load_engine(experiment, cores, preparation) as generator,
+        _load_engine(experiment, cores, preparation, meter) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":
@@ -55,12 +57,15 @@ def open_resources(
 
 
 def _load_engine(
-    experiment: Experiment, cores: Cores | None, preparation: Preparation | None
+    experiment: Experiment,
+    cores: Cores | None,
+    preparation: Preparation | None,
+    meter: HiccupMeter,
 ) -> LoadGenerator | PerfAnalyzer:
     if experiment.load_engine == "perf_analyzer":
-        return PerfAnalyzer(experiment.workers, cores)
+        return PerfAnalyzer(experiment.workers, cores, meter)
     prepared = preparation or Preparation(())
-    return LoadGenerator(experiment.workers, cores, prepared.wait)
+    return LoadGenerator(experiment.workers, cores, prepared.wait, meter)
 
 
 def notes_on(endpoints: Endpoints | None, gpus: Gpus) -> list[str]:

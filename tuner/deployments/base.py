@@ -58,6 +58,10 @@ class Running(ABC):
     def watch_host(self) -> HostWatch:
         """Reads what its servers use of their machine while the context is open."""
 
+    def pids(self) -> tuple[int, ...]:
+        """Processes of this machine that belong to its servers; empty where not all can be seen."""
+        return ()
+
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
         """What was read of the GPUs."""
         return watch.reading()

@@ -131,6 +131,12 @@ class RunningService(Running):
         own = () if self.server is None else (self.server,)
         return HostWatch(Group((*own, *behind)))
 
+    def pids(self) -> tuple[int, ...]:
+        if self.server is None:
+            return ()
+        behind = None if self.behind is None else self.behind.pids()
+        return () if behind == () else (*self.server.pids(), *(behind or ()))
+
 
 class ServiceDeployment:
     """A service that is started; with ``behind``, after the Triton that it asks."""

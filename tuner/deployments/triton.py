@@ -165,6 +165,9 @@ class RunningTriton(Running):
     def watch_host(self) -> HostWatch:
         return HostWatch(self.server)
 
+    def pids(self) -> tuple[int, ...]:
+        return self.server.pids()
+
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
         """What was read or, where NVML tells nothing, what Triton's metrics say at this moment."""
         reading = watch.reading()

@@ -19,10 +19,12 @@ from tuner.cores import Cores
 from tuner.errors import LoadFailed, LoadProcessDied
 from tuner.load import worker
 from tuner.load.board import Board
+from tuner.load.hiccups import HiccupMeter
 from tuner.load.target import Target
 from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, StopRun
 from tuner.scratch import scratch_folder
 from tuner.stats.samples import Floats, Samples
+from tuner.stats.stalls import Stall
 
 Watch = Callable[[Samples], bool]
 
@@ -66,7 +68,14 @@ class LoadResult:
 class LoadEngine(Protocol):
     """What probes need of a load generator."""
 
+    meter: HiccupMeter | None
+
     def aim(self, target: Target) -> None: ...
+
+    def stalls(self) -> tuple[Stall, ...]:
+        """Of the machine since the run began that is in progress, or was the last; ``start`` counts
+        as the times of its samples do. None known without a meter.
+        """
 
     def open_loop(
         self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None
@@ -99,7 +108,8 @@ class LoadGenerator:
     """A few load processes, spawned once and used for one run after another.
 
     With ``cores`` each runs on one of its own. ``prepared`` is called before the first run, and
-    returns once nothing computes beside it.
+    returns once nothing computes beside it. The ``meter``, which is not closed with it, tells the
+    machine's stalls.
     """
 
     def __init__(
@@ -107,7 +117,10 @@ class LoadGenerator:
         workers: int = 1,
         cores: Cores | None = None,
         prepared: Callable[[], None] = lambda: None,
+        meter: HiccupMeter | None = None,
     ) -> None:
+        self.meter = meter
+        self._began = math.inf
         shm = Path("/dev/shm")
         self._folder = scratch_folder("load", shm if shm.is_dir() else None)
         context = multiprocessing.get_context("spawn")
@@ -132,6 +145,9 @@ class LoadGenerator:
     @property
     def workers(self) -> int:
         return len(self._pipes)
+
+    def stalls(self) -> tuple[Stall, ...]:
+        return () if self.meter is None else self.meter.stalls(self._began)
 
     def aim(self, target: Target) -> None:
         """Where the following runs go.
@@ -240,6 +256,7 @@ class LoadGenerator:
         horizon: float,
         watch: Watch | None,
     ) -> LoadResult:
+        self._began = start
         self._send(commands)
         reports: dict[int, Report] = {}
         stopped = False

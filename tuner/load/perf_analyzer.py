@@ -19,9 +19,11 @@ import numpy as np
 from tuner.cores import Cores, run_on
 from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load.generator import LoadResult, Watch
+from tuner.load.hiccups import HiccupMeter
 from tuner.load.target import Target, Tensor
 from tuner.scratch import scratch_folder
 from tuner.stats.samples import Floats, Samples
+from tuner.stats.stalls import Stall
 
 VARIABLE = "TUNER_PERF_ANALYZER"
 _VERSION = re.compile(r"Version (\d+\.\d+\S*)")
@@ -81,7 +83,10 @@ class PerfAnalyzer:
     It says nothing while it runs, so no probe ends early. A failed request ends it: LoadFailed.
     """
 
-    def __init__(self, workers: int = 1, cores: Cores | None = None) -> None:
+    def __init__(
+        self, workers: int = 1, cores: Cores | None = None, meter: HiccupMeter | None = None
+    ) -> None:
+        self.meter = meter
         binary = find()
         if binary is None:
             raise LauncherUnavailable(
@@ -101,6 +106,10 @@ class PerfAnalyzer:
         """Where the following runs go. InputDataError where its inputs cannot be written down."""
         (self._folder / "inputs.json").write_text(json.dumps(input_data(target)), encoding="utf-8")
         self._target = target
+
+    def stalls(self) -> tuple[Stall, ...]:
+        """None: its samples do not tell when it began."""
+        return ()
 
     def open_loop(
         self, times: Floats, drain: float, horizon: float = 0.0, watch: Watch | None = None

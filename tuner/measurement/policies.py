@@ -253,7 +253,8 @@ class FixedRatePolicy:
             result = session.verify(rate, share)
             if not result.repeat:
                 break
-        if result.outcome is SlaOutcome.VIOLATED and not result.client_limited:
+        is_servers = not result.client_limited and not result.repeat
+        if result.outcome is SlaOutcome.VIOLATED and is_servers:
             draft.capacity = replace(draft.capacity, rate=None, bound_ratio=result.bound_ratio)
 
 

@@ -12,6 +12,7 @@ from tuner.deployments.base import Running
 from tuner.errors import ConstraintBroken, LoadFailed, UsageError
 from tuner.goals.constraints import Constraint, require_readings
 from tuner.goals.sla import Sla
+from tuner.goals.undisturbed import told_apart
 from tuner.goals.verdict import SlaOutcome, Verdict
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.generator import LoadEngine, LoadResult
@@ -97,6 +98,7 @@ class Prober:
         self._drain = max(PROBER.drain_seconds, sla.longest + 1)
         self._has_answered = False
         self._has_backlog = False
+        self._throughput = 0.0
         generator.aim(running.target)
 
     def turn(self, number: int) -> None:
@@ -114,7 +116,8 @@ class Prober:
         self._deadline.require(PROBER.least_seconds)
         seconds = self._deadline.bound(max(how.length(rate, self._sla), period))
         times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        watch = ProbeWatch(self._sla, how, period)
+        load = rate / self._throughput if self._throughput else None
+        watch = ProbeWatch(self._sla, how, period, self._generator.stalls, load)
         offer = OfferedLoad(purpose, str(arrivals), rate, None, seed)
         return self._probe(
             offer,
@@ -170,6 +173,7 @@ class Prober:
             raise LoadFailed(f"no request succeeded: {reason}")
         if window is not None:
             self.windows.append(window)
+        self._throughput = max(best, self._throughput)
         return best
 
     def sample_window(self, concurrency: int, seconds: float) -> Window | None:
@@ -208,6 +212,8 @@ class Prober:
     ) -> tuple[ProbeRecord, Verdict]:
         """Send, and write down what came back; the faults of the server and of the load, raised."""
         self._await_backlog()
+        if self._generator.meter is not None:
+            self._generator.meter.follow(self._running.pids())
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = send()
@@ -217,12 +223,16 @@ class Prober:
         self._running.raise_if_refused(result.messages)
         if samples.errors:
             self._running.raise_if_gone()
-        verdict = watch.final(samples)
+        stalls = self._generator.stalls() if len(samples) else ()
+        honest, undisturbed = watch.final(samples), watch.undisturbed(samples)
+        verdict = told_apart(honest, undisturbed)
         readings = ProbeReadings(
             self._running.times_since(before),
             self._running.stages_since(before),
             self._running.gpu(gpus),
             host.reading(result.cpu),
+            stalls,
+            undisturbed,
         )
         file = save_samples(samples, self._folder, f"{self._name}-{len(self.records):02d}")
         record = probe_record(

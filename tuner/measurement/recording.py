@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from tuner.deployments.base import Running
 from tuner.errors import StorageError
 from tuner.goals.sla import Sla, bound_ratio
+from tuner.goals.undisturbed import Undisturbed
 from tuner.goals.verdict import Verdict
 from tuner.load.generator import LoadResult
 from tuner.model.space import Candidate
+from tuner.records import results as records
 from tuner.records.results import (
     BoundCount,
     GpuReading,
@@ -32,6 +35,7 @@ from tuner.stats.estimators import (
     throughput_interval,
 )
 from tuner.stats.samples import Samples
+from tuner.stats.stalls import Stall
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class ProbeReadings:
     stages: Stages | None
     gpu: GpuReading | None
     host: HostReading | None
+    stalls: tuple[Stall, ...] = ()
+    undisturbed: Undisturbed | None = None
 
 
 def probe_record(
@@ -79,7 +85,7 @@ def probe_record(
     file: str,
 ) -> ProbeRecord:
     """The record of one probe; ``file`` has its samples, each request holds ``items``."""
-    samples = result.samples
+    samples, undisturbed = result.samples, _undisturbed(readings.undisturbed, verdict)
     percentiles = {
         **PERCENTILES,
         **{b.name: b.percentile for b in sla.bounds if not b.on_errors},
@@ -111,7 +117,8 @@ def probe_record(
         bound_ratio=bound_ratio(samples, sla),
         growth=growth(samples),
         lateness_p99=quantile(samples.lateness, 0.99),
-        client_limited=is_client_limited(samples, sla),
+        client_limited=is_client_limited(samples, sla)
+        and not (undisturbed is not None and undisturbed.decides),
         client_cpu=result.cpu,
         server=readings.server,
         stages=readings.stages,
@@ -119,6 +126,26 @@ def probe_record(
         host=readings.host,
         samples=file,
         items=items,
+        stalls=tuple((s.start, s.seconds, _place(s)) for s in readings.stalls),
+        undisturbed=undisturbed,
+    )
+
+
+def _place(stall: Stall) -> int | Literal["foreign"]:
+    return "foreign" if stall.core is None else stall.core
+
+
+def _undisturbed(found: Undisturbed | None, honest: Verdict) -> records.Undisturbed | None:
+    if found is None:
+        return None
+    decided = found.verdict.decided
+    return records.Undisturbed(
+        n=decided.n,
+        late=decided.late,
+        outcome=found.verdict.outcome.value if found.is_decidable else None,
+        left_out=found.left_out,
+        bound_ratio=found.bound_ratio,
+        decides=found.decides(honest),
     )
 
 

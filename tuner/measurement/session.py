@@ -14,6 +14,7 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.measurement.draft import Draft, Phase
+from tuner.measurement.fitness import Fitness
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.probe import Prober
 from tuner.measurement.settings import (
@@ -46,6 +47,9 @@ class Progress(Protocol):
     def probing(self, what: str, rate: float | None) -> None: ...
 
     def probed(self, record: ProbeRecord) -> None: ...
+
+    def noted(self, note: str) -> None:
+        """What goes otherwise than planned."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,10 @@ class CandidateSession:
         progress: Progress,
         largest_batch: int,
         clock: PhaseClock,
+        fitness: Fitness | None = None,
     ) -> None:
         self._clock = clock
+        self._fitness = fitness
         self.prober = prober
         self.largest_batch = largest_batch
         self.saturation = 0.0
@@ -131,13 +137,15 @@ class CandidateSession:
         """Offer ``rate`` requests/s."""
         arrivals = self._conditions.load
         assert arrivals != "closed"
+        if self._fitness is not None:
+            self._fitness.check()
         self._progress.probing(purpose, rate)
         record, verdict = self.prober.open_loop(arrivals, rate, how, purpose)
         self._progress.probed(record)
         return ProbeResult(
             rate,
             verdict.outcome,
-            record.bound_ratio,
+            record.telling_ratio,
             verdict.telling,
             verdict.repeat,
             record.client_limited,
@@ -194,6 +202,7 @@ class Sessions:
         self._run = run
         self._slot = ServerSlot(deployments)
         self._keeps = keeps_servers
+        self._fitness = Fitness(generator.meter, conditions.sla, progress.noted)
 
     def close(self) -> None:
         """Stop the server in hand."""
@@ -232,7 +241,12 @@ class Sessions:
             largest = max(1, int(self.deployments.config_of(subject).max_batch_size))
             try:
                 yield CandidateSession(
-                    prober, self.conditions, self.progress, largest, self._run.clock
+                    prober,
+                    self.conditions,
+                    self.progress,
+                    largest,
+                    self._run.clock,
+                    self._fitness,
                 )
             finally:
                 draft.probes.extend(prober.records)

@@ -1,11 +1,14 @@
 """How long a probe lasts, and when it may end early."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.goals.sla import Sla
+from tuner.goals.undisturbed import Undisturbed, without_stalls
 from tuner.goals.verdict import Judge, SlaOutcome, Verdict, judge, requests_to_settle
 from tuner.stats.samples import Samples
+from tuner.stats.stalls import Stall
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,21 @@ class ProbeWatch:
     A probe that is to settle its question ends with the first verdict. One of several for a
     capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
     request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
-    the worst of the arrivals' pattern, and is not called violated.
+    the worst of the arrivals' pattern, and is not called violated. Where only the machine's own
+    ``stalls`` so far violate the SLA, the probe goes on; ``load`` is the rate over the server's
+    throughput, if that is known.
     """
 
-    def __init__(self, sla: Sla, how: Thoroughness, period: float = 0.0) -> None:
+    def __init__(
+        self,
+        sla: Sla,
+        how: Thoroughness,
+        period: float = 0.0,
+        stalls: Callable[[], Sequence[Stall]] = tuple,
+        load: float | None = None,
+    ) -> None:
+        self._stalls = stalls
+        self._load = load
         self._period = period
         self._sla = sla
         self._how = how
@@ -88,16 +102,41 @@ class ProbeWatch:
         decided = next(count for count in whole.counts if count.bound == bound)
         return replace(self._verdict, decided=decided, counts=whole.counts, telling=whole.telling)
 
+    def undisturbed(self, samples: Samples, final: bool = True) -> Undisturbed | None:
+        """The same without the machine's stalls; None where none touched it."""
+        how, stalls = self._how, self._stalls()
+        return without_stalls(
+            samples, self._sla, how.confidence, stalls, self._load, final, how.judge
+        )
+
     def __call__(self, samples: Samples) -> bool:
         elapsed = float(samples.intended[-1]) if len(samples) else 0.0
         if elapsed < self._next:
             return False
         self._next = WATCH.look_growth * elapsed
         verdict = judge(samples, self._sla, self._how.confidence, final=False)
-        if self._ends(verdict, elapsed):
+        rest = self._excuse(verdict, samples)
+        if self._ends(verdict, elapsed) if rest is None else self._is_told(verdict, rest, elapsed):
             self._verdict = verdict
             return True
         return False
+
+    def _excuse(self, verdict: Verdict, samples: Samples) -> Undisturbed | None:
+        """What is left without the machine's stalls, where these alone keep the SLA from being met;
+        else None.
+        """
+        if verdict.outcome is SlaOutcome.MET:
+            return None
+        rest = self.undisturbed(samples, final=False)
+        return rest if rest is not None and rest.excuses(verdict) else None
+
+    def _is_told(self, verdict: Verdict, rest: Undisturbed, elapsed: float) -> bool:
+        """Whether neither verdict will change any more: such a probe goes on till then."""
+        patience = max(WATCH.patience_seconds, self._how.least_seconds)
+        if not self._how.settle or elapsed <= patience or not self._is_idle(verdict, elapsed):
+            return False
+        is_answered = not rest.is_decidable or rest.verdict.met
+        return is_answered or self._is_idle(rest.verdict, elapsed)
 
     def _ends(self, verdict: Verdict, elapsed: float) -> bool:
         count = verdict.decided

@@ -1,5 +1,6 @@
 """What is expected of every candidate: a prior, corrected by what was measured of others."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,10 @@ class SurrogateSettings:
     """Of a candidate's own deviation; which one it is, the data say."""
     deviation_prior: tuple[float, ...] = (0.15, 0.4, 0.3, 0.1, 0.05)
     """Probabilities of these beforehand: simulations are mostly right within 3 to 12 %."""
-    launch: float = 0.03  # by which two servers of one configuration differ
+    launches: tuple[float, ...] = (0.03, 0.08, 0.2)
+    """By which two servers of one configuration differ: on a quiet machine, a busy one, a bad one.
+    Which it is, the data say; else noise would be taken for what configurations do."""
+    launch_prior: tuple[float, ...] = (0.6, 0.3, 0.1)
     idiosyncrasy: float = 0.02
     """Share of the variance of a deviation that is of settings rather than of what they do: with
     deviations of 6 %, candidates of the same batches differ by 1 %."""
@@ -59,7 +63,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class _Component:
-    """The Gaussian process with one size of the deviations: its probability ``weight``, its mean,
+    """The Gaussian process with one size of deviations and noise: its probability ``weight``, its mean,
     and what the observations explain, as ``explained.T @ explained``, of shape (observations, n).
     """
 
@@ -141,12 +145,17 @@ class Surrogate:
             return Posterior(self._prior, error, (), self._correlations, 0.0)
         known = [each for each in observations if each.candidate in self._index]
         at = np.array([self._index[each.candidate] for each in known], dtype=int)
-        noise = np.diag([each.error**2 + s.launch**2 for each in known])
+        errors = np.array([each.error for each in known])
         residuals = np.array([each.log for each in known]) - self._prior[at]
         log_weights, components, variances = [], [], []
-        for deviation, probability in zip(s.deviations, s.deviation_prior, strict=True):
+        hypotheses = itertools.product(
+            zip(s.deviations, s.deviation_prior, strict=True),
+            zip(s.launches, s.launch_prior, strict=True),
+        )
+        for (deviation, likely), (launch, frequent) in hypotheses:
+            probability = likely * frequent
             across = self._common**2 + deviation**2 * self._correlations[at]
-            root = cholesky(across[:, at] + noise, lower=True)
+            root = cholesky(across[:, at] + np.diag(errors**2 + launch**2), lower=True)
             explained = solve_triangular(root, across, lower=True)
             whitened = solve_triangular(root, residuals, lower=True)
             log_weights.append(

@@ -98,6 +98,25 @@ class BoundCount(Record):
     effect: float
 
 
+class Undisturbed(Record):
+    """A probe without the requests that the machine's own stalls can have touched, a share
+    ``left_out`` of all: ``late`` of the ``n`` others broke the bound that decided. None: too many
+    were touched to tell. Where the stalls ``decide``, these counts tell of the server, and not
+    those of all requests.
+    """
+
+    n: int
+    late: int
+    outcome: Literal["met", "violated", "inconclusive"] | None
+    left_out: float
+    bound_ratio: float | None
+    decides: bool = False
+
+
+RecordedStall = tuple[float, float, int | Literal["foreign"]]
+"""Start, in seconds from a probe's, length in seconds, and the core that ran nothing; ``foreign``:
+another process had at least half a core."""
+
 Interval = tuple[float, float | None]
 """The central 95 % of what may be true; None above where the data leave it open."""
 
@@ -123,7 +142,8 @@ class ProbeRecord(Record):
     nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is
     "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
     latency of the good replies, ``client_wait`` the part of it before their requests were sent.
-    ``growth`` is by how many seconds the latency grew for each second, towards the end.
+    ``growth`` is by how many seconds the latency grew for each second, towards the end. ``outcome``
+    is as it happened, ``undisturbed`` without the machine's ``stalls``; None where none touched it.
     """
 
     purpose: Purpose
@@ -157,6 +177,15 @@ class ProbeRecord(Record):
     host: HostReading | None = None
     samples: str | None = None
     items: float = 1.0
+    stalls: tuple[RecordedStall, ...] = ()
+    undisturbed: Undisturbed | None = None
+
+    @property
+    def telling_ratio(self) -> float | None:
+        """The ``bound_ratio`` that tells of the server: where stalls decide, that without them."""
+        if self.undisturbed is not None and self.undisturbed.decides:
+            return self.undisturbed.bound_ratio
+        return self.bound_ratio
 
     _read_margin = model_validator(mode="before")(_bound_ratio_of_margin)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from tuner.analysis.stalls import stalls_of
 from tuner.records.results import Evaluation, GpuReading, ProbeRecord
-from tuner.report.wording import NBSP, count, percent
+from tuner.report.wording import NBSP, count, percent, undisturbed_words
+from tuner.stats.stalls import merged
 from tuner.units import format_cores, format_duration, format_number, format_rate, format_size
 
 
@@ -18,6 +20,7 @@ def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, s
         ("late or failed", late),
         ("failed", count(probe.errors, "request")),
         ("verdict", f"{probe.outcome} at {percent(probe.confidence)}"),
+        *_stall_facts(probe),
         ("latency (95 %)", latencies),
         ("served (95 %)", _served(probe)),
         ("client sent late by (p99)", format_duration(probe.lateness_p99)),
@@ -25,6 +28,18 @@ def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, s
         *_host_facts(probe),
         *(_gpu_facts(probe.gpu) if probe.gpu is not None else ()),
     ]
+
+
+def _stall_facts(probe: ProbeRecord) -> Iterator[tuple[str, str]]:
+    """The machine's stalls, and the verdict without them."""
+    for name, foreign in (("machine stalled", False), ("a core taken by others", True)):
+        stalls = [s for s in stalls_of(probe) if (s.core is None) is foreign]
+        stretches = [end - start for start, end in merged(stalls, longest=None)]
+        if stretches:
+            most = format_duration(max(stretches))
+            yield name, f"{count(len(stretches), 'time')}, for up to {most}"
+    if probe.undisturbed is not None:
+        yield "verdict without that", undisturbed_words(probe)
 
 
 def _latency(probe: ProbeRecord, name: str) -> str:

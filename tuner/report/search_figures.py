@@ -19,6 +19,7 @@ from tuner.report.figures_candidates import capacity_by_candidate
 from tuner.report.figures_distribution import batch_sizes, latency_distribution
 from tuner.report.figures_pareto import latency_frontier, memory_frontier
 from tuner.report.figures_settings import parallel_coordinates, parameter_importance
+from tuner.report.figures_stalls import stalls_over_time
 from tuner.report.metric import Metric
 from tuner.report.series import candidates
 from tuner.report.wording import HIDDEN_COMPUTE
@@ -36,6 +37,7 @@ NAMES = (
     "time-breakdown",
     "host",
     "gpu",
+    "stalls",
 )
 
 
@@ -54,7 +56,7 @@ def drawings(
     if finds_capacities:
         drawn.append(_memory(evaluations))
     drawn += [_parallel(evaluations), _importance(evaluations)]
-    return [*drawn, *_server(evaluations, samples)]
+    return [*drawn, *_server(evaluations, samples), _stalls(evaluations, sla)]
 
 
 def _capacity(evaluations: list[Evaluation]) -> Drawing:
@@ -182,6 +184,19 @@ def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> li
     if any(p.gpu is not None for e in evaluations for p in e.probes):
         drawn.append(_gpu(evaluations))
     return drawn
+
+
+def _stalls(evaluations: list[Evaluation], sla: Sla | None) -> Drawing:
+    return Drawing(
+        "stalls",
+        "Stalls of the machine",
+        "Each mark is a moment in which this machine, and not the server, stood still or gave a "
+        "core to another process; probes follow one another without the time between them. In a "
+        "shaded probe they decided: it is stated as it happened, and the capacity rests on the "
+        "requests that they did not touch. The dashed line is the SLA's bound.",
+        stalls_over_time(evaluations, sla),
+        "No stall of the machine was seen, or it was not watched.",
+    )
 
 
 def _pipeline_note(evaluations: list[Evaluation]) -> str:

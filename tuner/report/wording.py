@@ -20,8 +20,11 @@ from tuner.analysis.doubts import (
     UnsteadyRounds,
 )
 from tuner.analysis.ratios import Ratio
+from tuner.analysis.stalls import ForeignLoad, MachineStalls
 from tuner.goals.objective import Objective
+from tuner.goals.sla import Bound
 from tuner.records.results import HostReading, Outcome, ProbeRecord, State
+from tuner.stats.stalls import Unfitness
 from tuner.units import (
     format_cores,
     format_duration,
@@ -83,6 +86,8 @@ def doubt_sentence(doubt: Doubt) -> str:
             return _change_sentence(doubt)
         case CpuSteal() | GpuThrottled() | GpuShared():
             return _machine_sentence(doubt)
+        case MachineStalls() | ForeignLoad():
+            return _stall_sentence(doubt)
 
 
 def _change_sentence(doubt: Refutation | Drift) -> str:
@@ -123,6 +128,55 @@ def _machine_sentence(doubt: CpuSteal | GpuThrottled | GpuShared) -> str:
                 f"GPU in use by others: in {count(probes, 'probe')} of {read} the server shared "
                 f"its GPU with {', '.join(others)}. With the GPU to itself it may serve more."
             )
+
+
+def _stall_sentence(doubt: MachineStalls | ForeignLoad) -> str:
+    if isinstance(doubt, ForeignLoad):
+        return (
+            f"Other processes of this machine had half a core or more for {percent(doubt.share)} "
+            "of the time: the server shared its processors with them. End them, or take the "
+            "figures for what is left."
+        )
+    said = (
+        f"The machine itself stalled {doubt.per_minute:.0f} times a minute, for up to "
+        f"{format_duration(doubt.longest)}: no server answers then"
+    )
+    if doubt.decided:
+        said += (
+            f". In {count(doubt.decided, 'probe')} of {doubt.probes} this made the difference: "
+            "they are stated as they happened, and the capacity rests on the requests that no "
+            "stall can have touched"
+        )
+    if doubt.undecidable:
+        said += (
+            f". {upper_first(count(doubt.undecidable, 'probe'))} of {doubt.probes} had too many "
+            "such requests to tell"
+        )
+    return f"{said}. Measure where processors are not shared."
+
+
+def unfit_sentence(unfit: Unfitness, bound: Bound) -> str:
+    """Said before anything is measured."""
+    return (
+        f"this machine stalls {unfit.per_minute:.0f} times a minute, for up to "
+        f"{format_duration(unfit.longest)} (seen in {format_duration(unfit.seconds)}): "
+        f"{percent(unfit.share)} of the time, and {bound} allows {percent(bound.budget)} of the "
+        "requests to be late, so it is unfit for that SLA, whatever the server"
+    )
+
+
+def undisturbed_words(probe: ProbeRecord) -> str:
+    """``met without the machine's stalls (3 of 800 late, 20 % left out)``; empty if none touched
+    it.
+    """
+    rest = probe.undisturbed
+    if rest is None:
+        return ""
+    left_out = f"{percent(rest.left_out)} left out"
+    if rest.outcome is None:
+        return f"undecidable without the machine's stalls ({left_out})"
+    late = f"{rest.late:,} of {rest.n:,} late"
+    return f"{rest.outcome} without the machine's stalls ({late}, {left_out})"
 
 
 def _amount(value: float, objective: Objective | None) -> str:

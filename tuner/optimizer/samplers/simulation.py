@@ -23,9 +23,9 @@ from tuner.servers.causes import cause_of
 
 _PROPOSAL = "simulation:proposal"
 _FIXED = "fixed_params"  # where Optuna keeps the values of an enqueued trial
-_MORE_WINDOWS = 1.25
-"""All are simulated again once there are a quarter more windows: fewer change no ranking, and the
-simulation of a space takes a second or two."""
+_MORE_WINDOWS = 1.5
+"""All are simulated again once there are half as many windows more: fewer change no ranking, and
+the simulation of a space takes a second or two."""
 
 
 class SimulationSampler(BaseSampler):
