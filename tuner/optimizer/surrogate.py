@@ -63,7 +63,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class _Component:
-    """The Gaussian process with one size of deviations and noise: its probability ``weight``, its mean,
+    """The Gaussian process with one size of deviations and noise: its ``weight``, its mean,
     and what the observations explain, as ``explained.T @ explained``, of shape (observations, n).
     """
 
