@@ -91,19 +91,19 @@ def after_rounds(number: int, *rates: float) -> Draft:
 
 def test_a_confirmation_ends_when_the_answer_is_clear() -> None:
     best, far, near = (
-        after_rounds(0, 1000.0, 1010.0),
-        after_rounds(1, 400.0, 410.0),
-        after_rounds(2, 980.0, 990.0),
+        after_rounds(0, 1000.0, 1010.0, 990.0),
+        after_rounds(1, 400.0, 410.0, 405.0),
+        after_rounds(2, 980.0, 990.0, 985.0),
     )
     assert is_settled([best, far])
     assert not is_settled([best, far, near])
-    assert not is_settled([after_rounds(0, 1000.0), after_rounds(1, 400.0)])
-    assert not is_settled([after_rounds(0, 1000.0, 800.0), far])
+    assert not is_settled([after_rounds(0, 1000.0, 990.0), after_rounds(1, 400.0, 400.0)])
+    assert not is_settled([after_rounds(0, 1000.0, 800.0, 990.0), far])
 
 
 def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:
     best, failed, infeasible = (
-        after_rounds(0, 1000.0, 1010.0),
+        after_rounds(0, 1000.0, 1010.0, 990.0),
         after_rounds(1),
         after_rounds(2),
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
-from tuner.optimizer.surrogate import Observation, Surrogate
+from tuner.optimizer.surrogate import Observation, Surrogate, below
 
 CANDIDATES = [
     Candidate.of({MAX_BATCH_SIZE: size, INSTANCE_COUNT: count})
@@ -52,3 +52,23 @@ def test_what_is_known_of_one_is_known_of_those_with_the_same_batches() -> None:
 def test_a_certain_prior_is_drawn_as_it_is() -> None:
     posterior = Surrogate(CANDIDATES, PRIOR, certain=True).posterior([])
     assert posterior.draw(ALL, 3, 0) == pytest.approx(np.tile(PRIOR, (3, 1)))
+
+
+def test_what_lies_below_where_it_is_expected_anyhow_tells_nothing() -> None:
+    assert below(CANDIDATES[0], 7.0, 0.05, 7.5) is None
+
+
+@given(st.floats(6.0, 8.0), st.floats(0.02, 0.4), st.floats(-3.0, 1.0))
+def test_what_lies_below_is_believed_lower_and_not_far_below(
+    mean: float, error: float, away: float
+) -> None:
+    """A candidate that was left at one probe above its capacity is no bad one for that."""
+    limit = mean + away * error
+    observation = below(CANDIDATES[0], mean, error, limit)
+    if observation is None:
+        assert away > 0
+        return
+    precision = 1 / error**2 + 1 / (observation.error**2 + 0.03**2)
+    after = (mean / error**2 + observation.log / (observation.error**2 + 0.03**2)) / precision
+    assert after < mean
+    assert after > limit - 2 * error - 0.06

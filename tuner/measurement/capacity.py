@@ -91,6 +91,8 @@ class Effort:
     """How finely to look: until the interval is ``width`` wide (high / low - 1), or ``seconds`` are
     spent on probes, of which there are at least ``fewest`` and at most ``most_probes``.
 
+    All rates lie within the share ``reach`` of the first one.
+
     A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
     at that.
     """
@@ -101,6 +103,7 @@ class Effort:
     doubt: float = 0.025
     fewest: int = 3
     most_probes: int = 16
+    reach: float = math.inf
 
 
 Probe = Callable[[float], ProbeResult]
@@ -133,6 +136,7 @@ def find_capacity(
         if _is_enough(results, begin, fit, spent, effort) or fit.rate < SEEK.give_up * start:
             break
         rate = _next_rate(results, fit, SEEK.offsets[number % len(SEEK.offsets)])
+        rate = min(max(rate, start / (1 + effort.reach)), start * (1 + effort.reach))
         if rate >= EVIDENCE.client_room * client_limit(results):
             break
     capacity = conclude(results, start, SEEK.give_up * start)

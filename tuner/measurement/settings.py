@@ -54,9 +54,10 @@ class CapacityEfforts:
     """The first round of a confirmation on fresh servers: a launch is paid for, so use it."""
     next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2)
     """Its later rounds: the rate is known; all of the time goes into the interval."""
-    side_by_side: Effort = Effort(width=0.0, seconds=3.5, fewest=2)
-    """A round of a confirmation on servers that are kept: rounds are cheap, so they are short."""
-    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1)
+    side_by_side: Effort = Effort(width=0.0, seconds=2.0, fewest=1, reach=0.15)
+    """A round of a confirmation on servers that are kept: rounds are cheap, so they are short. Its
+    capacity is roughly known: a rate far from it tells nothing."""
+    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1, reach=0.15)
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
     first_deployment: Effort = Effort(seconds=8.0)
     """The first round of a comparison side by side: nothing is expected of a deployment."""
@@ -80,9 +81,9 @@ class StartSettings:
 class ConfirmationSettings:
     """How finalists are compared."""
 
-    fewest_rounds: int = 2
-    """From which there is an interval of the ratio: the scatter between rounds shows in it."""
-    rounds: int = 4
+    fewest_rounds: int = 3
+    """From which a bad round can be told from two that agree."""
+    rounds: int = 5
     """At most: further ones hardly narrow the intervals, as servers of one configuration differ."""
     rounds_at_rate: int = 3
     """Where a cost at one rate is compared: its reading scatters more than any rule could tell."""

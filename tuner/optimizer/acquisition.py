@@ -19,9 +19,9 @@ class DrawSettings:
     """Candidates that are drawn together, the most promising ones: the rest has no chance."""
     usual_until: float = 0.01
     """Share to be gained below which a search ends, unless another is given."""
-    resolution: float = 0.02
-    """Share by which two configurations have to differ for a confirmation to tell them apart: what
-    is less is no gain."""
+    resolution: float = 0.03
+    """Share by which two configurations have to differ for a confirmation to tell them apart, as
+    servers of one configuration differ by as much: what is less is no gain."""
 
 
 SETTINGS = DrawSettings()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tuner.deployments.subjects import Subject
 from tuner.model.space import Candidate
+from tuner.optimizer.behaviour import simplicity
 from tuner.records.results import Evaluation, State, baseline
 
 Ranked = list[tuple[Evaluation, float]]
@@ -15,6 +16,7 @@ Ranked = list[tuple[Evaluation, float]]
 class FinalistSettings:
     most: int = 2  # at a time: each takes about a minute of confirmation
     near: float = 0.95  # share of the best one's expected merit, from which a runner-up is as good
+    as_good: float = 0.01  # share of its merit by which the simplest may be expected to be worse
     clearly: float = 1.05  # over the best confirmed merit: what confirmations can tell apart
     most_looks: int = 2  # confirmations, where the capacity is maximised
     baseline_share: float = 0.5
@@ -53,17 +55,23 @@ class Finalists:
         return self._after_refutation(confirmed, evaluations)
 
     def _best(self, evaluations: Sequence[Evaluation]) -> list[tuple[Subject, float]]:
-        """The best of the search, and the runner-up where it is as good."""
-        ranked = self.rank(list(_searched(evaluations).values()))
-        near = [
+        """The best of the search, the simplest of several that are as good; and one that may still
+        be clearly better.
+        """
+        settings, ranked = self.settings, self.rank(list(_searched(evaluations).values()))
+        if not ranked:
+            return []
+        most = ranked[0][1]
+        as_good = [each for each in ranked if each[1] >= (1 - settings.as_good) * most]
+        first = min(as_good, key=lambda each: simplicity(each[0].candidate))
+        rivals = [
             each
             for each in ranked
-            if each is ranked[0]
-            or (
-                each[1] >= self.settings.near * ranked[0][1] and self.may_win(each[0], ranked[0][0])
-            )
+            if each[1] >= settings.near * most
+            and each is not first
+            and self.may_win(each[0], first[0])
         ]
-        return [_subject(*each) for each in near[: self.settings.most]]
+        return [_subject(*each) for each in [first, *rivals][: settings.most]]
 
     def _with_baseline(
         self, subjects: list[tuple[Subject, float]], evaluations: Sequence[Evaluation]

@@ -19,7 +19,7 @@ from tuner.optimizer.acquisition import Gains
 from tuner.optimizer.behaviour import simplest_of_each, simplicity
 from tuner.optimizer.feasibility import success_probability
 from tuner.optimizer.measurement import Measurement
-from tuner.optimizer.surrogate import Observation, Posterior, Surrogate
+from tuner.optimizer.surrogate import Observation, Posterior, Surrogate, below
 from tuner.records.results import State
 from tuner.stats.samples import Floats, Ints
 
@@ -101,14 +101,25 @@ class Forecast:
 
     @cached_property
     def merit(self) -> Posterior:
-        """ln(merit) of each candidate."""
-        return self.prior.merit.posterior(
-            [
-                Observation(m.candidate, m.log_merit, m.error)
-                for m in self.measurements
-                if m.log_merit is not None
-            ]
-        )
+        """ln(merit) of each candidate. What is only known to lie below a value comes last, one by
+        one: what it tells depends on what is expected by then.
+        """
+        seen = [
+            Observation(m.candidate, m.log_merit, m.error)
+            for m in self.measurements
+            if m.log_merit is not None
+        ]
+        posterior = self.prior.merit.posterior(seen)
+        for each in self.measurements:
+            place = self.prior.merit.index(each.candidate)
+            if each.log_below is None or place is None:
+                continue
+            mean, error = float(posterior.mean[place]), float(posterior.error[place])
+            observation = below(each.candidate, mean, error, each.log_below)
+            if observation is not None:
+                seen.append(observation)
+                posterior = self.prior.merit.posterior(seen)
+        return posterior
 
     @cached_property
     def success(self) -> Floats:

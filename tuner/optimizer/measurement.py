@@ -51,13 +51,15 @@ class Measurement:
 
     ``merit`` is what the search maximises: the capacity (requests/s) or 1 / cost; None where the
     SLA is missed. ``log_merit`` is the logarithm of what was observed of it, met or not, with its
-    standard ``error``; None where nothing was. ``bound_ratio`` is percentile over bound.
+    standard ``error``; None where nothing was. ``log_below`` is the logarithm of what it lies
+    below, where no more was seen of it. ``bound_ratio`` is percentile over bound.
     """
 
     candidate: Candidate
     state: State
     merit: float | None = None
     log_merit: float | None = None
+    log_below: float | None = None
     error: float = ERRORS.no_interval
     bound_ratio: float | None = None
     cause: Cause | None = None
@@ -143,11 +145,13 @@ def _read(
 ) -> Measurement:
     state, capacity = State(attributes["state"]), attributes.get("capacity")
     low, high = attributes.get("low"), attributes.get("high")
-    log_merit, error = None, ERRORS.no_interval
+    log_merit, log_below, error = None, None, ERRORS.no_interval
     if low and high:
         error = math.log(high / low) / INTERVAL_WIDTH
     if minimizes and math.isfinite(value):
         log_merit = -math.log(max(value, LEAST_COST))
+    elif state is State.BEATEN and capacity is None and high:
+        log_below = math.log(high)
     elif not minimizes and value > 0:
         log_merit = math.log(value)
     elif not minimizes and "lowest_rate" in attributes:
@@ -161,6 +165,7 @@ def _read(
         state,
         merit,
         log_merit,
+        log_below,
         error,
         attributes.get("bound_ratio"),
         attributes.get("cause"),

@@ -278,12 +278,18 @@ class Study:
         leader, forecast = best(self._evaluations), self._forecast()
         evaluation = self._measurer.search(
             Subject(number, candidate, is_baseline),
-            leader.capacity if leader and leader.capacity else 0.0,
+            self._to_beat(leader, forecast is not None),
             expected=forecast.expected(candidate) if forecast else 0.0,
         )
         self._keep(evaluation)
         self._known[candidate] = evaluation
         return evaluation
+
+    def _to_beat(self, leader: Evaluation | None, is_simulated: bool) -> float:
+        """The rate that a challenger has to exceed to matter; 0.0 if there is none."""
+        if leader is None or not leader.capacity:
+            return 0.0
+        return leader.capacity * (1 + SETTINGS.missed_by if is_simulated else 1.0)
 
     def _measure_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
         """In a long search, now and then: whether the machine is still what it was."""

@@ -46,6 +46,7 @@ class SurrogateSettings:
     """Share of the variance of a deviation that is of settings rather than of what they do: with
     deviations of 6 %, candidates of the same batches differ by 1 %."""
     certain: float = 1e-3  # of a prior that is the truth; above zero, to divide by
+    least_precision: float = 0.1  # of an observation that is one: its standard error is below 3
     least_variance: float = 1e-10  # what rounding may leave of a variance
 
 
@@ -59,6 +60,36 @@ class Observation:
     candidate: Candidate
     log: float
     error: float
+
+
+def below(
+    candidate: Candidate,
+    mean: float,
+    error: float,
+    limit: float,
+    settings: SurrogateSettings = SETTINGS,
+) -> Observation | None:
+    """What it tells of a candidate, expected at ``mean`` with a standard deviation of ``error``,
+    that it lies below ``limit`` (all logarithms); None if next to nothing.
+
+    The observation with which a normal belief has the mean and the variance that it has once it is
+    cut off at the limit, softly, as servers differ (assumed density filtering; Rasmussen and
+    Williams, chapter 3.6, with a cumulative Gaussian as the likelihood).
+    """
+    from scipy.stats import norm
+
+    launch, variance = settings.launches[0] ** 2, error**2
+    scale = math.sqrt(variance + launch)
+    z = (limit - mean) / scale
+    hazard = math.exp(float(norm.logpdf(z) - norm.logcdf(z)))
+    shift = variance / scale * hazard
+    left = variance - variance**2 / scale**2 * hazard * (z + hazard)
+    precision = 1 / max(left, settings.least_variance) - 1 / variance
+    if precision <= settings.least_precision:
+        return None
+    seen = ((mean - shift) / left - mean / variance) / precision
+    noise = max(1 / precision - launch, settings.least_variance)
+    return Observation(candidate, seen, math.sqrt(noise))
 
 
 @dataclass(frozen=True)
