@@ -16,6 +16,8 @@ class FittingSettings:
     """Of the first rate: where the fit's prior is centred."""
     far: float = 8.0
     """Times the error budget: farther out a probe only says on which side its rate lies."""
+    far_below: float = 0.5
+    """Of the error budget: a probe in which less is late keeps its bound by far."""
     side: float = 0.5
     """The budget of a constraint: a reading is broken or not."""
     certainty: float = 20.0
@@ -70,6 +72,12 @@ class ProbeResult:
         """Whether the samples, taken at face value, keep the Sla, and the readings the rest."""
         broken = any(broken for _, broken in self.constraints)
         return self.bound_ratio is not None and self.bound_ratio <= 1 and not broken
+
+    @property
+    def keeps_by_far(self) -> bool:
+        """Whether it is kept, and not half of any error budget is used up."""
+        share = EVIDENCE.far_below
+        return self.kept and all(c.late <= share * c.bound.budget * c.n for c in self.counts)
 
 
 def client_limit(results: list[ProbeResult]) -> float:

@@ -95,7 +95,8 @@ class CapacityPolicy:
     def search(
         self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
     ) -> None:
-        effort = replace(EFFORTS.race if expected else EFFORTS.search, to_beat=to_beat)
+        simulated = EFFORTS.baseline if draft.subject.baseline else EFFORTS.race
+        effort = replace(simulated if expected else EFFORTS.search, to_beat=to_beat)
         is_simulated = expected > 0 and draft.phase == "search" and not draft.subject.baseline
         self._find(session, draft, effort, expected, check=not is_simulated)
 
@@ -144,18 +145,21 @@ class CapacityPolicy:
             draft.capacity = find_concurrency(session.probe_closed, effort)
             return
         start = between(turn.expected or START.of_saturation * session.saturation, draft)
+        if not turn.fresh:
+            start *= CONFIRMATION.starts[turn.number % len(CONFIRMATION.starts)]
         seek(session, draft, start, effort, SHORT_PROBE if turn.expected else SEARCH_PROBE)
 
     def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
-        """A lower rate where it fails, the same where one stall decided; all join the fit.
+        """A lower rate where it fails, the same where one stall decided; all join the fit. No
+        further one where what was seen keeps the SLA by far, and there was only too little of it.
 
-        The attempts share the probability of error, the first gets half of it.
+        The attempts share the probability of error, the first gets most of it.
         """
         for share in CONFIRMATION.attempts:
             result = session.verify(rate, share)
             draft.results.append(result)
             draft.capacity = conclude(draft.results, rate)
-            if result.outcome is SlaOutcome.MET:
+            if result.outcome is SlaOutcome.MET or result.keeps_by_far:
                 break
             if result.repeat:
                 continue

@@ -22,11 +22,10 @@ CLOSED_PROBE = Thoroughness(
 )
 """One concurrency of a closed loop, judged by itself: no fit pools these."""
 VERIFICATION = Thoroughness(
-    seconds=30.0, least_seconds=5.0, most_seconds=30.0, confidence=0.95, settle=True
+    seconds=20.0, least_seconds=5.0, most_seconds=20.0, confidence=0.95, settle=True
 )
-"""The full test of one rate. What comes every few seconds is seen in the first five. At the
-recommended rate about a quarter of the budget is late, which half a minute of a thousand requests/s
-shows even in a queue whose busy periods are long."""
+"""The full test of one rate. What comes every few seconds is seen in the first five; what 20 s leave
+open, since late requests come in long clusters, another 20 s mostly do, too."""
 JUDGEMENT = replace(VERIFICATION, seconds=90.0, most_seconds=90.0, confidence=0.99)
 """The one question of ``measure --rate``: it may take its time, and be surer."""
 LOADGEN_VERIFICATION = Thoroughness(
@@ -48,13 +47,15 @@ class CapacityEfforts:
     """Nothing is expected: as narrow as a ranking needs, in about four probes of 3 s."""
     race: Effort = Effort(width=0.1, seconds=3.5, doubt=0.2, fewest=2)
     """A candidate that was simulated: two short probes; the confirmation is finer."""
+    baseline: Effort = Effort(width=0.1, seconds=3.5, fewest=1)
+    """The baseline of a search that simulates: what it is worth, the confirmation tells."""
     measure: Effort = Effort(width=0.04, seconds=15.0)
     """The command ``measure``: one candidate has all the attention."""
     first_server: Effort = Effort(seconds=9.0)
     """The first round of a confirmation on fresh servers: a launch is paid for, so use it."""
     next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2)
     """Its later rounds: the rate is known; all of the time goes into the interval."""
-    side_by_side: Effort = Effort(width=0.0, seconds=2.0, fewest=1, reach=0.15)
+    side_by_side: Effort = Effort(width=0.0, seconds=1.5, fewest=1, reach=0.15)
     """A round of a confirmation on servers that are kept: rounds are cheap, so they are short. Its
     capacity is roughly known: a rate far from it tells nothing."""
     glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1, reach=0.15)
@@ -97,7 +98,10 @@ class ConfirmationSettings:
     time, and a further round tells which."""
     outdone: float = 0.05
     """Probability of being the best below which a finalist's rounds are cut short."""
-    attempts: tuple[float, ...] = (0.5, 0.25, 0.25)
+    starts: tuple[float, ...] = (1.0, 1.05, 0.97)
+    """Times the expected capacity, round by round: on either side of it, where one probe tells
+    nothing but that it is higher, or lower."""
+    attempts: tuple[float, ...] = (0.8, 0.1, 0.1)
     """Each verification's share of the probability of error: they add up to one, and the first, at
     the recommended rate, mostly is the only one.
     """
