@@ -24,8 +24,8 @@ CLOSED_PROBE = Thoroughness(
 VERIFICATION = Thoroughness(
     seconds=20.0, least_seconds=5.0, most_seconds=20.0, confidence=0.95, settle=True
 )
-"""The full test of one rate. What comes every few seconds is seen in the first five; what 20 s leave
-open, since late requests come in long clusters, another 20 s mostly do, too."""
+"""The full test of one rate. What comes every few seconds is seen in the first five. What 20 s
+leave open, since late requests come in long clusters, another 20 s mostly do, too."""
 JUDGEMENT = replace(VERIFICATION, seconds=90.0, most_seconds=90.0, confidence=0.99)
 """The one question of ``measure --rate``: it may take its time, and be surer."""
 LOADGEN_VERIFICATION = Thoroughness(
