@@ -53,7 +53,6 @@ def search(
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
-    confirms = experiment.confirm != "none"
     known = _learned_before(plan)
     preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
@@ -86,19 +85,11 @@ def search(
             began=began,
         )
         finished = False
-        budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
         try:
             run.clock.enter("trials")
             if not run.windows():  # else simulating comes first, and imports all of it itself
                 preparation.start()
-            ended = study.search(budget, audience.evaluated)
-            reason = ended.value
-            run.write_outcome(study.outcome(ended))
-            audience.search_ended(reason, confirms and study.has_found())
-            run.clock.enter("confirmation")
-            if confirms:
-                study.confirm(audience.evaluated)
-            study.finish(reason)
+            reason = _search_and_confirm(study, experiment, run, audience)
             finished = True
         finally:
             run.clock.enter("report")
@@ -108,6 +99,20 @@ def search(
             run.append_times()
             run.unlock(finished)
     return SearchResult(run, reason)
+
+
+def _search_and_confirm(study: Study, experiment: Experiment, run: Run, audience: Audience) -> str:
+    """Why the search ended."""
+    confirms = experiment.confirm != "none"
+    budget = Budget(experiment.trials, experiment.timeout, confirms, experiment.until)
+    ended = study.search(budget, audience.evaluated)
+    run.write_outcome(study.outcome(ended))
+    audience.search_ended(ended.value, confirms and study.has_found())
+    run.clock.enter("confirmation")
+    if confirms:
+        study.confirm(audience.evaluated)
+    study.finish(ended.value)
+    return ended.value
 
 
 def _open_run(
