@@ -190,7 +190,7 @@ def test_it_is_calibrated_once_and_says_how_it_ended(story: Story) -> None:
     outcome = story.run.outcome()
     assert outcome is not None
     assert (outcome.candidates, outcome.simulated) == (4, 4)
-    assert story.finished.result["search"] == outcome.model_dump()
+    assert story.finished.result["search"] == outcome.model_dump(mode="json")
 
 
 def test_each_trial_leaves_a_log_and_each_probe_its_samples(story: Story) -> None:
