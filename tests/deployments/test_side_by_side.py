@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,7 +99,7 @@ def evaluator_of(
     deployment = TritonDeployment(
         Starts(True), Path("m"), None, Transport.HTTP, Inputs(), gpus=gpus
     )
-    generator: Any = None
+    generator: Any = SimpleNamespace(meter=None)
     limits = tuple(each for text in constraints for each in parse_constraints(text))
     return Evaluator(
         TritonCandidates(deployment),

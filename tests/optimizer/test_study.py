@@ -386,7 +386,7 @@ class TestConfirm:
         ranked = sorted(bench.searched, key=lambda s: flat(s.candidate), reverse=True)
         bench.confirmed_capacity = lambda c: 1.0 if c == ranked[0].candidate else flat(c)
         study.confirm(ignore)
-        assert bench.confirmed[:2] == ranked[:2]
+        assert ranked[0] in bench.confirmed[:2]
         assert len(bench.confirmed) <= 3
         assert any(subject.baseline for subject in bench.confirmed)
         winner = best(study.evaluations)

@@ -62,7 +62,7 @@ def assert_sorts(browser: Any) -> None:
 
 
 def test_every_figure_is_drawn_without_error_or_request(browser: Any, shown: Shown) -> None:
-    assert drawn(browser) == 10
+    assert drawn(browser) == 11
     assert browser.execute_script("return document.body.dataset.drawn") == "10"
     assert {url for url in shown.requested if not url.startswith("data:")} == {shown.page.as_uri()}
     assert shown.log == []
@@ -91,7 +91,7 @@ def test_an_open_page_follows_its_scheme(browser: Any, shown: Shown) -> None:
 def test_an_old_browser_shows_a_sentence_in_place_of_figures(browser: Any, page: Path) -> None:
     with show(browser, page, first="delete window.DecompressionStream") as shown:
         assert drawn(browser) == 0
-        assert figure_texts(browser).count("Figures need a browser of 2023 or later.") == 10
+        assert figure_texts(browser).count("Figures need a browser of 2023 or later.") == 11
         assert_sorts(browser)
         assert shown.log == []
 
@@ -103,7 +103,7 @@ def test_figures_that_fail_leave_the_tables_working(
     damaged.write_text(page.read_text(encoding="utf-8").replace('id="plotly">', 'id="plotly">0'))
     with show(browser, damaged) as shown:
         assert drawn(browser) == 0
-        assert figure_texts(browser).count("The figures could not be drawn.") == 10
+        assert figure_texts(browser).count("The figures could not be drawn.") == 11
         assert_sorts(browser)
         assert [entry["source"] for entry in shown.log] == ["console-api"]
 

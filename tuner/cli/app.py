@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
-from tuner.cli.invocation import command_line, process_began
+from tuner.cli.invocation import command_began, command_line
 from tuner.cli.options import Config, Json, Quiet, RunFolder
 from tuner.cli.parameters import command
 from tuner.cli.serve import serve
@@ -89,7 +89,7 @@ def search(
             experiment,
             progress=view,
             command=command_line(),
-            began=process_began(),
+            began=command_began(),
             **dict(options),
         )
     return summary.show(result.run, result.reason, as_json, Console())
@@ -116,7 +116,7 @@ def measure(
             experiment,
             progress=view,
             command=command_line(),
-            began=process_began(),
+            began=command_began(),
             **dict(options),
         )
     return summary.show(result.run, None, as_json, Console())

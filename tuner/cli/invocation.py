@@ -22,6 +22,16 @@ def command_line() -> str:
     return shlex.join(arguments)
 
 
+def command_began() -> float:
+    """When the command began, on the monotonic clock: with its process if ``main`` runs it, now
+    where some other program does.
+    """
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":  # python -m tuner
+        program = program.parent
+    return process_began() if program.name == "tuner" else time.monotonic()
+
+
 def process_began() -> float:
     """When this process began, on the monotonic clock: Linux counts it in ticks since the boot,
     after the name, which may hold spaces (field 22 of proc(5)'s stat).

@@ -11,7 +11,7 @@ import numpy as np
 
 from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
-from tuner.errors import CandidateError, ConstraintBroken
+from tuner.errors import CandidateError, ConstraintBroken, OutOfTime
 from tuner.goals.objective import Objective
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.fitting import ProbeResult, fit_by_round
@@ -60,7 +60,7 @@ class Draft:
                 step()
             except CandidateError as error:
                 if not self.deadline.left:
-                    self.failure = None if self.results else OUT_OF_TIME
+                    self.failure = None if self.results else _out_of_time(error)
                     return
                 self.failure, self.infeasible = str(error), isinstance(error, ConstraintBroken)
                 self.capacity = Capacity(None)
@@ -170,6 +170,11 @@ class Draft:
             high=high,
             by_round=by_round,
         )
+
+
+def _out_of_time(error: CandidateError) -> str:
+    """With what was the matter by then, where it was something else."""
+    return OUT_OF_TIME if isinstance(error, OutOfTime) else f"{OUT_OF_TIME}: {error}"
 
 
 def summarise(costs: list[tuple[float, float]]) -> tuple[float, float, float]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from tuner.goals.sla import Sla
 from tuner.load.hiccups import HiccupMeter
-from tuner.report.wording import unfit_sentence
 from tuner.stats.stalls import unfitness
 
 
@@ -41,6 +40,8 @@ class Fitness:
         for bound in self._sla.bounds:
             unfit = unfitness(stalls, seconds, bound.limit, bound.budget)
             if unfit is not None:
+                from tuner.report.wording import unfit_sentence  # pages and figures come with it
+
                 self._note(unfit_sentence(unfit, bound))
                 self._meter = None
                 return

@@ -211,7 +211,7 @@ class Study:
         while (subjects := self._finalists.next(self._evaluations)) and self._deadline.left:
             look = max((e.look + 1 for e in self._evaluations if e.phase == "confirm"), default=0)
             for evaluation in self._measurer.confirm(subjects, look):
-                if evaluation.failure != OUT_OF_TIME:
+                if not (evaluation.failure or "").startswith(OUT_OF_TIME):
                     self._keep(evaluation)
                     heard(evaluation)
 
