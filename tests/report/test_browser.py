@@ -63,7 +63,7 @@ def assert_sorts(browser: Any) -> None:
 
 def test_every_figure_is_drawn_without_error_or_request(browser: Any, shown: Shown) -> None:
     assert drawn(browser) == 11
-    assert browser.execute_script("return document.body.dataset.drawn") == "10"
+    assert browser.execute_script("return document.body.dataset.drawn") == "11"
     assert {url for url in shown.requested if not url.startswith("data:")} == {shown.page.as_uri()}
     assert shown.log == []
 
