@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def test_a_worker_that_is_killed_is_replaced_even_without_triton() -> None:
 
         wait_for(lambda: bool(health()))
         first = health()
+        # Stopped, it is asked whether it is alive and does not answer; it dies with that open.
+        os.kill(int(first["worker"]), signal.SIGSTOP)
+        time.sleep(1.5)
         os.kill(int(first["worker"]), signal.SIGKILL)
         wait_for(lambda: health()["worker"] != first["worker"])
         assert health()["status"] == "loading"

@@ -121,17 +121,27 @@ def _supervisor() -> Any:
 
         def init_processes(self) -> None:
             super().init_processes()
+            self._leave_pipes_to_workers()
             os.environ[REPLACEMENT] = "1"
 
         def keep_subprocess_alive(self) -> None:
             before = list(self.processes)
             super().keep_subprocess_alive()
+            self._leave_pipes_to_workers()
             self._forget(before)
 
         def restart_all(self) -> None:
             before = list(self.processes)
             super().restart_all()
+            self._leave_pipes_to_workers()
             self._forget(before)
+
+        def _leave_pipes_to_workers(self) -> None:
+            """Else a worker that ends after it was asked whether it is alive, and before it has
+            answered, is waited for as long as one may take to start.
+            """
+            for worker in self.processes:
+                worker.child_conn.close()
 
         def _forget(self, before: list[Any]) -> None:
             for worker in before:
