@@ -2,7 +2,7 @@
 
 Wall time and tuner's own CPU time, medians: of ``tuner --help``, of one ``tuner measure``, and of a
 search until its first server is launched and until its first trial, with numba's cache filled and
-empty. ``--tuner`` is the root of another checkout to measure, by turns with this one.
+empty. ``--tuner`` is the root of another checkout to measure, interleaved with this one.
 """
 
 import argparse
