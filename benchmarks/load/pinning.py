@@ -1,5 +1,6 @@
 """Whether cores of their own for server and load generator make capacities repeat better, and what
-they cost: two models as found, all cores shared and divided, interleaved, each on a fresh server.
+they cost: two models in their own configuration, all cores shared and divided, interleaved, each on
+a fresh server.
 """
 
 import os
@@ -49,8 +50,8 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
                     if done.capacity:
                         found.setdefault(f"{model}, {label}", []).append(done)
     return {label: _row(each) for label, each in found.items()}, [
-        f"{rounds} capacities of each model as found, over HTTP and interleaved, each on a fresh "
-        "server with fresh arrivals: "
+        f"{rounds} capacities of each model in its own configuration, over HTTP and interleaved, "
+        "each on a fresh server with fresh arrivals: "
         + ", ".join(f"{model} at {sla}" for model, sla in MODELS.items()),
         "divided: the load process has the last core, the server and its stubs have the others",
     ]

@@ -28,8 +28,8 @@ class FittingSettings:
     """Probes that show it: one may be a moment of the machine."""
     margin: float = 0.07
     """From the capacity to the recommended rate, at least. Servers of one configuration differ by
-    3 % from launch to launch, so what is stated and what another server holds do by 4 %: 7 % below,
-    nineteen of twenty keep the rate."""
+    3 % from launch to launch, so what is stated and what another server holds do by 4 %: 7 % is 1.7
+    times that, which nineteen of twenty keep if the scatter is normal."""
     most_margin: float = 0.15
     """The same at most, where the share of late requests hardly depends on the rate."""
     late_share: float = 0.25
