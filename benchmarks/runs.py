@@ -1,6 +1,7 @@
 """Searches through the command line, as a user runs them, kept in folders."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def search(
     """One search of the workload's model, which is copied into the folder; its run.
 
     The local launcher is what a machine without Triton's image takes by itself. RuntimeError where
-    the command ends with none of the exit ``codes``.
+    the command ends with none of the exit ``codes``. It runs in the folder, where no ``tuner.yaml``
+    of this project changes what is the default.
     """
     model = workload.model(folder)
     command = [
@@ -35,7 +37,8 @@ def search(
         *("--launcher", "local", "--output", str(folder / "reports"), "--run", "run"),
         *("--json", "--quiet", *options),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode not in codes:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr or done.stdout}")
     return Run.open(folder / "reports" / "run")

@@ -1,4 +1,5 @@
-"""How often a confirmation ends with the wrong one ahead, and how long it takes: on queues.
+"""How often a confirmation ends with the wrong one ahead, how far off what it states is, and how
+long it takes: on queues.
 
 Two finalists and a baseline are queues behind a batcher, whose capacities are known. Each server is
 a few per cent faster or slower than its configuration is in the long run, and all slow down and
@@ -49,9 +50,9 @@ _SLA = Sla.parse("p99<40ms")
 class MachineSettings:
     """How servers differ from what their configurations serve in the long run."""
 
-    launch_scatter: float = 0.03
-    """Standard deviation of the logarithm of each launch's service times."""
-    drift: float = 0.05
+    launch_scatter: float = 0.024
+    """Standard deviation of the logarithm of each launch's service times: 3 % of the capacity."""
+    drift: float = 0.03
     """By which share all services take longer, and shorter, in the course of ``drift_seconds``."""
     drift_seconds: float = 60.0
     """About as long as a confirmation takes, so that no round is like the one before."""
@@ -63,13 +64,10 @@ class MachineSettings:
 
 MACHINE = MachineSettings()
 
-FIXED_ROUNDS = 3
-"""What the stopping rule is held against."""
-
 
 @dataclass(frozen=True)
-class Stand:
-    """Where a confirmation stands after a round: how many there were, at what second."""
+class End:
+    """How a confirmation ended: after how many rounds, at what second."""
 
     rounds: int
     seconds: float
@@ -79,6 +77,12 @@ class Stand:
     settled: bool
     width: float = math.inf
     """high / low - 1 of the winner's capacity."""
+    held: bool = False
+    """Whether the winner's own interval holds its server's capacity, or its configuration's."""
+    error: float = math.nan
+    """Of the winner's stated capacity, as a share."""
+    recommended: float = math.nan
+    """The recommended rate over that capacity."""
 
 
 class Machine:
@@ -91,6 +95,7 @@ class Machine:
         self.deadline = Deadline()
         self.rng = rng
         self.seconds = 0.0
+        self.rounds = 0
         self._slowness = slowness
         self._phase = rng.uniform(0, 2 * math.pi)
 
@@ -101,7 +106,9 @@ class Machine:
         self.seconds += MACHINE.launch_seconds
         launch = math.exp(MACHINE.launch_scatter * self.rng.standard_normal())
         session = SimulatedSession(self, launch * self._slowness[draft.subject.trial])
-        session.number = draft.launches
+        session.server = draft.launches
+        if not beside:
+            self.rounds = max(self.rounds, draft.launches + 1)
         draft.launches += 1
         yield session
 
@@ -117,11 +124,11 @@ class SimulatedSession:
     saturation = 0.0
 
     def __init__(self, machine: Machine, slowness: float) -> None:
-        self.number = 0
+        self.server = 0
         self._machine, self._slowness = machine, slowness
 
     def begin_round(self, subject: Subject, number: int) -> None:
-        self.number = number
+        self._machine.rounds = max(self._machine.rounds, number + 1)
 
     def unloaded(self) -> None: ...
 
@@ -147,7 +154,7 @@ class SimulatedSession:
             verdict.telling,
             verdict.repeat,
             seconds=length,
-            round=self.number,
+            server=self.server,
         )
 
 
@@ -187,42 +194,38 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
     rows: dict[str, Row] = {}
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context) as pool:
         found = pool.map(partial(_confirmations, runs), *zip(*cases, strict=True))
-        for (ratio, beside, *_), histories in zip(cases, found, strict=True):
+        for (ratio, beside, *_), ends in zip(cases, found, strict=True):
             label = f"{ratio:g} x the other, {'side by side' if beside else 'fresh servers'}"
-            rows[f"{label}, until settled"] = _row([_settled(h) for h in histories], ratio)
-            fixed = [h[FIXED_ROUNDS - 1] for h in histories]
-            rows[f"{label}, {FIXED_ROUNDS} rounds"] = _row(fixed, ratio)
+            rows[label] = _row(ends, ratio)
     return rows, [
         f"{runs} confirmations per row, of two finalists and a baseline of 1/{BASELINE:g} of the "
-        "best one's capacity; both rules see the same ones",
+        "best one's capacity",
         f"launches differ by {MACHINE.launch_scatter:.0%} (standard deviation), and all drift "
         f"together by {MACHINE.drift:.0%} up and down in {MACHINE.drift_seconds:g} s; side by side "
         "each has one launch for all of its rounds, so that no further round averages it out",
         "wrong: the finalist with the lower capacity is ahead at the end, where it is lower by "
-        f"over {MATTERS - 1:.0%}; the stated probability is {CONFIRMATION.error:.0%}",
+        f"over {MATTERS - 1:.0%}; the rule allows {CONFIRMATION.regret:.0%}",
         "settled: the rule said that it is enough; without that, the last round decides",
-        "the stated interval is that of the winner's capacity, which settles nothing while it is "
-        f"wider than {CONFIRMATION.width:.0%}",
-        "held: the 95 % interval of the ratio of the finalists' capacities holds the true one",
+        "held: the 95 % interval of the ratio of the finalists' capacities holds the true one; "
+        "winner_held, the winner's own interval its configuration's capacity",
+        "error: the winner's stated capacity over that of its configuration, less 1, in per cent; "
+        "kept: its recommended rate is no higher than that",
         "the seconds are those of load and launches, without the verification",
     ]
 
 
-def _settled(history: Sequence[Stand]) -> Stand:
-    """Where the confirmation ended by the rule."""
-    return next((stand for stand in history if stand.settled), history[-1])
-
-
-def _row(ends: Sequence[Stand], ratio: float) -> Row:
+def _row(ends: Sequence[End], ratio: float) -> Row:
     """Shares in per cent; rounds, and seconds."""
     wrong = [ratio > MATTERS and not end.first_is_ahead for end in ends]
-    held = [end.interval[0] <= ratio <= end.interval[1] for end in ends]
     return {
         "wrong": _percent(wrong),
-        "wrong_settled": _percent(w and end.settled for w, end in zip(wrong, ends, strict=True)),
-        "held": _percent(held),
+        "held": _percent(end.interval[0] <= ratio <= end.interval[1] for end in ends),
         "settled": _percent(end.settled for end in ends),
         "interval": summary([100 * end.width for end in ends]),
+        "winner_held": _percent(end.held for end in ends),
+        "error": summary([100 * abs(end.error) for end in ends]),
+        "kept": _percent(end.recommended <= 1 for end in ends),
+        "recommended": summary([100 * end.recommended for end in ends]),
         "played": summary([float(end.rounds) for end in ends]),
         "seconds": summary([end.seconds for end in ends]),
     }
@@ -234,25 +237,18 @@ def _percent(which: Iterable[bool]) -> float:
 
 def _confirmations(
     runs: int, ratio: float, beside: bool, other: float, baseline: float, capacity: float
-) -> list[list[Stand]]:
-    """After each round of each run; ``other`` and ``baseline`` are factors of service times."""
-    histories = []
+) -> list[End]:
+    """One by one; ``other`` and ``baseline`` are factors of service times."""
+    ends = []
     for seed in range(runs):
         rng = np.random.default_rng([seed, round(1e3 * ratio), beside])
         machine = Machine({0: 1.0, 1: other, 2: baseline}, rng)
         truths = (capacity, capacity / ratio, capacity / BASELINE)
-        histories.append(_confirm(machine, truths, beside))
-    return histories
+        ends.append(_confirm(machine, truths, beside))
+    return ends
 
 
-def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> list[Stand]:
-    """Until the rule says that it is enough, and for ``FIXED_ROUNDS`` at least."""
-    history: list[Stand] = []
-
-    def look(drafts: Sequence[Draft]) -> bool:
-        history.append(_stand(drafts, len(history) + 1, machine.seconds))
-        return len(history) >= FIXED_ROUNDS and any(stand.settled for stand in history)
-
+def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> End:
     scatter = np.exp(MACHINE.expectation_scatter * machine.rng.standard_normal(len(truths)))
     expected = [float(each) for each in np.array(truths) * scatter]
     drafts = [
@@ -265,14 +261,22 @@ def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> list[St
     ]
     policy = CapacityPolicy(machine.conditions)
     sessions = cast(Sessions, machine)
-    Rounds(sessions, policy, drafts, expected, CONFIRMATION.rounds, look).play(beside)
-    return history
-
-
-def _stand(drafts: Sequence[Draft], rounds: int, seconds: float) -> Stand:
+    Rounds(sessions, policy, drafts, expected, sequential=True).play(beside)
     found = paired_ratio(drafts[0].by_round(), drafts[1].by_round())
     best = max(drafts, key=lambda draft: draft.rank)
-    low, high = best.capacity.low, best.capacity.high
-    interval = (found.low, found.high) if found else (0.0, math.inf)
-    width = high / low - 1 if low and high else math.inf
-    return Stand(rounds, seconds, best is drafts[0], interval, is_settled(drafts), width)
+    capacity, truth = best.capacity, truths[drafts.index(best)]
+    assert capacity.rate is not None
+    assert capacity.low is not None
+    assert capacity.high is not None
+    assert capacity.recommended is not None
+    return End(
+        machine.rounds,
+        machine.seconds,
+        best is drafts[0],
+        (found.low, found.high) if found else (0.0, math.inf),
+        is_settled(drafts, machine.rounds),
+        capacity.high / capacity.low - 1,
+        capacity.low <= truth <= capacity.high,
+        capacity.rate / truth - 1,
+        capacity.recommended / truth,
+    )

@@ -23,8 +23,12 @@ def test_what_is_common_to_a_round_cancels() -> None:
     assert found.low == pytest.approx(found.high, rel=0.05)
 
 
-def test_one_round_has_no_interval() -> None:
-    assert paired_ratio(rounds(200.0), rounds(100.0)) is None
+def test_two_servers_that_were_kept_have_the_interval_of_both_errors() -> None:
+    found = paired_ratio(rounds(200.0, error=0.03), rounds(100.0, error=0.04))
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+    assert found.high / found.value == pytest.approx(np.exp(1.96 * 0.05), rel=1e-3)
+    assert found.low * found.high == pytest.approx(found.value**2)
     assert paired_ratio((), ()) is None
 
 

@@ -17,7 +17,7 @@ from tuner.measurement.capacity import (
     find_capacity,
     find_concurrency,
 )
-from tuner.measurement.fitting import ProbeResult, fit_by_round, fit_results
+from tuner.measurement.fitting import ProbeResult, fit_by_server, fit_results
 from tuner.stats.samples import Samples
 
 relaxed = settings(deadline=None, max_examples=20)
@@ -186,7 +186,7 @@ def test_a_server_that_had_a_bad_time_does_not_outweigh_two_that_agree() -> None
         known: list[ProbeResult] = []
         queue = server(batches(0.004 * slower, 0.00035 * slower, 64), seed=seed)
         find_capacity(queue, 1500.0 / slower, Effort(seconds=15.0), known)
-        return [replace(finding, round=launch) for finding in known]
+        return [replace(finding, server=launch) for finding in known]
 
     calm = conclude([*one(0, 1, 1), *one(1, 1, 2)], 1500.0)
     disturbed = conclude([*one(0, 1, 1), *one(1, 1, 2), *one(2, 3, 3)], 1500.0)
@@ -249,7 +249,7 @@ def by_rounds(seed: int) -> list[ProbeResult]:
         queue = server(BATCHER, seconds=2.0, seed=10 * seed + number)
 
         def probe(rate: float, queue: QueueServer = queue, number: int = number) -> ProbeResult:
-            return replace(queue(rate), round=number)
+            return replace(queue(rate), server=number)
 
         find_capacity(probe, CAPACITY, Effort(width=0.0, seconds=3.5, fewest=2), findings)
     return findings
@@ -259,11 +259,11 @@ def by_rounds(seed: int) -> list[ProbeResult]:
 def test_rounds_share_how_steep_it_is() -> None:
     for seed in range(4):
         findings = by_rounds(seed)
-        together, each = fit_results(findings, CAPACITY), fit_by_round(findings, CAPACITY)
+        together, each = fit_results(findings, CAPACITY), fit_by_server(findings, CAPACITY)
         assert len(each) == 3
         assert together.low <= CAPACITY <= together.high
         for number, fit in enumerate(each):
-            alone = fit_results([f for f in findings if f.round == number], CAPACITY)
+            alone = fit_results([f for f in findings if f.server == number], CAPACITY)
             assert fit.steepness == each[0].steepness
             assert fit.rate == pytest.approx(alone.rate, rel=0.15)
 
@@ -273,7 +273,7 @@ def test_rounds_together_say_more_than_one_of_them() -> None:
     widths = []
     for seed in range(5):
         findings = by_rounds(seed)
-        first = fit_results([f for f in findings if f.round == 0], CAPACITY)
+        first = fit_results([f for f in findings if f.server == 0], CAPACITY)
         widths.append(fit_results(findings, CAPACITY).width / first.width)
     assert float(np.median(widths)) < 0.9
 

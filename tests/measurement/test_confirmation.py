@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from tuner.load.arrivals import Arrivals
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
-from tuner.measurement.policies import is_outdone, is_settled
+from tuner.measurement.policies import is_outdone, is_settled, is_told
 from tuner.measurement.rounds import Rounds, verify_best
 from tuner.measurement.session import Conditions, Sessions
 from tuner.model.space import INSTANCE_COUNT, Candidate
@@ -75,17 +76,18 @@ def test_who_is_best_in_the_end_was_verified(after: tuple[float, ...], verified:
     assert best.capacity.rate is None or best.subject.trial in seen
 
 
-def after_rounds(number: int, *rates: float) -> Draft:
-    """With a capacity of each round, known to 3 %."""
+def after_rounds(number: int, *rates: float, error: float = 0.03) -> Draft:
+    """With a capacity of each server, of two probes."""
 
     class Played(Draft):
         def by_round(self) -> tuple[tuple[float, float], ...]:
-            return tuple((rate, 0.03) for rate in rates)
+            return tuple((rate, error) for rate in rates)
 
     made = Played(draft(number, Capacity(None)).subject, "confirm", "", np.random.default_rng(0))
     if rates:
         middle = float(np.median(rates))
         made.capacity = about(middle)
+        made.results = 2 * [ProbeResult(middle, SlaOutcome.MET, 0.9)]
     return made
 
 
@@ -95,10 +97,37 @@ def test_a_confirmation_ends_when_the_answer_is_clear() -> None:
         after_rounds(1, 400.0, 410.0, 405.0),
         after_rounds(2, 980.0, 990.0, 985.0),
     )
-    assert is_settled([best, far])
-    assert not is_settled([best, far, near])
-    assert not is_settled([after_rounds(0, 1000.0, 990.0), after_rounds(1, 400.0, 400.0)])
-    assert not is_settled([after_rounds(0, 1000.0, 800.0, 990.0), far])
+    assert is_settled([best, far], 3)
+    assert not is_settled([best, far, near], 3)
+    assert not is_settled([after_rounds(0, 1000.0, 990.0), after_rounds(1, 400.0, 400.0)], 2)
+    assert not is_settled([after_rounds(0, 1000.0, 800.0, 990.0), far], 3)
+
+
+def test_servers_that_are_kept_are_looked_at_until_they_are_known_well_enough() -> None:
+    """More would not tell which of two that are near each other is the better one."""
+    best, near, vague = (
+        after_rounds(0, 1000.0, error=0.05),
+        after_rounds(1, 990.0, error=0.05),
+        after_rounds(2, 990.0, error=0.1),
+    )
+    far = after_rounds(3, 400.0, error=0.1)
+    assert is_settled([best, near, far], 2)
+    assert not is_settled([best, near], 1)
+    assert not is_settled([best, vague], 5)
+    assert not is_settled([after_rounds(0, 1000.0, error=0.1), far], 5)
+
+
+def test_a_rival_is_told_once_it_is_not_better_and_a_baseline_once_it_is_worse() -> None:
+    best, near = after_rounds(0, 1000.0, error=0.02), after_rounds(1, 950.0, error=0.02)
+    assert is_told(near, [best, near])
+    assert not is_told(best, [best, near])
+    near.subject = replace(near.subject, baseline=True)
+    assert not is_told(near, [best, near])
+    assert not is_told(after_rounds(2, 400.0, error=0.5), [best, near])
+    far = after_rounds(3, 400.0, error=0.02)
+    assert is_told(far, [best, far])
+    far.results.pop()  # one probe alone tells too little
+    assert not is_told(far, [best, far])
 
 
 def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:
@@ -108,8 +137,8 @@ def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:
         after_rounds(2),
     )
     failed.failure = "it died"
-    assert is_settled([best, failed, infeasible])
-    assert not is_settled([failed, infeasible])
+    assert is_settled([best, failed, infeasible], 3)
+    assert not is_settled([failed, infeasible], 3)
 
 
 def test_only_who_can_still_win_gets_a_whole_round() -> None:

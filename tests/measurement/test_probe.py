@@ -1,10 +1,13 @@
 """When a probe may end early."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tuner.goals.sla import Sla
 from tuner.goals.verdict import SlaOutcome
+from tuner.measurement.settings import VERIFICATION
 from tuner.measurement.watch import ProbeWatch, Thoroughness
 from tuner.stats.samples import Samples
 
@@ -26,3 +29,21 @@ def test_the_worst_of_a_pattern_does_not_decide_before_the_pattern_is_over(perio
         assert watch.final(burst(1.0)).outcome is SlaOutcome.VIOLATED
     else:
         assert watch.final(burst(4.0)).outcome is not SlaOutcome.VIOLATED
+
+
+@pytest.mark.parametrize(
+    ("corroborated", "late", "ends"), [(True, 20, True), (True, 60, False), (False, 20, False)]
+)
+def test_a_verification_that_others_corroborate_ends_when_it_saw_nothing_against_it(
+    corroborated: bool, late: int, ends: bool
+) -> None:
+    """A cluster of late requests within 6 s of a server near its capacity leaves it open."""
+    times = np.linspace(0, 6, 4000)
+    done = times + 0.01
+    done[1000 : 1000 + late] += 0.05
+    samples = Samples(times, times, done, np.ones(len(times), dtype=bool))
+    how = replace(VERIFICATION, corroborated=corroborated)
+    watch = ProbeWatch(Sla.parse("p99<40ms"), how)
+    assert watch(samples) is ends
+    if ends:
+        assert watch.final(samples).outcome is SlaOutcome.INCONCLUSIVE

@@ -252,7 +252,7 @@ def test_the_course_begins_with_the_largest_batches_and_knows_smaller_ones() -> 
     course = CalibrationPlan.of(SPACE, OWN)
     sizes = [c.get(MAX_BATCH_SIZE) for c in course.candidates]
     assert sizes == [64, 32, 16]
-    assert course.counts == (4, 2)
+    assert course.counts == (2, 4)
     assert all(c.get(INSTANCE_COUNT) == 1 for c in course.candidates)
 
 

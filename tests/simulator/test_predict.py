@@ -39,6 +39,16 @@ def test_the_usual_number_of_requests_is_enough() -> None:
     assert found == pytest.approx([truth] * 5, rel=0.06)
 
 
+@pytest.mark.parametrize("guess", [1.0, 1500.0, 3000.0, 1e6])
+def test_a_guess_changes_nothing_but_the_time_it_takes(guess: float) -> None:
+    found = [
+        predict_capacity(BATCHER, BATCHES, P99, requests=5000, precision=0.02, guess=each)
+        for each in (0.0, guess)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=0.021)
+    assert predict_capacity(BATCHER, BATCHES, Sla.parse("p99<3ms"), guess=guess) == 0.0
+
+
 @pytest.mark.parametrize("precision", [0.1, 0.001])
 def test_the_capacity_keeps_the_sla_and_a_little_more_does_not(precision: float) -> None:
     found = predict_capacity(BATCHER, BATCHES, P99, precision=precision)

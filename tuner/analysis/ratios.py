@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -39,21 +40,28 @@ class PairingSettings:
 PAIRING = PairingSettings()
 
 Round = tuple[float, float]
-"""Capacity (requests/s) of one server, and the standard error of its logarithm."""
+"""Capacity (requests/s) of one server, and the standard error of its logarithm. A round has a fresh
+server, or all rounds have one.
+"""
 
 
 def paired_ratio(
     first: tuple[Round, ...], second: tuple[Round, ...], confidence: float = 0.95
 ) -> Ratio | None:
-    """The ratio first / second of two interleaved configurations; None below two rounds.
+    """The ratio first / second of two interleaved configurations; None without a round.
 
-    Each round gives one log ratio, in which what was common to the round cancels; they are pooled
-    with their errors and their scatter (see ``tuner.stats.pooling``).
+    Each round of fresh servers gives one log ratio, in which what was common to the round cancels;
+    they are pooled with their errors and their scatter (see ``tuner.stats.pooling``). Servers that
+    were kept for all rounds give one alone, with the errors of both.
     """
     pairs = list(zip(first, second, strict=False))
-    if len(pairs) < 2:
+    if not pairs:
         return None
     ratios = np.array([math.log(a / b) for (a, _), (b, _) in pairs])
+    if len(pairs) == 1:
+        ((_, e), (_, f)), aside = pairs[0], NormalDist().inv_cdf((1 + confidence) / 2)
+        log, aside = float(ratios[0]), aside * math.hypot(e, f)
+        return Ratio(math.exp(log), math.exp(log - aside), math.exp(log + aside))
     logs = np.linspace(ratios.min() - PAIRING.reach, ratios.max() + PAIRING.reach, PAIRING.points)
     errors = np.array([math.hypot(e, f) for (_, e), (_, f) in pairs]) + (logs[1] - logs[0]) / 2
     seen = [np.exp(-(((logs - r) / e) ** 2) / 2) for r, e in zip(ratios, errors, strict=True)]

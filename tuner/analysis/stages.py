@@ -71,8 +71,7 @@ def _counted(probe: ProbeRecord, deployed: Deployed) -> StageSeconds | None:
 
 
 def _of_triton(server: ServerTimes) -> StageSeconds:
-    computing = server.compute_input + server.compute_infer + server.compute_output
-    return {"queue": server.queue, "inference": computing}
+    return {"queue": server.queue, "inference": server.compute}
 
 
 def _of_the_call(own: StageSeconds, server: ServerTimes) -> StageSeconds:

@@ -27,6 +27,8 @@ class CalibrationSettings:
     """Seconds of one request at a time: the base of the service time, so it is measured longest."""
     window_seconds: float = 0.3
     """Seconds of any other window, where executions are short."""
+    saturated_seconds: float = 0.6
+    """Of the one window with all instances busy: it has no other beside it."""
     executions: int = 8
     """In a window at least: their mean is then known to about a tenth of their scatter."""
     most_seconds: float = 3.0
@@ -58,15 +60,15 @@ class CalibrationPlan:
     candidates: tuple[Candidate, ...]
     """The same with fewer and smaller batches, for where the largest do not fit."""
     counts: tuple[int | None, ...]
-    """Numbers of several instances, descending: all are loaded once, side by side, and then ended
-    one after another. None: as many as the model has.
+    """Numbers of several instances, ascending: Triton adds some to those that are there, which is
+    quick, while ending one takes it seconds. None: as many as the model has.
     """
 
     @classmethod
     def of(cls, space: SearchSpace, own: dict[str, Value]) -> "CalibrationPlan":
         sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
         varied = space.parameters.get(INSTANCE_COUNT)
-        counts = [count for count in reversed(_few(_numbers(varied))) if count > 1]
+        counts = [count for count in _few(_numbers(varied)) if count > 1]
         base = {**own, **{p: v for p, v in _GREEDY.items() if p in space.parameters}}
         base[INSTANCE_COUNT] = 1
         larger = [{**base, MAX_BATCH_SIZE: size} for size in reversed(sizes)] or [base]
@@ -81,35 +83,43 @@ class CalibrationPlan:
         """
         if alone > CALIBRATION.hopeless * longest:
             return ()
-        return self.counts[:1] if is_slow(alone) else self.counts
+        return self.counts[-1:] if is_slow(alone) else self.counts
 
 
-def sweep_concurrency(prober: Prober, largest: int, longest: float) -> float:
+@dataclass(frozen=True)
+class Sweep:
+    """Mean seconds of an execution: of a request ``alone``, and of the fullest batches."""
+
+    alone: float = 0.0
+    full: float = 0.0
+
+
+def sweep_concurrency(prober: Prober, largest: int, longest: float) -> Sweep:
     """Windows of one instance, or one on each GPU, from one request at a time to more than fill
-    their ``largest`` batches, and back at one, since the first may have met a bad time; the mean
-    seconds of a request alone.
+    their ``largest`` batches, and back at one, since the first may have met a bad time.
 
     Of slow executions two windows have to do; and one where a request alone takes clearly more than
     the ``longest`` seconds of the promise.
     """
     first = prober.sample_window(1, CALIBRATION.alone_seconds)
     if first is None:
-        return 0.0
-    alone = first.mean
+        return Sweep()
+    alone = full = first.mean
     steps = concurrencies(largest, first.items) if alone <= CALIBRATION.hopeless * longest else []
     if is_slow(alone):
         steps = steps[-1:]
     for concurrency in steps:
-        prober.sample_window(
+        window = prober.sample_window(
             concurrency,
             min(
                 max(CALIBRATION.window_seconds, CALIBRATION.executions * alone),
                 CALIBRATION.most_seconds,
             ),
         )
+        full = max(full, window.server.compute if window else 0.0)
     if len(steps) > 1:
         prober.sample_window(1, CALIBRATION.alone_seconds)
-    return alone
+    return Sweep(alone, full)
 
 
 def is_slow(alone: float) -> bool:
@@ -117,20 +127,17 @@ def is_slow(alone: float) -> bool:
     return CALIBRATION.executions * alone > CALIBRATION.most_seconds
 
 
-def saturate(prober: Prober, largest: int, instances: int) -> None:
-    """Two windows in which all instances are busy and more requests wait; the second one is longer
-    where the first saw few executions, as the last ones of a window leave instances idle.
+def saturate(prober: Prober, largest: int, full: float) -> None:
+    """A window in which all instances are busy and more requests wait.
+
+    It is long enough for some executions of each, of ``full`` seconds, also where they take turns
+    on one device: the last ones of a window leave instances idle.
     """
-    wanted = min(math.ceil(CALIBRATION.backlog * largest * instances), CALIBRATION.most_concurrency)
-    window = prober.sample_window(wanted, CALIBRATION.window_seconds)
-    executions = window.server.executions if window else 0
-    share = CALIBRATION.executions * instances / max(1, executions)
-    prober.sample_window(
-        wanted,
-        min(2 * share * CALIBRATION.window_seconds, CALIBRATION.most_seconds)
-        if share > 1
-        else CALIBRATION.window_seconds,
-    )
+    batches = CALIBRATION.backlog * prober.instances
+    wanted = min(math.ceil(batches * largest), CALIBRATION.most_concurrency)
+    seconds = CALIBRATION.executions * full * prober.instances / prober.devices
+    seconds = max(seconds, CALIBRATION.saturated_seconds)
+    prober.sample_window(wanted, min(seconds, CALIBRATION.most_seconds))
 
 
 def concurrencies(largest: int, items: float) -> list[int]:

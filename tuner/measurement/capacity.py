@@ -91,7 +91,8 @@ class Effort:
     """How finely to look: until the interval is ``width`` wide (high / low - 1), or ``seconds`` are
     spent on probes, of which there are at least ``fewest`` and at most ``most_probes``.
 
-    All rates lie within the share ``reach`` of the first one.
+    All rates lie within the share ``reach`` of the first one; the second is ``first_step`` times
+    the first at most.
 
     A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
     at that.
@@ -104,6 +105,7 @@ class Effort:
     fewest: int = 3
     most_probes: int = 16
     reach: float = math.inf
+    first_step: float = math.inf
 
 
 Probe = Callable[[float], ProbeResult]
@@ -136,6 +138,8 @@ def find_capacity(
         if _is_enough(results, begin, fit, spent, effort) or fit.rate < SEEK.give_up * start:
             break
         rate = _next_rate(results, fit, SEEK.offsets[number % len(SEEK.offsets)])
+        if len(results) == 1:
+            rate = min(rate, effort.first_step * start)
         rate = min(max(rate, start / (1 + effort.reach)), start * (1 + effort.reach))
         if rate >= EVIDENCE.client_room * client_limit(results):
             break
@@ -165,6 +169,8 @@ def conclude(results: list[ProbeResult], guess: float, least: float = 0.0) -> Ca
     highest = max(f.rate for f in kept)
     if fit.high > limit:  # all that is known is what the client could send
         fit = _cut(fit, highest)
+    elif len({f.server for f in results}) == 1:
+        fit = _of_other_launches(fit)
     nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
     return Capacity(
         rate=fit.rate,
@@ -193,7 +199,7 @@ def _is_enough(
         return False
     if not any(f.kept for f in results):
         return spent >= SEEK.unkept * effort.seconds
-    if all(f.kept for f in results[begin:]):  # only a lower bound is known yet
+    if all(f.kept for f in results):  # only a lower bound is known yet
         return spent >= SEEK.one_sided * effort.seconds
     return fit.width <= effort.width or spent >= effort.seconds
 
@@ -211,6 +217,14 @@ def _next_rate(results: list[ProbeResult], fit: Fit, offset: float) -> float:
     if len(results) > 1 and not any(f.kept for f in results):
         at_most = SEEK.clearly_lower * min(rates) / max(rates)
     return max(SEEK.least * min(rates), min(fit.rate * (1 + aside), at_most * max(rates)))
+
+
+def _of_other_launches(fit: Fit) -> Fit:
+    """With the interval that holds for other servers of the configuration, too."""
+    aside = INTERVAL_WIDTH / 2 * EVIDENCE.launches
+    low = fit.rate * math.exp(-math.hypot(math.log(fit.rate / fit.low), aside))
+    high = fit.rate * math.exp(math.hypot(math.log(fit.high / fit.rate), aside))
+    return replace(fit, low=low, high=high)
 
 
 def _cut(fit: Fit, at: float) -> Fit:

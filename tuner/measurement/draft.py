@@ -14,7 +14,7 @@ from tuner.deployments.subjects import Subject
 from tuner.errors import CandidateError, ConstraintBroken, OutOfTime
 from tuner.goals.objective import Objective
 from tuner.measurement.capacity import Capacity
-from tuner.measurement.fitting import ProbeResult, fit_by_round
+from tuner.measurement.fitting import ProbeResult, error_of_one_server, fit_by_server
 from tuner.records.results import LEAST_COST, Cost, Evaluation, ProbeRecord, State
 from tuner.servers.causes import cause_of
 
@@ -145,10 +145,12 @@ class Draft:
         return State.BEATEN if self.capacity.beaten else State.INFEASIBLE
 
     def by_round(self) -> tuple[tuple[float, float], ...]:
-        """The capacity of each round of a confirmation, and its error, as in the record."""
+        """The capacity of each server of a confirmation, and its error, as in the record."""
         if self.phase != "confirm" or self.capacity.rate is None or self.objective is not None:
             return ()
-        fits = fit_by_round(self.results, self.capacity.rate)
+        fits = fit_by_server(self.results, self.capacity.rate)
+        if len(fits) == 1:
+            return ((fits[0].rate, error_of_one_server(fits[0])),)
         return tuple((fit.rate, fit.error) for fit in fits)
 
     def _cost(self) -> Cost | None:

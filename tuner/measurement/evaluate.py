@@ -11,7 +11,13 @@ from tuner.errors import CandidateError
 from tuner.goals.objective import Objective
 from tuner.goals.verdict import SlaOutcome
 from tuner.load.generator import LoadEngine
-from tuner.measurement.calibrate import CalibrationPlan, saturate, sweep_concurrency, with_instances
+from tuner.measurement.calibrate import (
+    CalibrationPlan,
+    Sweep,
+    saturate,
+    sweep_concurrency,
+    with_instances,
+)
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import PHASES, Draft, Phase
 from tuner.measurement.policies import (
@@ -19,7 +25,6 @@ from tuner.measurement.policies import (
     DeploymentPolicy,
     FixedRatePolicy,
     SearchPolicy,
-    is_settled,
 )
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Progress, Sessions
@@ -111,7 +116,7 @@ class Evaluator:
             drafts,
             expected,
             CONFIRMATION.rounds_at_rate if at_rate else CONFIRMATION.rounds,
-            (lambda _: False) if at_rate else is_settled,
+            sequential=not at_rate,
         )
         return rounds.play(not self._conditions.is_closed and self.runs_side_by_side(subjects))
 
@@ -137,15 +142,16 @@ class Evaluator:
         for number, candidate in enumerate(plan.candidates):
             launches = number * (1 + len(plan.counts))  # each server has a log of its own
             try:
-                largest, alone = self._sweep(candidate, launches)
+                largest, sweep = self._sweep(candidate, launches)
             except CandidateError as error:
                 if self._is_over():
                     break
                 failed.append((candidate, str(error)))
                 continue
-            for more, count in enumerate(plan.further(alone, self._conditions.sla.longest), 1):
+            further = plan.further(sweep.alone, self._conditions.sla.longest)
+            for more, count in enumerate(further, 1):
                 try:
-                    self._saturate(candidate, count, largest, launches + more)
+                    self._saturate(candidate, count, largest, sweep.full, launches + more)
                 except CandidateError as error:
                     if self._is_over():
                         break
@@ -157,19 +163,19 @@ class Evaluator:
         """Whether the time is over: what fails then tells nothing of a candidate."""
         return not self._sessions.deadline.left
 
-    def _sweep(self, candidate: Candidate, launches: int) -> tuple[int, float]:
-        """The largest batch, and the seconds of a request alone."""
+    def _sweep(self, candidate: Candidate, launches: int) -> tuple[int, Sweep]:
+        """The largest batch, and what executions take."""
         draft = self._draft(Subject(0, candidate), "calibrate", launches=launches)
         with self._sessions.open(draft) as session:
-            prober = session.calibration("one at a time and more", rounds=2)
+            prober = session.calibration("one at a time and more", rounds=1)
             largest = session.largest_batch
-            alone = sweep_concurrency(
+            sweep = sweep_concurrency(
                 prober, largest * prober.devices, self._conditions.sla.longest
             )
-        return largest, alone
+        return largest, sweep
 
     def _saturate(
-        self, candidate: Candidate, count: int | None, largest: int, launches: int
+        self, candidate: Candidate, count: int | None, largest: int, full: float, launches: int
     ) -> None:
         subject, single = Subject(0, with_instances(candidate, count)), Subject(0, candidate)
         if self._sessions.instances_of(subject) == self._sessions.instances_of(single):
@@ -177,7 +183,7 @@ class Evaluator:
         draft = self._draft(subject, "calibrate", launches=launches)
         with self._sessions.open(draft) as session:
             prober = session.calibration("all instances busy", rounds=1)
-            saturate(prober, largest, prober.instances)
+            saturate(prober, largest, full)
 
     def _draft(self, subject: Subject, phase: Phase, look: int = 0, launches: int = 0) -> Draft:
         if phase == "again":

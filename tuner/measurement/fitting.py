@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from tuner.goals.sla import Bound
 from tuner.goals.verdict import LateCount, SlaOutcome
-from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_rounds, lowest
+from tuner.measurement.watch import share_used
+from tuner.stats.fit import Fit, ProbePoint, fit_rate, fit_servers, lowest
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class FittingSettings:
     gently, 7 % below the capacity nearly as many are late as there."""
     cliff_margin: float = 0.1
     """The same at a cliff, where a little more load makes many times as many requests late."""
+    launches: float = 0.03
+    """Standard deviation of the logarithms of the capacities of one configuration's servers, where
+    only one was launched and so tells nothing of it."""
     open_error: float = 0.3
     """Standard error of a capacity's logarithm of which no interval is known."""
     least_error: float = 1e-3
@@ -64,8 +68,8 @@ class ProbeResult:
     seconds: float = 0.0
     constraints: tuple[tuple[str, bool], ...] = ()
     """Each constraint, and whether the probe broke it."""
-    round: int = 0
-    """Which round of a confirmation it was in."""
+    server: int = 0
+    """Which of a configuration's servers it was of, in the order of their launches."""
 
     @property
     def kept(self) -> bool:
@@ -76,8 +80,7 @@ class ProbeResult:
     @property
     def keeps_by_far(self) -> bool:
         """Whether it is kept, and not half of any error budget is used up."""
-        share = EVIDENCE.far_below
-        return self.kept and all(c.late <= share * c.bound.budget * c.n for c in self.counts)
+        return self.kept and share_used(self.counts) <= EVIDENCE.far_below
 
 
 def client_limit(results: list[ProbeResult]) -> float:
@@ -97,27 +100,32 @@ def fit_results(results: list[ProbeResult], guess: float) -> Fit:
     return _fit(results, guess)[0]
 
 
-def fit_by_round(results: list[ProbeResult], guess: float) -> list[Fit]:
-    """The posterior of the capacity of each server, in the order of their rounds."""
+def error_of_one_server(fit: Fit) -> float:
+    """The standard error of ln(capacity) of a configuration of which only one server is known."""
+    return math.hypot(fit.error, EVIDENCE.launches)
+
+
+def fit_by_server(results: list[ProbeResult], guess: float) -> list[Fit]:
+    """The posterior of the capacity of each server, in the order of their launches."""
     return _fit(results, guess)[1]
 
 
 def _fit(results: list[ProbeResult], guess: float) -> tuple[Fit, list[Fit]]:
-    rounds = [
-        [result for result in results if result.round == number and not result.client_limited]
-        for number in dict.fromkeys(result.round for result in results)
+    servers = [
+        [result for result in results if result.server == number and not result.client_limited]
+        for number in dict.fromkeys(result.server for result in results)
     ]
-    used = [result for results_of_round in rounds for result in results_of_round]
+    used = [result for of_server in servers for result in of_server]
     bounds = dict.fromkeys(count.bound for result in used for count in result.counts)
     begin = EVIDENCE.guess * guess
     if not bounds:
         nothing = fit_rate([], EVIDENCE.side, begin)
-        return nothing, [nothing] * len(rounds)
-    fits = [fit_rounds([_points(r, b) for r in rounds], b.budget, begin) for b in bounds]
+        return nothing, [nothing] * len(servers)
+    fits = [fit_servers([_points(r, b) for r in servers], b.budget, begin) for b in bounds]
     names = dict.fromkeys(name for r in used for name, broken in r.constraints if broken)
-    fits += [fit_rounds([_sides(r, name) for r in rounds], EVIDENCE.side, begin) for name in names]
-    by_round = zip(*(fits_by_round for _, fits_by_round in fits), strict=True)
-    return lowest([common for common, _ in fits]), [lowest(list(fits)) for fits in by_round]
+    fits += [fit_servers([_sides(r, n) for r in servers], EVIDENCE.side, begin) for n in names]
+    by_server = zip(*(fits_by_server for _, fits_by_server in fits), strict=True)
+    return lowest([common for common, _ in fits]), [lowest(list(fits)) for fits in by_server]
 
 
 def _sides(results: list[ProbeResult], constraint: str) -> list[ProbePoint]:

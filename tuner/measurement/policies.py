@@ -18,7 +18,7 @@ from tuner.measurement.capacity import (
     find_concurrency,
 )
 from tuner.measurement.draft import Draft
-from tuner.measurement.fitting import fit_results
+from tuner.measurement.fitting import ProbeResult, fit_results
 from tuner.measurement.probe import Prober
 from tuner.measurement.session import CandidateSession, Conditions
 from tuner.measurement.settings import (
@@ -27,10 +27,12 @@ from tuner.measurement.settings import (
     DEPLOYMENTS,
     EFFORTS,
     FIXED_RATE,
+    RACE_PROBE,
     SEARCH_PROBE,
     SHARE_PROBE,
     SHORT_PROBE,
     START,
+    VERIFICATION,
     ConfirmationSettings,
 )
 from tuner.measurement.watch import Thoroughness
@@ -88,16 +90,15 @@ class CapacityPolicy:
         self._conditions = conditions
 
     def prepare(self, session: CandidateSession) -> ProbeRecord:
-        unloaded = session.unloaded()
         session.warm_up()
-        return unloaded
+        return session.unloaded(is_warm=True)
 
     def search(
         self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
     ) -> None:
         simulated = EFFORTS.baseline if draft.subject.baseline else EFFORTS.race
         effort = replace(simulated if expected else EFFORTS.search, to_beat=to_beat)
-        is_simulated = expected > 0 and draft.phase == "search" and not draft.subject.baseline
+        is_simulated = expected > 0 and draft.phase == "search"
         self._find(session, draft, effort, expected, check=not is_simulated)
 
     def measure(self, session: CandidateSession, draft: Draft) -> None:
@@ -124,14 +125,8 @@ class CapacityPolicy:
         start = expected or START.of_saturation * saturation
         if saturation > effort.to_beat > start:
             start = START.challenge * effort.to_beat
-        if effort.to_beat:
-            challenge = replace(effort, most_probes=1)
-            seek(session, draft, start, challenge, CHALLENGE_PROBE)
-            if draft.capacity.beaten:
-                return
-            start = draft.capacity.rate or start
-            effort = replace(effort, fewest=effort.fewest - 1)
-        seek(session, draft, start, effort, SHORT_PROBE if expected else SEARCH_PROBE)
+        how = RACE_PROBE if expected else SEARCH_PROBE
+        seek(session, draft, start, effort, how, CHALLENGE_PROBE if effort.to_beat else how)
 
     def play(
         self, session: CandidateSession, draft: Draft, turn: Round, rivals: Sequence[Draft]
@@ -144,22 +139,27 @@ class CapacityPolicy:
         if self._conditions.is_closed:
             draft.capacity = find_concurrency(session.probe_closed, effort)
             return
-        start = between(turn.expected or START.of_saturation * session.saturation, draft)
-        if not turn.fresh:
-            start *= CONFIRMATION.starts[turn.number % len(CONFIRMATION.starts)]
+        start = turn.expected or START.of_saturation * session.saturation
+        start = between(start, draft) if turn.fresh else beside(start, draft)
         seek(session, draft, start, effort, SHORT_PROBE if turn.expected else SEARCH_PROBE)
 
     def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
         """A lower rate where it fails, the same where one stall decided; all join the fit. No
-        further one where what was seen keeps the SLA by far, and there was only too little of it.
+        further one where what was seen keeps the SLA by far, and there was only too little of it:
+        then all probes together say whether it is kept.
 
         The attempts share the probability of error, the first gets most of it.
         """
         for share in CONFIRMATION.attempts:
-            result = session.verify(rate, share)
+            result = session.verify(rate, share, corroborated=is_corroborated(draft, rate))
             draft.results.append(result)
             draft.capacity = conclude(draft.results, rate)
-            if result.outcome is SlaOutcome.MET or result.keeps_by_far:
+            if result.outcome is SlaOutcome.MET:
+                break
+            is_shown = result.kept and is_corroborated(draft, rate)
+            if is_shown:
+                session.accept()
+            if is_shown or result.keeps_by_far:
                 break
             if result.repeat:
                 continue
@@ -263,12 +263,21 @@ class FixedRatePolicy:
 
 
 def seek(
-    session: CandidateSession, draft: Draft, start: float, effort: Effort, how: Thoroughness
+    session: CandidateSession,
+    draft: Draft,
+    start: float,
+    effort: Effort,
+    how: Thoroughness,
+    first: Thoroughness | None = None,
 ) -> None:
-    """Look for the capacity from ``start`` requests/s on, with all earlier results of the draft."""
-    draft.capacity = find_capacity(
-        lambda rate: session.probe(rate, how), start, effort, draft.results
-    )
+    """Look for the capacity from ``start`` requests/s on, with all earlier results of the draft;
+    its ``first`` probe may be another.
+    """
+
+    def probe(rate: float) -> ProbeResult:
+        return session.probe(rate, how if first is None or draft.results else first)
+
+    draft.capacity = find_capacity(probe, start, effort, draft.results)
 
 
 def gives_up(draft: Draft, unloaded: ProbeRecord, sla: Sla) -> bool:
@@ -290,30 +299,57 @@ def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
     """
     others = [each for each in rivals if each is not draft and each.capacity.rate]
     best = max(others, key=lambda each: each.rank, default=None)
-    own = draft.capacity if draft.results else Capacity(expected)
+    own = draft.capacity if draft.capacity.rate else Capacity(expected or None)
     if best is None or not own.rate:
         return False
     return own.chance_above(best.capacity) < CONFIRMATION.outdone
 
 
-def is_settled(drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION) -> bool:
-    """Whether further rounds would tell nothing that matters: the rounds of the best one agree, and
-    it is better than each other one, at the stated probability of error over all looks.
+def is_told(
+    draft: Draft, drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION
+) -> bool:
+    """Whether no further round of it matters: a baseline is known to be worse than the best, any
+    other not to be better by as much as matters.
     """
-    looks = settings.rounds - settings.fewest_rounds + 1
+    best = max(drafts, key=lambda each: each.rank)
+    if draft is best or not draft.capacity.rate or not best.capacity.rate:
+        return False
+    if len(draft.results) < settings.fewest_looks:
+        return False
+    is_baseline = draft.subject.baseline
+    looks = settings.rounds - 1  # after the second round, and after each further one
+    doubt = (settings.error if is_baseline else settings.regret) / looks
+    matters = 0.0 if is_baseline else settings.matters
+    ratio = paired_ratio(draft.by_round(), best.by_round(), 1 - 2 * doubt)
+    return ratio is not None and ratio.high < 1 + matters
+
+
+def is_settled(
+    drafts: Sequence[Draft], rounds: int, settings: ConfirmationSettings = CONFIRMATION
+) -> bool:
+    """Whether, after so many rounds, further ones would tell nothing that matters: the capacity of
+    the best one is known well enough, and it is better than each other one. Of servers that are
+    kept, none is looked at any more that is known well enough: two such that are near each other
+    are as good.
+    """
     left = [draft for draft in drafts if draft.failure is None]
     best = max(left, key=lambda each: each.rank, default=None)
     if best is None or not best.capacity.rate:
         return False
-    rounds = best.by_round()
-    if len(rounds) < settings.fewest_rounds:
-        return False
-    (low, low_error), (high, high_error) = min(rounds), max(rounds)
-    if math.log(high / low) > math.log1p(settings.agreement) + math.hypot(low_error, high_error):
-        return False
-    others = [each.by_round() for each in left if each is not best and each.capacity.rate]
-    ratios = [paired_ratio(rounds, each, 1 - settings.error / looks) for each in others]
-    return all(ratio is not None and ratio.low > 1 for ratio in ratios)
+    servers = best.by_round()
+    others = [each for each in left if each is not best and each.capacity.rate]
+    open_ones = [each for each in others if not is_told(each, left)]
+    if len(servers) == 1:
+        known = all(each.by_round()[0][1] <= settings.precision for each in (best, *open_ones))
+        return rounds >= settings.fewest_looks and known
+    (low, low_error), (high, high_error) = min(servers), max(servers)
+    apart = math.log1p(settings.agreement) + math.hypot(low_error, high_error)
+    return rounds >= settings.fewest_rounds and math.log(high / low) <= apart and not open_ones
+
+
+def is_corroborated(draft: Draft, rate: float) -> bool:
+    """Whether all its probes together say that it keeps this rate, as surely as a verification."""
+    return fit_results(draft.results, rate).chance_above(rate) >= VERIFICATION.confidence
 
 
 def between(expected: float, draft: Draft) -> float:
@@ -321,3 +357,11 @@ def between(expected: float, draft: Draft) -> float:
     if not draft.results:
         return expected
     return math.sqrt(expected * fit_results(draft.results, expected).rate)
+
+
+def beside(expected: float, draft: Draft, settings: ConfirmationSettings = CONFIRMATION) -> float:
+    """Above or below the capacity so far, on the other side of it than the last rate."""
+    if not draft.results:
+        return expected
+    aside = settings.above if draft.results[-1].kept else settings.below
+    return aside * fit_results(draft.results, expected).rate

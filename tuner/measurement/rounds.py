@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from tuner.measurement.draft import Draft
-from tuner.measurement.policies import Policy, Round
+from tuner.measurement.policies import Policy, Round, is_settled, is_told
 from tuner.measurement.session import CandidateSession, Sessions
 from tuner.measurement.settings import CONFIRMATION
 from tuner.records.results import Evaluation
@@ -38,17 +38,18 @@ class Rounds:
         drafts: Sequence[Draft],
         expected: Sequence[float],
         number: int = CONFIRMATION.rounds,
-        is_settled: Callable[[Sequence[Draft]], bool] = lambda _: False,
+        sequential: bool = False,
     ) -> None:
         """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known.
-        There are ``number`` rounds, fewer where ``is_settled`` says after one that it is enough.
+        There are ``number`` rounds. ``sequential`` ones end once it is settled which draft is the
+        best, and leave out those that are known to be worse.
         """
         self._sessions = sessions
         self._policy = policy
         self._drafts = drafts
         self._expected = expected
         self._number = 1 if sessions.conditions.is_closed else number
-        self._is_settled = is_settled
+        self._sequential = sequential
         self._last = 0
 
     def play(self, side_by_side: bool) -> list[Evaluation]:
@@ -68,10 +69,13 @@ class Rounds:
         for number in range(self._number):
             self._last = number
             for draft, expected in zip(self._drafts, self._expected, strict=True):
+                if self._sequential and is_told(draft, self._drafts):
+                    continue
                 turn = Round(number, servers.fresh, expected)
                 play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
                 servers.attempt(draft, number, play)
-            if self._is_settled(self._drafts) or not self._sessions.deadline.left:
+            is_over = self._sequential and is_settled(self._drafts, number + 1)
+            if is_over or not self._sessions.deadline.left:
                 return
 
     def so_far(self) -> list[Evaluation]:

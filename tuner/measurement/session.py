@@ -104,11 +104,12 @@ class CandidateSession:
         self._begun = number
         self.prober.turn(number)
 
-    def unloaded(self) -> ProbeRecord:
+    def unloaded(self, is_warm: bool = False) -> ProbeRecord:
         """One request at a time."""
         self._progress.probing("unloaded", None)
-        with self._clock.part("warm_up"):
-            self.prober.warm_up(1, rounds=1)
+        if not is_warm:
+            with self._clock.part("warm_up"):
+                self.prober.warm_up(1, rounds=1)
         how = replace(SEARCH_PROBE, seconds=START.unloaded_seconds)
         record, _ = self.prober.closed_loop(1, how, "unloaded")
         self._progress.probed(record)
@@ -151,7 +152,7 @@ class CandidateSession:
             record.client_limited,
             record.seconds,
             self._constraints_of(record),
-            record.round,
+            self.prober.server,
         )
 
     def probe_closed(self, concurrency: int) -> ProbeResult:
@@ -161,14 +162,27 @@ class CandidateSession:
         self._progress.probed(record)
         return ProbeResult(record.throughput or 0.0, verdict.outcome, record.bound_ratio)
 
-    def verify(self, rate: float, share: float = 1.0, purpose: Purpose = "proof") -> ProbeResult:
-        """The full test of a rate, with that share of the probability of error."""
+    def verify(
+        self,
+        rate: float,
+        share: float = 1.0,
+        purpose: Purpose = "proof",
+        corroborated: bool = False,
+    ) -> ProbeResult:
+        """The full test of a rate, with that share of the probability of error; a shorter one where
+        it is ``corroborated`` by other probes.
+        """
         mlperf = self._conditions.verification == "mlperf"
         own = JUDGEMENT if purpose == "measure" else VERIFICATION
         full = LOADGEN_VERIFICATION if mlperf else own
         confidence = 1 - share * (1 - full.confidence)
+        how = replace(full, confidence=confidence, corroborated=corroborated and not mlperf)
         with self._clock.phase("verification"):
-            return self.probe(rate, replace(full, confidence=confidence), purpose)
+            return self.probe(rate, how, purpose)
+
+    def accept(self) -> None:
+        """The last probe settles its question together with those before it."""
+        self.prober.accept()
 
     def _constraints_of(self, record: ProbeRecord) -> tuple[tuple[str, bool], ...]:
         """What has to be kept besides the bounds, and whether the probe broke it."""

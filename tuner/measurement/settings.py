@@ -13,6 +13,8 @@ SEARCH_PROBE = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, c
 """One of several probes that a capacity is fitted to."""
 SHORT_PROBE = replace(SEARCH_PROBE, seconds=2.0)
 """Where the capacity is roughly known, from a simulation or an earlier round."""
+RACE_PROBE = replace(SHORT_PROBE, seconds=1.5)
+"""Of a candidate that was simulated, in a search: what matters is measured again."""
 CHALLENGE_PROBE = replace(SHORT_PROBE, least_seconds=1.0, settle=True)
 """Whether a challenger keeps the rate to beat: ends with the first verdict."""
 SHARE_PROBE = replace(SEARCH_PROBE, seconds=2.0, least_seconds=2.0)
@@ -45,9 +47,10 @@ class CapacityEfforts:
 
     search: Effort = Effort(width=0.08, seconds=12.5)
     """Nothing is expected: as narrow as a ranking needs, in about four probes of 3 s."""
-    race: Effort = Effort(width=0.1, seconds=3.5, doubt=0.2, fewest=2)
-    """A candidate that was simulated: two short probes; the confirmation is finer."""
-    baseline: Effort = Effort(width=0.1, seconds=3.5, fewest=1)
+    race: Effort = Effort(width=0.1, seconds=3.0, doubt=0.2, fewest=2, first_step=1.15)
+    """A candidate that was simulated: two short probes; the confirmation is finer. Simulations are
+    mostly right within 12 %: the second probe is no farther away."""
+    baseline: Effort = Effort(width=0.3, seconds=3.0, fewest=1, first_step=1.15)
     """The baseline of a search that simulates: what it is worth, the confirmation tells."""
     measure: Effort = Effort(width=0.04, seconds=15.0)
     """The command ``measure``: one candidate has all the attention."""
@@ -83,24 +86,35 @@ class ConfirmationSettings:
     """How finalists are compared."""
 
     fewest_rounds: int = 3
-    """From which a bad round can be told from two that agree."""
+    """Of fresh servers: from which a bad one can be told from two that agree."""
+    fewest_looks: int = 2
+    """Rounds of servers that are kept: at two different times of the machine."""
     rounds: int = 5
     """At most: further ones hardly narrow the intervals, as servers of one configuration differ."""
+    precision: float = 0.06
+    """Standard error of the logarithm of a finalist's capacity, where its server is kept. Half of
+    that is what launches differ by, which no further round makes less."""
+    matters: float = 0.02
+    """Share by which a finalist that is better would matter."""
     rounds_at_rate: int = 3
     """Where a cost at one rate is compared: its reading scatters more than any rule could tell."""
     error: float = 0.05
-    """Probability that the comparison of two finalists ends with the wrong one of them ahead: its
+    """Probability that the comparison with the baseline ends with the wrong one of them ahead: its
     looks share it, one after each round."""
+    regret: float = 0.1
+    """The same of two finalists, where the other is better by as much as matters."""
     verification_share: float = 0.35
     """Of the time that is left for a confirmation: kept for the verification at its end."""
     agreement: float = 0.08
-    """max / min - 1 of the rounds of the winner, beyond their errors: wider, one of them had a bad
-    time, and a further round tells which."""
+    """max / min - 1 of the winner's servers, beyond their errors: wider, one of them had a bad
+    time, and a further one tells which."""
     outdone: float = 0.05
     """Probability of being the best below which a finalist's rounds are cut short."""
-    starts: tuple[float, ...] = (1.0, 1.05, 0.97)
-    """Times the expected capacity, round by round: on either side of it, where one probe tells
-    nothing but that it is higher, or lower."""
+    above: float = 1.05
+    """Times the capacity so far: where a round begins if the one before ended with a rate that was
+    kept. Rates on either side of it tell most, and one of them per round is enough."""
+    below: float = 0.98
+    """The same, if it ended with one that was not."""
     attempts: tuple[float, ...] = (0.8, 0.1, 0.1)
     """Each verification's share of the probability of error: they add up to one, and the first, at
     the recommended rate, mostly is the only one.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tuner.goals.sla import Sla
 from tuner.goals.undisturbed import Undisturbed, without_stalls
-from tuner.goals.verdict import Judge, SlaOutcome, Verdict, judge, requests_to_settle
+from tuner.goals.verdict import Judge, LateCount, SlaOutcome, Verdict, judge, requests_to_settle
 from tuner.stats.samples import Samples
 from tuner.stats.stalls import Stall
 
@@ -56,6 +56,9 @@ class Thoroughness:
     settle: bool = False
     judge: Judge | None = None
     """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
+    corroborated: bool = False
+    """Other probes say that the rate is kept: this one ends once it has seen nothing against it for
+    ``least_seconds``."""
 
     def length(self, rate: float, sla: Sla) -> float:
         """Seconds to plan at ``rate`` requests/s."""
@@ -64,6 +67,11 @@ class Thoroughness:
             for bound in sla.bounds
         )
         return min(max(self.seconds, least), self.most_seconds)
+
+
+def share_used(counts: Sequence[LateCount]) -> float:
+    """Of the error budget that is used up most; 0.0 of nothing."""
+    return max((c.late / (c.bound.budget * c.n) for c in counts if c.n), default=0.0)
 
 
 class ProbeWatch:
@@ -152,6 +160,9 @@ class ProbeWatch:
                     return False
                 return self._how.settle or not any(c.late for c in verdict.counts)
             case _:
+                enough = self._how.corroborated and elapsed >= self._how.least_seconds
+                if enough and share_used(verdict.counts) <= 1:
+                    return True
                 patience = max(WATCH.patience_seconds, self._how.least_seconds)
                 return self._how.settle and elapsed > patience and self._is_idle(verdict, elapsed)
 

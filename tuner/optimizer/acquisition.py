@@ -28,10 +28,11 @@ SETTINGS = DrawSettings()
 
 
 class Gains:
-    """What the candidates ``left``, of n, are better by than the best that was measured.
+    """What the candidates ``left``, of n, are better by than the best of the ``measured`` ones,
+    whichever of these that is: it takes no further trial to find out, as a confirmation does.
 
-    ``leader`` is the place of that one, or None; then ``level`` is what counts as its logarithm.
-    ``success`` is the probability that each can be measured at all, shape (n,).
+    What is better than none of these is still to be better than ``level``, a logarithm, -inf for
+    none. ``success`` is the probability that each can be measured at all, shape (n,).
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Gains:
         posterior: Posterior,
         left: Ints,
         success: Floats,
-        leader: int | None,
+        measured: Ints,
         level: float,
         seed: int,
         settings: DrawSettings = SETTINGS,
@@ -48,10 +49,10 @@ class Gains:
         self.places = left[np.argsort(-promise, kind="stable")[: settings.most]]
         self._success = success[self.places]
         self._settings = settings
-        at = self.places if leader is None else np.append(self.places, leader)
-        drawn = posterior.draw(at, settings.draws, seed)
-        reference = level if leader is None else drawn[:, -1:]
-        self._better = drawn[:, : len(self.places)] - reference
+        best = measured[np.argsort(-posterior.mean[measured], kind="stable")[: settings.most]]
+        drawn = posterior.draw(np.append(self.places, best), settings.draws, seed)
+        known = drawn[:, len(self.places) :].max(axis=1, keepdims=True, initial=level)
+        self._better = drawn[:, : len(self.places)] - known
         rng = np.random.default_rng([seed, 1])
         succeeds = rng.random(self._better.shape) < self._success
         self._best = np.where(succeeds, self._better, -np.inf).max(axis=1, initial=-np.inf)

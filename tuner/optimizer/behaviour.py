@@ -29,6 +29,8 @@ class BehaviourSettings:
 
 
 SETTINGS = BehaviourSettings()
+SHORT_LOOK = BehaviourSettings(requests=500)
+"""For the mean batch of a candidate that is far from the best."""
 Key = TypeVar("Key", bound=Hashable)
 
 

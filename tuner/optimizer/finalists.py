@@ -9,7 +9,7 @@ from tuner.optimizer.behaviour import simplicity
 from tuner.records.results import Evaluation, State, baseline
 
 Ranked = list[tuple[Evaluation, float]]
-"""Evaluations that meet the SLA, with the merit that is expected of each; the best first."""
+"""Evaluations with the merit that is expected of each; the best first."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ SETTINGS = FinalistSettings()
 class Finalists:
     """Chooses whom to confirm, with what is expected of each, from all evaluations of a run.
 
-    ``rank`` orders those that meet the SLA by what all measurements together say of them.
+    ``rank`` orders those that may win by what all measurements together say of them: those that
+    meet the SLA, and such as were left behind before it was known how good they are.
     """
 
     rank: Callable[[Sequence[Evaluation]], Ranked]
@@ -61,8 +62,9 @@ class Finalists:
         settings, ranked = self.settings, self.rank(list(_searched(evaluations).values()))
         if not ranked:
             return []
-        most = ranked[0][1]
-        as_good = [each for each in ranked if each[1] >= (1 - settings.as_good) * most]
+        meeting = [each for each in ranked if each[0].merit is not None] or ranked
+        most = meeting[0][1]
+        as_good = [each for each in meeting if each[1] >= (1 - settings.as_good) * most]
         first = min(as_good, key=lambda each: simplicity(each[0].candidate))
         rivals = [
             each

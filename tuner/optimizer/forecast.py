@@ -254,9 +254,24 @@ class Forecast:
         left = np.flatnonzero(possible)
         if not len(left):
             return None
-        level = float(self.merit.mean.min()) if self._leader is None else self._leader[1]
-        place = None if self._leader is None else self._leader[0]
-        return Gains(self.merit, left, self.success, place, level, self.prior.seed)
+        if self._leader is None:
+            nothing, level = np.array([], dtype=int), float(self.merit.mean.min())
+            return Gains(self.merit, left, self.success, nothing, level, self.prior.seed)
+        place, log = self._leader
+        level = log if place is None else -math.inf
+        return Gains(self.merit, left, self.success, self._comparable, level, self.prior.seed)
+
+    @cached_property
+    def _comparable(self) -> Ints:
+        """Places of those that were measured and may turn out to be the best: of one that was left
+        behind, it is not known by how much.
+        """
+        places = (
+            self.prior.merit.index(each.candidate)
+            for each in self.measurements
+            if each.merit is not None or each.state is State.BEATEN
+        )
+        return np.array(sorted({place for place in places if place is not None}), dtype=int)
 
 
 def log_ratio(bound_ratio: Any) -> Floats:

@@ -12,7 +12,8 @@ from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, stated
-from tuner.optimizer.behaviour import Behaviour, classes, observe
+from tuner.optimizer.behaviour import SETTINGS as BEHAVIOUR
+from tuner.optimizer.behaviour import SHORT_LOOK, Behaviour, classes, observe
 from tuner.optimizer.forecast import Prior, log_ratio
 from tuner.optimizer.surrogate import SETTINGS as SURROGATE
 from tuner.optimizer.surrogate import Surrogate
@@ -48,6 +49,7 @@ class PriorSettings:
         Pass(20_000, 0.01, 25),
     )
     """Ever more requests for ever fewer candidates: a p99 of 1,000 requests rests on ten."""
+    promising: float = 0.5  # share of the best capacity: below it, a short look has to do
     cost_requests: int = 10_000  # for a cost at one rate: a p99 rests on a hundred of them
     least_capacity: float = 1e-3  # requests/s, or share of the best, of what meets the SLA at none
     unknown_factor: float = 20.0  # ln(factor) where the simulation tells nothing of the level
@@ -118,9 +120,12 @@ class SimulatedSpace:
         settings, workload = self._settings, self._workload
         capacities = dict.fromkeys(self._schedulings, 0.0)
         for each in settings.passes:
-            best = sorted(capacities, key=lambda s: capacities[s], reverse=True)[: each.most]
-            capacities |= {
-                scheduling: predict_capacity(
+            guess = 0.0
+            order = sorted(self._schedulings, key=_neighbourhood)
+            best = sorted(order, key=lambda s: capacities[s], reverse=True)[: each.most]
+            for scheduling in best:
+                guess = capacities[scheduling] or guess  # neighbours in a space do much the same
+                capacities[scheduling] = predict_capacity(
                     scheduling,
                     profile.service(scheduling),
                     workload.sla,
@@ -129,14 +134,17 @@ class SimulatedSpace:
                     each.requests,
                     each.precision,
                     self._seed,
+                    guess,
                 )
-                for scheduling in best
-            }
+                guess = capacities[scheduling] or guess
         rates = np.array([capacities[scheduling] for scheduling in self._schedulings])
         least = settings.least_capacity * max(1.0, float(rates.max()))
         common = SURROGATE.common if rates.any() else settings.unknown_factor
         behaviours = {
-            each: (capacity, self._observe(each, capacity, profile))
+            each: (
+                capacity,
+                self._observe(each, capacity, profile, settings.promising * rates.max()),
+            )
             for each, capacity in capacities.items()
             if capacity > 0
         }
@@ -151,14 +159,16 @@ class SimulatedSpace:
         )
         return merit, rates > 0, self._numbers(classes(behaviours))
 
-    def _observe(self, scheduling: Scheduling, capacity: float, profile: ModelProfile) -> Behaviour:
+    def _observe(
+        self, scheduling: Scheduling, capacity: float, profile: ModelProfile, promising: float
+    ) -> Behaviour:
         service, workload = profile.service(scheduling), self._workload
 
         def simulated(rate: float, requests: int) -> Simulation:
             arrivals, mix = workload.arrivals, workload.mix
             return play(rate, requests, scheduling, service, arrivals, mix, self._seed)
 
-        return observe(capacity, simulated)
+        return observe(capacity, simulated, BEHAVIOUR if capacity >= promising else SHORT_LOOK)
 
     def _numbers(self, known: Mapping[Scheduling, int]) -> Ints:
         """The class of each candidate: what the simulation does not know of has to be the same."""
@@ -196,3 +206,9 @@ class SimulatedSpace:
             Surrogate(candidates, -np.log(finite), common, costs.is_certain),
             Surrogate(candidates, log_ratio(ratios)),
         )
+
+
+def _neighbourhood(scheduling: Scheduling) -> tuple[object, ...]:
+    """Orders schedulings so that one does much the same as the one before."""
+    s = scheduling
+    return (s.batching, s.instances, s.preferred if s.batching else (), s.max_batch, s.delay)

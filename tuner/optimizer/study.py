@@ -32,7 +32,7 @@ from tuner.optimizer.measurement import (
 from tuner.optimizer.stopping import Budget, Stop, StoppingPolicy
 from tuner.optimizer.storage import STOPPED, open_study, storage_errors, url_of
 from tuner.optimizer.suggestion import first_ideas, params, suggest
-from tuner.records.results import Evaluation, Outcome, Window, best
+from tuner.records.results import Evaluation, Outcome, State, Window, best
 from tuner.records.run import Run
 
 if TYPE_CHECKING:
@@ -278,18 +278,24 @@ class Study:
         leader, forecast = best(self._evaluations), self._forecast()
         evaluation = self._measurer.search(
             Subject(number, candidate, is_baseline),
-            self._to_beat(leader, forecast is not None),
+            self._to_beat(leader, forecast),
             expected=forecast.expected(candidate) if forecast else 0.0,
         )
         self._keep(evaluation)
         self._known[candidate] = evaluation
         return evaluation
 
-    def _to_beat(self, leader: Evaluation | None, is_simulated: bool) -> float:
-        """The rate that a challenger has to exceed to matter; 0.0 if there is none."""
+    def _to_beat(self, leader: Evaluation | None, forecast: "Forecast | None") -> float:
+        """The rate that a challenger has to exceed to matter; 0.0 if there is none. Where there is
+        a forecast, a lucky leader counts for what is expected of it, and a baseline, which is
+        measured but roughly, for what it surely serves.
+        """
         if leader is None or not leader.capacity:
             return 0.0
-        return leader.capacity * (1 + SETTINGS.missed_by if is_simulated else 1.0)
+        if forecast is None:
+            return leader.capacity
+        surely = leader.low if leader.baseline else forecast.expected(leader.candidate)
+        return min(surely or leader.capacity, leader.capacity) * (1 + SETTINGS.missed_by)
 
     def _measure_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
         """In a long search, now and then: whether the machine is still what it was."""
@@ -305,19 +311,22 @@ class Study:
 
     def _rank(self, evaluations: Sequence[Evaluation]) -> Ranked:
         """By the merit that all measurements together say; of candidates that are not simulated,
-        by the one that was measured.
+        by the one that was measured. One that was left behind is among them where it is simulated:
+        what it was left behind by may have been lucky.
         """
         forecast = self._forecast()
         if forecast is not None:
             forecast = forecast.given(
                 [Measurement.of_evaluation(e, self._minimizes) for e in evaluations]
             )
-        merits = [
-            (e, (forecast.expected(e.candidate) if forecast else 0.0) or e.merit)
-            for e in evaluations
-            if e.merit is not None
-        ]
-        return sorted(merits, key=lambda each: each[1], reverse=True)
+        found = []
+        for each in evaluations:
+            if each.merit is None and (forecast is None or each.state is not State.BEATEN):
+                continue
+            merit = (forecast.expected(each.candidate) if forecast else 0.0) or each.merit
+            if merit:
+                found.append((each, merit))
+        return sorted(found, key=lambda each: each[1], reverse=True)
 
     def _may_win(self, one: Evaluation, other: Evaluation) -> bool:
         forecast = self._forecast()

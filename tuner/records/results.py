@@ -36,6 +36,11 @@ class ServerTimes(Record):
     batch_seconds: dict[int, float] = Field(default_factory=dict)
 
     @property
+    def compute(self) -> float:
+        """Mean seconds of the execution that a request was in."""
+        return self.compute_input + self.compute_infer + self.compute_output
+
+    @property
     def mean_batch(self) -> float | None:
         """Mean items per execution; None where the server does not tell the batches' sizes."""
         executions = sum(self.batches.values())
@@ -283,8 +288,9 @@ class Evaluation(Record):
     tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
     operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
     / d ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
-    round of a confirmation. ``bound_ratio`` is the largest ratio of percentile to bound of
-    the probe that tells the capacity or, where there is none, came nearest to the Sla.
+    server of a confirmation: of each round, or of all where it was kept. ``bound_ratio`` is the
+    largest ratio of percentile to bound of the probe that tells the capacity or, where there is
+    none, came nearest to the Sla.
     ``relaunched`` says that its server was launched for it, and not changed to it in place.
     In a search that minimises something at a given rate, ``capacity`` is that rate where the Sla is
     kept there, and no more is known of it; ``cost`` is what counts.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,15 +11,15 @@ from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.batches import BatchMix
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes, Simulation, simulate
-from tuner.stats.samples import Ints, Samples
+from tuner.stats.samples import Floats, Ints, Samples
 
 
 @dataclass(frozen=True)
 class PredictionSettings:
     """Rates in shares of the throughput at saturation."""
 
-    start: float = 0.85  # the first rate; a better guess would save simulations, and no more
-    step_down: float = 0.6  # x the rate before, until one keeps the SLA
+    start: float = 0.85  # the first rate where nothing is guessed
+    step_down: float = 0.6  # x the first rate then, if that does not keep the SLA
     least: float = 1e-3  # no capacity is looked for below
     least_seconds: float = 1e-9  # of the front end per request: one that takes no time is no limit
 
@@ -36,10 +37,30 @@ def play(
     seed: int = 0,
 ) -> Simulation:
     """About so many requests at ``rate`` requests/s, more where the arrivals' pattern is longer."""
+    period = arrivals.least_seconds(rate)
+    if period:
+        times, items = _load(arrivals, rate, max(requests / rate, period), mix, seed)
+    else:  # any stretch is like any other, and the rate but its scale
+        times, items = _renewals(arrivals, requests, mix, seed)
+        times = times / rate
+    return simulate(times, scheduling, service, items, seed)
+
+
+def _load(
+    arrivals: Arrivals, rate: float, seconds: float, mix: BatchMix | None, seed: int
+) -> tuple[Floats, Ints | None]:
+    """When requests are sent, and the items of each."""
     rng = np.random.default_rng(seed)
-    seconds = max(requests / rate, arrivals.least_seconds(rate))
     times = schedule(arrivals, rate, seconds, rng)
-    return simulate(times, scheduling, service, _items(mix, len(times), rng), seed)
+    return times, _items(mix, len(times), rng)
+
+
+@lru_cache(maxsize=16)
+def _renewals(
+    arrivals: Arrivals, requests: int, mix: BatchMix | None, seed: int
+) -> tuple[Floats, Ints | None]:
+    """At 1 request/s; thousands of simulations of a space are of the same ones."""
+    return _load(arrivals, 1.0, requests, mix, seed)
 
 
 def predict_capacity(
@@ -51,30 +72,44 @@ def predict_capacity(
     requests: int = 20_000,
     precision: float = 0.005,
     seed: int = 0,
+    guess: float = 0.0,
 ) -> float:
-    """The highest rate (requests/s) that keeps the Sla in simulations of ``requests`` each, found
-    to within ``precision`` by halving; 0.0 where none does.
+    """The highest rate (requests/s) that keeps the Sla in simulations of ``requests`` each, of the
+    rates that are powers of 1 + ``precision``; 0.0 where none does.
+
+    A ``guess`` (0.0: none) saves simulations. Where more load never makes fewer late, it changes
+    nothing else, so that candidates that do the same get the same capacity.
     """
     most = saturation(scheduling, service, mix)
+    unit = math.log1p(precision)
+    end = math.floor(math.log(most) / unit)
+    least = math.ceil(math.log(_SETTINGS.least * most) / unit)
 
-    def keeps_sla(rate: float) -> bool:
-        played = play(rate, requests, scheduling, service, arrivals, mix, seed)
-        return is_kept(played.samples, sla)
+    def keeps_sla(number: int) -> bool:
+        rate = math.exp(number * unit)
+        return is_kept(play(rate, requests, scheduling, service, arrivals, mix, seed).samples, sla)
 
-    low, high = 0.0, most
-    rate = _SETTINGS.start * most
-    while low == 0.0 or high / low > 1 + precision:
-        if keeps_sla(rate):
-            low = rate
-        else:
-            high = rate
-        if low == 0.0:
-            rate *= _SETTINGS.step_down
-            if rate < _SETTINGS.least * most:
-                return 0.0
-        else:
-            rate = math.sqrt(low * high)
-    return low
+    step = 1 if guess else max(1, round(-math.log(_SETTINGS.step_down) / unit))
+    number = min(math.floor(math.log(guess or _SETTINGS.start * most) / unit + 0.5), end)
+    low, high = least - 1, end + 1  # kept, as far as is known, and broken
+    if keeps_sla(number):
+        low = number
+        while (number := low + step) < high:
+            if not keeps_sla(number):
+                high = number
+                break
+            low, step = number, 2 * step
+    else:
+        high = number
+        while (number := high - step) > low:
+            if keeps_sla(number):
+                low = number
+                break
+            high, step = number, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if keeps_sla(middle) else (low, middle)
+    return math.exp(low * unit) if low >= least else 0.0
 
 
 def is_kept(samples: Samples, sla: Sla) -> bool:

@@ -130,8 +130,8 @@ def lowest(fits: list[Fit]) -> Fit:
     return Fit.of(logs, 1 - above, min(fits, key=lambda fit: fit.rate).steepness)
 
 
-def fit_rounds(
-    rounds: Sequence[Sequence[ProbePoint]], budget: float, guess: float
+def fit_servers(
+    servers: Sequence[Sequence[ProbePoint]], budget: float, guess: float
 ) -> tuple[Fit, list[Fit]]:
     """As ``fit_rate``, for several servers of one configuration: all together, and each.
 
@@ -139,33 +139,33 @@ def fit_rounds(
     it; the rate at which it crosses the budget is each server's own. What they say together is
     pooled at each steepness (see ``tuner.stats.pooling``), and weighed by how likely that one is.
     """
-    common, fits = _fit_rounds(tuple(tuple(points) for points in rounds), budget, guess)
+    common, fits = _fit_servers(tuple(tuple(points) for points in servers), budget, guess)
     return common, list(fits)
 
 
 @lru_cache(maxsize=64)
-def _fit_rounds(
-    rounds: tuple[Points, ...], budget: float, guess: float
+def _fit_servers(
+    servers: tuple[Points, ...], budget: float, guess: float
 ) -> tuple[Fit, tuple[Fit, ...]]:
-    alone = [_fit_rate(points, budget, guess) for points in rounds]
+    alone = [_fit_rate(points, budget, guess) for points in servers]
     if len(alone) == 1:
         return alone[0], tuple(alone)
     low, high = min(fit.logs[0] for fit in alone), max(fit.logs[-1] for fit in alone)
     common, fits = alone[0], alone
     for _ in range(2):
         logs = np.linspace(low, high, _SETTINGS.rates_together)
-        common, fits = _fit_together(rounds, budget, logs, math.log(guess))
+        common, fits = _fit_together(servers, budget, logs, math.log(guess))
         ends = [np.interp(_ENDS, fit.below, logs) for fit in (common, *fits)]
         low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     return common, tuple(fits)
 
 
 def _fit_together(
-    rounds: tuple[Points, ...], budget: float, logs: Floats, guess: float
+    servers: tuple[Points, ...], budget: float, logs: Floats, guess: float
 ) -> tuple[Fit, list[Fit]]:
     """``guess`` is a logarithm, as are ``logs``."""
     prior = _prior(logs, guess)[:, None]
-    tables = [_table(points, budget, logs) for points in rounds]
+    tables = [_table(points, budget, logs) for points in servers]
     by_server = [np.logaddexp.reduce(table + prior, axis=0) for table in tables]
     weights = np.log(_STEEPNESS_PRIOR) + np.sum(by_server, axis=0)
     weights -= np.logaddexp.reduce(weights)
