@@ -130,7 +130,7 @@ class SimulatedSession:
     def begin_round(self, subject: Subject, number: int) -> None:
         self._machine.rounds = max(self._machine.rounds, number + 1)
 
-    def unloaded(self) -> None: ...
+    def unloaded(self, is_warm: bool = False) -> None: ...
 
     def warm_up(self) -> None: ...
 
@@ -204,7 +204,8 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         f"together by {MACHINE.drift:.0%} up and down in {MACHINE.drift_seconds:g} s; side by side "
         "each has one launch for all of its rounds, so that no further round averages it out",
         "wrong: the finalist with the lower capacity is ahead at the end, where it is lower by "
-        f"over {MATTERS - 1:.0%}; the rule allows {CONFIRMATION.regret:.0%}",
+        f"over {MATTERS - 1:.0%}; a finalist is left where less than {CONFIRMATION.loss:.0%} is "
+        "expected to be lost by it",
         "settled: the rule said that it is enough; without that, the last round decides",
         "held: the 95 % interval of the ratio of the finalists' capacities holds the true one; "
         "winner_held, the winner's own interval its configuration's capacity",

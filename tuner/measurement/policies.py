@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Protocol
 
-from tuner.analysis.ratios import paired_ratio
+from tuner.analysis.ratios import Ratio, paired_ratio
 from tuner.errors import LoadFailed
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
@@ -18,7 +19,7 @@ from tuner.measurement.capacity import (
     find_concurrency,
 )
 from tuner.measurement.draft import Draft
-from tuner.measurement.fitting import ProbeResult, fit_results
+from tuner.measurement.fitting import EVIDENCE, ProbeResult, fit_results
 from tuner.measurement.probe import Prober
 from tuner.measurement.session import CandidateSession, Conditions
 from tuner.measurement.settings import (
@@ -38,6 +39,7 @@ from tuner.measurement.settings import (
 from tuner.measurement.watch import Thoroughness
 from tuner.model.space import queue_delay
 from tuner.records.results import ProbeRecord
+from tuner.stats.estimators import INTERVAL_WIDTH
 
 
 @dataclass(frozen=True)
@@ -308,20 +310,28 @@ def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
 def is_told(
     draft: Draft, drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION
 ) -> bool:
-    """Whether no further round of it matters: a baseline is known to be worse than the best, any
-    other not to be better by as much as matters.
+    """Whether no further round of it matters: a baseline is known to be worse than the best; by
+    leaving any other, hardly anything is expected to be lost.
     """
     best = max(drafts, key=lambda each: each.rank)
     if draft is best or not draft.capacity.rate or not best.capacity.rate:
         return False
-    if len(draft.results) < settings.fewest_looks:
-        return False
-    is_baseline = draft.subject.baseline
     looks = settings.rounds - 1  # after the second round, and after each further one
-    doubt = (settings.error if is_baseline else settings.regret) / looks
-    matters = 0.0 if is_baseline else settings.matters
-    ratio = paired_ratio(draft.by_round(), best.by_round(), 1 - 2 * doubt)
-    return ratio is not None and ratio.high < 1 + matters
+    is_baseline = draft.subject.baseline
+    confidence = 1 - 2 * settings.error / looks if is_baseline else 0.95
+    ratio = paired_ratio(draft.by_round(), best.by_round(), confidence)
+    if ratio is None or len(draft.results) < settings.fewest_looks:
+        return False
+    return ratio.high < 1 if is_baseline else expected_gain(ratio) < settings.loss
+
+
+def expected_gain(ratio: Ratio) -> float:
+    """Of the logarithm of a ratio that is normal and has this 95 % interval, where less than 1
+    counts as 1: the expected improvement in closed form (Jones, Schonlau and Welch 1998).
+    """
+    error = math.log(ratio.high / ratio.low) / INTERVAL_WIDTH
+    above = NormalDist(math.log(ratio.value), max(error, EVIDENCE.least_error))
+    return above.mean * (1 - above.cdf(0.0)) + above.variance * above.pdf(0.0)
 
 
 def is_settled(

@@ -94,15 +94,14 @@ class ConfirmationSettings:
     precision: float = 0.06
     """Standard error of the logarithm of a finalist's capacity, where its server is kept. Half of
     that is what launches differ by, which no further round makes less."""
-    matters: float = 0.02
-    """Share by which a finalist that is better would matter."""
     rounds_at_rate: int = 3
     """Where a cost at one rate is compared: its reading scatters more than any rule could tell."""
     error: float = 0.05
     """Probability that the comparison with the baseline ends with the wrong one of them ahead: its
     looks share it, one after each round."""
-    regret: float = 0.1
-    """The same of two finalists, where the other is better by as much as matters."""
+    loss: float = 0.01
+    """Share of the winner's capacity that is expected to be lost by leaving another finalist, below
+    which it is left: as much as a search goes on for."""
     verification_share: float = 0.35
     """Of the time that is left for a confirmation: kept for the verification at its end."""
     agreement: float = 0.08
