@@ -120,19 +120,21 @@ def test_completion_is_left_out_where_it_had_nothing_to_add(
         *(Transport.HTTP, Inputs(), 60.0),
     )
     said = []
-    with ServerSlot(TritonCandidates(deployment)) as slot:
-        for number, (subject, keep) in enumerate(
-            [
-                (candidate(8, 1), True),
-                (candidate(4, 1), True),
-                (candidate(4, 1), False),
-                (AS_FOUND, True),
-            ]
+    for number, (subject, as_served) in enumerate(
+        [
+            (candidate(8, 1), False),
+            (candidate(4, 1), False),
+            (candidate(4, 1), True),
+            (AS_FOUND, False),
+        ]
+    ):
+        log = tmp_path / str(number)
+        with (
+            ServerSlot(TritonCandidates(deployment), as_served) as slot,
+            slot.server(subject, log, keep=False),
         ):
-            log = tmp_path / str(number)
-            with slot.server(subject, log, keep):
-                pass
-            said.append(completes(log))
+            pass
+        said.append(completes(log))
     assert said == [True, False, True, True]
 
 

@@ -9,10 +9,13 @@ from tuner.deployments.subjects import Deployments, Subject
 
 
 class ServerSlot:
-    """One server at a time."""
+    """One server at a time, each launched ``as_served`` or, where it makes no difference, faster
+    (see ``Deployments.start``).
+    """
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, as_served: bool = False) -> None:
         self._deployments = deployments
+        self._as_served = as_served
         self._stack = ExitStack()
         self._running: Running | None = None
         self._subject: Subject | None = None
@@ -44,7 +47,9 @@ class ServerSlot:
         )
         if self.is_fresh:
             self.close()
-            running = self._stack.enter_context(self._deployments.start(subject, log, not keep))
+            running = self._stack.enter_context(
+                self._deployments.start(subject, log, self._as_served)
+            )
         elif before is not None and subject.candidate != before.candidate:
             assert running is not None
             running.change(subject.candidate)

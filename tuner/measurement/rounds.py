@@ -66,7 +66,9 @@ class Rounds:
         return [draft.evaluation() for draft in self._drafts]
 
     def _play(self, servers: "Servers") -> None:
-        for number in range(self._number):
+        kept_and_sequential = self._sequential and not servers.fresh
+        most = min(self._number, CONFIRMATION.looks) if kept_and_sequential else self._number
+        for number in range(most):
             self._last = number
             for draft, expected in zip(self._drafts, self._expected, strict=True):
                 if self._sequential and is_told(draft, self._drafts):

@@ -214,13 +214,16 @@ class Sessions:
         self.progress = progress
         self._generator = generator
         self._run = run
-        self._slot = ServerSlot(deployments)
         self._keeps = keeps_servers
+        self._slot = self._new_slot()
         self._fitness = Fitness(generator.meter, conditions.sla, progress.noted)
 
     def close(self) -> None:
         """Stop the server in hand."""
         self._slot.close()
+
+    def _new_slot(self) -> ServerSlot:
+        return ServerSlot(self.deployments, as_served=not self._keeps)
 
     def instances_of(self, subject: Subject) -> tuple[int, int]:
         """How many instances there are in all, and the devices that they are on."""
@@ -230,7 +233,7 @@ class Sessions:
     def open(self, draft: Draft, beside: bool = False) -> Iterator[CandidateSession]:
         """A session for the draft, which gets its records; ``beside`` others, or by itself."""
         subject, draft.deadline = draft.subject, self.deadline
-        slot = ServerSlot(self.deployments) if beside else self._slot
+        slot = self._new_slot() if beside else self._slot
         self.progress.launching(subject, draft.phase)
         name = draft.name()
         keep = self._keeps and draft.phase in ("search", "calibrate")
