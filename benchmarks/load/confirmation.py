@@ -78,7 +78,7 @@ class End:
     width: float = math.inf
     """high / low - 1 of the winner's capacity."""
     held: bool = False
-    """Whether the winner's own interval holds its server's capacity, or its configuration's."""
+    """Whether the winner's own interval holds the capacity of its configuration."""
     error: float = math.nan
     """Of the winner's stated capacity, as a share."""
     recommended: float = math.nan
@@ -132,7 +132,7 @@ class SimulatedSession:
 
     def unloaded(self, is_warm: bool = False) -> None: ...
 
-    def warm_up(self) -> None: ...
+    def warm_up(self, roughly: bool = False) -> None: ...
 
     def probe(self, rate: float, how: Thoroughness) -> ProbeResult:
         """The samples come as a server's do, and end the probe as early."""
@@ -209,7 +209,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         "settled: the rule said that it is enough; without that, the last round decides",
         "held: the 95 % interval of the ratio of the finalists' capacities holds the true one; "
         "winner_held, the winner's own interval its configuration's capacity",
-        "error: the winner's stated capacity over that of its configuration, less 1, in per cent; "
+        "error: by how much the winner's stated capacity is off that of its configuration, in %; "
         "kept: its recommended rate is no higher than that",
         "the seconds are those of load and launches, without the verification",
     ]
@@ -275,7 +275,7 @@ def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> End:
         machine.seconds,
         best is drafts[0],
         (found.low, found.high) if found else (0.0, math.inf),
-        is_settled(drafts, machine.rounds),
+        is_settled(drafts, machine.rounds, not beside),
         capacity.high / capacity.low - 1,
         capacity.low <= truth <= capacity.high,
         capacity.rate / truth - 1,

@@ -97,10 +97,11 @@ def test_a_confirmation_ends_when_the_answer_is_clear() -> None:
         after_rounds(1, 400.0, 410.0, 405.0),
         after_rounds(2, 980.0, 990.0, 985.0, error=0.1),
     )
-    assert is_settled([best, far], 3)
-    assert not is_settled([best, far, near], 3)
-    assert not is_settled([after_rounds(0, 1000.0, 990.0), after_rounds(1, 400.0, 400.0)], 2)
-    assert not is_settled([after_rounds(0, 1000.0, 800.0, 990.0), far], 3)
+    assert is_settled([best, far], 3, fresh=True)
+    assert not is_settled([best, far, near], 3, fresh=True)
+    two = [after_rounds(0, 1000.0, 990.0), after_rounds(1, 400.0, 400.0)]
+    assert not is_settled(two, 2, fresh=True)
+    assert not is_settled([after_rounds(0, 1000.0, 800.0, 990.0), far], 3, fresh=True)
 
 
 def test_servers_that_are_kept_are_looked_at_until_they_are_known_well_enough() -> None:
@@ -138,8 +139,11 @@ def test_what_failed_or_keeps_no_rate_holds_no_confirmation_up() -> None:
         after_rounds(2),
     )
     failed.failure = "it died"
-    assert is_settled([best, failed, infeasible], 3)
-    assert not is_settled([failed, infeasible], 3)
+    assert is_settled([best, failed, infeasible], 3, fresh=True)
+    assert not is_settled([failed, infeasible], 3, fresh=True)
+    closed = after_rounds(3)  # a closed loop has no rounds
+    closed.capacity = about(1000.0)
+    assert not is_settled([closed, failed], 1)
 
 
 def test_only_who_can_still_win_gets_a_whole_round() -> None:

@@ -78,7 +78,7 @@ class Refutation:
     """
 
     hoped: Evaluation
-    searched_capacity: float | None
+    searched_capacity: float
     confirmed_capacity: float | None
     other: Evaluation
 
@@ -223,4 +223,4 @@ def refutation(evaluations: list[Evaluation]) -> Refutation | None:
         return None
     searched = [e for e in evaluations if e.phase == "search" and e.candidate == first.candidate]
     hoped = searched[0].capacity if searched else None
-    return Refutation(first, hoped, first.capacity, others[0])
+    return None if hoped is None else Refutation(first, hoped, first.capacity, others[0])

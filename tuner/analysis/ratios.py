@@ -75,7 +75,8 @@ def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
     given rate; None unless both were measured in interleaved rounds.
     """
     if last.cost is not None and first.cost is not None:
-        return paired_ratio(first.cost.by_round, last.cost.by_round)
+        rounds = first.cost.by_round, last.cost.by_round
+        return paired_ratio(*rounds) if min(map(len, rounds)) > 1 else None
     return paired_ratio(last.by_round, first.by_round)
 
 

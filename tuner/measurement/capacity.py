@@ -96,6 +96,9 @@ class Effort:
 
     A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
     at that.
+
+    With ``other_launches`` the interval holds for any server of the configuration, not only for the
+    one that was measured.
     """
 
     width: float = 0.06
@@ -106,6 +109,7 @@ class Effort:
     most_probes: int = 16
     reach: float = math.inf
     first_step: float = math.inf
+    other_launches: bool = False
 
 
 Probe = Callable[[float], ProbeResult]
@@ -143,7 +147,7 @@ def find_capacity(
         rate = min(max(rate, start / (1 + effort.reach)), start * (1 + effort.reach))
         if rate >= EVIDENCE.client_room * client_limit(results):
             break
-    capacity = conclude(results, start, SEEK.give_up * start)
+    capacity = conclude(results, start, SEEK.give_up * start, effort.other_launches)
     fit = fit_results(results, start)
     if not is_beaten(fit, effort):
         return capacity
@@ -157,8 +161,12 @@ def is_beaten(fit: Fit, effort: Effort) -> bool:
     return effort.to_beat > 0 and fit.chance_above(effort.to_beat) < effort.doubt
 
 
-def conclude(results: list[ProbeResult], guess: float, least: float = 0.0) -> Capacity:
-    """What results of one configuration say together; no rate where none kept the Sla."""
+def conclude(
+    results: list[ProbeResult], guess: float, least: float = 0.0, other_launches: bool = False
+) -> Capacity:
+    """What results of one configuration say together; no rate where none kept the Sla.
+    ``other_launches`` as in ``Effort``.
+    """
     fit = fit_results(results, guess)
     kept = [f for f in results if f.kept and not f.client_limited]
     limit = client_limit(results)
@@ -167,10 +175,11 @@ def conclude(results: list[ProbeResult], guess: float, least: float = 0.0) -> Ca
     if not kept or fit.rate < least:
         return Capacity(None, bound_ratio=min(ratios, default=None), client_limited=limited)
     highest = max(f.rate for f in kept)
-    if fit.high > limit:  # all that is known is what the client could send
-        fit = _cut(fit, highest)
-    elif len({f.server for f in results}) == 1:
+    is_open = fit.high > limit
+    if other_launches and len({f.server for f in results}) == 1:
         fit = _of_other_launches(fit)
+    if is_open:  # all that is known is what the client could send
+        fit = _cut(fit, highest)
     nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
     return Capacity(
         rate=fit.rate,

@@ -153,9 +153,9 @@ class Evaluator:
                 try:
                     self._saturate(candidate, count, largest, sweep.full, launches + more)
                 except CandidateError as error:
-                    if self._is_over():
-                        break
-                    failed.append((with_instances(candidate, count), str(error)))
+                    if not self._is_over():  # more of them would fail as well
+                        failed.append((with_instances(candidate, count), str(error)))
+                    break
             break
         return failed
 
@@ -167,7 +167,7 @@ class Evaluator:
         """The largest batch, and what executions take."""
         draft = self._draft(Subject(0, candidate), "calibrate", launches=launches)
         with self._sessions.open(draft) as session:
-            prober = session.calibration("one at a time and more", rounds=1)
+            prober = session.calibration("one at a time and more", rounds=2)
             largest = session.largest_batch
             sweep = sweep_concurrency(
                 prober, largest * prober.devices, self._conditions.sla.longest

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 from typing import Protocol
 
@@ -120,7 +121,7 @@ class CapacityPolicy:
         """The capacity; with ``check``, none where a request alone already takes too long."""
         if check and gives_up(draft, session.unloaded(), self._conditions.sla):
             return
-        saturation = session.warm_up()
+        saturation = session.warm_up(roughly=not check)
         if self._conditions.is_closed:
             draft.capacity = find_concurrency(session.probe_closed, effort)
             return
@@ -153,17 +154,13 @@ class CapacityPolicy:
         The attempts share the probability of error, the first gets most of it.
         """
         for share in CONFIRMATION.attempts:
-            result = session.verify(rate, share, corroborated=is_corroborated(draft, rate))
+            corroborates = partial(is_corroborated, draft, rate)
+            result = session.verify(rate, share, corroborates=corroborates)
             draft.results.append(result)
-            draft.capacity = conclude(draft.results, rate)
-            if result.outcome is SlaOutcome.MET:
+            draft.capacity = conclude(draft.results, rate, other_launches=True)
+            if result.outcome is SlaOutcome.MET or result.keeps_by_far:
                 break
-            is_shown = result.kept and is_corroborated(draft, rate)
-            if is_shown:
-                session.accept()
-            if is_shown or result.keeps_by_far:
-                break
-            if result.repeat:
+            if result.repeat or result.kept:  # kept, but no longer corroborated: now the full test
                 continue
             rate = min(CONFIRMATION.easier * rate, draft.capacity.recommended or rate)
 
@@ -301,26 +298,33 @@ def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
     """
     others = [each for each in rivals if each is not draft and each.capacity.rate]
     best = max(others, key=lambda each: each.rank, default=None)
-    own = draft.capacity if draft.capacity.rate else Capacity(expected or None)
+    own = draft.capacity if draft.results else Capacity(expected or None)
     if best is None or not own.rate:
         return False
     return own.chance_above(best.capacity) < CONFIRMATION.outdone
 
 
 def is_told(
-    draft: Draft, drafts: Sequence[Draft], settings: ConfirmationSettings = CONFIRMATION
+    draft: Draft,
+    drafts: Sequence[Draft],
+    fresh: bool = False,
+    settings: ConfirmationSettings = CONFIRMATION,
 ) -> bool:
     """Whether no further round of it matters: a baseline is known to be worse than the best; by
-    leaving any other, hardly anything is expected to be lost.
+    leaving any other, hardly anything is expected to be lost. ``fresh``: each round has a server of
+    its own, and two of them tell how much they differ.
     """
     best = max(drafts, key=lambda each: each.rank)
     if draft is best or not draft.capacity.rate or not best.capacity.rate:
         return False
-    looks = settings.rounds - 1  # after the second round, and after each further one
+    own, others = draft.by_round(), best.by_round()
+    seen = min(len(own), len(others)) if fresh else len(draft.results)
+    if seen < settings.fewest_looks:
+        return False
+    looks = (settings.rounds if fresh else settings.looks) - 1
     is_baseline = draft.subject.baseline
-    confidence = 1 - 2 * settings.error / looks if is_baseline else 0.95
-    ratio = paired_ratio(draft.by_round(), best.by_round(), confidence)
-    if ratio is None or len(draft.results) < settings.fewest_looks:
+    ratio = paired_ratio(own, others, 1 - 2 * settings.error / looks if is_baseline else 0.95)
+    if ratio is None:
         return False
     return ratio.high < 1 if is_baseline else expected_gain(ratio) < settings.loss
 
@@ -335,7 +339,10 @@ def expected_gain(ratio: Ratio) -> float:
 
 
 def is_settled(
-    drafts: Sequence[Draft], rounds: int, settings: ConfirmationSettings = CONFIRMATION
+    drafts: Sequence[Draft],
+    rounds: int,
+    fresh: bool = False,
+    settings: ConfirmationSettings = CONFIRMATION,
 ) -> bool:
     """Whether, after so many rounds, further ones would tell nothing that matters: the capacity of
     the best one is known well enough, and it is better than each other one. Of servers that are
@@ -344,22 +351,28 @@ def is_settled(
     """
     left = [draft for draft in drafts if draft.failure is None]
     best = max(left, key=lambda each: each.rank, default=None)
-    if best is None or not best.capacity.rate:
+    if best is None or not best.by_round():
         return False
-    servers = best.by_round()
+    if rounds < settings.fewest_rounds and (fresh or any(not each.capacity.rate for each in left)):
+        return False  # one that kept the SLA at no rate so far may have been probed too high
     others = [each for each in left if each is not best and each.capacity.rate]
-    open_ones = [each for each in others if not is_told(each, left)]
-    if len(servers) == 1:
+    open_ones = [each for each in others if not is_told(each, left, fresh)]
+    if not fresh:
         known = all(each.by_round()[0][1] <= settings.precision for each in (best, *open_ones))
         return rounds >= settings.fewest_looks and known
-    (low, low_error), (high, high_error) = min(servers), max(servers)
+    (low, low_error), (high, high_error) = min(best.by_round()), max(best.by_round())
     apart = math.log1p(settings.agreement) + math.hypot(low_error, high_error)
-    return rounds >= settings.fewest_rounds and math.log(high / low) <= apart and not open_ones
+    return math.log(high / low) <= apart and not open_ones
 
 
-def is_corroborated(draft: Draft, rate: float) -> bool:
-    """Whether all its probes together say that it keeps this rate, as surely as a verification."""
-    return fit_results(draft.results, rate).chance_above(rate) >= VERIFICATION.confidence
+def is_corroborated(draft: Draft, rate: float, last: ProbeResult | None = None) -> bool:
+    """Whether all its probes together say that it keeps this rate, as surely as a verification; the
+    ``last`` one, which is not among its results yet, keeps it by itself at face value.
+    """
+    results = draft.results if last is None else [*draft.results, last]
+    if not results or not (last is None or last.kept):
+        return False
+    return fit_results(results, rate).chance_above(rate) >= VERIFICATION.confidence
 
 
 def between(expected: float, draft: Draft) -> float:

@@ -152,8 +152,9 @@ class Prober:
         concurrency: int,
         rounds: int = PROBER.warm_up_rounds,
         seconds: float = PROBER.round_seconds,
+        calm_rounds: int = PROBER.calm_rounds,
     ) -> float:
-        """Saturate until rounds bring no more; the best throughput (requests/s).
+        """Saturate until so many rounds bring no more; the best throughput (requests/s).
 
         The last round is kept as a window. LoadFailed where no request ever succeeds.
         """
@@ -166,7 +167,7 @@ class Prober:
             throughput = result.samples.throughput or 0.0
             calm = calm + 1 if throughput <= best * PROBER.gain else 0
             best = max(best, throughput)
-            if calm == PROBER.calm_rounds:
+            if calm == calm_rounds:
                 break
             self._running.raise_if_gone()
         if best <= 0:
@@ -274,11 +275,15 @@ class Prober:
             result = self._generator.closed_loop(1, PROBER.round_seconds, self._drain)
             self._has_backlog = not result.samples.ok.any()
 
-    def accept(self) -> None:
-        """What the last probe left open is met, in the records too: others say so."""
-        remedy = "shown together with the other probes of this configuration"
-        last = self.records[-1]
-        self.records[-1] = last.model_copy(update={"outcome": "met", "remedy": remedy})
+    def accept(self, confidence: float) -> ProbeRecord:
+        """What the last probe left open is met, in the records too: so say all together."""
+        shown = {
+            "outcome": "met",
+            "confidence": confidence,
+            "remedy": "shown together with the other probes of this configuration",
+        }
+        self.records[-1] = self.records[-1].model_copy(update=shown)
+        return self.records[-1]
 
     def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
         """Violated, in the records too, where the server falls behind."""

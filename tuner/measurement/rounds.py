@@ -42,14 +42,16 @@ class Rounds:
     ) -> None:
         """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known.
         There are ``number`` rounds. ``sequential`` ones end once it is settled which draft is the
-        best, and leave out those that are known to be worse.
+        best, earlier where servers are kept, and leave out those that are known to be worse.
         """
         self._sessions = sessions
         self._policy = policy
         self._drafts = drafts
         self._expected = expected
-        self._number = 1 if sessions.conditions.is_closed else number
-        self._sequential = sequential
+        is_closed = sessions.conditions.is_closed
+        self._number = 1 if is_closed else number
+        self._sequential = sequential and not is_closed
+        self._left_out: list[Draft] = []
         self._last = 0
 
     def play(self, side_by_side: bool) -> list[Evaluation]:
@@ -71,14 +73,22 @@ class Rounds:
         for number in range(most):
             self._last = number
             for draft, expected in zip(self._drafts, self._expected, strict=True):
-                if self._sequential and is_told(draft, self._drafts):
+                if self._is_left_out(draft, servers.fresh):
                     continue
                 turn = Round(number, servers.fresh, expected)
                 play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
                 servers.attempt(draft, number, play)
-            is_over = self._sequential and is_settled(self._drafts, number + 1)
+            is_over = self._sequential and is_settled(self._drafts, number + 1, servers.fresh)
             if is_over or not self._sessions.deadline.left:
                 return
+
+    def _is_left_out(self, draft: Draft, fresh: bool) -> bool:
+        """For good, so that the rounds of two drafts stay paired."""
+        is_out = any(draft is each for each in self._left_out)
+        if self._sequential and not is_out and is_told(draft, self._drafts, fresh):
+            self._left_out.append(draft)
+            is_out = True
+        return is_out
 
     def so_far(self) -> list[Evaluation]:
         """What is known of those of which anything is, also after an interrupt."""

@@ -1,6 +1,6 @@
 """One server of one subject: launched, warmed up, probed, verified."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -11,12 +11,13 @@ from tuner.deployments.slot import ServerSlot
 from tuner.deployments.subjects import Deployments, Subject
 from tuner.goals.constraints import Constraint
 from tuner.goals.sla import Sla
+from tuner.goals.verdict import SlaOutcome, Verdict
 from tuner.load.arrivals import Arrivals
 from tuner.load.generator import LoadEngine
 from tuner.measurement.draft import Draft, Phase
 from tuner.measurement.fitness import Fitness
 from tuner.measurement.fitting import ProbeResult
-from tuner.measurement.probe import Prober
+from tuner.measurement.probe import PROBER, Prober
 from tuner.measurement.settings import (
     CLOSED_PROBE,
     JUDGEMENT,
@@ -115,16 +116,18 @@ class CandidateSession:
         self._progress.probed(record)
         return record
 
-    def warm_up(self) -> float:
+    def warm_up(self, roughly: bool = False) -> float:
         """Warm up to saturation: its throughput (requests/s).
 
-        The concurrency fills two batches per instance, within reason.
+        The concurrency fills two batches per instance, within reason. ``roughly``: one round
+        without a gain is enough, for what is measured again.
         """
         self._progress.probing("warm-up", None)
         filling = 2 * self.largest_batch * self.prober.instances
         concurrency = min(max(WARM_UP.least_concurrency, filling), WARM_UP.most_concurrency)
         with self._clock.part("warm_up"):
-            self.saturation = self.prober.warm_up(concurrency)
+            calm_rounds = 1 if roughly else PROBER.calm_rounds
+            self.saturation = self.prober.warm_up(concurrency, calm_rounds=calm_rounds)
         return self.saturation
 
     def calibration(self, what: str, rounds: int) -> Prober:
@@ -134,15 +137,32 @@ class CandidateSession:
             self.prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
         return self.prober
 
-    def probe(self, rate: float, how: Thoroughness, purpose: Purpose = "capacity") -> ProbeResult:
-        """Offer ``rate`` requests/s."""
+    def probe(
+        self,
+        rate: float,
+        how: Thoroughness,
+        purpose: Purpose = "capacity",
+        is_shown: Callable[[ProbeResult], bool] = lambda _: False,
+    ) -> ProbeResult:
+        """Offer ``rate`` requests/s. ``is_shown`` says of a probe that leaves it open whether the
+        rate is kept by all that is known together.
+        """
         arrivals = self._conditions.load
         assert arrivals != "closed"
         if self._fitness is not None:
             self._fitness.check()
         self._progress.probing(purpose, rate)
         record, verdict = self.prober.open_loop(arrivals, rate, how, purpose)
+        result = self._result(rate, record, verdict)
+        is_open = verdict.outcome is SlaOutcome.INCONCLUSIVE and not verdict.repeat
+        kept_as_it_happened = record.bound_ratio is not None and record.bound_ratio <= 1
+        if is_open and kept_as_it_happened and is_shown(result):
+            record = self.prober.accept(VERIFICATION.confidence)
+            result = replace(result, outcome=SlaOutcome.MET)
         self._progress.probed(record)
+        return result
+
+    def _result(self, rate: float, record: ProbeRecord, verdict: Verdict) -> ProbeResult:
         return ProbeResult(
             rate,
             verdict.outcome,
@@ -167,22 +187,22 @@ class CandidateSession:
         rate: float,
         share: float = 1.0,
         purpose: Purpose = "proof",
-        corroborated: bool = False,
+        corroborates: Callable[[ProbeResult | None], bool] = lambda _: False,
     ) -> ProbeResult:
-        """The full test of a rate, with that share of the probability of error; a shorter one where
-        it is ``corroborated`` by other probes.
+        """The full test of a rate, with that share of the probability of error. It is shorter where
+        the probes before it already say that the rate is kept, and met where they still do so
+        together with it (``corroborates``); unless it is MLPerf's, which stands by itself.
         """
         mlperf = self._conditions.verification == "mlperf"
         own = JUDGEMENT if purpose == "measure" else VERIFICATION
         full = LOADGEN_VERIFICATION if mlperf else own
         confidence = 1 - share * (1 - full.confidence)
-        how = replace(full, confidence=confidence, corroborated=corroborated and not mlperf)
+        short = not mlperf and corroborates(None)
+        how = replace(full, confidence=confidence, corroborated=short)
         with self._clock.phase("verification"):
-            return self.probe(rate, how, purpose)
-
-    def accept(self) -> None:
-        """The last probe settles its question together with those before it."""
-        self.prober.accept()
+            if mlperf:
+                return self.probe(rate, how, purpose)
+            return self.probe(rate, how, purpose, corroborates)
 
     def _constraints_of(self, record: ProbeRecord) -> tuple[tuple[str, bool], ...]:
         """What has to be kept besides the bounds, and whether the probe broke it."""

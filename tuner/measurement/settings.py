@@ -49,23 +49,23 @@ class CapacityEfforts:
     """Nothing is expected: as narrow as a ranking needs, in about four probes of 3 s."""
     race: Effort = Effort(width=0.1, seconds=3.0, doubt=0.2, fewest=2, first_step=1.15)
     """A candidate that was simulated: two short probes; the confirmation is finer. Simulations are
-    mostly right within 12 %: the second probe is no farther away."""
+    mostly right within 12 %: the second probe is no farther above."""
     baseline: Effort = Effort(width=0.3, seconds=3.0, fewest=1, first_step=1.15)
     """The baseline of a search that simulates: what it is worth, the confirmation tells."""
-    measure: Effort = Effort(width=0.04, seconds=15.0)
+    measure: Effort = Effort(width=0.04, seconds=15.0, other_launches=True)
     """The command ``measure``: one candidate has all the attention."""
-    first_server: Effort = Effort(seconds=9.0)
+    first_server: Effort = Effort(seconds=9.0, other_launches=True)
     """The first round of a confirmation on fresh servers: a launch is paid for, so use it."""
-    next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2)
+    next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2, other_launches=True)
     """Its later rounds: the rate is known; all of the time goes into the interval."""
-    side_by_side: Effort = Effort(width=0.0, seconds=1.5, fewest=1, reach=0.15)
+    side_by_side: Effort = Effort(width=0.0, seconds=1.5, fewest=1, reach=0.15, other_launches=True)
     """A round of a confirmation on servers that are kept: rounds are cheap, so they are short. Its
     capacity is roughly known: a rate far from it tells nothing."""
-    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1, reach=0.15)
+    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1, reach=0.15, other_launches=True)
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
-    first_deployment: Effort = Effort(seconds=8.0)
+    first_deployment: Effort = Effort(seconds=8.0, other_launches=True)
     """The first round of a comparison side by side: nothing is expected of a deployment."""
-    next_deployment: Effort = Effort(width=0.0, seconds=4.0, fewest=2)
+    next_deployment: Effort = Effort(width=0.0, seconds=4.0, fewest=2, other_launches=True)
     """Its later rounds."""
 
 

@@ -121,7 +121,7 @@ class SimulatedSpace:
         capacities = dict.fromkeys(self._schedulings, 0.0)
         for each in settings.passes:
             guess = 0.0
-            order = sorted(self._schedulings, key=_neighbourhood)
+            order = sorted(capacities, key=_neighbourhood)
             best = sorted(order, key=lambda s: capacities[s], reverse=True)[: each.most]
             for scheduling in best:
                 guess = capacities[scheduling] or guess  # neighbours in a space do much the same

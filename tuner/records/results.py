@@ -358,7 +358,9 @@ class Evaluation(Record):
         return self.deployment or str(self.candidate)
 
     def proof(self) -> ProbeRecord | None:
-        """The probe with the highest rate that was shown, by itself, to keep the Sla."""
+        """The probe with the highest rate that was shown to keep the Sla, by itself or together
+        with those before it.
+        """
         met = [p for p in self.probes if p.outcome == "met" and p.purpose in ("proof", "measure")]
         return max(met, key=lambda p: p.rate or p.throughput or 0.0, default=None)
 

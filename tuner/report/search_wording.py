@@ -123,8 +123,8 @@ def method_sentences(findings: SearchFindings) -> list[str]:
         "with a probability of 95 %, as far as the machine stays what it was.",
         "The recommended rate is 7 to 15 % below capacity, 10 % where the promise breaks within a "
         "few per cent of load, and never above the interval's lower end. A rate is called proven "
-        "only after a probe that, by itself, showed at its stated confidence that the promise is "
-        "kept.",
+        "only after a probe of at least 5 s in which the promise was kept, and if that probe, or "
+        "all probes together, show at the stated confidence that it is.",
     ]
     if objective is not None:
         meaning = [

@@ -109,6 +109,10 @@ def predict_capacity(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if keeps_sla(middle) else (low, middle)
+    if low < least and guess:  # a queue delay near the limit keeps the Sla in a band of rates
+        return predict_capacity(
+            scheduling, service, sla, arrivals, mix, requests, precision, seed, guess=0.0
+        )
     return math.exp(low * unit) if low >= least else 0.0
 
 
