@@ -56,8 +56,9 @@ def test_a_model_as_slow_as_its_promise_has_a_capacity_still(
     (tmp_path / "space.yaml").write_text(SMALL)
     done = tuner("search", str(model), "--sla", "p90<1.25s", "--timeout", "60s", *WORDS)
     assert done.code == 0, done.err
-    # A batch of eight in 0.35 s, and no more of them side by side than two.
-    assert 2.8 <= done.result["winner"]["capacity_per_second"] <= 46
+    # A batch of eight in 0.35 s, and no more of them side by side than two: 46/s in the long run. A
+    # queue that a few more fill takes longer to grow by 1.25 s than a search of 60 s can look.
+    assert 2.8 <= done.result["winner"]["capacity_per_second"] <= 1.25 * 46
 
 
 def test_a_promise_that_all_keep_leaves_what_the_server_can_do(

@@ -70,7 +70,7 @@ def test_a_rate_far_beyond_the_client_ends_soon_and_shows_as_lateness(listener: 
         generator.aim(make_target(Transport.HTTP, address, "m", pool))
         began = time.monotonic()
         result = generator.open_loop(np.arange(100_000) * 1e-5, drain=1.0)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40  # not the minutes that 100,000 replies would take
         after = generator.open_loop(np.arange(20) * 0.01, drain=5.0)
     assert 0 < len(result.samples) < 100_000
     assert (quantile(result.samples.lateness, 0.5) or 0.0) > sla.longest

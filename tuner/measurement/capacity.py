@@ -175,10 +175,10 @@ def conclude(
     if not kept or fit.rate < least:
         return Capacity(None, bound_ratio=min(ratios, default=None), client_limited=limited)
     highest = max(f.rate for f in kept)
-    is_open = fit.high > limit
+    is_open = fit.high > limit or len(kept) == sum(not f.client_limited for f in results)
     if other_launches and len({f.server for f in results}) == 1:
         fit = _of_other_launches(fit)
-    if is_open:  # all that is known is what the client could send
+    if is_open:  # all that is known is what was kept, or what the client could send
         fit = _cut(fit, highest)
     nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
     return Capacity(

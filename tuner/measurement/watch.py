@@ -30,6 +30,9 @@ class ProbeWatchSettings:
     clearly_broken: float = 10.0
     """Times the error budget: so far above it a fit learns no more (see ``FittingSettings.far``).
     """
+    limits: float = 4.0
+    """Times the loosest limit: at least so long is a probe planned, else no queue has time to grow
+    as long as it will."""
     patience_seconds: float = 15.0
     """Before a probe that is to settle a question is given up as undecidable."""
     too_long: float = 1.2
@@ -66,7 +69,8 @@ class Thoroughness:
             WATCH.requests * math.sqrt(WATCH.reference_budget / bound.budget) / rate
             for bound in sla.bounds
         )
-        return min(max(self.seconds, least), self.most_seconds)
+        shown = WATCH.limits * sla.longest
+        return min(max(self.seconds, least, shown), self.most_seconds)
 
 
 def share_used(counts: Sequence[LateCount]) -> float:
