@@ -1,6 +1,6 @@
 """Which of several finalists gets how much of a confirmation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -12,14 +12,14 @@ from tuner.deadline import Deadline
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
-from tuner.goals.verdict import SlaOutcome
+from tuner.goals.verdict import LateCount, SlaOutcome
 from tuner.load.arrivals import Arrivals
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
-from tuner.measurement.policies import is_outdone, is_settled, is_told
+from tuner.measurement.policies import CapacityPolicy, is_outdone, is_settled, is_told
 from tuner.measurement.rounds import Rounds, verify_best
-from tuner.measurement.session import Conditions, Sessions
+from tuner.measurement.session import CandidateSession, Conditions, Sessions
 from tuner.model.space import INSTANCE_COUNT, Candidate
 from tuner.records.results import State
 
@@ -198,3 +198,23 @@ def test_who_keeps_the_sla_at_no_rate_is_told_once_all_rounds_were_played() -> N
     assert [each.trial for each in rounds.so_far()] == [1]
     evaluations = rounds.play(side_by_side=False)
     assert [each.state for each in evaluations] == [State.INFEASIBLE, State.FAILED]
+
+
+def test_a_rate_that_stays_open_after_the_full_test_is_lowered() -> None:
+    """Only a test that was cut short, since other probes corroborated it, is tried again."""
+    asked: list[float] = []
+
+    class Open:
+        def verify(
+            self, rate: float, share: float, corroborates: Callable[[ProbeResult], bool]
+        ) -> ProbeResult:
+            asked.append(rate)
+            bound = Sla.parse("p99<20ms").primary
+            count = LateCount(bound, 8, 1000, 1.0)
+            result = ProbeResult(rate, SlaOutcome.INCONCLUSIVE, 0.95, (count,))
+            return replace(result, outcome=SlaOutcome.MET) if corroborates(result) else result
+
+    made = draft(0, about(1000.0))
+    policy = CapacityPolicy(Conditions(Sla.parse("p99<20ms"), Arrivals.POISSON))
+    policy.verify(cast(CandidateSession, Open()), made, 930.0)
+    assert asked == [930.0, pytest.approx(0.85 * 930.0)]

@@ -150,7 +150,8 @@ class Draft:
             return ()
         fits = fit_by_server(self.results, self.capacity.rate)
         if len(fits) == 1:
-            return ((fits[0].rate, error_of_one_server(fits[0])),)
+            rate = min(fits[0].rate, self.capacity.rate)  # as stated: no more than was kept
+            return ((rate, error_of_one_server(fits[0])),)
         return tuple((fit.rate, fit.error) for fit in fits)
 
     def _cost(self) -> Cost | None:

@@ -155,12 +155,13 @@ class CapacityPolicy:
         """
         for share in CONFIRMATION.attempts:
             corroborates = partial(is_corroborated, draft, rate)
+            was_short = corroborates()
             result = session.verify(rate, share, corroborates=corroborates)
             draft.results.append(result)
             draft.capacity = conclude(draft.results, rate, other_launches=True)
             if result.outcome is SlaOutcome.MET or result.keeps_by_far:
                 break
-            if result.repeat or result.kept:  # kept, but no longer corroborated: now the full test
+            if result.repeat or (was_short and result.kept):  # now the full test
                 continue
             rate = min(CONFIRMATION.easier * rate, draft.capacity.recommended or rate)
 
