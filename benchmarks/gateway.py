@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
-from benchmarks.load.repeatability import Silent
+from tuner.commands.audience import Silent
 from tuner.deployments.base import Running
 from tuner.deployments.lineup import Lineup
 from tuner.deployments.payload import Payload

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
-from benchmarks.load.repeatability import Silent
 from benchmarks.workloads import SPACE, WORKLOADS, Workload, named
+from tuner.commands.audience import Silent
 from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
-from benchmarks.load.repeatability import Silent
+from tuner.commands.audience import Silent
 from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load.bench import ROOT, Row, summary
-from benchmarks.load.repeatability import Silent
+from tuner.commands.audience import Silent
 from tuner.cores import Cores
 from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment

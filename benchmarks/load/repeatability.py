@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.load.bench import ROOT, Row, summary
 from benchmarks.queues import QueueServer, batches
+from tuner.commands.audience import Silent
 from tuner.deployments.subjects import Subject, TritonCandidates
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.goals.sla import Sla
@@ -23,7 +24,6 @@ from tuner.measurement.session import Conditions
 from tuner.measurement.settings import EFFORTS
 from tuner.model.config import read_config
 from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
-from tuner.records.results import ProbeRecord
 from tuner.records.run import Run
 from tuner.servers.local import LocalLauncher
 
@@ -34,18 +34,6 @@ CONFIGURATIONS = {
 }
 SIMULATED = {"simulated, batches to 8": 8, "simulated, batches to 64": 64}
 SIMULATIONS = 40
-
-
-class Silent:
-    """Nobody is told anything."""
-
-    def launching(self, *_: object) -> None: ...
-
-    def turning(self, *_: object) -> None: ...
-
-    def probing(self, what: str, rate: float | None) -> None: ...
-
-    def probed(self, record: ProbeRecord) -> None: ...
 
 
 def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
