@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from benchmarks import runs
@@ -12,6 +12,8 @@ from tuner.model.space import Candidate
 from tuner.records.results import best
 from tuner.records.run import Run
 
+GOOD = 0.98
+"""Of the best there is: a candidate that is as good for all that matters."""
 NEAR, NEARER = 0.10, 0.05
 """Shares by which a stated capacity may be off that counts as stated well."""
 
@@ -34,6 +36,14 @@ class Judge:
         every = configurations.by_key([*known, *(each.winner for each in stated)])
         rates = {key: records.capacities(candidate) for key, candidate in every.items()}
         self._rates = {key: each for key, each in rates.items() if each}
+
+    def requests_to_good(self, run: Run) -> int | None:
+        """Requests until the best so far was good: as measured again, or by the ground truth."""
+
+        def share(candidate: Candidate) -> float:
+            return float(self._quality(self._key(candidate))["quality"] or 0.0)
+
+        return requests_to_good(run, share, GOOD)
 
     def of(self, stated: Stated | None) -> Row:
         """What a search found; capacities are requests/s, ``ratio`` is stated / measured again."""
@@ -59,6 +69,26 @@ class Judge:
             share = self._truth[winner] / max(self._truth.values())
             return {"quality": round(share, 4), "quality_of": "ground truth"}
         return {"quality": None}
+
+
+def requests_to_good(
+    run: Run, true_capacity: Callable[[Candidate], float], good: float
+) -> int | None:
+    """Requests sent, those of the calibration among them, until the best that was measured so far
+    was good; None if it never was.
+    """
+    sent = sum(window.server.requests for window in run.windows())
+    best_so_far, is_good = 0.0, False
+    for evaluation in run.evaluations():
+        if evaluation.phase != "search":
+            continue
+        sent += sum(p.n for p in evaluation.probes)
+        if (evaluation.capacity or 0.0) > best_so_far:
+            best_so_far = evaluation.capacity or 0.0
+            is_good = true_capacity(evaluation.candidate) >= good
+        if is_good:
+            return sent
+    return None
 
 
 def stated_by(run: Run) -> Stated | None:

@@ -29,6 +29,7 @@ from statistics import median
 from benchmarks import default_space, runs
 from benchmarks.default_space import Step
 from benchmarks.ground_truth import Harness, read_truth, truth_file
+from benchmarks.judging import GOOD, requests_to_good
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.replay import SCATTER, SECONDS, SECONDS_IF_BEATEN, replay
@@ -42,7 +43,7 @@ from tuner.model.space import Candidate
 from tuner.optimizer.forecast import Forecast
 from tuner.optimizer.prior import SimulatedSpace
 from tuner.optimizer.prior import Workload as Aim
-from tuner.records.results import Evaluation, ProbeRecord
+from tuner.records.results import ProbeRecord
 from tuner.records.results import best as winner_of
 from tuner.records.run import Run
 
@@ -51,7 +52,6 @@ METHODS = {
     "tpe": ("--sampler", "tpe", "--trials", "20", "--confirm", "none"),
     "random": ("--sampler", "random", "--trials", "20", "--confirm", "none"),
 }
-_GOOD = 0.98
 _REPLAYS = 10
 _ROUNDS = 3
 
@@ -73,7 +73,7 @@ def corrected(
     A truth of few measurements has its own errors, the larger the more the machine was held up.
     """
     final, top = winner_of(run.evaluations()), max(truth, key=lambda each: truth[each])
-    if final is None or truth.get(final.candidate, 0.0) >= _GOOD * truth[top]:
+    if final is None or truth.get(final.candidate, 0.0) >= GOOD * truth[top]:
         return truth
     known = folder / "beside.json"
     if not known.is_file():
@@ -110,7 +110,7 @@ def judge(run: Run, truth: dict[Candidate, float], seconds: float) -> Row:
         "measured": sum(e.capacity is not None for e in found),
         "trials": len(found),
         "requests": runs.requests_of(run),
-        "requests_to_good": _requests_to_good(run, found, truth, _GOOD * best),
+        "requests_to_good": requests_to_good(run, lambda each: truth.get(each, 0.0), GOOD * best),
     }
 
 
@@ -118,22 +118,6 @@ def _stolen(probes: list[ProbeRecord]) -> float:
     """The mean share of the busy time that the hypervisor gave to others; 0.0 where unknown."""
     shares = [p.host.stolen for p in probes if p.host is not None and p.host.stolen is not None]
     return sum(shares) / len(shares) if shares else 0.0
-
-
-def _requests_to_good(
-    run: Run, found: list[Evaluation], truth: dict[Candidate, float], good: float
-) -> int | None:
-    """Requests sent until the best that was measured so far was good; None if it never was."""
-    sent = sum(window.server.requests for window in run.windows())
-    best, best_is_good = 0.0, False
-    for evaluation in found:
-        sent += sum(p.n for p in evaluation.probes)
-        if (evaluation.capacity or 0.0) > best:
-            best = evaluation.capacity or 0.0
-            best_is_good = truth.get(evaluation.candidate, 0.0) >= good
-        if best_is_good:
-            return sent
-    return None
 
 
 def steps(workload: Workload, run: Run, truth: dict[Candidate, float]) -> dict[str, Row]:
@@ -188,7 +172,7 @@ def replays(
         config = read_config(workload.model(Path(name)))
     space = Harness.space_of(config)
     own = own_settings(space, config)
-    good = _GOOD * max(truth.values())
+    good = GOOD * max(truth.values())
     return {
         f"{workload.name}, {method}, replayed": summarise(
             [replay(space, own, truth, method, seed, good) for seed in range(seeds)]
@@ -226,7 +210,7 @@ def measure(
         rows |= own | replayed
     return rows, [
         f"medians of {seeds} seeds; quality is the truth's capacity of what was found over "
-        f"the best there is; where that is below {_GOOD:.0%}, both are measured again, "
+        f"the best there is; where that is below {GOOD:.0%}, both are measured again, "
         f"{_ROUNDS} times by turns, and their ratio counts. tpe and random measure 20 candidates "
         "and confirm nothing, simulation ends by itself and confirms",
         f"replayed: {_REPLAYS} seeds over the ground truth; measuring a candidate takes "

@@ -1,14 +1,16 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
 A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
-``<!-- gateway -->``, ``<!-- search -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in
-the page is left.
+``<!-- gateway -->``, ``<!-- search -->``, ``<!-- search_default -->`` or ``<!-- peers -->`` and
+``<!-- end -->``; all else in the page is left.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.gpu.result import CUT_SHORT, MEASURED, read
@@ -22,6 +24,8 @@ GATEWAY = ROOT / "benchmarks" / "results" / "gateway.json"
 SIMULATOR = ROOT / "benchmarks" / "results" / "simulator.json"
 _LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- gpu:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SEED = re.compile(r"(.*), seed \d+(.*)")
+DEFAULTS = ROOT / "benchmarks" / "results" / "search_default.json"
 SEARCHES = ROOT / "benchmarks" / "results" / "search.json"
 PEERS = ROOT / "benchmarks" / "results" / "peers.json"
 Row = dict[str, Any]
@@ -34,6 +38,7 @@ def main() -> None:
     written = fill_one(written, "simulator", SIMULATOR, render_simulator)
     written = fill_one(written, "gateway", GATEWAY, render_gateway)
     written = fill_one(written, "search", SEARCHES, render_search)
+    written = fill_one(written, "search_default", DEFAULTS, render_default)
     written = fill_one(written, "peers", PEERS, render_peers)
     PAGE.write_text(written, encoding="utf-8")
     print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
@@ -110,6 +115,67 @@ def render_search(result: dict[str, Any]) -> str:
         lines.append(_line(cells))
     lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
     return "\n".join(lines) + "\n"
+
+
+def render_default(result: dict[str, Any]) -> str:
+    """A row for each workload, of its searches, and one for all emulated ones."""
+    heads = (
+        *("", "searches", "s", "candidates measured", "found, % of the best", "worst"),
+        *("stated / measured again", "recommended rate kept", "requests until within 2 %"),
+        "TPE takes",
+    )
+    lines = [_about(result), "", _line(list(heads)), _line(["---", *["---:"] * (len(heads) - 1)])]
+    groups: dict[str, list[Row]] = {}
+    peers: dict[str, float | None] = {}
+    for name, row in result["rows"].items():
+        if row.get("searches"):
+            lines.append(_line(_of_all(name, row)))
+        elif name.endswith(", TPE"):
+            peers[name.removesuffix(", TPE")] = row["requests_to_good"]
+        elif (match := _SEED.fullmatch(name)) is not None:
+            groups.setdefault(match[1] + match[2], []).append(row)
+    lines += [
+        _line(_of_workload(name, rows, peers.get(name.partition(",")[0])))
+        for name, rows in groups.items()
+    ]
+    lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def _of_all(name: str, row: Row) -> list[str]:
+    error = "" if row["error"] is None else f"off by {100 * row['error']:.1f} % in the median"
+    return [
+        name,
+        f"{row['searches']}",
+        f"{row['seconds']:.0f} (worst workload {row['seconds_of_worst_workload']:.0f})",
+        f"{row['trials']:g}",
+        "" if row["quality"] is None else f"{100 * row['quality']:.1f}",
+        "" if row["quality_at_least"] is None else f"{100 * row['quality_at_least']:.1f}",
+        error,
+        "" if row["kept"].endswith("of 0") else row["kept"],
+        "",
+        "",
+    ]
+
+
+def _of_workload(name: str, rows: list[Row], peer: float | None) -> list[str]:
+    seconds = sorted(row["seconds"] for row in rows)
+    qualities = [row["quality"] for row in rows if row["quality"] is not None]
+    ratios = [row["ratio"] for row in rows if row.get("ratio")]
+    tests = [row["test"] for row in rows if row.get("test")]
+    until = median(row["requests_to_good"] or math.inf for row in rows)
+    return [
+        name,
+        f"{len(rows)}",
+        f"{median(seconds):.0f} ({seconds[0]:.0f} to {seconds[-1]:.0f})",
+        f"{median(row['trials'] for row in rows):g}",
+        f"{100 * median(qualities):.1f}" if qualities else "",
+        f"{100 * min(qualities):.1f}" if qualities else "",
+        ", ".join(f"{ratio:.2f}" for ratio in ratios),
+        f"{tests.count('met')} of {len(tests)}" if tests else "",
+        "never" if math.isinf(until) else f"{until:,.0f}",
+        f"{peer / until:.1f} times" if peer and math.isfinite(until) else "",
+    ]
 
 
 def render_peers(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from benchmarks.gpu.result import AWAITS, Result
 from benchmarks.gpu.stages import STAGES
 from benchmarks.load.__main__ import NAMES
 from benchmarks.tables import (
+    DEFAULTS,
     LOAD_RESULTS,
     PAGE,
     PEERS,
@@ -16,6 +17,7 @@ from benchmarks.tables import (
     fill,
     fill_load,
     fill_one,
+    render_default,
     render_peers,
     render_search,
     render_simulator,
@@ -85,6 +87,7 @@ def test_the_page_has_the_simulator_as_it_was_measured():
     assert "<!-- simulator -->" in page
     again = fill_one(page, "simulator", SIMULATOR, render_simulator)
     again = fill_one(again, "search", SEARCHES, render_search)
+    again = fill_one(again, "search_default", DEFAULTS, render_default)
     again = fill_one(again, "peers", PEERS, render_peers)
     assert again == page, "run: python -m benchmarks.tables"
 
@@ -139,3 +142,49 @@ def test_medians_stand_with_their_spread_and_what_a_row_lacks_is_empty(tmp_path)
     assert "some processor with 4 cores, 2026-01-02" in text
     assert "- said once." in text
     assert "old" not in text
+
+
+def test_searches_of_a_workload_have_one_row(tmp_path):
+    def row(seconds: float, **more: object) -> dict[str, object]:
+        return {
+            "seconds": seconds,
+            "trials": 3,
+            "quality": 1.0,
+            "ratio": None,
+            "test": None,
+            "requests_to_good": 20_000,
+            **more,
+        }
+
+    result = {
+        "machine": MACHINE,
+        "date": "today",
+        "command": "the command",
+        "notes": ["a note"],
+        "rows": {
+            "emulated workloads, all": {
+                **{"searches": 3, "seconds": 61.0, "seconds_of_worst_workload": 90.0},
+                **{"trials": 3, "quality": 1.0, "quality_at_least": 0.97, "error": 0.031},
+                "kept": "2 of 2",
+            },
+            "gpu, seed 0": row(60.0, ratio=1.02, test="met"),
+            "gpu, seed 1": row(
+                70.0, quality=0.97, requests_to_good=40_000, ratio=0.95, test="violated"
+            ),
+            "gpu, disturbed, seed 0": row(80.0, requests_to_good=None),
+            "gpu, TPE": {"requests_to_good": 150_000},
+        },
+    }
+    file = tmp_path / "search_default.json"
+    file.write_text(json.dumps(result))
+    page = "<!-- search_default -->\nold\n<!-- end -->\n"
+    lines = fill_one(page, "search_default", file, render_default).splitlines()
+    assert any(
+        "| 61 (worst workload 90) | 3 | 100.0 | 97.0 | off by 3.1 %" in line for line in lines
+    )
+    assert (
+        "| gpu | 2 | 65 (60 to 70) | 3 | 98.5 | 97.0 | 1.02, 0.95 | 1 of 2 | 30,000 | 5.0 times |"
+        in lines
+    )
+    assert "| gpu, disturbed | 1 | 80 (80 to 80) | 3 | 100.0 | 100.0 |  |  | never |  |" in lines
+    assert "- A note." in lines
