@@ -61,7 +61,7 @@ class StoppingSettings:
     """At the end: the report is written."""
     reporting_share: float = 0.1
     """Of the whole time that is set aside for it at most."""
-    confirmation_share: float = 0.5
+    confirmation_share: float = 0.4
     """Of the whole time that is set aside at most, so that a short search still searches."""
 
 
