@@ -121,7 +121,7 @@ def _unconfirmed(evaluation: Evaluation) -> str:
     begin = "was among the best of the search, but when it was to be confirmed it"
     if evaluation.state is State.FAILED:
         return f"{begin} {describe_result(evaluation)}"
-    kept = "did not keep the promise" if evaluation.cost else "met the promise at no rate"
+    kept = "did not keep the promise" if evaluation.cost else "met the SLA at no rate"
     return f"{begin} {kept}: {evaluation.failure or 'search again on a quieter machine.'}"
 
 
@@ -140,7 +140,7 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
         return f"{format_rate(winner.capacity)} within {kept}{verdict}."
     if winner.baseline:
         return f"The model's own configuration is the best found: {amount}."
-    sure = "measured by turns on fresh servers" if winner.phase == "confirm" else "not confirmed"
+    sure = "interleaved, on fresh servers" if winner.phase == "confirm" else "not confirmed"
     gain, interval = findings.gain, findings.gain_interval
     if first is None or gain is None:
         return f"{amount} within {kept} ({sure}); {_lacking(first, winner)}."

@@ -239,7 +239,8 @@ def describe_result(evaluation: Evaluation) -> str:
             if asked is not None and asked.purpose == "measure":
                 return f"{format_rate(asked.rate)} is not shown to keep the promise"
             known = over is not None and math.isfinite(over)
-            return "meets the promise at no rate" + (f": {over:.2g} x the bound" if known else "")
+            at_best = f": at best {over:.2g} times the bound" if known else ""
+            return f"meets the SLA at no rate{at_best}"
         case State.BEATEN:
             return f"left behind: at most {format_rate(evaluation.high)}"
         case State.FAILED:
