@@ -193,7 +193,7 @@ def test_a_dry_run_goes_through_without_a_network(kit, machine, tmp_path):
     assert stage(out, "first")["rows"]["answers"]["error"] < 1e-3
     assert "calibrating" in done.stdout  # the simulation takes part
     tuned = stage(out, "search")["rows"]["20 ms, tuned"]
-    assert tuned["launches"] >= 2
+    assert tuned["launches"] >= 1  # no more where nothing left is worth another launch
     if tuned["capacity"] is not None:  # a bad minute of the machine may leave none
         assert tuned["server_ms"]["compute_infer"] > 0
         assert tuned["mean_batch"] >= 1
