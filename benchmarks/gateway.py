@@ -71,7 +71,7 @@ def deployments(model: Path, candidate: Candidate, launcher: LocalLauncher) -> D
     config = read_config(model)
     payload = Payload.of(model, Signature.of_config(config))
     inputs = FixedInputs(payload.pool)
-    triton = TritonDeployment(launcher, model, config, Transport.GRPC, inputs)
+    triton = TritonDeployment(launcher, model, config, Transport.GRPC, inputs, opens="model")
     lineup = Lineup(model, triton, payload, Gpus("none"), candidate)
     return DeploymentSet({e.name: e.deployment for e in lineup.entries(NAMES, {})})
 

@@ -1,4 +1,5 @@
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -282,7 +283,6 @@ WRITTEN = {
     "constraints": ["gpu_memory<20GiB", "cpu<=4"],
     "rate": 100.0,
     "minimize": "p99/10ms + 0.5*instances",
-    "env": ["A=1=2", "B="],
     "protocol": "grpc",
     "load": "gamma:3",
     "batch": "1:0.7,4:0.2,16:0.1",
@@ -299,6 +299,18 @@ def test_what_is_written_is_parsed_once_and_written_the_same_again() -> None:
     assert experiment.shapes == {"image": (3, 224, 224), "in:0": (1,)}
     assert experiment.minimize is not None
     assert experiment.minimize.rate == 100.0
+
+
+def test_of_a_variable_its_name_is_written_and_a_trace_of_its_value() -> None:
+    one, other = (
+        Experiment.model_validate({**WRITTEN, "env": [f"KEY={value}", "A=1=2", "B="]})
+        for value in ("s3cret", "another")
+    )
+    assert one.env == {"KEY": "s3cret", "A": "1=2", "B": ""}
+    written = one.model_dump(mode="json")
+    assert re.fullmatch(r"KEY=\*\*\*[0-9a-f]{4} A=\S+ B=\S+", " ".join(written["env"]))
+    assert one.identity() != other.identity()
+    assert Experiment.recorded(written).identity() == one.identity()
 
 
 @pytest.mark.parametrize(

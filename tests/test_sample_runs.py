@@ -37,6 +37,7 @@ def test_the_winner_answers_though_its_files_are_links(tmp_path: Path) -> None:
     with LocalLauncher() as launcher, launcher.launch(spec) as server, Control(server) as control:
         control.load(MODEL, None, SECONDS)
         assert control.config(MODEL)["max_batch_size"] == 64
-        requests = Inputs().pool(control.metadata(MODEL), batched=True)
-        (output,) = control.infer(MODEL, *http_body(requests[0]), SECONDS)
+        requests = Inputs().pool(control.signature(MODEL))
+        answer = control.infer(MODEL, "", *http_body(requests[0]), SECONDS)
+    (output,) = answer["outputs"]
     assert (output["name"], output["shape"]) == ("logits", [1, 2])

@@ -133,7 +133,7 @@ def measure(
     from tuner.commands.plan import Plan
 
     experiment, chosen = _made(model, config, MeasureOptions, options, MEASURE_WITHOUT)
-    return measure(Plan.of(experiment), chosen, progress or Silent(), command, began)
+    return measure(Plan.of(experiment, tunes=False), chosen, progress or Silent(), command, began)
 
 
 @_takes(SimulateOptions)

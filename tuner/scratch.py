@@ -1,32 +1,59 @@
-"""Temporary folders that belong to this process; those of processes that died are swept away."""
+"""What belongs to this process for as long as it lives: temporary folders, and names of things that
+others can tell the owner by. What processes left behind that died is swept away.
+"""
 
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
-_OWNED = re.compile(r"tuner-[a-z]+-(\d+)-(\d+)-\w+")
+OWNER_VARIABLE = "TUNER_OWNER"
+"""Of the environment of a process that must not outlive its owner."""
+_OWNED = re.compile(r"tuner-[a-z]+-(\d+-\d+-\d+)-.*", re.DOTALL)
+_ENDED = "ZX"  # states of a process of which only its exit code is left
+_OWNER = re.compile(r"(\d+)-(\d+)-(\d+)")
 
 
 def scratch_folder(purpose: str, parent: Path | None = None) -> "tempfile.TemporaryDirectory[str]":
-    """A new folder ``tuner-<purpose>-<pid namespace>-<pid>-…`` in ``parent`` or the system's own.
+    """A new folder ``tuner-<purpose>-<owner>-…`` in ``parent`` or the system's own.
 
     ``purpose`` is one word of lower-case letters. A process that was killed could not remove its
     folders, so they are removed here.
     """
     place = parent or Path(tempfile.gettempdir())
-    for folder in place.glob(f"tuner-{purpose}-*"):
-        owner = _OWNED.fullmatch(folder.name)
-        if owner is None or owner[1] != _namespace():  # of another container, perhaps
-            continue
-        if not Path(f"/proc/{owner[2]}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"{_prefix(purpose)}-", dir=place)
+    for folder in left_behind(place, purpose):
+        shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"tuner-{purpose}-{owner()}-", dir=place)
 
 
-def _prefix(purpose: str) -> str:
-    return f"tuner-{purpose}-{_namespace()}-{os.getpid()}"
+def owned_name(purpose: str) -> str:
+    """A new name ``tuner-<purpose>-<owner>-…``."""
+    return f"tuner-{purpose}-{owner()}-{uuid4().hex[:12]}"
+
+
+def left_behind(place: Path, purpose: str) -> Iterator[Path]:
+    """What is there by such a name and whose owner has died."""
+    for path in place.glob(f"tuner-{purpose}-*"):
+        match = _OWNED.fullmatch(path.name)
+        if match is not None and has_died(match[1]):
+            yield path
+
+
+def owner() -> str:
+    """This process as ``<pid namespace>-<pid>-<start>``: ids come again, with another start."""
+    pid = os.getpid()
+    return f"{_namespace()}-{pid}-{_start(pid) or 0}"
+
+
+def has_died(owner: str) -> bool:
+    """Whether that process has certainly ended; False for one of another namespace."""
+    match = _OWNER.fullmatch(owner)
+    if match is None or match[1] != _namespace():  # of another container, perhaps
+        return False
+    return _start(int(match[2])) != int(match[3])
 
 
 def _namespace() -> str:
@@ -35,3 +62,13 @@ def _namespace() -> str:
         return str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
         return "0"
+
+
+def _start(pid: int) -> int | None:
+    """When it began, in ticks since the machine did; None where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in _ENDED else int(fields[19])

@@ -1,5 +1,6 @@
 """How tuner shows itself to a server that others run, and how it makes sure of that server."""
 
+import hashlib
 import os
 import re
 import ssl
@@ -121,6 +122,16 @@ def parse_header(text: str) -> Header:
     if name.lower() in _OURS:
         raise UsageError(f"--header {name!r} cannot be given: tuner sets it itself")
     return name, value
+
+
+def hide_variable(text: str) -> str:
+    """``NAME=value`` as it may be recorded: the name, and a trace of the value that is too short to
+    tell it, by which another value is told from it.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or value.startswith(_HIDDEN):
+        return text
+    return f"{name}={_HIDDEN}{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 def hide_value(text: str) -> str:

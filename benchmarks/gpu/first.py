@@ -209,6 +209,7 @@ class Checks:
             Inputs(file=bench.texts),
             STARTUP_SECONDS,
             gpus,
+            opens="model",
         )
         with self._explained():
             self._running = stack.enter_context(deployment.start(None, self._log))

@@ -49,7 +49,9 @@ def server(model: str, cheap: bool) -> Iterator[dict[Transport, RunningTriton]]:
             (folder / "config.pbtxt").write_text(text, encoding="utf-8")
         with LocalLauncher() as launcher:
             config = read_config(folder)
-            deployment = TritonDeployment(launcher, folder, config, Transport.HTTP, Inputs())
+            deployment = TritonDeployment(
+                launcher, folder, config, Transport.HTTP, Inputs(), opens="model"
+            )
             with deployment.start(None, Path(name) / "log") as running:
                 yield {p: running.towards(p) for p in Transport}
 

@@ -108,6 +108,7 @@ class H2Core:
         self._unrenewed = 0
         self.stream_limit = LARGEST
         self.greeted = self.closing = self.used = False
+        self._keep = settings.keep or 0
         self._h2.initiate_connection()
         self._h2.update_settings(
             {
@@ -122,14 +123,14 @@ class H2Core:
     def has_room(self) -> bool:
         return len(self._responses) < self.stream_limit and not self.closing
 
-    def request(self, block: bytes, body: bytes) -> int:
+    def request(self, block: bytes, body: bytes, prefix: bytes = b"") -> int:
         fields = self._fields.get(block)
         if fields is None:
             fields = self._fields[block] = hpack.Decoder().decode(block, raw=True)
         self.used = True
         stream = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream, fields)
-        self._h2.send_data(stream, body, end_stream=True)
+        self._h2.send_data(stream, prefix + body, end_stream=True)
         self._responses[stream] = Response(stream, ABSENT, ABSENT, bytearray())
         return stream
 
@@ -139,6 +140,9 @@ class H2Core:
             match event:
                 case events.DataReceived():
                     self._renew(event.flow_controlled_length)
+                    response = self._responses[event.stream_id]
+                    response.body += event.data[: max(0, self._keep - response.size)]
+                    response.size += len(event.data)
                 case events.ResponseReceived():
                     self._responses[event.stream_id].head = dict(event.headers)
                 case events.TrailersReceived():

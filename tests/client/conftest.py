@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def triton(embedded_triton: None, models: Path) -> Iterator[Server]:
     with LocalLauncher() as launcher:
-        spec = ServerSpec(models, MODELS[0], models / "server.log", SECONDS)
+        spec = ServerSpec(models, MODELS[0], models / "server.log", SECONDS, opens="model")
         with launcher.launch(spec) as server, Control(server) as control:
             for model in (*MODELS, "kinds"):
                 control.load(model, None, SECONDS)

@@ -290,7 +290,7 @@ def test_a_server_that_was_killed_is_unavailable_until_it_is_back(
 ) -> None:
     ports = program.free_ports(3)
     monkeypatch.setattr(program, "free_ports", lambda _: ports)
-    spec = ServerSpec(models, "emulated_gpu", tmp_path / "server.log", SECONDS)
+    spec = ServerSpec(models, "emulated_gpu", tmp_path / "server.log", SECONDS, opens="model")
     with LocalLauncher() as launcher:
         with launcher.launch(spec) as server, Control(server) as control:
             control.load("emulated_gpu", None, SECONDS)

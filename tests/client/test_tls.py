@@ -39,7 +39,7 @@ def files(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def address(embedded_triton: None, models: Path, files: Path) -> Iterator[str]:
     args = ("--grpc-use-ssl=true", f"--grpc-server-cert={files / 'cert.pem'}")
     args = (*args, f"--grpc-server-key={files / 'key.pem'}")
-    spec = ServerSpec(models, "emulated_gpu", files / "log", 60.0, args)
+    spec = ServerSpec(models, "emulated_gpu", files / "log", 60.0, args, opens="model")
     with LocalLauncher() as launcher, launcher.launch(spec) as server, Control(server) as control:
         control.load("emulated_gpu", None, 60.0)
         yield f"grpcs://{server.endpoints.grpc}"

@@ -265,7 +265,7 @@ def test_out_of_memory_is_named(test_image: str, spec: ServerSpec) -> None:
         Control(server) as control,
         pytest.raises(ServerFailed, match=r"out of memory \(limit 96 MiB\)"),
     ):
-        control.infer(MODEL, bytes(2 * limit), 0, SECONDS)
+        control.infer(MODEL, "", bytes(2 * limit), 0, SECONDS)
 
 
 def test_server_that_is_too_slow_is_given_up(

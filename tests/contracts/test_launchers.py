@@ -161,12 +161,12 @@ def test_an_own_server_tells_what_it_uses(own_server: Server) -> None:
         assert loaded.memory is not None
         assert 2**20 < empty.memory < loaded.memory < 2**32
         assert 0 < empty.cpu < loaded.cpu
-        pool = Inputs().pool(control.metadata(MODEL), batched=True)
+        pool = Inputs().pool(control.signature(MODEL))
         body, header_length = http_body(pool[0])
         worked = loaded
         for _ in range(100):
             for _ in range(30):  # an engine of Docker may take a second for each look
-                control.infer(MODEL, body, header_length, SECONDS)
+                control.infer(MODEL, "", body, header_length, SECONDS)
             before, worked = worked, usage_of(own_server)
             assert worked.cpu >= before.cpu
             if worked.cpu > loaded.cpu + 0.05:

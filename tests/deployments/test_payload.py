@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tuner.deployments.payload import Payload, read_bodies
 from tuner.errors import InputDataError
 from tuner.load.batches import BatchMix
-from tuner.load.inputs import read_inputs
+from tuner.load.input_file import read_inputs
 from tuner.model.config import parse_config, read_config
 from tuner.model.signature import Signature
 
@@ -61,13 +61,7 @@ def test_a_model_without_processing_is_asked_with_tensors(tmp_path: Path) -> Non
     assert body["WORD"] == [word.array[0, 0].decode()]
     file = tmp_path / "data.json"
     file.write_text(json.dumps({"data": found.entries()}))
-    metadata = {
-        "inputs": [
-            {"name": "X", "datatype": "FP32", "shape": [-1, 2, 3]},
-            {"name": "WORD", "datatype": "BYTES", "shape": [-1, 1]},
-        ]
-    }
-    again = read_inputs(file, metadata, True, {}, BatchMix())
+    again = read_inputs(file, of, {}, BatchMix())
     assert np.allclose(again[0][0].array, x.array)
     assert again[0][1].array.tolist() == word.array.tolist()
 

@@ -1,6 +1,5 @@
 """Tensors in shared memory, on the embedded Triton."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 
+from tuner.deployments.first_answers import Answers, Output
 from tuner.deployments.memory import output_bytes
 from tuner.deployments.triton import Inputs, TritonDeployment
 from tuner.errors import LauncherUnavailable, ServerFailed, StorageError, UsageError
@@ -22,9 +21,11 @@ from tuner.load.generator import LoadGenerator
 from tuner.load.shared import SharedTensors
 from tuner.load.target import Slot, Tensor, Transport
 from tuner.model.config import read_config
+from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import MAX_BATCH_SIZE, Candidate
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
+from tuner.servers.connection import open_client
 from tuner.servers.control import Control
 from tuner.servers.local import LocalLauncher
 
@@ -74,7 +75,8 @@ def deployment(
 
 def registered(server: Server) -> list[dict[str, Any]]:
     url = f"http://{server.endpoints.http}/v2/systemsharedmemory/status"
-    found: list[dict[str, Any]] = requests.get(url, timeout=5).json()
+    with open_client(server.endpoints) as client:
+        found: list[dict[str, Any]] = client.call("GET", url, 5).json()
     return found
 
 
@@ -244,16 +246,15 @@ def test_a_killed_process_leaves_nothing() -> None:
 
 
 def test_outputs_get_the_room_they_need() -> None:
-    specs = [
-        {"name": "fixed", "shape": ["-1", "4"]},
-        {"name": "open", "shape": [-1, -1]},
-        {"name": "text", "shape": [-1, 1]},
-    ]
-    answer = [
-        {"name": "fixed", "datatype": "FP32", "parameters": {"binary_data_size": 32}},
-        {"name": "open", "datatype": "INT64", "parameters": {"binary_data_size": 48}},
-        {"name": "text", "datatype": "BYTES", "parameters": {"binary_data_size": 9}},
-    ]
-    found = output_bytes(specs, True, {2: json.loads(json.dumps(answer))})
+    specs = (
+        TensorSpec("fixed", "FP32", (4,)),
+        TensorSpec("open", "INT64", (-1,)),
+        TensorSpec("text", "BYTES", (1,)),
+    )
+    outputs = (
+        Output("fixed", "FP32", (2, 4), 32),
+        Output("open", "INT64", (2, 3), 48),
+        Output("text", "BYTES", (2, 1), 9),
+    )
+    found = output_bytes(Signature("m", (), specs, 8), Answers({2: outputs}, "1", 0.0))
     assert found == {2: {"fixed": 32, "open": 96, "text": None}}
-    assert output_bytes(specs, False, {1: answer})[1]["fixed"] == 64

@@ -43,8 +43,7 @@ def running(model: Path, tmp_path: Path) -> Iterator[RunningTriton]:
 
 
 def versions(running: RunningTriton) -> list[str]:
-    found: list[str] = running.control.metadata("emulated_gpu")["versions"]
-    return found
+    return running.control.versions("emulated_gpu")
 
 
 def test_a_copy_has_the_same_files_and_takes_a_version(model: Path) -> None:

@@ -88,7 +88,7 @@ def test_sample_model_is_served_with_its_own_configuration(tuner: Tuner) -> None
 def test_attached_server_gets_its_configuration_back(
     tuner: Tuner, model: Path, tmp_path: Path
 ) -> None:
-    spec = ServerSpec(model.parent, model.name, tmp_path / "attached.log")
+    spec = ServerSpec(model.parent, model.name, tmp_path / "attached.log", opens="all")
     with (
         LocalLauncher() as launcher,
         launcher.launch(spec) as server,

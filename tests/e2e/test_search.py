@@ -31,7 +31,7 @@ from tests.e2e.conftest import (
 )
 from tuner.load.inputs import make_inputs
 from tuner.load.target import http_body
-from tuner.model.config import from_json, parse_config
+from tuner.model.config import parse_config
 from tuner.optimizer.storage import is_finished
 from tuner.records.results import Evaluation, State, baseline, best
 from tuner.records.run import Run
@@ -214,13 +214,13 @@ def test_the_winner_is_served_by_a_fresh_server(story: Story, tmp_path: Path) ->
         Control(server) as control,
     ):
         control.load(MODEL, None, 60)
-        in_force = from_json(control.config(MODEL))
+        in_force = control.in_force(MODEL)
         wanted = parse_config(story.winner.config, "record")
         assert in_force.max_batch_size == wanted.max_batch_size == 1
         assert in_force.instance_group[0].count == wanted.instance_group[0].count == 3
         rng = np.random.default_rng(0)
-        inputs = make_inputs(control.metadata(MODEL), True, {}, rng, count=1)
-        control.infer(MODEL, *http_body(inputs[0]), timeout=30)
+        inputs = make_inputs(control.signature(MODEL), {}, rng, count=1)
+        control.infer(MODEL, "", *http_body(inputs[0]), timeout=30)
 
 
 def test_report_and_export_work_from_records_alone(

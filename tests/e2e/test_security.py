@@ -80,7 +80,7 @@ def behind(
     embedded_triton: None, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Behind]:
     folder = tmp_path_factory.mktemp("behind")
-    spec = ServerSpec(repository, MODEL, folder / "server.log")
+    spec = ServerSpec(repository, MODEL, folder / "server.log", opens="all")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(folder / "ca.pem"))
     certificate = ca.issue_cert("localhost")

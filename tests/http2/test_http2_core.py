@@ -39,7 +39,7 @@ def test_h2_reads_requests_and_the_reply_comes_back_with_its_trailers() -> None:
         assert peer.bodies()[stream] == b"prefix body"
         peer.reply(stream, bytes([number]) * 5)
         peer.exchange()
-        assert peer.events[-1] == Response(stream, HEAD, TAIL, bytearray([number] * 5))
+        assert peer.events[-1] == Response(stream, HEAD, TAIL, bytearray([number] * 5), 5)
     assert (peer.client.outstanding, peer.client.used) == (0, True)
 
 
@@ -54,17 +54,19 @@ def test_a_reply_may_be_one_block_or_end_with_its_data() -> None:
     peer.exchange()
     assert peer.events[-2:] == [
         Response(first, HEAD | TAIL, {}, bytearray()),
-        Response(second, HEAD, {}, bytearray(b"abc")),
+        Response(second, HEAD, {}, bytearray(b"abc"), 3),
     ]
 
 
-def test_bodies_of_replies_are_dropped_on_demand() -> None:
-    peer = Peer(ours=Http2Settings(keep_bodies=False))
+@pytest.mark.parametrize("keep", [0, 10, 20_000, 100_000, 200_000, None])
+def test_of_a_body_as_much_is_kept_as_is_asked_for(keep: int | None) -> None:
+    peer = Peer(ours=Http2Settings(keep=keep))
     stream = peer.client.request(BLOCK, b"")
     peer.exchange()
     peer.reply(stream, bytes(100_000))
     peer.exchange()
-    assert peer.events[-1] == Response(stream, HEAD, TAIL, bytearray())
+    kept = 100_000 if keep is None else min(keep, 100_000)
+    assert peer.events[-1] == Response(stream, HEAD, TAIL, bytearray(kept), 100_000)
     assert peer.client.data_received == 100_000
 
 
@@ -190,7 +192,7 @@ def test_what_comes_for_a_cancelled_stream_is_left_out_and_keeps_the_tables_in_s
     peer.reply(first, b"abc")
     peer.reply(second, b"abc")
     peer.exchange()
-    assert peer.events[1:] == [Response(second, HEAD, TAIL, bytearray(b"abc"))]
+    assert peer.events[1:] == [Response(second, HEAD, TAIL, bytearray(b"abc"), 3)]
 
 
 def test_a_reply_before_the_request_is_whole_ends_it() -> None:
@@ -224,7 +226,7 @@ def test_padding_and_priority_are_left_out() -> None:
     peer.events += peer.client.receive(padded.serialize())
     peer.events += peer.client.receive(frame(frames.DATA, 8, stream, b"\x02abc\0\0"))
     peer.events += peer.client.receive(frame(frames.DATA, 1, 1 << 31 | stream))  # a reserved bit
-    assert peer.events[-1] == Response(stream, HEAD, {}, bytearray(b"abc"))
+    assert peer.events[-1] == Response(stream, HEAD, {}, bytearray(b"abc"), 3)
 
 
 def test_long_headers_come_in_continuations() -> None:
@@ -336,7 +338,7 @@ def _asked() -> Peer:
 @settings(max_examples=150, deadline=None)
 @given(transcripts(), st.data())
 def test_events_are_the_same_however_the_bytes_are_cut(said: bytes, data: st.DataObject) -> None:
-    keep = data.draw(st.booleans())
+    keep = data.draw(st.none() | st.integers(0, 20_000))
     positions = st.integers(0, len(said))
     cuts = data.draw(st.one_of(st.lists(positions, max_size=40).map(sorted), st.just(None)))
     cuts = list(range(len(said))) if cuts is None else cuts  # byte by byte
@@ -345,9 +347,9 @@ def test_events_are_the_same_however_the_bytes_are_cut(said: bytes, data: st.Dat
     assert _played(parts, keep) == whole
 
 
-def _played(parts: list[bytes], keep_bodies: bool) -> tuple[list[Event], bytes]:
+def _played(parts: list[bytes], keep: int | None) -> tuple[list[Event], bytes]:
     """Events and output of a connection that receives these bytes."""
-    client = ClientConnection(Http2Settings(keep_bodies=keep_bodies))
+    client = ClientConnection(Http2Settings(keep=keep))
     client.receive(settings_frame())
     for stream in STREAMS:
         client.request(BLOCK, bytes(9_000 * stream))

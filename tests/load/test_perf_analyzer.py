@@ -84,7 +84,10 @@ def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     model = repository / "emulated_gpu"
     log = tmp_path_factory.mktemp("logs") / "log"
     with LocalLauncher() as launcher:
-        deployment = TritonDeployment(launcher, model, read_config(model), Transport.HTTP, Inputs())
+        config = read_config(model)
+        deployment = TritonDeployment(
+            launcher, model, config, Transport.HTTP, Inputs(), opens="model"
+        )
         with deployment.start(None, log) as running:
             yield running
 

@@ -9,8 +9,11 @@ from tuner.errors import ModelConfigError, RepositoryError, SpaceError
 from tuner.model.config import (
     ModelConfig,
     check_config,
+    check_measurable,
+    complete,
     fit_space,
     from_json,
+    is_complete,
     own_settings,
     parse_config,
     read_config,
@@ -242,6 +245,40 @@ class TestRender:
         candidate = Candidate.of({k: v for k, v in wanted.items() if v is not None})
         check_config(render(rich(), candidate), "rendered")
 
+    def test_what_is_stated_already_stays_as_it_is(self) -> None:
+        own = own_settings(fit_space(load_space("default"), rich()), rich())
+        assert render(rich(), Candidate.of(own)) == rich()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "instance_group [ { count: 1 }, { count: 4 } ]",
+            "max_batch_size: 1 dynamic_batching { default_queue_policy { max_queue_size: 2 } }",
+            "max_batch_size: 1 dynamic_batching { preferred_batch_size: [ 1 ] }",
+            "max_batch_size: 8 dynamic_batching { priority_levels: 2 default_priority_level: 1 }",
+            'max_batch_size: 8 model_warmup [ { name: "w" batch_size: 8 } ]',
+        ],
+    )
+    def test_the_model_as_found_is_rendered_as_it_is(self, text: str) -> None:
+        config = small(f"{text} instance_group {{ count: 2 }}" if "group" not in text else text)
+        own = own_settings(fit_space(load_space("default"), config), config)
+        assert render(config, Candidate.of(own)) == config
+
+    def test_several_groups_have_one_count_where_it_is_asked_for(self) -> None:
+        config = small("instance_group [ { count: 1 }, { count: 4 } ]")
+        for count in (1, 3, 4):
+            rendered = render(config, Candidate.of({INSTANCE_COUNT: count}))
+            assert [group.count for group in rendered.instance_group] == [count, count]
+
+    def test_warm_ups_keep_within_the_largest_batch(self) -> None:
+        config = small("max_batch_size: 32")
+        for size in (1, 8, 32):
+            config.model_warmup.add(name="w", batch_size=size)
+        rendered = render(config, Candidate.of({MAX_BATCH_SIZE: 8}))
+        assert [each.batch_size for each in rendered.model_warmup] == [1, 8, 8]
+        rendered = render(config, Candidate.of({MAX_BATCH_SIZE: 64}))
+        assert [each.batch_size for each in rendered.model_warmup] == [1, 8, 32]
+
     def test_dynamic_batching_off_is_no_such_message(self) -> None:
         rendered = render(rich(), Candidate.of({DYNAMIC_BATCHING: False}))
         assert not rendered.HasField("dynamic_batching")
@@ -397,17 +434,23 @@ class TestFitSpace:
             DYNAMIC_BATCHING: True,
             PREFERRED: (8, 16, 32),
             QUEUE_DELAY: 5000,
-            INSTANCE_COUNT: 2,
-        }
+        }  # its groups have different counts
         assert (8, 16, 32) in space.parameters[PREFERRED].points()
 
     def test_a_model_without_a_batch_dimension_has_no_batching_to_tune(self) -> None:
         space = fit_space(load_space("default"), small("max_batch_size: 0"))
         assert list(space.parameters) == [INSTANCE_COUNT]
 
-    def test_a_sequence_model_keeps_its_scheduler(self) -> None:
-        space = fit_space(load_space("default"), small("max_batch_size: 8 sequence_batching {}"))
-        assert list(space.parameters) == [INSTANCE_COUNT, MAX_BATCH_SIZE]
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("max_batch_size: 8 sequence_batching {}", "m has a sequence batcher"),
+            ("model_transaction_policy { decoupled: true }", "m is decoupled"),
+        ],
+    )
+    def test_what_cannot_be_measured_is_refused(self, text: str, words: str) -> None:
+        with pytest.raises(ModelConfigError, match=words):
+            check_measurable(small(text))
 
     def test_an_ensemble_is_refused(self) -> None:
         config = small("ensemble_scheduling { step { model_name: 'a' } }")
@@ -443,3 +486,47 @@ class TestFitSpace:
         space = fit_space(parse_space("parameters: {preferred_batch_size: [[64]]}", "x"), config)
         for sizes in space.parameters[PREFERRED].examples():
             check_config(render(config, Candidate.of({PREFERRED: sizes})), "rendered")
+
+
+class TestComplete:
+    FULL = """backend: "python" max_batch_size: 8
+      input { name: "x" data_type: TYPE_FP32 dims: 4 }
+      output { name: "y" data_type: TYPE_FP32 dims: 4 }"""
+
+    @pytest.mark.parametrize(
+        ("text", "whole"),
+        [
+            (FULL, True),
+            (FULL.replace("max_batch_size: 8", ""), False),
+            (FULL.replace('backend: "python"', ""), False),
+            (FULL.replace("output", "# output"), False),
+            (FULL.replace("python", "onnxruntime"), False),
+            (FULL.replace("python", "onnxruntime") + "instance_group { count: 1 }", True),
+            (FULL.replace("python", "onnxruntime") + "instance_group { kind: KIND_CPU }", False),
+            (FULL.replace("python", "tensorrt").replace("max_batch_size: 8", ""), True),
+            ("ensemble_scheduling { step { model_name: 'a' } }", True),
+        ],
+    )
+    def test_what_a_server_could_add_to(self, text: str, whole: bool) -> None:
+        assert is_complete(small(text)) is whole
+
+    def test_what_the_server_added_is_taken_over_and_what_is_stated_kept(self) -> None:
+        own = small('backend: "python" parameters { key: "a" value { string_value: "b" } }')
+        in_force = small(
+            self.FULL
+            + """ version_policy { latest { num_versions: 1 } }
+              default_model_filename: "model.py"
+              dynamic_batching { preferred_batch_size: 8 max_queue_delay_microseconds: 5 }
+              instance_group { name: "m" count: 2 kind: KIND_CPU }
+              optimization { input_pinned_memory { enable: true } }"""
+        )
+        whole = complete(own, in_force)
+        assert whole.max_batch_size == 8
+        assert [each.name for each in (*whole.input, *whole.output)] == ["x", "y"]
+        assert list(whole.dynamic_batching.preferred_batch_size) == []
+        assert whole.dynamic_batching.max_queue_delay_microseconds == 5
+        assert [(g.name, g.count) for g in whole.instance_group] == [("", 2)]
+        assert not whole.HasField("optimization")
+        assert not whole.HasField("version_policy")
+        assert whole.parameters["a"].string_value == "b"
+        assert complete(whole, in_force) == whole

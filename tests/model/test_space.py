@@ -72,9 +72,11 @@ class TestCandidate:
         assert one == Candidate.of({MAX_BATCH_SIZE: 16, DYNAMIC_BATCHING: False})
         assert one.settings == ((DYNAMIC_BATCHING, False),)
 
-    def test_a_batch_size_of_one_is_no_dynamic_batching(self) -> None:
-        one = Candidate.of({MAX_BATCH_SIZE: 1, DYNAMIC_BATCHING: True, PREFERRED: (1,)})
-        assert one == Candidate.of({DYNAMIC_BATCHING: False})
+    def test_with_batches_of_one_nobody_waits_for_more(self) -> None:
+        settings = {MAX_BATCH_SIZE: 1, DYNAMIC_BATCHING: True, PREFERRED: (1,), QUEUE_DELAY: 100}
+        one = Candidate.of(settings)
+        assert one == Candidate.of({MAX_BATCH_SIZE: 1, DYNAMIC_BATCHING: True})
+        assert one != Candidate.of({DYNAMIC_BATCHING: False})  # it may have a queue's policy
 
     def test_preferred_sizes_are_a_set_within_the_batch_size(self) -> None:
         candidate = Candidate.of({MAX_BATCH_SIZE: 8, PREFERRED: (8, 4, 4, 16)})

@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("logs") / "server.log"
     with (
         LocalLauncher(environment={"OMP_NUM_THREADS": "1"}) as launcher,
-        launcher.launch(ServerSpec(ROOT, "bert_base", log, startup_timeout=SECONDS)) as server,
+        launcher.launch(ServerSpec(ROOT, "bert_base", log, SECONDS, opens="model")) as server,
     ):
         yield server
 

@@ -26,7 +26,7 @@ TORCH = (
         "allocated. There may not be enough free memory for allocation to succeed.",
         "the server stopped answering: the server ended with exit code 1\nI1122 loading\n"
         "terminate called after throwing an instance of 'std::bad_alloc'",
-        "the server was ended by SIGKILL (often: out of memory)",
+        "the server was ended by the kernel: the machine was out of memory",
         "out of memory (limit 2 GiB)",
     ],
 )

@@ -45,7 +45,7 @@ from tuner.servers.local import LocalLauncher
 
 path, repository = sys.argv[1], Path(sys.argv[2])
 types = dict(pair.split("=") for pair in sys.argv[3:])
-spec = ServerSpec(repository, "types", repository.parent / "log", 60.0)
+spec = ServerSpec(repository, "types", repository.parent / "log", 60.0, opens="model")
 with (
     LocalLauncher(environment={"PATH": path}) as launcher,
     launcher.launch(spec) as server,

@@ -58,7 +58,9 @@ class Triton:
 
     def start(self) -> Self:
         """Without a model; it does not run yet."""
-        spec = ServerSpec(self.folder, self._models[0], self.folder / "server.log", SECONDS)
+        spec = ServerSpec(
+            self.folder, self._models[0], self.folder / "server.log", SECONDS, opens="model"
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(program, "free_ports", lambda _: self._ports)
             self._server = self._stack.enter_context(self._launcher.launch(spec))

@@ -19,6 +19,8 @@ class DoubtSettings:
 
     rounds_apart: float = 3.0
     """Standard errors between the outermost rounds: chance alone exceeds it in 3 of 1,000 pairs."""
+    cached: float = 0.001
+    """Share of requests answered from a cache; below it they are those of warm-ups."""
     steal: float = 0.05
     """Share of busy processor time that the hypervisor gave to others. The p99 rests on the worst
     1 % of requests; a few times that share of the time touches many of them."""
@@ -119,6 +121,13 @@ class GpuShared:
     others: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class CachedAnswers:
+    """``share`` (0..1) of all requests were answered from Triton's response cache."""
+
+    share: float
+
+
 Doubt = (
     Lacking
     | UnsteadyRounds
@@ -130,6 +139,7 @@ Doubt = (
     | GpuShared
     | MachineStalls
     | ForeignLoad
+    | CachedAnswers
 )
 
 
@@ -151,6 +161,9 @@ def doubts_on_machine(evaluations: list[Evaluation]) -> Iterator[Doubt]:
     if steal is not None:
         yield steal
     yield from stall_doubts(evaluations)
+    cached = cached_answers(evaluations)
+    if cached is not None:
+        yield cached
     readings = [p.gpu for e in evaluations for p in e.probes if p.gpu is not None]
     slowed = [gpu.throttled for gpu in readings if gpu.throttled]
     shared = [gpu.others for gpu in readings if gpu.others]
@@ -191,6 +204,19 @@ def cpu_steal(evaluations: list[Evaluation]) -> CpuSteal | None:
     seconds = sum(lasted for _, lasted in shares)
     share = sum(part * lasted for part, lasted in shares) / seconds if seconds else 0.0
     return CpuSteal(share) if share >= SETTINGS.steal else None
+
+
+def cached_answers(evaluations: list[Evaluation]) -> CachedAnswers | None:
+    """Where requests were answered without executing the model, over all probes."""
+    known = [
+        (probe.cached, probe.n)
+        for evaluation in evaluations
+        for probe in evaluation.probes
+        if probe.cached is not None
+    ]
+    requests = sum(n for _, n in known)
+    share = sum(part * n for part, n in known) / requests if requests else 0.0
+    return CachedAnswers(share) if share >= SETTINGS.cached else None
 
 
 def drift(evaluations: list[Evaluation]) -> Drift | None:

@@ -7,17 +7,22 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from tuner.security import hide_value
+from tuner.security import hide_value, hide_variable
+
+_HIDING = {"--header": hide_value, "--env": hide_variable}
 
 
 def command_line() -> str:
-    """The command line, with passwords of storage URLs and values of headers left out."""
+    """The command line, with passwords of storage URLs, and values of headers and of variables,
+    left out.
+    """
     arguments = ["tuner"]
     for before, word in pairwise(sys.argv):
-        if before == "--header":
-            word = hide_value(word)
-        elif word.startswith("--header="):
-            word = "--header=" + hide_value(word.removeprefix("--header="))
+        for option, hide in _HIDING.items():
+            if before == option:
+                word = hide(word)
+            elif word.startswith(f"{option}="):
+                word = f"{option}={hide(word.partition('=')[2])}"
         arguments.append(_without_password(word))
     return shlex.join(arguments)
 

@@ -14,7 +14,7 @@ from tuner.commands.selection import Selection
 from tuner.commands.tuned import Tuned
 from tuner.deployments.own import own_deployment
 from tuner.deployments.payload import Payload
-from tuner.errors import RunError, UsageError
+from tuner.errors import ModelConfigError, RunError, UsageError
 from tuner.load.arrivals import CLOSED
 from tuner.load.batches import BatchMix
 from tuner.model.signature import Signature
@@ -79,6 +79,11 @@ def winner_of(folder: Path, model: str) -> Candidate | None:
 
 def _payload(plan: Plan, options: CompareOptions) -> Payload:
     experiment = plan.experiment
+    if not plan.config.input or not plan.config.output:
+        raise ModelConfigError(
+            f"{plan.config.name}: config.pbtxt says nothing of inputs or outputs, which the model "
+            "completes when Triton loads it; FastAPI needs them: write them down"
+        )
     return Payload.of(
         experiment.model,
         Signature.of_config(plan.config),

@@ -102,6 +102,8 @@ class Comparing:
             FixedInputs(self._payload.pool),
             experiment.startup_timeout,
             self._gpus,
+            others=experiment.load_models,
+            opens="model",
         )
         cores = experiment.pin.cores
         return Lineup(

@@ -32,6 +32,10 @@ def make_evaluator(
         gpus,
         experiment.shared_memory == "system",
         deadline,
+        experiment.model_version,
+        experiment.load_models,
+        None if experiment.input_data else experiment.cache_hits,
+        "model" if experiment.load_engine == "perf_analyzer" else "inference",
     )
     conditions = Conditions(
         experiment.sla, experiment.load, experiment.constraints, experiment.confirm

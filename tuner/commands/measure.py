@@ -3,6 +3,7 @@
 import time
 
 from tuner.commands.audience import Audience
+from tuner.commands.completion import completed_plan
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
 from tuner.commands.plan import Plan
@@ -39,8 +40,7 @@ def measure(
     if options.rate is not None and experiment.confirm == "none":
         raise UsageError("--rate asks for a verdict on a rate, and --confirm none for none")
     check_settings(options.changes)
-    candidate = Candidate.of({**plan.own, **options.changes})
-    check_config(render(plan.config, candidate), "with --set")
+    _changed(plan, options)
     preparation = Preparation(MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
         launcher,
@@ -48,6 +48,8 @@ def measure(
         gpus,
         kind,
     ):
+        plan = completed_plan(plan, launcher)
+        candidate = _changed(plan, options)
         notes = notes_on(plan.endpoints, gpus)
         manifest = MeasureManifest(
             **plan.recorded,
@@ -72,3 +74,10 @@ def measure(
         write_report(run)
         run.append_times()
     return MeasureResult(run, evaluation)
+
+
+def _changed(plan: Plan, options: MeasureOptions) -> Candidate:
+    """The model's own settings with the changes; ModelConfigError where Triton would refuse it."""
+    candidate = Candidate.of({**plan.own, **options.changes})
+    check_config(render(plan.config, candidate), "with --set")
+    return candidate

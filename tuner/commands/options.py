@@ -42,7 +42,7 @@ COMPARE_WITHOUT = Without(
     (
         *("constraints", "rate", "minimize", "trials", "timeout", "until", "sampler", "relaunch"),
         *("warm_start", "storage", "headers", "token_env", "tls_ca", "tls_insecure"),
-        *("batch", "shared_memory", "load_engine"),
+        *("batch", "shared_memory", "load_engine", "model_version", "cache_hits"),
     )
 )
 

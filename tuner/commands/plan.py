@@ -10,7 +10,14 @@ from tuner.commands.workplace import relative_path
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import Arrivals
-from tuner.model.config import fit_space, own_settings, read_config
+from tuner.model.config import (
+    check_config,
+    check_measurable,
+    fit_space,
+    is_complete,
+    own_settings,
+    read_config,
+)
 from tuner.model.space import SearchSpace, Value
 from tuner.model.space_file import load_space
 from tuner.servers.address import attach
@@ -28,16 +35,41 @@ class Plan:
     space: SearchSpace
     own: dict[str, Value]
     endpoints: Endpoints | None = None
+    tunes: bool = True
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Plan":
-        """UsageError where options do not go together, or the model or the space is unfit."""
+    def of(cls, experiment: Experiment, tunes: bool = True) -> "Plan":
+        """UsageError where options do not go together, or the model or the space is unfit; unless
+        it ``tunes``, nothing of the space need apply to the model.
+        """
         if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
             raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
         endpoints = _endpoints(experiment)
         config = read_config(experiment.model)
-        space = fit_space(load_space(experiment.space), config)
-        return cls(experiment, config, space, own_settings(space, config), endpoints)
+        strict = tunes and is_complete(config)
+        return cls._fitted(experiment, config, endpoints, tunes, strict)
+
+    @classmethod
+    def _fitted(
+        cls,
+        experiment: Experiment,
+        config: Any,
+        endpoints: Endpoints | None,
+        tunes: bool,
+        strict: bool,
+    ) -> "Plan":
+        """``strict``: some of the space has to apply to the model."""
+        check_measurable(config)
+        if config.response_cache.enable:
+            _check_cached(experiment)
+        whole = load_space(experiment.space)
+        space = fit_space(whole, config, may_be_empty=not strict)
+        return cls(experiment, config, space, own_settings(space, config), endpoints, tunes)
+
+    def with_config(self, config: Any) -> "Plan":
+        """With what the server made of the model's configuration; raises as ``of``."""
+        check_config(config, f"the configuration of {config.name} in force")
+        return self._fitted(self.experiment, config, self.endpoints, self.tunes, self.tunes)
 
     def changed(self, **fields: Any) -> "Plan":
         """With other values of some fields of the experiment."""
@@ -59,6 +91,23 @@ class Plan:
             "config_sha256": hashlib.sha256(config).hexdigest(),
             "trace_sha256": load.sha256 if isinstance(load, Arrivals) else None,
         }
+
+
+def _check_cached(experiment: Experiment) -> None:
+    """UsageError where requests to a model with a response cache would all be the same."""
+    if experiment.input_data is not None:
+        if experiment.cache_hits:
+            raise UsageError("--cache-hits goes with made-up requests, not with --input-data")
+        return
+    for option, value, other in (
+        ("--load-engine", experiment.load_engine, "tuner"),
+        ("--shared-memory", experiment.shared_memory, "none"),
+    ):
+        if value != other:
+            raise UsageError(
+                f"{experiment.model.name} has a response cache, and with {option} {value} requests "
+                f"repeat: use {option} {other}, or give those of your traffic with --input-data"
+            )
 
 
 def _shown(storage: str) -> str:

@@ -1,11 +1,13 @@
 """A search from its experiment to its report."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.commands.audience import Audience
+from tuner.commands.completion import completed_plan
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
@@ -15,9 +17,10 @@ from tuner.commands.results import SearchResult
 from tuner.commands.runs import fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.deadline import Deadline
-from tuner.errors import RunError, SimulationError, StorageError, UsageError
+from tuner.errors import RunError, SimulationError, StorageError, TunerError, UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import CLOSED
+from tuner.measurement.evaluate import Evaluator
 from tuner.model.config import render
 from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.stopping import Budget
@@ -61,6 +64,7 @@ def search(
         gpus,
         kind,
     ):
+        plan = completed_plan(plan, launcher)
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
@@ -86,19 +90,30 @@ def search(
         )
         finished = False
         try:
-            run.clock.enter("trials")
-            if not run.windows():  # else simulating comes first, and imports all of it itself
-                preparation.start()
-            reason = _search_and_confirm(study, experiment, run, audience)
+            try:
+                run.clock.enter("trials")
+                if not run.windows():  # else simulating comes first, and imports all of it itself
+                    preparation.start()
+                reason = _search_and_confirm(study, experiment, run, audience)
+            except BaseException:
+                with contextlib.suppress(TunerError, OSError):  # what came first is what counts
+                    _leave_behind(run, evaluator, experiment.model)
+                raise
+            _leave_behind(run, evaluator, experiment.model)
+            study.finish(reason)
             finished = True
         finally:
-            run.clock.enter("report")
-            evaluator.close()
-            run.append_times()
-            conclude(run, experiment.model)
-            run.append_times()
             run.unlock(finished)
     return SearchResult(run, reason)
+
+
+def _leave_behind(run: Run, evaluator: Evaluator, model: Path) -> None:
+    """Stop the server in hand, and write what can be had from the records."""
+    run.clock.enter("report")
+    evaluator.close()
+    run.append_times()
+    conclude(run, model)
+    run.append_times()
 
 
 def _search_and_confirm(study: Study, experiment: Experiment, run: Run, audience: Audience) -> str:
@@ -111,7 +126,6 @@ def _search_and_confirm(study: Study, experiment: Experiment, run: Run, audience
     run.clock.enter("confirmation")
     if confirms:
         study.confirm(audience.evaluated)
-    study.finish(ended.value)
     return ended.value
 
 
@@ -181,6 +195,8 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
     experiment = plan.experiment
     if not experiment.simulates or experiment.load == CLOSED:
         return None
+    if plan.config.response_cache.enable and (experiment.input_data or experiment.cache_hits):
+        return None  # what is answered from the cache is not simulated
     if experiment.load_engine != "tuner":
         return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None or not is_available():

@@ -81,7 +81,7 @@ def described(kind: str, launcher: Launcher, experiment: Experiment) -> str:
 
 def relative_path(path: Path) -> Path:
     """Relative where it lies below the working folder, so that records carry to other machines."""
-    here, there = Path.cwd(), path.resolve()
+    here, there = Path.cwd(), Path(os.path.abspath(path))
     inside = there.is_relative_to(here) and there != here
     return there.relative_to(here) if inside else there
 

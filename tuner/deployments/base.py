@@ -25,6 +25,8 @@ class Running(ABC):
     target: Target
     items: float
     launch_seconds: float
+    answer_seconds: float = 0.0
+    """Of its first answer, which may take longer than all others; 0.0 where unknown."""
 
     @abstractmethod
     def raise_if_gone(self) -> None:
@@ -48,6 +50,10 @@ class Running(ABC):
 
     def stages_since(self, before: dict[str, Any]) -> Stages | None:
         """What an HTTP service counted; None without one."""
+        return None
+
+    def cached_since(self, before: dict[str, Any]) -> float | None:
+        """The share of requests that Triton answered from its response cache; None without one."""
         return None
 
     @abstractmethod

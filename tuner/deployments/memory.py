@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
+from tuner.deployments.first_answers import Answers, Output
 from tuner.errors import LauncherUnavailable, ServerFailed, UsageError
 from tuner.load.shared import SharedTensors
 from tuner.load.target import Placement, Tensor
+from tuner.model.signature import Signature
 from tuner.servers.base import Launcher, Server
 from tuner.servers.control import Control
 
@@ -70,27 +71,20 @@ def _unregister(control: Control, server: Server, name: str) -> None:
             return
 
 
-def output_bytes(
-    specs: list[dict[str, Any]], batched: bool, answers: Mapping[int, list[dict[str, Any]]]
-) -> dict[int, dict[str, int | None]]:
+def output_bytes(signature: Signature, answers: Answers) -> dict[int, dict[str, int | None]]:
     """Bytes to reserve for each output, by client batch size, from one answer of each.
 
     Outputs with open dimensions get room; None, to be sent inline, where the size of an element
     depends on its content (BYTES) or was not told.
     """
-    room = {
-        spec["name"]: _ROOM
-        for spec in specs
-        if any(int(size) < 0 for size in spec["shape"][1 if batched else 0 :])
-    }
+    room = {spec.name: _ROOM for spec in signature.outputs if any(size < 0 for size in spec.dims)}
     return {
-        batch: {output["name"]: _reserved(output, room) for output in outputs}
-        for batch, outputs in answers.items()
+        batch: {output.name: _reserved(output, room) for output in outputs}
+        for batch, outputs in answers.outputs.items()
     }
 
 
-def _reserved(output: dict[str, Any], room: dict[str, int]) -> int | None:
-    size = output.get("parameters", {}).get("binary_data_size")
-    if output["datatype"] == "BYTES" or not size:
+def _reserved(output: Output, room: Mapping[str, int]) -> int | None:
+    if output.datatype == "BYTES" or not output.size:
         return None
-    return int(size) * room.get(output["name"], 1)
+    return output.size * room.get(output.name, 1)

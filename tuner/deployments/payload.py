@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from tuner.errors import InputDataError
 from tuner.load.batches import BatchMix
-from tuner.load.inputs import make_inputs, read_inputs
+from tuner.load.input_file import read_inputs
+from tuner.load.inputs import make_inputs
 from tuner.load.target import Tensor
 from tuner.model.signature import Signature
 from tuner.serving.loading import find_processing
@@ -90,12 +91,10 @@ class Payload:
     def _of_tensors(
         cls, signature: Signature, file: Path | None, shapes: dict[str, tuple[int, ...]], seed: int
     ) -> "Payload":
-        metadata = _metadata(signature)
         if file is not None:
-            pool = read_inputs(file, metadata, signature.batched, shapes, BatchMix(), seed)
+            pool = read_inputs(file, signature, shapes, BatchMix(), seed)
         else:
-            rng = np.random.default_rng(seed)
-            pool = make_inputs(metadata, signature.batched, shapes, rng)
+            pool = make_inputs(signature, shapes, np.random.default_rng(seed))
         bodies = tuple(_body(inputs, signature.batched) for inputs in pool)
         return cls(bodies, tuple(map(tuple, pool)), signature.batched)
 
@@ -163,15 +162,6 @@ def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]], of: Signature) -> tuple
             array = np.ascontiguousarray(arrays[spec.name], dtype=spec.dtype)
             found.append(Tensor(spec.name, spec.datatype, array))
     return tuple(found)
-
-
-def _metadata(signature: Signature) -> dict[str, Any]:
-    first = [-1] if signature.batched else []
-    entries = [
-        {"name": s.name, "datatype": s.datatype, "shape": [*first, *s.dims]}
-        for s in signature.inputs
-    ]
-    return {"inputs": entries}
 
 
 def _body(inputs: Sequence[Tensor], batched: bool) -> Body:

@@ -20,7 +20,9 @@ from tuner.servers.causes import out_of_memory
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
+from tuner.servers.http_client import HttpClient
 from tuner.servers.service import ServiceSpec, launch_service
+from tuner.servers.settings import HTTP
 
 _SUM = re.compile(r'^tuner_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 _TRITON = "triton"
@@ -75,8 +77,7 @@ class RunningService(Running):
         self._counts = counts
         self._gpus = gpus
         self._others = others
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._client = HttpClient()
 
     def raise_if_gone(self) -> None:
         if self.behind is not None:
@@ -102,6 +103,9 @@ class RunningService(Running):
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return None if self.behind is None else self.behind.times_since(before[_TRITON])
 
+    def cached_since(self, before: dict[str, Any]) -> float | None:
+        return None if self.behind is None else self.behind.cached_since(before[_TRITON])
+
     def stages_since(self, before: dict[str, Any]) -> Stages | None:
         after = self._stages() if self._counts else {}
         means, counts = {}, []
@@ -115,7 +119,7 @@ class RunningService(Running):
     def _stages(self) -> dict[str, tuple[float, float]]:
         """Seconds and number of each stage so far; empty where it does not tell."""
         try:
-            reply = self._session.get(f"http://{self.target.address}/metrics", timeout=5.0)
+            reply = self._client.call("GET", f"http://{self.target.address}/metrics", HTTP.metrics)
         except requests.RequestException:
             return {}
         found: dict[str, dict[str, float]] = {}

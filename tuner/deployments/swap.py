@@ -92,15 +92,15 @@ def _load(triton: RunningTriton, model: Path, config: Any | None) -> None:
     Over gRPC where it can be had: a load that is asked for over HTTP holds up, until it is done,
     every inference on the connections that the same HTTP thread of the server reads.
     """
-    before = triton.control.metadata(model.name).get("versions")
+    before = triton.control.versions(model.name)
     add_version(model)
     override = None if config is None else to_json(config)
-    address = triton.server.endpoints.grpc
-    if address is None:
+    endpoints = triton.server.endpoints
+    if endpoints.grpc is None:
         triton.control.load(model.name, override, SWAP.load)
     else:
-        load_over_grpc(address, model.name, override, SWAP.load)
-    if triton.control.metadata(model.name).get("versions") == before:
+        load_over_grpc(endpoints, model.name, override, SWAP.load)
+    if triton.control.versions(model.name) == before:
         raise ServerFailed(f"Triton still serves version {before} of {model.name}")
 
 

@@ -1,28 +1,30 @@
 """Triton with one model, configured as a candidate says."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tritonclient.utils import triton_to_np_dtype
 
 from tuner.deadline import Deadline
 from tuner.deployments.base import FIRST_ANSWER_SECONDS, Running
+from tuner.deployments.first_answers import Answers, Requests, ask
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
-from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.errors import InputDataError, LauncherUnavailable, ServerFailed
 from tuner.load.batches import BatchMix
 from tuner.load.clients import ask_once
-from tuner.load.inputs import make_inputs, read_inputs
-from tuner.load.target import Target, Tensor, http_body, make_target
+from tuner.load.distinct import variation_of
+from tuner.load.input_file import read_inputs
+from tuner.load.inputs import make_inputs
+from tuner.load.target import Target, Tensor, make_target
 from tuner.load.transport import Transport
-from tuner.model.config import completed, from_json, render, to_json
+from tuner.model.config import completed, render, to_json
 from tuner.model.paths import get_path
+from tuner.model.signature import Signature
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
@@ -32,12 +34,11 @@ from tuner.servers.control import Control
 from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
-from tuner.servers.readings import gpu_reading, server_times
+from tuner.servers.protection import Opened
+from tuner.servers.readings import cached_share, gpu_reading, server_times
 
 _GPU_MEMORY_SHARE = 0.8
 """Of a GPU's memory that several servers may need together: more of it is taken under load."""
-_LENGTH_BYTES = 4
-"""Before each string goes its length."""
 _SCHEDULER = "scheduling_choice"
 _AS_GIVEN = ("--disable-auto-complete-config",)
 
@@ -51,11 +52,11 @@ class Inputs:
     file: Path | None = None
     batches: BatchMix = field(default_factory=BatchMix)
 
-    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
+    def pool(self, signature: Signature) -> list[list[Tensor]]:
         if self.file is not None:
-            return read_inputs(self.file, metadata, batched, self.shapes, self.batches, self.seed)
+            return read_inputs(self.file, signature, self.shapes, self.batches, self.seed)
         rng = np.random.default_rng(self.seed)
-        return make_inputs(metadata, batched, self.shapes, rng, batches=self.batches)
+        return make_inputs(signature, self.shapes, rng, batches=self.batches)
 
 
 class Contents(Protocol):
@@ -65,8 +66,8 @@ class Contents(Protocol):
     def batches(self) -> BatchMix:
         """Items per request."""
 
-    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
-        """The inputs of each request, for a model of this metadata."""
+    def pool(self, signature: Signature) -> list[list[Tensor]]:
+        """The inputs of each request, for a model of this signature."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class FixedInputs:
     tensors: tuple[tuple[Tensor, ...], ...]
     batches: BatchMix = field(default_factory=BatchMix)
 
-    def pool(self, metadata: dict[str, Any], batched: bool) -> list[list[Tensor]]:
+    def pool(self, signature: Signature) -> list[list[Tensor]]:
         return [list(inputs) for inputs in self.tensors]
 
 
@@ -84,7 +85,8 @@ class RunningTriton(Running):
     """One Triton server with the model loaded.
 
     ``others`` were on its GPUs before it was started. Where its statistics are not ``counted``,
-    they say nothing. ``shares_gpu`` says whether tuner has other servers on its GPUs now.
+    they say nothing; else they are those of the ``version`` that answers. ``shares_gpu`` says
+    whether tuner has other servers on its GPUs now.
     """
 
     def __init__(
@@ -98,11 +100,15 @@ class RunningTriton(Running):
         others: frozenset[str],
         items: float = 1.0,
         counted: bool = True,
+        version: str = "",
+        answer_seconds: float = 0.0,
         change: Callable[[Candidate], None] | None = None,
         shares_gpu: Callable[[], bool] = lambda: False,
     ) -> None:
         self._shares_gpu = shares_gpu
         self._counted = counted
+        self._version = version
+        self.answer_seconds = answer_seconds
         self._change = change
         self.target = target
         self.items = items
@@ -134,6 +140,8 @@ class RunningTriton(Running):
             source.batched,
             tls=protocol in self.server.endpoints.tls,
             security=self.server.endpoints.security,
+            version=source.version,
+            expected=self.target.expected,
         )
         return other
 
@@ -153,10 +161,13 @@ class RunningTriton(Running):
             raise LauncherUnavailable(reason)
 
     def statistics(self) -> dict[str, Any]:
-        return self.control.statistics(self._model) if self._counted else {}
+        return self.control.statistics(self._model, self._version) if self._counted else {}
 
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return server_times(before, self.statistics())
+
+    def cached_since(self, before: dict[str, Any]) -> float | None:
+        return cached_share(before, self.statistics())
 
     def watch_gpus(self) -> GpuWatch:
         pids = self.server.pids() if self._shares_gpu() else None
@@ -177,17 +188,6 @@ class RunningTriton(Running):
         return gpu_reading(text) if text else None
 
 
-@dataclass(frozen=True)
-class _Requests:
-    """The inputs of each request, their items, and a body for each of these numbers."""
-
-    metadata: dict[str, Any]
-    batched: bool
-    pool: list[list[Tensor]]
-    sizes: list[int]
-    bodies: dict[int, tuple[bytes, int]]
-
-
 class TritonDeployment:
     """Starts a server per candidate through a launcher; the model as found is candidate None."""
 
@@ -202,8 +202,21 @@ class TritonDeployment:
         gpus: Gpus | None = None,
         shared_memory: bool = False,
         deadline: Deadline | None = None,
+        version: str = "",
+        others: Sequence[str] = (),
+        cache_hits: float | None = None,
+        opens: Opened = "inference",
     ) -> None:
-        """A launch takes ``startup_timeout`` seconds at most, and no longer than the deadline."""
+        """A launch takes ``startup_timeout`` seconds at most, and no longer than the deadline.
+        Without a ``version`` of the model, the one that Triton chooses answers. ``others`` are
+        models of the repository that it calls, which are loaded before it. If the model has a
+        response cache, no more than the share ``cache_hits`` of all requests repeats; None leaves
+        them as they are. Servers ``open`` more where others than tuner ask them, too.
+        """
+        self._opens = opens
+        self._cache_hits = cache_hits
+        self._version = version
+        self._others = tuple(others)
         if shared_memory:
             check_shares_memory(launcher)
         self._shared_memory = shared_memory
@@ -255,7 +268,8 @@ class TritonDeployment:
         args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
         self._deadline.require()
         timeout = self._deadline.bound(self._timeout)
-        spec = ServerSpec(self._model.parent, self._model.name, log, timeout, args)
+        name = self._model.name
+        spec = ServerSpec(self._model.parent, name, log, timeout, args, self._opens)
         others = self._gpus.users() - self._gpus.names(self._own_pids())
         self._check_batches(candidate)
         with (
@@ -264,25 +278,32 @@ class TritonDeployment:
             ExitStack() as stack,
         ):
             address = self._address_of(server)
+            for other in self._others:
+                self._load_other(control, other, stack if not server.pids() else None)
             in_force = self._load(control, candidate)
-            requests = self._requests(control, in_force)
-            answers = _ask(control, self._model.name, requests.bodies)
+            signature = control.signature(name, self._version)
+            requests = Requests.of(signature, self._inputs.pool(signature))
+            answers = ask(control, name, self._version, requests)
             target = self._target(requests, address, control, server, answers, stack)
+            if in_force.response_cache.enable and self._cache_hits is not None:
+                target = _varied(target, self._cache_hits)
 
             def change(to: Candidate) -> None:
                 self._load(control, to)
-                _ask(control, self._model.name, requests.bodies)
+                ask(control, name, self._version, requests)
 
             running = RunningTriton(
                 server,
                 control,
-                self._model.name,
+                name,
                 target,
                 time.monotonic() - began,
                 self._gpus,
                 others,
                 float(np.mean(requests.sizes)),
                 counted=_is_counted(in_force),
+                version=answers.version,
+                answer_seconds=answers.seconds,
                 change=change,
                 shares_gpu=lambda: len(self._servers) > 1,
             )
@@ -292,6 +313,12 @@ class TritonDeployment:
             finally:
                 self._servers.remove(server)
 
+    def _load_other(self, control: Control, name: str, stack: ExitStack | None) -> None:
+        """A model that this one calls; unloaded at the end of a ``stack`` if it was not there."""
+        if stack is not None and not control.is_ready(name):
+            stack.callback(control.unload, name, self._timeout)
+        control.load(name, None, self._deadline.bound(self._timeout))
+
     def _address_of(self, server: Server) -> str:
         address: str | None = getattr(server.endpoints, self._protocol)
         if address is None:
@@ -300,27 +327,19 @@ class TritonDeployment:
             )
         return address
 
-    def _requests(self, control: Control, in_force: Any) -> "_Requests":
-        """What is sent to a server with this configuration in force."""
-        metadata, batched = control.metadata(self._model.name), in_force.max_batch_size > 0
-        pool = self._inputs.pool(metadata, batched)
-        sizes = [len(inputs[0].array) if batched else 1 for inputs in pool]
-        bodies = {size: http_body(pool[sizes.index(size)]) for size in sorted(set(sizes))}
-        return _Requests(metadata, batched, pool, sizes, bodies)
-
     def _target(
         self,
-        requests: "_Requests",
+        requests: Requests,
         address: str,
         control: Control,
         server: Server,
-        answers: dict[int, list[dict[str, Any]]],
+        answers: Answers,
         stack: ExitStack,
     ) -> Target:
         """Where to send them; shared memory lasts as long as the stack."""
         placements = None
         if self._shared_memory:
-            outputs = output_bytes(requests.metadata["outputs"], requests.batched, answers)
+            outputs = output_bytes(requests.signature, answers)
             sizes: list[Mapping[str, int | None]] = [outputs[size] for size in requests.sizes]
             placements = stack.enter_context(shared_tensors(control, server, requests.pool, sizes))
         target = make_target(
@@ -328,10 +347,12 @@ class TritonDeployment:
             address,
             self._model.name,
             requests.pool,
-            requests.batched,
+            requests.signature.batched,
             placements,
             self._protocol in server.endpoints.tls,
             server.endpoints.security,
+            self._version,
+            requests.expected(in_memory=placements is not None),
         )
         if self._protocol is Transport.GRPC and not server.pids():
             _check_grpc(server, target)
@@ -345,7 +366,7 @@ class TritonDeployment:
         name = self._model.name
         override = None if candidate is None else to_json(self.config_of(candidate))
         control.load(name, override, self._deadline.bound(self._timeout))
-        in_force = from_json(control.config(name))
+        in_force = control.in_force(name, self._version)
         if candidate is not None:
             _check_in_force(candidate, in_force)
             asked = self.config_of(candidate)
@@ -382,34 +403,20 @@ class TritonDeployment:
             )
 
 
-def _ask(
-    control: Control, model: str, bodies: dict[int, tuple[bytes, int]]
-) -> dict[int, list[dict[str, Any]]]:
-    """One inference with each body; its outputs. ServerFailed where they are not what they say."""
-    answers = {
-        size: control.infer(model, body, header_length, FIRST_ANSWER_SECONDS)
-        for size, (body, header_length) in bodies.items()
-    }
-    for output in (each for outputs in answers.values() for each in outputs):
-        _check_size_of(output)
-    return answers
-
-
-def _check_size_of(output: dict[str, Any]) -> None:
-    """A server that sends fewer bytes than its answer has elements is fast, and of no use."""
-    size = output.get("parameters", {}).get("binary_data_size")
-    kind = triton_to_np_dtype(output["datatype"])
-    if size is None or kind is None:
-        return
-    count = math.prod(map(int, output["shape"]))
-    is_text = output["datatype"] == "BYTES"
-    least = count * (_LENGTH_BYTES if is_text else np.dtype(kind).itemsize)
-    if int(size) < least:
-        shape = ", ".join(map(str, output["shape"]))
-        raise ServerFailed(
-            f"output {output['name']!r} came with {size} bytes, too few for "
-            f"{output['datatype']} [{shape}]; does the Python backend suit the installed numpy?"
+def _varied(target: Target, repeated: float) -> Target:
+    """The target with requests of which no more than that share repeat."""
+    if target.source is None:
+        raise InputDataError(
+            "the model has a response cache, and requests in shared memory repeat: use "
+            "--shared-memory none"
         )
+    variation = variation_of(target, repeated)
+    if not variation.is_enough:
+        raise InputDataError(
+            "the model has a response cache, and its inputs take too few different values for "
+            "requests that do not repeat: give those of your traffic with --input-data"
+        )
+    return replace(target, variation=variation)
 
 
 def _check_grpc(server: Server, target: Target) -> None:

@@ -1,5 +1,6 @@
 """Fields that hold types and are written as text: parsed once, on the way in."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -12,7 +13,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import CLOSED, Arrivals, ClosedLoop
 from tuner.load.batches import BatchMix
-from tuner.security import Header, parse_header
+from tuner.security import Header, hide_variable, parse_header
 
 RECORDED: Final = {"recorded": True}
 """The context in which an experiment is read that was recorded, perhaps on another machine: files
@@ -120,6 +121,44 @@ def _headers(raw: Any) -> tuple[Header, ...]:
     return tuple(headers)
 
 
+def _version(raw: Any) -> str:
+    """Triton's versions are whole numbers above zero; none chosen is empty."""
+    text = "" if raw is None else str(raw)
+    if isinstance(raw, bool) or (text and not _VERSION.fullmatch(text)):
+        raise ValueError("a version is a whole number above zero")
+    return text
+
+
+def _server_arguments(raw: Any, info: ValidationInfo) -> tuple[str, ...]:
+    arguments = _texts(raw)
+    for argument in () if is_recorded(info) else arguments:
+        flag = next(iter(argument.partition("=")[0].split()), "")
+        if not flag.startswith("-"):
+            raise ValueError(
+                f"{argument!r} is not a flag; write it like --server-arg=--log-verbose=1"
+            )
+        for own, instead in _OWN_FLAGS.items():
+            if re.fullmatch(own, flag):
+                raise ValueError(f"tuner sets {flag} itself{instead}")
+    return arguments
+
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_OWN_FLAGS = {
+    r"--(model-repository|model-store)": "; name the model's folder in its place",
+    r"--(model-control-mode|load-model|repository-poll-secs)": ": it loads each candidate "
+    "explicitly; other models are loaded with --load-model",
+    r"--(http|grpc|metrics|sagemaker|vertex-ai)-(port|address)|--reuse-\w+-port": ": servers get "
+    "free ports on loopback",
+    r"--allow-(http|grpc|metrics)": ": it needs all three",
+    r"--(http-restricted-api|grpc-restricted-protocol)": ": each server has a secret of its own",
+    r"--metrics-interval-ms|--disable-auto-complete-config": "",
+    r"--(backend|cache)-directory": " where the server is the embedded one; put a tritonserver on "
+    "the PATH to use another",
+    r"--exit-on-error|--strict-model-config|-h|--help|--id": "",
+}
+"""Flags of tritonserver that cannot be given, as patterns, and what to say beside that."""
+
 SlaText = Annotated[
     Sla, PlainValidator(_sla), PlainSerializer(lambda sla: sla.text, return_type=str)
 ]
@@ -150,9 +189,15 @@ VariableTexts = Annotated[
     Mapping[str, str],
     PlainValidator(_variables),
     PlainSerializer(
-        lambda variables: [f"{name}={value}" for name, value in variables.items()],
+        lambda variables: [hide_variable(f"{name}={value}") for name, value in variables.items()],
         return_type=list[str],
     ),
 ]
+ServerArguments = Annotated[
+    tuple[str, ...],
+    PlainValidator(_server_arguments),
+    PlainSerializer(list, return_type=list[str]),
+]
+VersionText = Annotated[str, PlainValidator(_version)]
 Headers = Annotated[tuple[Header, ...], PlainValidator(_headers)]
 """Never recorded: their values are secrets."""

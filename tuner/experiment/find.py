@@ -1,5 +1,6 @@
 """Where a model is: by its path or its name."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,27 @@ def find_model(name: Any) -> Path:
     if name is None:
         models = _models(own)
         if len(models) == 1:
-            return complete_model(models[0].resolve())
+            return complete_model(_absolute(models[0]))
         if models:
             raise RepositoryError(
                 f"{own} holds several models; name one of {', '.join(m.name for m in models)}"
             )
         return bundled("model_repository") / SAMPLE
+    if "://" in str(name):
+        raise RepositoryError(
+            f"{name} is not a folder of this machine: copy the repository here, or start Triton on "
+            "it with --model-control-mode=explicit and attach to it with --url"
+        )
     path = Path(str(name))
     for place in (path, own / path, bundled("model_repository") / path):
         if (place / "config.pbtxt").is_file():
-            return complete_model(place.resolve())
+            return complete_model(_absolute(place))
     raise RepositoryError(_no_model(path, own))
+
+
+def _absolute(model: Path) -> Path:
+    """Its whole path, by the name under which Triton finds it: a model may be a link."""
+    return Path(os.path.abspath(model))
 
 
 def _models(repository: Path) -> list[Path]:

@@ -15,9 +15,11 @@ from tuner.experiment.fields import (
     LoadText,
     ObjectiveText,
     PinText,
+    ServerArguments,
     ShapeTexts,
     SlaText,
     VariableTexts,
+    VersionText,
 )
 from tuner.experiment.options import Duration, Option, Share, Shorthand, Size
 from tuner.load.arrivals import CLOSED, Arrivals
@@ -155,9 +157,19 @@ class Experiment(BaseModel):
         VariableTexts, Option("NAME=value for the server; may be repeated.", "TEXT", _WHERE)
     ] = Field(default_factory=dict)
     server_args: Annotated[
-        tuple[str, ...],
+        ServerArguments,
         Option(
             "Extra tritonserver flag; may be repeated.", "TEXT", _WHERE, flags=("--server-arg",)
+        ),
+    ] = ()
+    load_models: Annotated[
+        tuple[str, ...],
+        Option(
+            "A model of the same repository that this one calls (BLS), loaded before it; may be "
+            "repeated. Those of an ensemble are loaded anyway.",
+            "NAME",
+            _WHERE,
+            flags=("--load-model",),
         ),
     ] = ()
     url: Annotated[
@@ -235,6 +247,18 @@ class Experiment(BaseModel):
             flags=("--shape",),
         ),
     ] = Field(default_factory=dict)
+    model_version: Annotated[
+        VersionText,
+        Option("The version to measure; without it, the one that Triton chooses.", "NUMBER", _LOAD),
+    ] = ""
+    cache_hits: Annotated[
+        Share,
+        Option(
+            "For a model with a response cache: the share of made-up requests that repeat.",
+            "SHARE",
+            _LOAD,
+        ),
+    ] = Field(default=0.0, ge=0, le=1)
     confirm: Annotated[
         Literal["sequential", "mlperf", "none"],
         Option(

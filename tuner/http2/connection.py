@@ -5,6 +5,7 @@ are looked up, and DATA is counted or appended as it comes.
 """
 
 import struct
+import sys
 from dataclasses import dataclass
 
 import hpack
@@ -32,8 +33,8 @@ _OTHER_PROTOCOL = "the server does not speak HTTP/2 here; is this the address of
 class Http2Settings:
     """What a connection takes and keeps."""
 
-    keep_bodies: bool = True
-    """False where replies are only counted: what they hold is not copied then."""
+    keep: int | None = None
+    """Bytes of each body to keep, None for all: what is not looked at need not be copied."""
     frame_size: int = 1 << 20
     """Bytes of the largest frame that is taken: large replies come with few frame heads, and no
     DATA frame is held back until it is whole."""
@@ -68,7 +69,8 @@ class ClientConnection:
 
     def __init__(self, settings: Http2Settings = DEFAULTS) -> None:
         self._settings = settings
-        self._keep_bodies, self._renew_after = settings.keep_bodies, settings.renew_window_after
+        self._renew_after = settings.renew_window_after
+        self._keep = sys.maxsize if settings.keep is None else settings.keep
         self._responses: dict[int, Response] = {}
         self._unsent: dict[int, _Unsent] = {}
         self._reader = HeaderReader()
@@ -208,8 +210,7 @@ class ClientConnection:
         self._unrenewed += end - start
         if self._unrenewed > self._renew_after:
             self._renew_window()
-        if self._keep_bodies or flags & _END_STREAM:
-            self._add_to_body(stream & LARGEST, flags, data[start:end])
+        self._add_to_body(stream & LARGEST, flags, data, start, end)
         return end
 
     def _renew_window(self) -> None:
@@ -217,12 +218,14 @@ class ClientConnection:
         self._renewed += self._unrenewed
         self._unrenewed = 0
 
-    def _add_to_body(self, stream: int, flags: int, payload: bytes) -> None:
+    def _add_to_body(self, stream: int, flags: int, data: bytes, start: int, end: int) -> None:
         response = self._responses.get(stream)
         if response is None:
             return
-        if self._keep_bodies:
-            response.body += payload
+        room = self._keep - response.size
+        if room > 0:
+            response.body += data[start : min(end, start + room)]
+        response.size += end - start
         if flags & _END_STREAM and not self._data_rest:
             self._end(response)
 
@@ -253,7 +256,8 @@ class ClientConnection:
             case frames.DATA:
                 self._unrenewed += len(payload)
                 self._renew_window()  # padding is too rare for a threshold
-                self._add_to_body(stream, flags, _unpadded(payload, flags))
+                content = _unpadded(payload, flags)
+                self._add_to_body(stream, flags, content, 0, len(content))
             case frames.HEADERS:
                 payload = _unpadded(payload, flags)
                 block = payload[5:] if flags & frames.WITH_PRIORITY else payload

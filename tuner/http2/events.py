@@ -12,14 +12,15 @@ ABSENT: Headers = {}
 class Response:
     """The end of a stream: a reply with headers that are empty where none came.
 
-    A reply of one header block alone has it as its ``head``. ``body`` stays empty where the
-    connection does not keep bodies.
+    A reply of one header block alone has it as its ``head``. ``body`` is the beginning of what
+    came, as much as the connection keeps of its ``size``.
     """
 
     stream: int
     head: Headers
     trailers: Headers
     body: bytearray
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,15 @@ def message_prefix(size: int) -> bytes:
 
 def is_one_message(body: bytes | bytearray) -> bool:
     """Whether a body is one message with its prefix, not compressed."""
-    size = len(body) - PREFIX_SIZE
-    return size >= 0 and _MESSAGE.unpack_from(body) == (0, size)
+    return message_size(body) == len(body) - PREFIX_SIZE
+
+
+def message_size(body: bytes | bytearray) -> int | None:
+    """What the prefix of a message that is not compressed says of its size; None without one."""
+    if len(body) < PREFIX_SIZE:
+        return None
+    compressed, size = _MESSAGE.unpack_from(body)
+    return None if compressed else int(size)
 
 
 def succeeded(response: Response) -> bool:

@@ -7,7 +7,9 @@ from collections import deque
 from tuner.http2 import grpc
 from tuner.load.grpc_connection import GrpcConnection
 from tuner.load.outcome import Done
+from tuner.load.replies import ReplyCheck
 from tuner.load.target import Target
+from tuner.load.variation import Varier
 
 
 class GrpcClient:
@@ -24,7 +26,10 @@ class GrpcClient:
         self._ssl = target.security.context("h2") if target.tls else None
         headers = target.security.headers
         self._block = grpc.request_block("ModelInfer", target.address, target.tls, headers)
-        self._bodies = [grpc.message_prefix(len(each)) + each for each in target.requests]
+        self._messages = target.requests
+        self._prefixes = [grpc.message_prefix(len(each)) for each in target.requests]
+        self._vary = None if target.variation is None else Varier(target.variation)
+        self._check = None if target.expected is None else ReplyCheck(target.expected)
         self._done = done
         self._all: set[GrpcConnection] = set()
         self._open: list[GrpcConnection] = []
@@ -39,10 +44,17 @@ class GrpcClient:
         if not self.waiting:
             for connection in self._open:
                 if connection.has_room():
-                    connection.send(index, self._block, self._bodies[index % len(self._bodies)])
+                    connection.send(index, self._block, *self._body(index))
                     return
         self.waiting.append(index)
         self._grow()
+
+    def _body(self, index: int) -> tuple[bytes, bytes]:
+        """The message, and what stands before it."""
+        place = index % len(self._messages)
+        message = self._messages[place]
+        message = message if self._vary is None else self._vary(index, message)
+        return message, self._prefixes[place]
 
     async def close(self) -> None:
         self._closed = True
@@ -60,7 +72,7 @@ class GrpcClient:
         for connection in self._open:
             while self.waiting and connection.has_room():
                 index = self.waiting.popleft()
-                connection.send(index, self._block, self._bodies[index % len(self._bodies)])
+                connection.send(index, self._block, *self._body(index))
         self._grow()
 
     def refused(self, index: int, message: str) -> None:
@@ -91,7 +103,7 @@ class GrpcClient:
             self._connecting = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
-        connection = GrpcConnection(self, self._finished)
+        connection = GrpcConnection(self, self._finished, self._check)
         self._new = connection
         self._all.add(connection)
         try:

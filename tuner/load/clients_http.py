@@ -8,7 +8,9 @@ from typing import Any
 import httptools
 
 from tuner.load.outcome import MESSAGE_LENGTH, Done
+from tuner.load.replies import FIRST_BYTES, ReplyCheck
 from tuner.load.target import Target
+from tuner.load.variation import Varier
 
 
 class HttpClient:
@@ -24,6 +26,8 @@ class HttpClient:
         self._host, self._port = host.strip("[]"), int(port)
         self._ssl = target.security.context("http/1.1") if target.tls else None
         self._requests = target.requests
+        self._check = None if target.expected is None else ReplyCheck(target.expected)
+        self._vary = None if target.variation is None else Varier(target.variation)
         self._done = done
         self._idle: list[_HttpConnection] = []
         self._all: set[_HttpConnection] = set()
@@ -33,9 +37,13 @@ class HttpClient:
 
     def send(self, index: int) -> None:
         if self._idle:
-            self._idle.pop().send(index, self._requests[index % len(self._requests)])
+            self._idle.pop().send(index, self._request(index))
         else:
             self._add(index)
+
+    def _request(self, index: int) -> bytes:
+        request = self._requests[index % len(self._requests)]
+        return request if self._vary is None else self._vary(index, request)
 
     def _add(self, index: int) -> None:
         task = self._loop.create_task(self._connect_and_send(index))
@@ -62,10 +70,14 @@ class HttpClient:
         except OSError as error:
             self._done(index, False, str(error))
             return
-        connection.send(index, self._requests[index % len(self._requests)])
+        connection.send(index, self._request(index))
 
     def opened(self, connection: "_HttpConnection") -> None:
         self._all.add(connection)
+
+    def fault(self, index: int, first: bytes) -> str | None:
+        """What is wrong with a successful reply that begins like that."""
+        return None if self._check is None else self._check.http_fault(index, first)
 
     def finished(self, connection: "_HttpConnection", index: int, message: str | None) -> None:
         """A request is done; ``message`` is None where it succeeded."""
@@ -93,7 +105,10 @@ class _HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._index = -1
         self._transport: Any = None
+        self._first = b""  # bytes of the reply
         self._received = b""
+        self._complete: tuple[int, bool] | None = None  # status of the reply, and whether to go on
+        self._surplus = False
         self._answered = 0
         self._why = ""
         self.may_go_on = True
@@ -105,7 +120,7 @@ class _HttpConnection(asyncio.Protocol):
 
     def send(self, index: int, request: bytes) -> None:
         self._index = index
-        self._received = b""
+        self._first = self._received = b""
         self._transport.write(request)
 
     def abort(self) -> None:
@@ -120,32 +135,48 @@ class _HttpConnection(asyncio.Protocol):
         before = self._received
         failed = before and not 200 <= self._parser.get_status_code() < 300
         self._received = before + data if failed else data
+        if len(self._first) < FIRST_BYTES:
+            self._first = self._first + data if self._first else data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._why = f"the server's reply is not HTTP/1.1: {error}"
             self.may_go_on = False
             self._transport.abort()
+            return
+        if self._complete is not None:
+            self._finish(*self._complete)
+
+    def on_message_begin(self) -> None:
+        self._surplus |= self._complete is not None
 
     def on_message_complete(self) -> None:
-        if 100 <= self._parser.get_status_code() < 200:  # the reply itself is still to come
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:  # the reply itself is still to come
             return
+        if self._complete is None:
+            self._complete = status, self._parser.should_keep_alive()
+
+    def _finish(self, status: int, goes_on: bool) -> None:
+        """A reply is complete. Nothing else came with it, or the connection cannot be trusted: what
+        follows would pass for the reply to the next request.
+        """
+        self._complete = None
         if self._index < 0:  # nobody asked, as where a proxy gives up an idle connection
             self.may_go_on = False
             self._transport.abort()
             return
         index, self._index = self._index, -1
         self._answered += 1
-        parser = self._parser
-        if not parser.should_keep_alive():
+        if not goes_on or self._surplus:
             self.may_go_on = False
             self._transport.close()
-        if 200 <= parser.get_status_code() < 300:
-            self._client.finished(self, index, None)
+        if self._surplus:
+            self._client.finished(self, index, "the server sent a reply that nobody asked for")
+        elif 200 <= status < 300:
+            self._client.finished(self, index, self._client.fault(index, self._first))
         else:
-            self._client.finished(
-                self, index, _error_text(self._received, parser.get_status_code())
-            )
+            self._client.finished(self, index, _error_text(self._received, status))
 
     def eof_received(self) -> None:
         self.may_go_on = False

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -159,14 +159,7 @@ class LoadGenerator:
         rounds = count // math.gcd(count, self.workers)
         self._send(
             [
-                replace(
-                    target,
-                    source=None,
-                    requests=tuple(
-                        target.requests[(number + turn * self.workers) % count]
-                        for turn in range(rounds)
-                    ),
-                )
+                target.part(tuple((number + turn * self.workers) % count for turn in range(rounds)))
                 for number in range(self.workers)
             ]
         )

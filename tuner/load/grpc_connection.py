@@ -8,8 +8,9 @@ from tuner.http2.connection import ClientConnection, Http2Settings
 from tuner.http2.events import Event, Goaway, ProtocolViolated, Response, StreamReset
 from tuner.http2.frames import REFUSED_STREAM
 from tuner.load.outcome import MESSAGE_LENGTH, Done
+from tuner.load.replies import FIRST_BYTES, ReplyCheck
 
-_SETTINGS = Http2Settings(keep_bodies=False)
+_SETTINGS = Http2Settings(keep=FIRST_BYTES)
 _ACCESS_DENIED = {b"401", b"403", b"7", b"16"}
 """HTTP's and gRPC's statuses for requests that may not be made."""
 
@@ -34,7 +35,8 @@ class ConnectionOwner(Protocol):
 class GrpcConnection(asyncio.Protocol):
     """One connection; outcomes go to ``done``, all else to the owner."""
 
-    def __init__(self, owner: ConnectionOwner, done: Done) -> None:
+    def __init__(self, owner: ConnectionOwner, done: Done, check: ReplyCheck | None = None) -> None:
+        self._check = check
         self._owner = owner
         self._done = done
         self._http2 = ClientConnection(_SETTINGS)
@@ -63,9 +65,9 @@ class GrpcConnection(asyncio.Protocol):
         self._transport = transport
         self._flush()
 
-    def send(self, index: int, block: bytes, body: bytes) -> None:
+    def send(self, index: int, block: bytes, body: bytes, prefix: bytes = b"") -> None:
         """Write a request; only where ``has_room()``."""
-        self._indices[self._http2.request(block, body)] = index
+        self._indices[self._http2.request(block, body, prefix)] = index
         if not self._receiving:
             self._flush()
 
@@ -77,7 +79,8 @@ class GrpcConnection(asyncio.Protocol):
                     if (index := self._indices.pop(event.stream, None)) is None:
                         continue
                     if grpc.succeeded(event):
-                        self._finish(index, True, "")
+                        fault = self._fault(index, event)
+                        self._finish(index, fault is None, fault or "")
                     else:
                         self._finish(index, False, _failure(event))
                 else:
@@ -87,6 +90,14 @@ class GrpcConnection(asyncio.Protocol):
             self._flush()
         if self._left and not self._indices:
             self._transport.close()
+
+    def _fault(self, index: int, response: Response) -> str | None:
+        if self._check is None:
+            return None
+        size = response.size - grpc.PREFIX_SIZE
+        if size < 0 or grpc.message_size(response.body) != size:
+            return "wrong answer: it is not one message"
+        return self._check.grpc_fault(index, bytes(response.body[grpc.PREFIX_SIZE :]), size)
 
     def _flush(self) -> None:
         output = self._http2.take_output()

@@ -1,19 +1,17 @@
-"""Inputs of requests: made from the model's metadata, or read from perf_analyzer's JSON format."""
+"""Inputs of requests that are made up from what the model says of them."""
 
-import base64
 import itertools
-import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tritonclient.utils import triton_to_np_dtype
 
-from tuner.errors import InputDataError
+from tuner.errors import InputDataError, ModelConfigError
 from tuner.load.batches import BatchMix
 from tuner.load.target import Tensor
+from tuner.model.signature import Signature, TensorSpec
+from tuner.model.space import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,14 @@ class PoolSettings:
 
 
 POOL = PoolSettings()
-Metadata = dict[str, Any]
+Shapes = Mapping[str, tuple[int, ...]]
+"""Dimensions by input, without the batch."""
 _SINGLE = BatchMix()
 
 
 def make_inputs(
-    metadata: Metadata,
-    batched: bool,
-    shapes: dict[str, tuple[int, ...]],
+    signature: Signature,
+    shapes: Shapes,
     rng: np.random.Generator,
     count: int = POOL.requests,
     batches: BatchMix = _SINGLE,
@@ -43,13 +41,18 @@ def make_inputs(
     says.
 
     Floats are uniform in [0, 1), integers 0 or 1 (safe as indices of any vocabulary), strings are
-    short words. ``shapes`` gives the dimensions, without the batch, of inputs that leave some open.
+    short words. ``shapes`` are those of inputs that leave dimensions open. An optional input is
+    left out unless a shape of it is given.
     """
-    _check_batched(batched, batches)
-    item = [_random_tensor(entry, batched, shapes, rng) for entry in metadata["inputs"]]
+    check_batched(signature, batches)
+    wanted = [s for s in signature.inputs if not s.optional or s.name in shapes]
+    wanted = wanted or list(signature.inputs)  # a request without any input is none
+    dims = item_shapes(wanted, shapes, signature)
+    batched = signature.batched
+    item = [_random_tensor(spec, dims[spec.name], batched, rng, 1) for spec in wanted]
     sizes = batches.draw(_fitting_count(count, [item], batches), rng)
     return [
-        [_random_tensor(entry, batched, shapes, rng, size) for entry in metadata["inputs"]]
+        [_random_tensor(spec, dims[spec.name], batched, rng, size) for spec in wanted]
         for size in sizes
     ]
 
@@ -63,7 +66,8 @@ def mix_inputs(
     """Requests out of items, each of batch size 1, joined in their order and used in turn.
 
     There are ``count`` requests, or more where that many do not use each item once, or fewer where
-    ``POOL.size`` is full. InputDataError where items of different shapes would have to be joined.
+    ``POOL.size`` is full. InputDataError where items of different shapes, or with different
+    optional inputs, would have to be joined.
     """
     count = max(count, math.ceil(len(items) / batches.mean))
     turn = itertools.cycle(items)
@@ -74,6 +78,12 @@ def mix_inputs(
 
 
 def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
+    names = {tuple(tensor.name for tensor in item) for item in items}
+    if len(names) > 1:
+        raise InputDataError(
+            "--batch cannot join items of which some leave an optional input out: give it in all "
+            "of them or in none, or --batch 1"
+        )
     tensors = []
     for parts in zip(*items, strict=True):
         shapes = {part.array.shape for part in parts}
@@ -88,8 +98,9 @@ def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
     return tensors
 
 
-def _check_batched(batched: bool, batches: BatchMix) -> None:
-    if not batched and batches.largest > 1:
+def check_batched(signature: Signature, batches: BatchMix) -> None:
+    """InputDataError where requests would hold several items of a model that takes one."""
+    if not signature.batched and batches.largest > 1:
         raise InputDataError(
             "the model has no batch dimension (max_batch_size 0): a request holds one item, so "
             "leave --batch at 1"
@@ -104,143 +115,66 @@ def _fitting_count(count: int, items: list[list[Tensor]], batches: BatchMix) -> 
     return int(min(count, max(1, POOL.size // max(1.0, float(item) * batches.mean))))
 
 
-def read_inputs(
-    path: Path,
-    metadata: Metadata,
-    batched: bool,
-    shapes: dict[str, tuple[int, ...]],
-    batches: BatchMix = _SINGLE,
-    seed: int = 0,
-) -> list[list[Tensor]]:
-    """Requests from a file in perf_analyzer's format: ``{"data": [{"INPUT": [1, 2]}, …]}``.
+def item_shapes(
+    specs: Iterable[TensorSpec], shapes: Shapes, signature: Signature
+) -> dict[str, tuple[int, ...]]:
+    """The shape of one item of each of these inputs.
 
-    A tensor is a flat or nested list, ``{"content": […], "shape": […]}``, or ``{"b64": "…"}``;
-    entries may be grouped in lists. Each entry is one item, without a batch dimension; where
-    ``batches`` says more than one, ``mix_inputs`` joins them, in an order of sizes from ``seed``.
+    InputDataError for a shape of an input that the model does not have, or that contradicts it;
+    and, naming all of them, for dimensions that are still open.
     """
-    _check_batched(batched, batches)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputDataError(f"cannot read --input-data {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputDataError(f"--input-data {path} is not JSON: {error}") from error
-    entries = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise InputDataError(f'--input-data {path} needs a list "data" with at least one entry')
-    flat = [e for group in entries for e in (group if isinstance(group, list) else [group])]
-    pool = []
-    for number, entry in enumerate(flat):
-        where = f"--input-data {path}, entry {number}"
-        if not isinstance(entry, dict):
-            raise InputDataError(f"{where}: an entry maps input names to their content")
-        pool.append(
-            [_read_tensor(spec, batched, shapes, entry, where) for spec in metadata["inputs"]]
-        )
-    if batches == _SINGLE:
-        return pool
-    return mix_inputs(pool, batches, np.random.default_rng(seed))
+    check_names(shapes, signature)
+    found = {spec.name: shapes.get(spec.name, spec.dims) for spec in specs}
+    missing = [spec for spec in specs if any(size < 0 for size in found[spec.name])]
+    if missing:
+        options = " ".join(f"--shape {each.name}:{_open(each.dims)}" for each in missing)
+        open_ones = ", ".join(f"{each.name} {list(each.dims)}" for each in missing)
+        what = "input leaves" if len(missing) == 1 else "inputs leave"
+        raise InputDataError(f"{what} dimensions open, {open_ones}: give {options}")
+    return found
 
 
-def _item_shape(
-    spec: Metadata, batched: bool, shapes: dict[str, tuple[int, ...]]
-) -> tuple[int, ...]:
-    """The shape of one item; InputDataError while a dimension is open or --shape contradicts it."""
-    name = spec["name"]
-    declared = _declared(spec, batched)
-    if name in shapes:
-        return _fitting(shapes[name], declared, f"--shape {name}:")
-    if any(size < 0 for size in declared):
-        dims = ",".join(str(size) if size > 0 else "N" for size in declared)
-        raise InputDataError(
-            f"input {name} leaves dimensions open, {list(declared)}: give --shape {name}:{dims}"
-        )
-    return declared
+def check_names(shapes: Shapes, signature: Signature) -> None:
+    """InputDataError for a shape of an input that the model does not have, or that contradicts
+    it.
+    """
+    specs = {spec.name: spec for spec in signature.inputs}
+    for name, shape in shapes.items():
+        if name not in specs:
+            known = did_you_mean(name, sorted(specs))
+            raise InputDataError(f"--shape {name}: {signature.model} has no such input{known}")
+        fitting(shape, specs[name], f"--shape {name}:")
 
 
-def _declared(spec: Metadata, batched: bool) -> tuple[int, ...]:
-    """The model's own shape of one item; -1 where a dimension is open."""
-    return tuple(int(size) for size in spec["shape"])[1 if batched else 0 :]
-
-
-def _fitting(given: tuple[int, ...], declared: tuple[int, ...], what: str) -> tuple[int, ...]:
-    fits = len(given) == len(declared) and all(
-        want in (-1, size) for want, size in zip(declared, given, strict=True)
-    )
-    if not fits:
-        raise InputDataError(f"{what}{list(given)} does not fit {list(declared)}")
+def fitting(given: tuple[int, ...], spec: TensorSpec, what: str) -> tuple[int, ...]:
+    """The shape of an item; InputDataError where the input does not take it."""
+    if not spec.fits(given) or any(size < 0 for size in given):
+        raise InputDataError(f"{what}{list(given)} does not fit {list(spec.dims)}")
     return given
 
 
+def _open(dims: tuple[int, ...]) -> str:
+    return ",".join(str(size) if size >= 0 else "N" for size in dims)
+
+
 def _random_tensor(
-    spec: Metadata,
-    batched: bool,
-    shapes: dict[str, tuple[int, ...]],
-    rng: np.random.Generator,
-    size: int = 1,
+    spec: TensorSpec, dims: tuple[int, ...], batched: bool, rng: np.random.Generator, size: int
 ) -> Tensor:
-    shape = _item_shape(spec, batched, shapes)
-    shape = (size, *shape) if batched else shape
-    datatype = spec["datatype"]
-    if datatype == "BYTES":
+    shape = (size, *dims) if batched else dims
+    if spec.datatype == "BYTES":
         words = rng.integers(0, 10**6, shape).astype(str).astype(np.bytes_).astype(np.object_)
-        return Tensor(spec["name"], datatype, words)
-    dtype = _dtype(datatype)
+        return Tensor(spec.name, spec.datatype, np.asarray(words, dtype=np.object_))
+    dtype = sendable(spec)
     if np.issubdtype(dtype, np.floating):
-        return Tensor(spec["name"], datatype, rng.random(shape).astype(dtype))
-    return Tensor(spec["name"], datatype, rng.integers(0, 2, shape).astype(dtype))
+        return Tensor(spec.name, spec.datatype, np.asarray(rng.random(shape), dtype=dtype))
+    return Tensor(spec.name, spec.datatype, np.asarray(rng.integers(0, 2, shape), dtype=dtype))
 
 
-def _read_tensor(
-    spec: Metadata,
-    batched: bool,
-    shapes: dict[str, tuple[int, ...]],
-    entry: dict[str, Any],
-    where: str,
-) -> Tensor:
-    name, datatype = spec["name"], spec["datatype"]
-    if name not in entry:
-        raise InputDataError(f"{where}: input {name!r} is missing")
-    content: Any = entry[name]
-    shape = None
-    if isinstance(content, dict) and "content" in content:
-        content, shape = content["content"], content.get("shape")
-    if shape is None:
-        shape = _item_shape(spec, batched, shapes)
+def sendable(spec: TensorSpec) -> np.dtype[np.generic]:
+    """How arrays hold it; InputDataError where Triton's clients have no form for its data type."""
     try:
-        shape = _fitting(tuple(shape), _declared(spec, batched), f"{where}: tensor of shape ")
-        array = _array(content, datatype).reshape(shape)
-    except (ValueError, TypeError) as error:
-        wanted = list(shape) if isinstance(shape, tuple) else shape
+        return spec.dtype
+    except ModelConfigError as error:
         raise InputDataError(
-            f"{where}: input {name!r} does not make a {datatype} tensor of shape {wanted}: {error}"
+            f"data type {spec.datatype} is not one that Triton's clients can send"
         ) from error
-    return Tensor(name, datatype, array[np.newaxis] if batched else array)
-
-
-def _array(content: Any, datatype: str) -> np.ndarray[Any, Any]:
-    if isinstance(content, dict) and "b64" in content:
-        raw = base64.b64decode(content["b64"], validate=True)
-        if datatype == "BYTES":
-            return np.array([raw], dtype=np.object_)
-        if datatype == "BF16":  # the upper half of a float32
-            return (np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(raw, dtype=_dtype(datatype))
-    if datatype == "BYTES":
-        words = np.array(content, dtype=np.object_)
-        encode = np.vectorize(lambda word: str(word).encode(), otypes=[np.object_])
-        return np.asarray(encode(words))
-    array = np.array(content)
-    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
-        raise ValueError("it holds something other than numbers")
-    converted = array.astype(_dtype(datatype))
-    if np.issubdtype(converted.dtype, np.integer) and not np.array_equal(converted, array):
-        raise ValueError(f"some of its numbers are not {datatype}")
-    return converted
-
-
-def _dtype(datatype: str) -> Any:
-    dtype = np.float32 if datatype == "BF16" else triton_to_np_dtype(datatype)
-    if dtype is None:
-        raise InputDataError(f"data type {datatype} is not one that Triton's clients can send")
-    return np.dtype(dtype)

@@ -166,6 +166,7 @@ class PerfAnalyzer:
         command = [
             *(self._binary, "-m", target.source.model, "-u", target.address),
             *("-i", target.protocol.value, "--input-data", str(self._folder / "inputs.json")),
+            *(("-x", target.source.version) if target.source.version else ()),
             *("--async", "--max-threads", str(threads), *arguments),
             *("--profile-export-file", str(export)),
         ]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import TracebackType
-from uuid import uuid4
 
 from tuner.errors import StorageError
 from tuner.load.target import Placement, Slot, Tensor
+from tuner.scratch import owned_name
 from tuner.units import format_size
 
 _ALIGNMENT = 64  # bytes of a cache line
@@ -100,7 +100,7 @@ class _Layout:
     """Places one after the other in a region that is yet to be made."""
 
     def __init__(self, what: str) -> None:
-        self.name = f"tuner-{what}-{uuid4().hex[:12]}"
+        self.name = owned_name(what)
         self.size = 0
 
     def add(self, size: int) -> Slot:

@@ -3,8 +3,9 @@
 A load process imports this for ``Target`` alone: what only serialising needs is imported there.
 """
 
+import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,9 @@ from urllib.parse import quote
 import numpy as np
 
 from tuner.errors import InputDataError
+from tuner.load.replies import Expected
 from tuner.load.transport import Transport
+from tuner.load.variation import Variation
 from tuner.security import PLAIN, Security
 
 
@@ -43,6 +46,7 @@ class Source:
     model: str
     pool: tuple[tuple[Tensor, ...], ...]
     batched: bool
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Target:
     """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
 
     ``requests`` holds complete HTTP/1.1 messages, or serialised ModelInferRequests for gRPC.
+    Replies are held against what is ``expected``, if that is known. With a ``variation`` requests
+    are changed before they are sent.
     """
 
     protocol: Transport
@@ -58,6 +64,19 @@ class Target:
     source: Source | None = None
     tls: bool = False
     security: Security = PLAIN
+    expected: Expected | None = None
+    variation: Variation | None = None
+
+    def part(self, places: tuple[int, ...]) -> "Target":
+        """The same with the requests at these places of the pool, for one load process."""
+        expected, variation = self.expected, self.variation
+        return replace(
+            self,
+            source=None,
+            requests=tuple(self.requests[place] for place in places),
+            expected=None if expected is None else replace(expected, places=places),
+            variation=None if variation is None else variation.part(places),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,25 +105,35 @@ def make_target(
     placements: list[Placement] | None = None,
     tls: bool = False,
     security: Security = PLAIN,
+    version: str = "",
+    expected: Expected | None = None,
 ) -> Target:
     """The target for a pool of inputs, at least one; with ``placements`` their content, and that of
     replies, is in shared memory.
 
     ``batched`` says whether the first dimension is the batch; the target then knows its source.
+    Without a ``version`` the server chooses. Each request carries its place in the pool as its id,
+    which the server repeats, so that a reply to another one is told.
     """
     if not pool:
         raise InputDataError(f"there is no input to send to {model}")
-    source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched)
+    source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched, version)
     requests: tuple[bytes, ...]
+    ids = map(str, itertools.count())
     if protocol is Transport.GRPC and placements is not None:
-        requests = tuple(map(_grpc_placed, repeat(model), pool, placements))
+        requests = tuple(map(_grpc_placed, repeat(model), repeat(version), pool, placements, ids))
     elif protocol is Transport.GRPC:
-        requests = tuple(_grpc_request(model, inputs) for inputs in pool)
+        requests = tuple(map(_grpc_request, repeat(model), repeat(version), pool, ids))
     else:
-        bodies = map(http_body, pool) if placements is None else map(_placed_body, pool, placements)
-        requests = tuple(_http_message(address, model, *body, security) for body in bodies)
+        bodies = (
+            map(http_body, pool, ids)
+            if placements is None
+            else map(_placed_body, pool, placements, ids)
+        )
+        path = infer_path(model, version)
+        requests = tuple(_http_message(address, path, *body, security) for body in bodies)
     source = None if placements is not None else source
-    return Target(protocol, address, requests, source, tls, security)
+    return Target(protocol, address, requests, source, tls, security, expected)
 
 
 def body_target(
@@ -124,10 +153,20 @@ def body_target(
     return Target(Transport.HTTP, address, requests, None, tls, security)
 
 
-def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
+def model_path(model: str, version: str = "") -> str:
+    """Where a model is below ``/v2``, as in ``models/resnet50/versions/2``."""
+    path = f"models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def infer_path(model: str, version: str = "") -> str:
+    return f"/v2/{model_path(model, version)}/infer"
+
+
+def _grpc_request(model: str, version: str, inputs: list[Tensor], identity: str) -> bytes:
     from tritonclient.grpc import service_pb2
 
-    request = service_pb2.ModelInferRequest(model_name=model)
+    request = service_pb2.ModelInferRequest(model_name=model, model_version=version, id=identity)
     for tensor in inputs:
         request.inputs.add(
             name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape)
@@ -136,11 +175,12 @@ def _grpc_request(model: str, inputs: list[Tensor]) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
+def http_body(inputs: list[Tensor], identity: str = "") -> tuple[bytes, int]:
     """The body of an inference request with binary tensors, and the length of its JSON header."""
     contents = [tensor.raw() for tensor in inputs]
     header = json.dumps(
         {
+            **({"id": identity} if identity else {}),
             "inputs": [
                 {
                     "name": tensor.name,
@@ -158,13 +198,13 @@ def http_body(inputs: list[Tensor]) -> tuple[bytes, int]:
 
 
 def _http_message(
-    address: str, model: str, body: bytes, header_length: int, security: Security
+    address: str, path: str, body: bytes, header_length: int, security: Security
 ) -> bytes:
     head = (
         ("Content-Type", "application/octet-stream"),
         ("Inference-Header-Content-Length", str(header_length)),
     )
-    return _message(address, "POST", f"/v2/models/{quote(model)}/infer", head, body, security)
+    return _message(address, "POST", path, head, body, security)
 
 
 def _message(
@@ -181,10 +221,12 @@ def _message(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def _grpc_placed(model: str, inputs: list[Tensor], placement: Placement) -> bytes:
+def _grpc_placed(
+    model: str, version: str, inputs: list[Tensor], placement: Placement, identity: str
+) -> bytes:
     from tritonclient.grpc import service_pb2
 
-    request = service_pb2.ModelInferRequest(model_name=model)
+    request = service_pb2.ModelInferRequest(model_name=model, model_version=version, id=identity)
     for tensor, slot in zip(inputs, placement.inputs, strict=True):
         added = request.inputs.add(
             name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape)
@@ -205,9 +247,10 @@ def _point(parameters: Any, slot: Slot) -> None:
             parameters[key].int64_param = value
 
 
-def _placed_body(inputs: list[Tensor], placement: Placement) -> tuple[bytes, int]:
+def _placed_body(inputs: list[Tensor], placement: Placement, identity: str) -> tuple[bytes, int]:
     """The body of an inference request whose tensors are in shared memory: a JSON header alone."""
     header = {
+        "id": identity,
         "inputs": [
             {
                 "name": tensor.name,

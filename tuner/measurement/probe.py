@@ -34,6 +34,9 @@ class ProberSettings:
 
     drain_seconds: float = 5.0
     """At least, for outstanding replies after the last send; a request without one has failed."""
+    bearable: float = 0.5
+    """Of the time that replies are waited for: so long a server may take for all that is sent to it
+    at a time. A model of a second per item is not asked for 128 at once."""
     backlog_seconds: float = 30.0
     """At most, for a server that left requests unanswered to work them off: what is offered
     meanwhile would wait behind them, and be late for the earlier rate's sake.
@@ -162,7 +165,7 @@ class Prober:
         failures: tuple[str, ...] = ()
         window = None
         for _ in range(rounds):
-            result, window = self._saturate(concurrency, seconds)
+            result, window = self._saturate(self._bearable(concurrency), seconds)
             failures = failures or result.messages
             throughput = result.samples.throughput or 0.0
             calm = calm + 1 if throughput <= best * PROBER.gain else 0
@@ -175,7 +178,6 @@ class Prober:
             raise LoadFailed(f"no request succeeded: {reason}")
         if window is not None:
             self.windows.append(window)
-        self._throughput = max(best, self._throughput)
         return best
 
     def sample_window(self, concurrency: int, seconds: float) -> Window | None:
@@ -187,6 +189,16 @@ class Prober:
             self.windows.append(window)
         return window
 
+    def _bearable(self, concurrency: int) -> int:
+        """Of so many requests at a time, those that the server answers well before replies are no
+        longer waited for. As long as nothing but the first answer is known, it may be far fewer.
+        """
+        first = self._running.answer_seconds
+        if not first:
+            return concurrency
+        known = max(self._throughput, 1 / first)
+        return max(1, min(concurrency, int(PROBER.bearable * known * self._drain)))
+
     def _saturate(self, concurrency: int, seconds: float) -> tuple[LoadResult, Window | None]:
         self._await_backlog()
         self._deadline.require(PROBER.least_seconds)
@@ -194,6 +206,7 @@ class Prober:
         before = self._running.statistics()
         with self._running.watch_gpus() as gpus, self._running.watch_host() as host:
             result = self._generator.closed_loop(concurrency, seconds, drain)
+        self._throughput = max(self._throughput, result.samples.throughput or 0.0)
         self._note_answers(result)
         self._running.raise_if_refused(result.messages)
         self._running.raise_if_full(result.messages)
@@ -235,6 +248,7 @@ class Prober:
             host.reading(result.cpu),
             stalls,
             undisturbed,
+            self._running.cached_since(before),
         )
         file = save_samples(samples, self._folder, f"{self._name}-{len(self.records):02d}")
         record = probe_record(

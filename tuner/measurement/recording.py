@@ -72,6 +72,7 @@ class ProbeReadings:
     host: HostReading | None
     stalls: tuple[Stall, ...] = ()
     undisturbed: Undisturbed | None = None
+    cached: float | None = None
 
 
 def probe_record(
@@ -128,6 +129,7 @@ def probe_record(
         items=items,
         stalls=tuple((s.start, s.seconds, _place(s)) for s in readings.stalls),
         undisturbed=undisturbed,
+        cached=readings.cached,
     )
 
 

@@ -7,7 +7,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from tuner.errors import ModelConfigError, RepositoryError, SpaceError
-from tuner.model.paths import get_path, set_path
+from tuner.model.paths import get_path, set_path, states
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     MAX_BATCH_SIZE,
@@ -18,6 +18,10 @@ from tuner.model.space import (
 )
 
 ModelConfig = model_config_pb2.ModelConfig
+_COUNTED_BY_BACKEND = ("onnxruntime", "tensorflow")
+"""Backends whose number of instances on a processor is not 1 if nothing is said of it."""
+_COMPLETED = ("max_batch_size", "input", "output", "model_transaction_policy")
+"""What a model or its backend completes, beside its instances and its batcher."""
 _FILLED_IN = (
     *("name", "platform", "backend", "runtime", "version_policy", "default_model_filename"),
     *("instance_group", "optimization"),
@@ -70,6 +74,59 @@ def from_json(config: dict[str, Any]) -> Any:
     return json_format.ParseDict(config, ModelConfig(), ignore_unknown_fields=True)
 
 
+def is_complete(config: Any) -> bool:
+    """Whether the configuration leaves nothing to Triton, or to the model itself, to fill in that
+    decides what can be tuned.
+    """
+    if config.HasField("ensemble_scheduling"):
+        return True
+    named = config.backend or config.platform.partition("_")[0]
+    if not named or not config.input or not config.output:
+        return False
+    counted = bool(config.instance_group) and all(g.count for g in config.instance_group)
+    if named in _COUNTED_BY_BACKEND and not counted:
+        return False
+    may_batch = named == "python" or all(
+        list(tensor.dims[:1]) == [-1] for tensor in (*config.input, *config.output)
+    )
+    return bool(config.max_batch_size) or not may_batch
+
+
+def complete(config: Any, in_force: Any) -> Any:
+    """The configuration with what the server added, as ``GET v2/models/M/config`` tells it.
+
+    What is stated stays as it is, and defaults that every model has are left out.
+    """
+    whole = ModelConfig()
+    whole.CopyFrom(config)
+    for field, value in in_force.ListFields():
+        if field.name == "instance_group":
+            if not config.instance_group or not all(g.count for g in config.instance_group):
+                whole.ClearField("instance_group")
+                _add_groups(whole, value)
+        elif field.name == DYNAMIC_BATCHING:
+            if not config.HasField(DYNAMIC_BATCHING):
+                whole.dynamic_batching.CopyFrom(value)
+                if list(value.preferred_batch_size) == [in_force.max_batch_size]:
+                    whole.dynamic_batching.ClearField("preferred_batch_size")
+        elif field.name in _COMPLETED:
+            whole.ClearField(field.name)
+            if field.is_repeated:
+                getattr(whole, field.name).extend(value)
+            elif field.message_type is not None:
+                getattr(whole, field.name).CopyFrom(value)
+            else:
+                setattr(whole, field.name, value)
+    return whole
+
+
+def _add_groups(config: Any, groups: Any) -> None:
+    for group in groups:
+        added = config.instance_group.add()
+        added.count, added.kind = group.count, group.kind
+        added.gpus[:] = group.gpus
+
+
 def completed(asked: Any, in_force: Any) -> bool:
     """Whether the server added to what was asked of it, beyond the defaults it fills in always."""
     return bool(_essence(asked) != _essence(in_force))
@@ -89,17 +146,23 @@ def _essence(config: Any) -> Any:
 def render(config: Any, candidate: Candidate) -> Any:
     """A copy of the configuration with the candidate's settings; all else survives.
 
-    Preferred sizes above max_batch_size are dropped, also those that the model had: Triton would
-    refuse to load it.
+    A setting that the configuration states already changes nothing: of several instance groups,
+    each keeps its own count. Where max_batch_size is lowered, what depends on it follows, since
+    Triton would refuse to load the rest: larger preferred sizes are dropped, and batches of a
+    warm-up become as large as a batch may be.
     """
     rendered = ModelConfig()
     rendered.CopyFrom(config)
     for path, value in candidate.settings:
-        set_path(rendered, path, value)
-    if rendered.HasField(DYNAMIC_BATCHING):
-        batching, largest = rendered.dynamic_batching, max(1, rendered.max_batch_size)
-        sizes = [size for size in batching.preferred_batch_size if size <= largest]
-        batching.preferred_batch_size[:] = sizes
+        if not states(config, path, value):
+            set_path(rendered, path, value)
+    largest = max(1, rendered.max_batch_size)
+    for batcher in (rendered.dynamic_batching, rendered.sequence_batching.oldest):
+        sizes = batcher.preferred_batch_size
+        if any(size > largest for size in sizes):
+            sizes[:] = [size for size in sizes if size <= largest]
+    for warm_up in rendered.model_warmup:
+        warm_up.batch_size = min(warm_up.batch_size, largest)
     return rendered
 
 
@@ -130,27 +193,45 @@ def check_config(config: Any, source: str) -> None:
         raise ModelConfigError(f"{source}: {'; '.join(problems)}")
 
 
-def fit_space(space: SearchSpace, config: Any) -> SearchSpace:
+def check_measurable(config: Any) -> None:
+    """ModelConfigError for a model whose requests are not independent, or have not one answer
+    each.
+    """
+    if config.model_transaction_policy.decoupled:
+        raise ModelConfigError(
+            f"{config.name} is decoupled: it answers a request any number of times, also never, "
+            "and tuner measures the time to the one answer of a request. Measure it with AIPerf or "
+            "with perf_analyzer --streaming"
+        )
+    if config.HasField("sequence_batching"):
+        raise ModelConfigError(
+            f"{config.name} has a sequence batcher: its requests belong to sequences, and tuner "
+            "sends requests that are independent of one another. Measure it with perf_analyzer "
+            "--sequence-length"
+        )
+
+
+def fit_space(space: SearchSpace, config: Any, may_be_empty: bool = False) -> SearchSpace:
     """The part of a space that this model can vary, checked and widened by the model's own values.
 
-    A model without a batch dimension (max_batch_size 0) has no batching to tune; a sequence or
-    ensemble scheduler excludes the dynamic batcher.
+    A model without a batch dimension (max_batch_size 0) has no batching to tune, and an ensemble
+    nothing of its own. SpaceError where nothing is left, unless it ``may_be_empty``.
     """
     for path, parameter in space.parameters.items():
         _check_parameter(space, path, parameter)
     if config.HasField("ensemble_scheduling"):
+        if may_be_empty:
+            return space.without(set(space.parameters))
         raise SpaceError(
             f"{config.name} is an ensemble, which has no batcher or instances of its own; "
-            "tune its composing models"
+            "tune its composing models. 'tuner measure' measures the ensemble as a whole"
         )
     if config.max_batch_size == 0:
         space = space.without({MAX_BATCH_SIZE, DYNAMIC_BATCHING})
-    elif config.HasField("sequence_batching"):
-        space = space.without({DYNAMIC_BATCHING})
-    if not space.parameters:
+    if not space.parameters and not may_be_empty:
         raise SpaceError(
-            f"nothing of the space {space.name!r} applies to {config.name}: "
-            "it has max_batch_size 0 or a scheduler other than the dynamic batcher"
+            f"nothing of the space {space.name!r} applies to {config.name}, "
+            "which has max_batch_size 0"
         )
     return space.including(own_settings(space, config))
 

@@ -17,7 +17,7 @@ _SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")
 
 
 def get_path(config: Message, path: str) -> Value | None:
-    """The value at a path; None where the configuration does not state it."""
+    """The value at a path; None where the configuration does not state it, or states several."""
     owners, field, key = _walk(config, path, create=False)
     if not owners and path == INSTANCE_COUNT:
         return 1
@@ -32,11 +32,24 @@ def get_path(config: Message, path: str) -> Value | None:
     if field.is_repeated:
         return tuple(getattr(owner, field.name))
     if path == INSTANCE_COUNT:
-        return max(1, int(getattr(owner, field.name)))
+        counts = {max(1, int(each.count)) for each in owners}
+        return counts.pop() if len(counts) == 1 else None
     if field.has_presence and not owner.HasField(field.name):
         return None
     value: Value = getattr(owner, field.name)
     return value
+
+
+def states(config: Message, path: str, value: Value) -> bool:
+    """Whether the configuration says this, in every place that the path names; a number that is
+    left to the server's default is not said.
+    """
+    owners, field, key = _walk(config, path, create=False)
+    if not owners or get_path(config, path) != value:
+        return False
+    if field.is_repeated or _is_switch(field, key) or _is_map(field) or field.has_presence:
+        return len(owners) == 1
+    return all(getattr(owner, field.name) == value for owner in owners)
 
 
 def set_path(config: Message, path: str, value: Value) -> None:

@@ -56,13 +56,15 @@ class Candidate:
     def of(cls, settings: dict[str, Value]) -> "Candidate":
         """The canonical candidate: settings that cannot make a difference are left out.
 
-        Without dynamic batching nothing below it counts; preferred sizes above max_batch_size are
-        refused by Triton, and one that equals it is what Triton assumes.
+        Without dynamic batching nothing below it counts, and with batches of one no preferred size
+        or delay; preferred sizes above max_batch_size are refused by Triton, and one that equals it
+        is what Triton assumes.
         """
         effective = dict(settings)
         largest = effective.get(MAX_BATCH_SIZE)
-        if isinstance(largest, int) and largest <= 1 and DYNAMIC_BATCHING in effective:
-            effective[DYNAMIC_BATCHING] = False
+        if isinstance(largest, int) and largest <= 1:
+            effective.pop(PREFERRED, None)
+            effective.pop(QUEUE_DELAY, None)
         if effective.get(DYNAMIC_BATCHING) is False:
             effective.pop(MAX_BATCH_SIZE, None)
         preferred = effective.get(PREFERRED)
@@ -260,8 +262,6 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="after")
     def _legal_values(self) -> Self:
-        if not self.parameters:
-            raise ValueError("a space needs at least one parameter")
         for path, least in ((MAX_BATCH_SIZE, 1), (QUEUE_DELAY, 0), (INSTANCE_COUNT, 1)):
             if path in self.parameters:
                 _check_at_least(path, self.parameters[path], least)

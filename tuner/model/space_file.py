@@ -47,9 +47,13 @@ def parse_space(text: str, source: str) -> SearchSpace:
         space = SearchSpace.model_validate(raw)
         for path in space.parameters:
             space._places[path] = f"{source}:{_line_of(root, ['parameters', path])}"
-        return space
     except ValidationError as error:
         raise SpaceError("\n".join(_explain(e, source, root) for e in error.errors())) from error
+    if not space.parameters:
+        raise SpaceError(
+            f"{source}:{_line_of(root, ['parameters'])}: a space needs at least one parameter"
+        )
+    return space
 
 
 def _explain(error: Any, source: str, root: Any) -> str:

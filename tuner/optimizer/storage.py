@@ -1,5 +1,6 @@
 """Where Optuna keeps a search: opened, or made, with what goes wrong said as ``StorageError``."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tuner.errors import StorageError
 from tuner.records.run import Run
 
+_DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)", re.IGNORECASE)
+_FULL = re.compile(r"full|no space|quota|disk I/O", re.IGNORECASE)
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
@@ -36,13 +39,16 @@ def open_study(
 ) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(url):
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=url,
             sampler=sampler,
             study_name=_name(run, url),
             direction="minimize" if minimizes else "maximize",
             load_if_exists=True,
         )
+        if run.study_file.exists():
+            run.study_file.chmod(0o600)
+        return study
 
 
 def _name(run: Run, url: str) -> str:
@@ -60,15 +66,30 @@ def storage_errors(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OptunaError, ImportError, OSError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise StorageError(
-            f"the storage {hide_password(url)} failed: {reason}; "
-            "make room or choose another with --storage"
-        ) from error
+        message = f"the storage {hide_password(url)} failed: {reason}; {_remedy(reason)}"
+        raise StorageError(message) from error
+
+
+def _remedy(reason: str) -> str:
+    if _DAMAGED.search(reason):
+        return (
+            "the file is damaged: remove it, and the same command goes on from the records of the "
+            "run, where nothing is lost"
+        )
+    if _FULL.search(reason):
+        return "make room, or choose another with --storage"
+    return "see that it can be reached and written, or choose another with --storage"
 
 
 def hide_password(url: str) -> str:
-    """A storage URL that may be shown and recorded."""
+    """A storage URL that may be shown and recorded: without its password, and without the values of
+    its query, which may hold one as well. Of one that does not parse, the scheme is left.
+    """
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return url
+        return f"{url.partition('://')[0]}://***"
+    if "@" in (parsed.host or "") + (parsed.database or ""):  # a part of an odd password
+        return f"{parsed.drivername}://***"
+    shown = parsed.set(query={}).render_as_string(hide_password=True)
+    return shown + ("?" + "&".join(f"{name}=***" for name in parsed.query) if parsed.query else "")

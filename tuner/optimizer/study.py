@@ -217,7 +217,8 @@ class Study:
 
     def finish(self, reason: str) -> None:
         """Note that the search is over, so that the same command starts a new one."""
-        self._study.set_user_attr(STOPPED, reason)
+        with storage_errors(self._url):
+            self._study.set_user_attr(STOPPED, reason)
 
     def _calibrate(self, seconds: float) -> None:
         """Before the first trial, in so many seconds at most, and again with what the servers of

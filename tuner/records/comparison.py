@@ -110,7 +110,7 @@ def write_comparison(run: Run, comparison: Comparison) -> None:
     """Whole or not at all; StorageError where it cannot be written."""
     path = run.folder / FILE
     try:
-        write_text(path, comparison.model_dump_json(indent=1) + "\n")
+        write_text(path, comparison.model_dump_json(indent=1) + "\n", private=True)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 

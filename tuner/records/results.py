@@ -149,6 +149,8 @@ class ProbeRecord(Record):
     latency of the good replies, ``client_wait`` the part of it before their requests were sent.
     ``growth`` is by how many seconds the latency grew for each second, towards the end. ``outcome``
     is as it happened, ``undisturbed`` without the machine's ``stalls``; None where none touched it.
+    ``cached`` is the share of requests that were answered from Triton's response cache, None where
+    the model has none.
     """
 
     purpose: Purpose
@@ -184,6 +186,7 @@ class ProbeRecord(Record):
     items: float = 1.0
     stalls: tuple[RecordedStall, ...] = ()
     undisturbed: Undisturbed | None = None
+    cached: float | None = None
 
     @property
     def telling_ratio(self) -> float | None:

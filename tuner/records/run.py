@@ -54,10 +54,11 @@ class Run:
         """A new run's folder with its manifest; StorageError where that cannot be."""
         run = cls(folder)
         try:
-            run.logs.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            run.logs.mkdir(mode=0o700, exist_ok=True)
             if run.experiment_file.exists():
                 raise StorageError(f"another tuner has just begun a run in {folder}")
-            run.probes.mkdir(exist_ok=True)
+            run.probes.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(_cannot_write(folder, error)) from error
         if manifest:
@@ -101,8 +102,8 @@ class Run:
         file = self.experiment_file
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"cannot read {file}: {error}") from error
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+            raise RunError(f"cannot read {file}: {_first_line(error)}") from error
         if not isinstance(content, dict):
             raise RunError(f"{file} does not hold an experiment")
         try:
@@ -111,14 +112,15 @@ class Run:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise RunError(f"{file}: {place}: {first['msg']}") from error
-        except (UsageError, ValueError) as error:
-            raise RunError(f"{file}: {error}") from error
+        except (UsageError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RunError(f"{file}: {_first_line(error)}") from error
 
     def describe(self, manifest: Manifest) -> None:
         """Put what is known by now in the place of ``experiment.yaml``."""
         content = manifest.model_dump(mode="json", exclude_none=True)
         try:
-            write_text(self.experiment_file, yaml.safe_dump(content, sort_keys=False))
+            text = yaml.safe_dump(content, sort_keys=False)
+            write_text(self.experiment_file, text, private=True)
         except OSError as error:
             raise StorageError(_cannot_write(self.folder, error)) from error
 
@@ -151,7 +153,8 @@ class Run:
 
     def write_outcome(self, outcome: Outcome) -> None:
         try:
-            write_text(self.outcome_file, outcome.model_dump_json(indent=1) + "\n")
+            text = outcome.model_dump_json(indent=1) + "\n"
+            write_text(self.outcome_file, text, private=True)
         except OSError as error:
             raise StorageError(_cannot_write(self.outcome_file, error)) from error
 
@@ -161,6 +164,8 @@ class Run:
             return Outcome.model_validate_json(self.outcome_file.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RunError(f"cannot read {self.outcome_file}: {error.strerror}") from error
         except ValidationError as error:
             raise RunError(f"{self.outcome_file}: {error.errors()[0]['msg']}") from error
 
@@ -175,7 +180,7 @@ R = TypeVar("R", bound=Record)
 def _append(path: Path, records: Sequence[Record]) -> None:
     lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
     try:
-        with path.open("ab+") as file:
+        with open(path, "ab+", opener=_private) as file:
             _drop_cut_line(file)
             file.write(lines)
             file.flush()
@@ -187,7 +192,11 @@ def _append(path: Path, records: Sequence[Record]) -> None:
 def _read(path: Path, kind: type[R]) -> Iterator[R]:
     if not path.exists():
         return
-    *lines, _cut = path.read_bytes().split(b"\n")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    *lines, _cut = content.split(b"\n")
     for number, line in enumerate(lines, 1):
         try:
             yield kind.model_validate_json(line)
@@ -211,15 +220,25 @@ def _drop_cut_line(file: BinaryIO) -> None:
     file.seek(whole)
 
 
-def write_text(path: Path, text: str) -> None:
+def _private(path: str, flags: int) -> int:
+    """For ``open``: what is made, only its owner may read."""
+    return os.open(path, flags, 0o600)
+
+
+def write_text(path: Path, text: str, private: bool = False) -> None:
     """Write a whole file or none of it: a new file takes the old one's place at the end."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        with open(partial, "w", encoding="utf-8", opener=_private if private else None) as file:
+            file.write(text)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

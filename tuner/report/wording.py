@@ -8,6 +8,7 @@ import math
 
 from tuner.analysis.breakdown import Breakdown, break_down
 from tuner.analysis.doubts import (
+    CachedAnswers,
     ClientLimitedProbes,
     CpuSteal,
     Doubt,
@@ -86,6 +87,11 @@ def doubt_sentence(doubt: Doubt) -> str:
             return _change_sentence(doubt)
         case CpuSteal() | GpuThrottled() | GpuShared():
             return _machine_sentence(doubt)
+        case CachedAnswers(share):
+            return (
+                f"Triton answered {percent(share)} of the requests from its response cache, "
+                "without executing the model. The capacity holds for traffic that repeats as much."
+            )
         case MachineStalls() | ForeignLoad():
             return _stall_sentence(doubt)
 

@@ -11,16 +11,19 @@ from typing import ClassVar, TypeVar
 
 from tuner.errors import ServerFailed
 from tuner.security import PLAIN, Security
+from tuner.servers.protection import Opened, Protection
 from tuner.servers.settings import LAUNCH
 
 _T = TypeVar("_T")
+_UNKNOWN_OPTION = re.compile(r"unrecognized option '?(--[\w-]+)")
 _ERROR_LINE = re.compile(r"E\d{4} ")
 
 
 @dataclass(frozen=True)
 class Endpoints:
     """``host:port`` of each service; None where it is not offered. ``tls`` names those of them that
-    are reached over TLS; ``security`` holds for all.
+    are reached over TLS; ``security`` holds for all, and ``protection`` lets tuner alone control a
+    server of its own.
     """
 
     http: str
@@ -28,6 +31,7 @@ class Endpoints:
     metrics: str | None = None
     tls: frozenset[str] = field(default=frozenset(), kw_only=True)
     security: Security = field(default=PLAIN, kw_only=True)
+    protection: Protection | None = field(default=None, kw_only=True)
 
     def root(self, service: str) -> str:
         """The service's address with its scheme, as in ``https://triton:8000``."""
@@ -41,7 +45,7 @@ class ServerSpec:
 
     ``repository`` is the folder that holds model folders; it is never written to. ``log`` is the
     file that gets the server's output. ``startup_timeout`` in seconds bounds the time until the
-    server answers ``v2/health/live``.
+    server answers ``v2/health/live``. It ``opens`` so much to others than tuner.
     """
 
     repository: Path
@@ -49,6 +53,7 @@ class ServerSpec:
     log: Path
     startup_timeout: float = 120.0
     server_args: tuple[str, ...] = ()
+    opens: Opened = "inference"
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,12 @@ def raise_if_ended(server: Server) -> None:
 
 def with_log(message: str, server: Server) -> str:
     """The message and, below it, the last lines that the server wrote."""
-    return "\n".join(filter(None, (message, server.log_tail())))
+    tail = server.log_tail()
+    unknown = _UNKNOWN_OPTION.search(tail)
+    hint = ""
+    if unknown is not None:
+        hint = f"this server does not know {unknown[1]}: take a newer one, or leave it out"
+    return "\n".join(filter(None, (message, hint, tail)))
 
 
 def wait_until(
@@ -172,6 +182,9 @@ def tail(log: Path) -> str:
 
 
 def error_lines(text: str) -> list[str]:
-    """The last lines of a Triton log that report errors (``E1122 16:31:12.98 …]``), shortened."""
+    """The last lines of a Triton log that report errors (``E1122 16:31:12.98 …]``), shortened, each
+    once.
+    """
     errors = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
-    return [line.partition("] ")[2] or line for line in errors[-LAUNCH.error_lines :]]
+    distinct = dict.fromkeys(line.partition("] ")[2] or line for line in errors)
+    return list(distinct)[-LAUNCH.error_lines :]

@@ -4,14 +4,12 @@ import contextlib
 import re
 import socket
 import ssl
-from typing import Any
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 
 from tuner.security import Security
 from tuner.servers.base import Endpoints
+from tuner.servers.http_client import HttpClient, Reply
 from tuner.servers.settings import HTTP
 
 GIVE_A_SECRET = "give --header 'Name: value' or --token-env NAME as it asks for"
@@ -37,35 +35,10 @@ _HANGS_UP = (
 _SPEAKS_TLS = "it speaks TLS there; write https:// or, for gRPC, grpcs://"
 
 
-class _Adapter(HTTPAdapter):
-    """Trusts whom the load processes trust: the system's certificates, not those of requests."""
-
-    def __init__(self, security: Security) -> None:
-        self._context = security.context()
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        super().init_poolmanager(*args, **more, ssl_context=self._context)
-
-    def cert_verify(self, *_: Any) -> None:
-        """The context knows."""
-
-
-def open_session(endpoints: Endpoints) -> requests.Session:
-    """A session that sends the headers, and follows no redirect: another host is not to get them.
-
-    UsageError where the file of certificates is unfit.
-    """
-    session = requests.Session()
-    session.trust_env = False
-    session.max_redirects = 0
-    session.headers.update(endpoints.security.headers)
-    if endpoints.tls:
-        session.mount("https://", _Adapter(endpoints.security))
-        session.verify = not endpoints.security.insecure
-        if endpoints.security.insecure:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return session
+def open_client(endpoints: Endpoints) -> HttpClient:
+    """A client of these endpoints; UsageError where the file of certificates is unfit."""
+    own = endpoints.protection
+    return HttpClient(endpoints.security if own is None else own.http(), bool(endpoints.tls))
 
 
 def unreachable(endpoints: Endpoints) -> str | None:
@@ -75,9 +48,9 @@ def unreachable(endpoints: Endpoints) -> str | None:
 
 
 def _unreachable(endpoints: Endpoints) -> str | None:
-    with open_session(endpoints) as session:
+    with open_client(endpoints) as client:
         try:
-            reply = session.get(f"{endpoints.root('http')}/v2/health/live", timeout=HTTP.attached)
+            reply = client.call("GET", f"{endpoints.root('http')}/v2/health/live", HTTP.attached)
         except requests.RequestException as error:
             return (
                 fault(error, endpoints.http, "http" in endpoints.tls)
@@ -89,16 +62,16 @@ def _unreachable(endpoints: Endpoints) -> str | None:
     if refused is None and "http" not in endpoints.tls and speaks_tls(endpoints.http):
         return _SPEAKS_TLS
     return refused or (
-        f"the answer there is HTTP status {reply.status_code}; give the address of its HTTP service"
+        f"the answer there is HTTP status {reply.status}; give the address of its HTTP service"
     )
 
 
-def status_message(reply: requests.Response) -> str:
+def status_message(reply: Reply) -> str:
     """``HTTP status 403: …`` with the reply's own message, shortened."""
     message = reply.text
     with contextlib.suppress(ValueError, KeyError, TypeError):
         message = str(reply.json()["error"])
-    return f"HTTP status {reply.status_code}: {message.strip()[: HTTP.shown]}".rstrip(": ")
+    return f"HTTP status {reply.status}: {message.strip()[: HTTP.shown]}".rstrip(": ")
 
 
 def refusal(message: str) -> str | None:

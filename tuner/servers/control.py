@@ -1,19 +1,26 @@
 """Triton's HTTP control API: health, model control, metadata, configuration, statistics."""
 
-import json
 import time
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import requests
+from google.protobuf.json_format import ParseError
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.load.target import model_path
+from tuner.model.config import from_json
+from tuner.model.signature import Signature
 from tuner.servers.base import Endpoints, Server, error_lines, with_log
-from tuner.servers.connection import open_session, refusal, status_message
+from tuner.servers.connection import open_client, refusal, status_message
+from tuner.servers.http_client import Reply, parse_json
 from tuner.servers.settings import HTTP
+
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, ParseError)
+"""What reading a reply raises that is not of the form of Triton's."""
 
 
 class Control:
@@ -26,22 +33,21 @@ class Control:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._root = f"{server.endpoints.root('http')}/v2"
-        self._session = open_session(server.endpoints)
+        self._client = open_client(server.endpoints)
 
     def load(self, model: str, config_json: str | None, timeout: float) -> None:
         """Load the model, with this configuration in place of its config.pbtxt if one is given."""
         parameters = {"parameters": {"config": config_json}} if config_json is not None else {}
-        self._call("POST", f"repository/models/{quote(model)}/load", timeout, parameters)
+        self._call("POST", f"repository/{model_path(model)}/load", timeout, parameters)
 
     def unload(self, model: str, timeout: float) -> None:
-        self._call("POST", f"repository/models/{quote(model)}/unload", timeout, {})
+        self._call("POST", f"repository/{model_path(model)}/unload", timeout, {})
 
     def is_ready(self, model: str) -> bool:
         """ServerFailed where the server does not say."""
         try:
-            reply = self._session.get(
-                f"{self._root}/models/{quote(model)}/ready", timeout=HTTP.metadata
-            )
+            url = f"{self._root}/{model_path(model)}/ready"
+            reply = self._client.call("GET", url, HTTP.metadata)
         except requests.RequestException as error:
             raise ServerFailed(f"the server does not say whether {model} is ready") from error
         self._raise_if_refused(reply)
@@ -51,18 +57,36 @@ class Control:
         """Name, version and extensions of the server."""
         return self._call("GET", "", HTTP.metadata)
 
-    def metadata(self, model: str) -> dict[str, Any]:
-        return self._call("GET", f"models/{quote(model)}", HTTP.metadata)
-
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
         """The configuration in force, after Triton filled in what was left out."""
-        return self._call("GET", f"models/{quote(model)}/config", HTTP.metadata)
+        return self._call("GET", f"{model_path(model, version)}/config", HTTP.metadata)
 
-    def statistics(self, model: str) -> dict[str, Any]:
-        """Cumulative statistics of the model's first version; empty where none are told."""
-        versions = self._call("GET", f"models/{quote(model)}/stats", HTTP.metadata).get(
-            "model_stats"
-        )
+    def in_force(self, model: str, version: str = "") -> Any:
+        """The same as a ModelConfig."""
+        try:
+            return from_json(self.config(model, version))
+        except _MALFORMED as error:
+            raise self._not_triton(f"the configuration of {model}", error) from error
+
+    def signature(self, model: str, version: str = "") -> Signature:
+        """What the model takes and gives, as the server describes it."""
+        metadata = self._call("GET", model_path(model, version), HTTP.metadata)
+        try:
+            return Signature.of_metadata(metadata, self.config(model, version))
+        except _MALFORMED as error:
+            raise self._not_triton(f"the metadata of {model}", error) from error
+
+    def versions(self, model: str) -> list[str]:
+        """Those that are served."""
+        found = self._call("GET", model_path(model), HTTP.metadata).get("versions")
+        return [str(each) for each in found] if isinstance(found, list) else []
+
+    def statistics(self, model: str, version: str = "") -> dict[str, Any]:
+        """Cumulative statistics of one version, the first one where none is named; empty where none
+        are told.
+        """
+        path = f"{model_path(model, version)}/stats"
+        versions = self._call("GET", path, HTTP.metadata).get("model_stats")
         first = versions[0] if isinstance(versions, list) and versions else {}
         return first if isinstance(first, dict) else {}
 
@@ -77,19 +101,25 @@ class Control:
         self._call("POST", f"systemsharedmemory/region/{quote(name)}/unregister", HTTP.metadata, {})
 
     def infer(
-        self, model: str, body: bytes, header_length: int, timeout: float
-    ) -> list[dict[str, Any]]:
-        """One inference with binary tensors; name, datatype, shape and parameters of its outputs.
+        self, model: str, version: str, body: bytes, header_length: int, timeout: float
+    ) -> dict[str, Any]:
+        """One inference with binary tensors; the JSON part of the answer: version of the model, and
+        name, datatype, shape and parameters of each output.
 
         ServerFailed, with the server's words, if it fails.
         """
-        headers = {"Inference-Header-Content-Length": str(header_length)}
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Inference-Header-Content-Length": str(header_length),
+        }
         try:
-            reply = self._session.post(
-                f"{self._root}/models/{quote(model)}/infer",
+            reply = self._client.call(
+                "POST",
+                f"{self._root}/{model_path(model, version)}/infer",
+                timeout,
                 data=body,
                 headers=headers,
-                timeout=timeout,
+                limit=HTTP.largest_inference,
             )
         except requests.RequestException as error:
             raise ServerFailed(self._explain("the model did not answer an inference")) from error
@@ -99,10 +129,12 @@ class Control:
             raise ServerFailed(f"the model fails at an inference: {message}")
         try:
             length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
-            outputs: list[dict[str, Any]] = json.loads(reply.content[:length]).get("outputs", [])
+            answer = parse_json(reply.content[:length])
         except ValueError as error:
             raise ServerFailed(f"the answer to an inference is not JSON: {error}") from error
-        return outputs
+        if not isinstance(answer, dict):
+            raise ServerFailed("the answer to an inference is not one of Triton's: no JSON object")
+        return answer
 
     def metrics(self) -> str | None:
         """Prometheus text; None where the endpoint has none or does not answer."""
@@ -110,7 +142,7 @@ class Control:
             return None
         try:
             url = f"{self._server.endpoints.root('metrics')}/metrics"
-            reply = self._session.get(url, timeout=HTTP.metrics)
+            reply = self._client.call("GET", url, HTTP.metrics)
         except requests.RequestException:
             return None
         return reply.text if reply.ok else None
@@ -120,7 +152,7 @@ class Control:
     ) -> dict[str, Any]:
         url = f"{self._root}/{path}".rstrip("/")
         try:
-            reply = self._session.request(method, url, json=body, timeout=timeout)
+            reply = self._client.call(method, url, timeout, json=body)
             self._raise_if_refused(reply)
             content = reply.json() if reply.content else {}
         except requests.Timeout as error:
@@ -146,7 +178,11 @@ class Control:
         first_line = self._hide(f"the server refused: {message}")
         return ServerFailed("\n".join([first_line, *error_lines(self._server.log_tail())]))
 
-    def _raise_if_refused(self, reply: requests.Response) -> None:
+    def _not_triton(self, what: str, error: Exception) -> ServerFailed:
+        reason = str(error).partition("\n")[0][: HTTP.shown]
+        return ServerFailed(self._hide(f"{what} is not of the form of Triton's: {reason}"))
+
+    def _raise_if_refused(self, reply: Reply) -> None:
         refused = None if reply.ok else refusal(status_message(reply))
         if refused is not None:
             raise LauncherUnavailable(self._hide(refused))
@@ -162,7 +198,7 @@ class Control:
         return with_log(f"{failure}: {reason}" if reason else failure, self._server)
 
     def close(self) -> None:
-        self._session.close()
+        self._client.close()
 
     def __enter__(self) -> "Control":
         return self
@@ -176,19 +212,22 @@ class Control:
         self.close()
 
 
-def load_over_grpc(address: str, model: str, config_json: str | None, timeout: float) -> None:
-    """As ``Control.load``, through the gRPC service at ``address``, without TLS."""
-    with InferenceServerClient(address) as client:
+def load_over_grpc(
+    endpoints: Endpoints, model: str, config_json: str | None, timeout: float
+) -> None:
+    """As ``Control.load``, through the gRPC service, which must be offered, without TLS."""
+    headers = endpoints.protection.grpc_headers() if endpoints.protection else None
+    with InferenceServerClient(endpoints.grpc) as client:
         try:
-            client.load_model(model, config=config_json, client_timeout=timeout)
+            client.load_model(model, headers=headers, config=config_json, client_timeout=timeout)
         except InferenceServerException as error:
             raise ServerFailed(f"the server refused: {error.message()}") from error
 
 
 def is_live(endpoints: Endpoints) -> bool:
     """Whether a Triton server answers there."""
-    with open_session(endpoints) as session:
+    with open_client(endpoints) as client:
         try:
-            return session.get(f"{endpoints.root('http')}/v2/health/live", timeout=HTTP.live).ok
+            return client.call("GET", f"{endpoints.root('http')}/v2/health/live", HTTP.live).ok
         except requests.RequestException:
             return False

@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from tuner.servers.docker_engine import (
     remove_leftovers,
 )
 from tuner.servers.docker_repository import MODELS, RepositoryMounts
+from tuner.servers.protection import Protection
 from tuner.servers.settings import DOCKER, LAUNCH
 
 __all__ = ["ContainerSpec", "DockerLauncher"]
@@ -107,17 +109,18 @@ class DockerLauncher(Launcher):
         repository = spec.repository.resolve()
         if not repository.is_dir():
             raise RepositoryError(f"the model repository {repository} is not a folder")
+        protection = Protection(spec.opens)
         for attempt in range(1, LAUNCH.port_attempts + 1):
             try:
                 with engine_errors(f"cannot start a server of the image {self._spec.image}"):
-                    container = self._create(spec, repository, name)
+                    container = self._create(spec, repository, name, protection)
                     container.start()
                 break
             except LauncherUnavailable as error:
                 if attempt == LAUNCH.port_attempts or not self._may_succeed(error):
                     raise
                 self._discard(name, spec.log)
-        server = DockerServer(container, spec.log, self._network, self._own is None)
+        server = DockerServer(container, spec.log, self._network, self._own is None, protection)
         server.endpoints = wait_until(
             server, server.find_live_endpoints, spec.startup_timeout, "the server was not live"
         )
@@ -133,7 +136,7 @@ class DockerLauncher(Launcher):
             return True
         return "already allocated" in text or "already in use" in text
 
-    def _create(self, spec: ServerSpec, repository: Path, name: str) -> Any:
+    def _create(self, spec: ServerSpec, repository: Path, name: str, protection: Protection) -> Any:
         command = [
             "tritonserver",
             f"--model-repository={MODELS}",
@@ -143,6 +146,7 @@ class DockerLauncher(Launcher):
             "--allow-metrics=true",
             f"--metrics-interval-ms={LAUNCH.metrics_interval}",
             f"--exit-timeout-secs={LAUNCH.exit_timeout}",
+            *protection.arguments(),
             *self._spec.server_args,
             *spec.server_args,
         ]
@@ -151,7 +155,7 @@ class DockerLauncher(Launcher):
             command,
             name=name,
             labels={OWNER_LABEL: self._owner.text()},
-            mounts=[self._mounts.mount(repository)],
+            mounts=self._mounts.mounts(repository, spec.model),
             **({} if self._maps_users else _identity(repository)),
             **self._wiring(),
             **self._options,
@@ -174,8 +178,7 @@ class DockerLauncher(Launcher):
                     container.kill()
                 DockerServer(container, log).save_log()
             finally:
-                with contextlib.suppress(NotFound):
-                    container.remove(force=True, v=True)
+                _remove(container)
 
 
 def _common_options(spec: ContainerSpec) -> dict[str, Any]:
@@ -196,6 +199,17 @@ def _common_options(spec: ContainerSpec) -> dict[str, Any]:
         # Servers run under a user id without a name or a home; libraries ask for both.
         "environment": {"HOME": "/tmp", "USER": "tuner", **invisible, **spec.environment},
     }
+
+
+def _remove(container: Any) -> None:
+    """With its volumes; somebody else may be about to, or have done so."""
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
 
 
 def _device_requests(gpus: str) -> list[DeviceRequest]:

@@ -12,6 +12,7 @@ from tuner.servers.base import Endpoints, ResourceUsage, Server, tail
 from tuner.servers.control import is_live
 from tuner.servers.docker_engine import ENGINE_ERRORS, engine_errors
 from tuner.servers.docker_usage import usage_of
+from tuner.servers.protection import Protection
 from tuner.units import format_size
 
 LOOPBACK = "127.0.0.1"
@@ -27,8 +28,14 @@ class DockerServer(Server):
     """
 
     def __init__(
-        self, container: Any, log: Path, network: str | None = None, shares_processes: bool = False
+        self,
+        container: Any,
+        log: Path,
+        network: str | None = None,
+        shares_processes: bool = False,
+        protection: Protection | None = None,
     ) -> None:
+        self._protection = protection
         self._container = container
         self._log = log
         self._network = network
@@ -85,18 +92,23 @@ class DockerServer(Server):
 
     def find_live_endpoints(self) -> Endpoints | None:
         """Where the server answers, as of the engine's answer to the last ``exit_reason``."""
-        return next(filter(is_live, _addresses(self._container, self._network)), None)
+        addresses = _addresses(self._container, self._network, self._protection)
+        return next(filter(is_live, addresses), None)
 
 
-def _addresses(container: Any, network: str | None) -> list[Endpoints]:
+def _addresses(
+    container: Any, network: str | None, protection: Protection | None
+) -> list[Endpoints]:
     """Where the server may be reached, best first; empty while the engine has not set it up."""
     settings = container.attrs["NetworkSettings"]
     addresses = []
     host = settings["Networks"].get(network, {}).get("IPAddress") if network else None
     if host:
-        addresses.append(Endpoints(*(f"{host}:{port}" for port in PORTS.values())))
+        ports = (f"{host}:{port}" for port in PORTS.values())
+        addresses.append(Endpoints(*ports, protection=protection))
     bindings = settings["Ports"] or {}
     published = [b[0]["HostPort"] for port in PORTS.values() if (b := bindings.get(f"{port}/tcp"))]
     if len(published) == len(PORTS):
-        addresses.append(Endpoints(*(f"{LOOPBACK}:{port}" for port in published)))
+        ports = (f"{LOOPBACK}:{port}" for port in published)
+        addresses.append(Endpoints(*ports, protection=protection))
     return addresses

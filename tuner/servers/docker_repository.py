@@ -10,6 +10,7 @@ from docker.errors import NotFound
 from docker.types import Mount
 
 from tuner.errors import RepositoryError
+from tuner.model.files import links_out, models_of
 from tuner.servers.docker_engine import OWNER_LABEL, engine_errors, fresh_name
 
 MODELS = "/models"
@@ -28,9 +29,23 @@ class RepositoryMounts:
         self._labels = {OWNER_LABEL: owner}
         self._volumes: dict[Path, str] = {}
 
-    def mount(self, repository: Path) -> Mount:
+    def mounts(self, repository: Path, model: str) -> list[Mount]:
+        """What a server of the model needs; RepositoryError where files of the model would be
+        missing in the container.
+        """
+        for link in links_out(repository / model):
+            raise RepositoryError(
+                f"{link} leads out of the repository, to {link.resolve()}, where no container sees "
+                "it: put the file itself there, or a hard link"
+            )
         if not self.copies:
-            return Mount(MODELS, str(repository), type="bind", read_only=True)
+            places = models_of(repository)
+            if all(place.is_relative_to(repository) for place in places.values()):
+                return [Mount(MODELS, str(repository), type="bind", read_only=True)]
+            return [
+                Mount(f"{MODELS}/{name}", str(place), type="bind", read_only=True)
+                for name, place in places.items()
+            ]
         if repository not in self._volumes:
             volume = fresh_name()
             try:
@@ -39,7 +54,7 @@ class RepositoryMounts:
                 self._remove(volume)
                 raise
             self._volumes[repository] = volume
-        return Mount(MODELS, self._volumes[repository], type="volume", read_only=True)
+        return [Mount(MODELS, self._volumes[repository], type="volume", read_only=True)]
 
     def close(self) -> None:
         with engine_errors("cannot remove a volume"):
@@ -69,16 +84,26 @@ class RepositoryMounts:
 
 
 def _pack(repository: Path, archive: Any) -> None:
-    """Write a tar archive of the folder's content that every user may read; links are followed."""
+    """Write a tar archive of the repository's models that every user may read. Links are followed,
+    but for those in a model that lead out of the repository.
+    """
 
-    def readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    left_out: set[str] = set()
+
+    def readable(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if entry.name in left_out:
+            return None
         entry.uid = entry.gid = 0
         entry.mode = 0o755 if entry.isdir() or entry.mode & 0o111 else 0o644
         return entry
 
     try:
         with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
-            tar.add(repository, arcname=".", filter=readable)
+            for name, place in models_of(repository).items():
+                left_out = {
+                    f"{name}/{link.relative_to(place)}" for link in links_out(repository / name)
+                }
+                tar.add(place, arcname=name, filter=readable)
         archive.seek(0)
     except OSError as error:
         raise RepositoryError(f"cannot copy the model repository {repository}: {error}") from error

@@ -2,20 +2,21 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
-from uuid import uuid4
 
 from tuner.cores import Cores
 from tuner.errors import LauncherUnavailable, StorageError
-from tuner.scratch import scratch_folder
+from tuner.scratch import owned_name, scratch_folder
 from tuner.servers import embedded
 from tuner.servers.base import Endpoints, Launcher, Server, ServerSpec
 from tuner.servers.control import is_live
+from tuner.servers.environment import server_environment
+from tuner.servers.leftovers import SERVERS, remove_leftovers
 from tuner.servers.program import LocalServer, Program, start
+from tuner.servers.protection import Protection
 from tuner.servers.settings import LAUNCH
 
 _SERVICES = ("http", "grpc", "metrics")
@@ -40,6 +41,7 @@ class LocalLauncher(Launcher):
         environment: Mapping[str, str] | None = None,
         cores: Cores | None = None,
     ) -> None:
+        remove_leftovers()
         self._server_args = server_args
         self._changes = dict(environment or {})
         self._stack = ExitStack()
@@ -76,17 +78,19 @@ class LocalLauncher(Launcher):
             server.stop()
 
     def _start(self, spec: ServerSpec) -> LocalServer:
-        shm_prefix = f"tuner-{uuid4().hex[:12]}-"
+        shm_prefix = f"{owned_name(SERVERS)}-"
+        protection = Protection(spec.opens)
         program = Program(
             command=lambda endpoints: self._command(spec, endpoints, shm_prefix),
             ports=len(_SERVICES),
             log=spec.log,
-            environment={**_environment(self._binary.environment), **self._changes},
+            environment=server_environment(self._binary.environment, self._changes),
             is_up=is_live,
             not_up="the server was not live",
             startup_timeout=spec.startup_timeout,
             cores=self._cores,
             shm_prefix=shm_prefix,
+            protection=protection,
         )
         try:
             return start(program)
@@ -108,18 +112,7 @@ class LocalLauncher(Launcher):
             f"--metrics-interval-ms={LAUNCH.metrics_interval}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
             *self._binary.args,
+            *(endpoints.protection.arguments() if endpoints.protection else ()),
             *self._server_args,
             *spec.server_args,
         )
-
-
-def _environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with these changes; they go in front of what ``…PATH`` holds."""
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join(
-        (str(Path(sys.executable).parent), environment.get("PATH", ""))
-    )
-    for name, value in changes.items():
-        inherited = environment.get(name) if name.endswith("PATH") else None
-        environment[name] = os.pathsep.join((value, inherited)) if inherited else value
-    return environment

@@ -20,11 +20,13 @@ from tuner.cores import run_on
 from tuner.errors import ServerFailed
 from tuner.servers.base import Endpoints, ResourceUsage, Server, tail, wait_until
 from tuner.servers.process_tree import ProcessTree
+from tuner.servers.protection import Protection
 from tuner.servers.settings import LAUNCH
 
 _HOST = "127.0.0.1"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_OOM_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 _PORT_TAKEN = re.compile(r"(address|socket '[^']*') (is )?already in use", re.IGNORECASE)
 
 
@@ -35,7 +37,7 @@ class Program:
 
     ``is_up`` says whether it answers there; if it does not within ``startup_timeout`` seconds, the
     error is that ``not_up``. ``cores`` may be empty for any. What it leaves in shared memory begins
-    with ``shm_prefix``.
+    with ``shm_prefix``. The secret of its ``protection`` is on the command line, until it is up.
     """
 
     command: Callable[[Endpoints], Sequence[str]]
@@ -48,6 +50,7 @@ class Program:
     cores: frozenset[int] = frozenset()
     folder: Path | None = None
     shm_prefix: str | None = None
+    protection: Protection | None = None
 
 
 class LocalServer(Server):
@@ -65,6 +68,7 @@ class LocalServer(Server):
         self._log = log
         self._shm_prefix = shm_prefix
         self._tree = ProcessTree(process.pid)
+        self._oom_kills = _oom_kills()
 
     def exit_reason(self) -> str | None:
         code = self._process.poll()
@@ -73,8 +77,9 @@ class LocalServer(Server):
         if code >= 0:
             return f"the server ended with exit code {code}"
         name = signal.Signals(-code).name
-        hint = " (often: out of memory)" if name == "SIGKILL" else ""
-        return f"the server was ended by {name}{hint}"
+        if name == "SIGKILL" and _oom_kills() > self._oom_kills:
+            return "the server was ended by the kernel: the machine was out of memory"
+        return f"the server was ended by {name}"
 
     def log_tail(self) -> str:
         return tail(self._log)
@@ -115,7 +120,8 @@ def start(program: Program) -> LocalServer:
     cannot be run or its log not be written.
     """
     for attempt in range(1, LAUNCH.port_attempts + 1):
-        endpoints = Endpoints(*(f"{_HOST}:{port}" for port in free_ports(program.ports)))
+        ports = free_ports(program.ports)
+        endpoints = Endpoints(*(f"{_HOST}:{port}" for port in ports), protection=program.protection)
         process = _spawn(program, program.command(endpoints))
         server = LocalServer(process, endpoints, program.log, program.shm_prefix)
         try:
@@ -125,6 +131,8 @@ def start(program: Program) -> LocalServer:
                 program.startup_timeout,
                 program.not_up,
             )
+            if program.protection is not None:
+                program.protection.hide(process.pid)
             return server
         except BaseException as error:
             server.stop()
@@ -153,12 +161,23 @@ def _become_child(cores: frozenset[int]) -> None:
     ends with this process.
     """
     run_on(cores)
-    end_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGKILL)  # a process that is stopped hears no other
 
 
 def end_with_parent(sent: signal.Signals) -> None:
     """Have the kernel send this signal to the process when its parent ends, even by SIGKILL."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, sent)
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for lack of memory so far, as far as it tells."""
+    found = 0
+    for place in _OOM_COUNTERS:
+        with contextlib.suppress(OSError, ValueError):
+            for line in place.read_text(encoding="ascii").splitlines():
+                name, _, number = line.partition(" ")
+                found += int(number) if name == "oom_kill" else 0
+    return found
 
 
 def _children(pid: int) -> list[psutil.Process]:

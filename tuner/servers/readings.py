@@ -45,6 +45,17 @@ def server_times(before: Any, after: Any) -> ServerTimes | None:
     )
 
 
+def cached_share(before: Any, after: Any) -> float | None:
+    """The share of requests answered from the response cache between two snapshots; None where the
+    model has none, or nothing was asked.
+    """
+    hits = _difference(before, after, "cache_hit", "count")
+    misses = _difference(before, after, "cache_miss", "count")
+    if hits is None or misses is None or min(hits, misses) < 0 or hits + misses == 0:
+        return None
+    return hits / (hits + misses)
+
+
 def _executions(snapshot: Any, missing: int | None) -> int | None:
     value = snapshot.get("execution_count", missing) if isinstance(snapshot, dict) else None
     return _count(value)

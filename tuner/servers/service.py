@@ -13,6 +13,7 @@ import requests
 
 from tuner.errors import ServerFailed
 from tuner.scratch import scratch_folder
+from tuner.servers.http_client import HttpClient
 from tuner.servers.program import LocalServer, Program, start
 from tuner.servers.settings import HTTP
 
@@ -93,10 +94,9 @@ def ready_worker(address: str, path: str) -> str | None:
     """Which worker is ready, asked over a connection of its own; empty where the answer names none;
     None where none is ready.
     """
-    with requests.Session() as session:
-        session.trust_env = False
+    with HttpClient() as client:
         try:
-            reply = session.get(f"http://{address}{path}", timeout=HTTP.service_ready)
+            reply = client.call("GET", f"http://{address}{path}", HTTP.service_ready)
         except requests.RequestException:
             return None
     if not reply.ok:

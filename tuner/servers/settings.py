@@ -26,6 +26,8 @@ class HttpSettings:
     attached: float = 5.0  # s for the same through a network: a lost packet must not end a run
     service_ready: float = 2.0  # s for a service whose event loop may be busy with loading
     metadata: float = 10.0  # s for what a server has in memory, also while it is at full load
+    largest_reply: int = 16 << 20  # bytes; statistics of a model with many versions have 100 kB
+    largest_inference: int = 1 << 30  # bytes of an answer to one request, videos included
     metrics: float = 5.0  # s for Prometheus' text, without which a probe goes on
     dying: float = 1.0  # s until a server that has closed its sockets is seen to have ended
     dying_poll: float = 0.1  # s between looks at that

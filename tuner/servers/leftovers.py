@@ -1,0 +1,42 @@
+"""What tuner processes that were killed left running, or in shared memory."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuner.scratch import OWNER_VARIABLE, has_died, left_behind
+
+SHARED_MEMORY = Path("/dev/shm")
+SERVERS = "shm"
+"""The purpose in the names of what servers share with their backends."""
+_PURPOSES = (SERVERS, "inputs", "outputs")
+
+
+def remove_leftovers() -> None:
+    """End servers whose tuner has died, and remove the shared memory of such.
+
+    The kernel ends a server when its tuner dies; one that was stopped just then, or a process that
+    it had started, may go on.
+    """
+    for pid in _orphans():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    for purpose in _PURPOSES:
+        for file in left_behind(SHARED_MEMORY, purpose):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _orphans() -> Iterator[int]:
+    """Processes of this user that belong to a tuner which has died."""
+    mark = f"{OWNER_VARIABLE}=".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # another user's, or gone
+            continue
+        owners = (each.removeprefix(mark) for each in variables if each.startswith(mark))
+        if any(has_died(owner.decode("ascii", "replace")) for owner in owners):
+            yield int(folder.name)
