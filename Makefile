@@ -10,7 +10,7 @@ WORKERS ?= 4
 # Tests start hundreds of Python processes: compile for all of them what one has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search compare test test-fast check setup-tests setup-machine gpu-kit gpu-rehearsal format clean
+.PHONY: search compare test test-fast check audit setup-tests setup-machine gpu-kit gpu-rehearsal format clean
 
 compare: $(VENV)/.serve ## Compare FastAPI, Triton and both on the sample model
 	$(BIN)/tuner compare text_classifier --sla-p99 20ms $(ARGS)
@@ -31,6 +31,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.audit ## Ruff's security rules, known faults of the packages, a bill of materials
+	$(BIN)/ruff check --select S tuner
+	tests/audit.sh $(abspath $(BIN))
 
 setup-machine: ## A compiler, a browser, Redis and a Docker engine, where they are missing
 	tests/setup.sh
@@ -65,6 +69,10 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local,dev]'
 	$(COMPILE)
 	touch $@ $(VENV)/.local $(VENV)/.serve
+
+$(VENV)/.audit: $(VENV)/.dev
+	$(PIP) -e '.[audit]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,11 +20,16 @@ TunerError
     └── OutOfTime           the time limit came before it was measured
 """
 
+from tuner.text import printable
+
 
 class TunerError(Exception):
     """Root of all errors that tuner raises on purpose; the message is fit for a user to read."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(TunerError):

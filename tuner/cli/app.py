@@ -24,6 +24,7 @@ from tuner.commands.options import (
     SimulateOptions,
 )
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
+from tuner.text import printable
 from tuner.version import __version__
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def doctor(
         for each in findings:
             mark = "ok     " if each.there else "missing"
             hint = f"  -> {each.remedy}" if each.remedy and not each.there else ""
-            typer.echo(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": "))
+            typer.echo(printable(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": ")))
     return OK if can_launch(findings) else MISSING
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
 from tuner.records.results import Evaluation, ProbeRecord, Record, State
+from tuner.text import printable
 
 
 def exit_code(is_met: bool, evaluations: Iterable[Evaluation]) -> int:
@@ -22,7 +23,7 @@ def exit_code(is_met: bool, evaluations: Iterable[Evaluation]) -> int:
 def say(console: Console, *lines: str) -> None:
     """As they are: nothing is taken for markup, nothing wrapped."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_json(console: Console, values: dict[str, Any]) -> None:
@@ -34,8 +35,8 @@ def table(title: str | None = None) -> Table:
 
 
 def plain(text: str) -> str:
-    """What Rich would take for markup stays as it is."""
-    return text.replace("[", r"\[")
+    """What Rich would take for markup stays as it is; no control characters."""
+    return printable(text).replace("[", r"\[")
 
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ from collections import deque
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tuner.cli.output import plain, say
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
@@ -18,6 +18,7 @@ from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
 from tuner.report.wording import undisturbed_words
+from tuner.text import printable
 from tuner.units import format_clock, format_duration, format_rate
 
 _ROWS = 12
@@ -80,7 +81,7 @@ class PlainView:
     def _say(self, text: str) -> None:
         if not self._quiet:
             clock = format_clock(time.monotonic() - self._began)
-            self._console.print(f"[{clock}] {text}", markup=False, highlight=False, soft_wrap=True)
+            say(self._console, f"[{clock}] {text}")
 
 
 def _task(phase: Phase, trial: int) -> str:
@@ -132,7 +133,7 @@ class LiveView:
             self.noted(note)
 
     def noted(self, note: str) -> None:
-        self._notes.append(Text(f"note: {note}", style="yellow"))
+        self._notes.append(Text(f"note: {printable(note)}", style="yellow"))
 
     def launching(self, subject: Subject, phase: Phase) -> None:
         mark = " (baseline)" if subject.baseline else ""
@@ -149,7 +150,8 @@ class LiveView:
 
     def probed(self, record: ProbeRecord) -> None:
         self._probe = Text(
-            f"  last: {describe_probe(record, self._sla)}", style=_COLOURS[record.outcome]
+            printable(f"  last: {describe_probe(record, self._sla)}"),
+            style=_COLOURS[record.outcome],
         )
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -175,7 +177,7 @@ class LiveView:
             table.add_column(heading, justify="left" if heading == "candidate" else "right")
         for row in self._rows:
             table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
-        about = Text(self._about, style="dim")
+        about = Text(printable(self._about), style="dim")
         return Group(head, about, *self._notes, table, self._now, self._probe)
 
     @property
@@ -184,9 +186,9 @@ class LiveView:
 
     def _cells(self, row: Evaluation) -> list[str]:
         name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
-        label = escape(row.label) + (" (baseline)" if row.baseline else "")
+        label = plain(row.label) + (" (baseline)" if row.baseline else "")
         if row.state is not State.OK:
-            return [name, label, escape(describe_result(row).splitlines()[0][:48]), "", ""]
+            return [name, label, plain(describe_result(row).splitlines()[0][:48]), "", ""]
         at = row.at_capacity()
         base = self._baseline.merit if self._baseline else None
         gain = f"{row.merit / base:.2f} x" if row.merit and base else ""

@@ -12,7 +12,7 @@ from tuner.servers.base import Endpoints
 from tuner.servers.http_client import HttpClient, Reply
 from tuner.servers.settings import HTTP
 
-GIVE_A_SECRET = "give --header 'Name: value' or --token-env NAME as it asks for"
+HOW_TO_SIGN_IN = "give --header 'Name: value' or --token-env NAME as it asks for"
 _REFUSED = re.compile(
     r"HTTP status 40[13]\b|gRPC status (7|16)\b|is restricted, expecting header", re.IGNORECASE
 )
@@ -78,7 +78,7 @@ def refusal(message: str) -> str | None:
     """What to do where a failure's message is that authentication failed; else None."""
     if not _REFUSED.search(message):
         return None
-    return f"authentication at the server failed ({message}); {GIVE_A_SECRET}"
+    return f"authentication at the server failed ({message}); {HOW_TO_SIGN_IN}"
 
 
 def fault(error: Exception | str, address: str, tls: bool) -> str | None:
