@@ -46,6 +46,13 @@ _COLUMNS = {
     "seconds": "seconds",
     "alone_ms": "p50 of one at a time, ms",
     "sent": "requests sent",
+    "at_once": "at a time, most",
+    "goodput": "goodput, % of capacity",
+    "recovery": "recovery, s",
+    "memory_before": "memory at first, MiB",
+    "memory_after": "memory at last, MiB",
+    "per_trial": "per trial, KiB",
+    "peak": "peak memory, MiB",
 }
 
 

@@ -1,5 +1,6 @@
 """What the Docker launcher promises beyond the contract: hardening, clean-up, copies, errors."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import docker
 import pytest
+import requests
 from docker.types import Mount
 
 from tuner.errors import LauncherUnavailable, RepositoryError, ServerFailed, UsageError
@@ -117,6 +119,25 @@ class TestOneContainer:
         assert code != 0
         assert container.exec_run(["touch", "/tmp/written", "/dev/shm/written"]).exit_code == 0
 
+    def test_container_does_not_run_as_root(self, running: Running) -> None:
+        assert int(running.container.exec_run(["id", "-u"]).output) != 0
+
+    def test_network_is_its_own(self, running: Running, client: Any, test_image: str) -> None:
+        attached = running.container.attrs["NetworkSettings"]["Networks"]
+        (name,) = attached
+        assert name.startswith(f"tuner-{os.getpid()}-")
+        with DockerLauncher(ContainerSpec(image=test_image)):  # removes what is left over
+            network = client.networks.get(name)
+        assert OWNER_LABEL in network.attrs["Labels"]
+        reach = f"exec 3<>/dev/tcp/{attached[name]['IPAddress']}/8000"
+        other = client.containers.create(test_image, ["bash", "-c", reach], network=name)
+        try:
+            other.start()
+            with contextlib.suppress(requests.RequestException):  # it waits for an answer
+                assert other.wait(timeout=5)["StatusCode"] != 0
+        finally:
+            other.remove(force=True)
+
     def test_ports_are_published_on_loopback_alone(self, running: Running) -> None:
         published = running.container.attrs["NetworkSettings"]["Ports"]
         bindings = [binding for port in published.values() for binding in port or []]
@@ -151,6 +172,37 @@ def test_private_files_can_be_served(test_image: str, spec: ServerSpec, tmp_path
         assert control.is_ready(MODEL)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have files that belong to root")
+def test_private_files_of_root_are_served_without_root(
+    client: Any, test_image: str, spec: ServerSpec, tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    shutil.copytree(spec.repository, private)
+    for path in (private, *private.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.chown(path, 0, 0)
+    with (
+        DockerLauncher(ContainerSpec(image=test_image)) as launcher,
+        launcher.launch(ServerSpec(private, MODEL, spec.log, SECONDS)) as server,
+        Control(server) as control,
+    ):
+        control.load(MODEL, None, SECONDS)
+        assert control.is_ready(MODEL)
+        (container,) = mine(client)
+        assert int(container.exec_run(["id", "-u"]).output) != 0
+        (mount,) = container.attrs["Mounts"]
+        assert mount["Type"] == "volume"
+
+
+def test_memory_is_limited_where_nobody_says(
+    client: Any, test_image: str, spec: ServerSpec
+) -> None:
+    with DockerLauncher(ContainerSpec(image=test_image)) as launcher, launcher.launch(spec):
+        (container,) = mine(client)
+        total = client.info()["MemTotal"]
+        assert 0.5 * total < container.attrs["HostConfig"]["Memory"] < 0.95 * total
+
+
 def test_leftovers_of_a_dead_tuner_are_removed_and_those_of_a_living_one_kept(
     client: Any, test_image: str, spec: ServerSpec
 ) -> None:
@@ -168,10 +220,12 @@ def test_leftovers_of_a_dead_tuner_are_removed_and_those_of_a_living_one_kept(
             process.send_signal(signal.SIGKILL)
             process.wait()
     assert mine(client, process.pid), "nothing was left behind"
+    assert [each for each in labelled(client.networks) if str(process.pid) in each.name]
     with DockerLauncher(ContainerSpec(image=test_image)):
         assert not mine(client, process.pid)
         volumes = [each.name for each in labelled(client.volumes)]
         assert not [name for name in volumes if name.startswith(f"tuner-{process.pid}-")]
+        assert not [each for each in labelled(client.networks) if str(process.pid) in each.name]
 
 
 def test_owner_is_known_again_by_its_label(client: Any) -> None:

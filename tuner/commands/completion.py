@@ -21,8 +21,11 @@ def completed_plan(plan: Plan, launcher: Launcher) -> Plan:
     model, timeout = experiment.model, experiment.startup_timeout
     with scratch_folder("completion") as folder:
         spec = ServerSpec(model.parent, model.name, Path(folder) / "server.log", timeout)
-        with launcher.launch(spec) as server, Control(server) as control:
-            for name in (*experiment.load_models, model.name):
-                control.load(name, None, timeout)
+        with (
+            launcher.launch(spec) as server,
+            Control(server) as control,
+            control.loaded(experiment.load_models, timeout),
+        ):
+            control.load(model.name, None, timeout)
             in_force = control.in_force(model.name, experiment.model_version)
     return plan.with_config(complete(plan.config, in_force))

@@ -278,8 +278,7 @@ class TritonDeployment:
             ExitStack() as stack,
         ):
             address = self._address_of(server)
-            for other in self._others:
-                self._load_other(control, other, stack if not server.pids() else None)
+            stack.enter_context(control.loaded(self._others, timeout))
             in_force = self._load(control, candidate)
             signature = control.signature(name, self._version)
             requests = Requests.of(signature, self._inputs.pool(signature))
@@ -312,12 +311,6 @@ class TritonDeployment:
                 yield running
             finally:
                 self._servers.remove(server)
-
-    def _load_other(self, control: Control, name: str, stack: ExitStack | None) -> None:
-        """A model that this one calls; unloaded at the end of a ``stack`` if it was not there."""
-        if stack is not None and not control.is_ready(name):
-            stack.callback(control.unload, name, self._timeout)
-        control.load(name, None, self._deadline.bound(self._timeout))
 
     def _address_of(self, server: Server) -> str:
         address: str | None = getattr(server.endpoints, self._protocol)

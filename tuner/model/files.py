@@ -1,6 +1,7 @@
 """Where the files of a model repository really are: models and files in them may be links."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,16 @@ def links_out(model: Path) -> Iterator[Path]:
                 target = path.resolve()
                 if target.exists() and not any(target.is_relative_to(place) for place in inside):
                     yield path
+
+
+def is_public(model: Path) -> bool:
+    """Whether every user may read all that is in a model's folder, however deep."""
+    for folder, _, files in os.walk(model, followlinks=True):
+        mode = Path(folder).stat().st_mode
+        if not (mode & stat.S_IROTH and mode & stat.S_IXOTH):
+            return False
+        for name in files:
+            path = Path(folder) / name
+            if path.exists() and not path.stat().st_mode & stat.S_IROTH:
+                return False
+    return True

@@ -23,7 +23,7 @@ class ContainerSpec:
     shm_size: int = 2**30
     """Bytes of /dev/shm: Docker's own 64 MiB are too few for the Python backend's tensors."""
     memory_limit: int | None = None
-    """Bytes; None lets a server use all memory, as one that is started by hand."""
+    """Bytes; None is nine tenths of the memory of the engine's machine."""
     pids_limit: int = 4096
     """Threads, as the engine counts them: far above what Triton starts, below what harms others."""
     environment: Mapping[str, str] = field(default_factory=dict)

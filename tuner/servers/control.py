@@ -1,6 +1,8 @@
 """Triton's HTTP control API: health, model control, metadata, configuration, statistics."""
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +44,18 @@ class Control:
 
     def unload(self, model: str, timeout: float) -> None:
         self._call("POST", f"repository/{model_path(model)}/unload", timeout, {})
+
+    @contextmanager
+    def loaded(self, models: Iterable[str], timeout: float) -> Iterator[None]:
+        """These models are loaded meanwhile. Afterwards, a server that others run has those that it
+        had before.
+        """
+        with ExitStack() as stack:
+            for name in models:
+                if not self._server.pids() and not self.is_ready(name):
+                    stack.callback(self.unload, name, timeout)
+                self.load(name, None, timeout)
+            yield
 
     def is_ready(self, model: str) -> bool:
         """ServerFailed where the server does not say."""

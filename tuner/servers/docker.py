@@ -11,6 +11,7 @@ process of the engine; what that costs (about 0.1 ms) is part of what is measure
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from docker.types import DeviceRequest, LogConfig
 
 from tuner.cores import listed
 from tuner.errors import LauncherUnavailable, RepositoryError, UsageError
+from tuner.model.files import is_public
 from tuner.servers.base import Launcher, Server, ServerSpec, wait_until
 from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.docker_container import LOOPBACK, PORTS, DockerServer
@@ -42,14 +44,17 @@ from tuner.servers.protection import Protection
 from tuner.servers.settings import DOCKER, LAUNCH
 
 __all__ = ["ContainerSpec", "DockerLauncher"]
+_NOBODY = 65534
+_APART = {"com.docker.network.bridge.enable_icc": "false"}
+"""Containers of the network do not reach each other."""
 
 
 class DockerLauncher(Launcher):
     """Starts each server in a container of its own and removes it, whatever happens.
 
     Where tuner runs in a container, servers join its first network, and a copied repository does
-    not follow later changes of its files. Containers and volumes that a tuner which no longer runs
-    left behind are removed at the start.
+    not follow later changes of its files. Elsewhere they get a network of their own. Containers,
+    volumes and networks that a tuner which no longer runs left behind are removed at the start.
     """
 
     name = "docker"
@@ -64,6 +69,7 @@ class DockerLauncher(Launcher):
                 self._owner = ContainerOwner.here(self._own.id if self._own else "")
                 self._network = own_network(self._own)
                 self._maps_users = maps_users(self._client)
+                memory = spec.memory_limit or _memory_share(self._client)
                 remove_leftovers(self._client, self._owner)
             ensure_image(self._client, spec.image)
         except BaseException:
@@ -71,7 +77,9 @@ class DockerLauncher(Launcher):
             raise
         copies = spec.transfer == "copy" or (spec.transfer == "auto" and self._own is not None)
         self._mounts = RepositoryMounts(self._client, spec.image, self._owner.text(), copies)
-        self._options = {**_common_options(spec), "device_requests": devices}
+        self._options = {**_common_options(spec, memory), "device_requests": devices}
+        self._apart: Any = None  # the network of its servers
+        self._apart_lock = threading.Lock()
 
     def gpus(self) -> str:
         if self._own is not None and self._spec.gpus != "all" and "-" not in self._spec.gpus:
@@ -93,6 +101,9 @@ class DockerLauncher(Launcher):
     def close(self) -> None:
         try:
             self._mounts.close()
+            with engine_errors("cannot remove a network"):
+                if self._apart is not None:
+                    self._apart.remove()
         finally:
             self._client.close()
 
@@ -150,13 +161,20 @@ class DockerLauncher(Launcher):
             *self._spec.server_args,
             *spec.server_args,
         ]
+        identity, private = {}, False
+        if not self._maps_users:
+            uid, gid, groups = _identity(repository)
+            identity = {"user": f"{uid}:{gid}", "group_add": groups}
+            private = uid == _NOBODY and not is_public(repository / spec.model)
         return self._client.containers.create(
             self._spec.image,
             command,
             name=name,
             labels={OWNER_LABEL: self._owner.text()},
-            mounts=self._mounts.mounts(repository, spec.model),
-            **({} if self._maps_users else _identity(repository)),
+            mounts=self._mounts.mounts(
+                repository, spec.model, private and self._spec.transfer != "mount"
+            ),
+            **identity,
             **self._wiring(),
             **self._options,
         )
@@ -164,7 +182,14 @@ class DockerLauncher(Launcher):
     def _wiring(self) -> dict[str, Any]:
         if self._network is not None:
             return {"network": self._network}
-        return {"ports": {f"{port}/tcp": (LOOPBACK, None) for port in PORTS.values()}}
+        with self._apart_lock:
+            if self._apart is None:
+                labels = {OWNER_LABEL: self._owner.text()}
+                self._apart = self._client.networks.create(
+                    fresh_name(), driver="bridge", options=_APART, labels=labels
+                )
+        ports = {f"{port}/tcp": (LOOPBACK, None) for port in PORTS.values()}
+        return {"network": self._apart.name, "ports": ports}
 
     def _discard(self, name: str, log: Path) -> None:
         """Kill the container, keep its log, and remove it with its volumes."""
@@ -181,15 +206,21 @@ class DockerLauncher(Launcher):
                 _remove(container)
 
 
-def _common_options(spec: ContainerSpec) -> dict[str, Any]:
+def _memory_share(client: Any) -> int | None:
+    """Bytes that a server may use where nobody says; None where the engine does not tell."""
+    total = client.info().get("MemTotal")
+    return int(DOCKER.memory_share * total) if total else None
+
+
+def _common_options(spec: ContainerSpec, memory: int | None) -> dict[str, Any]:
     """Options of the engine that are the same for all servers: limits, hardening, environment."""
     invisible = {"NVIDIA_VISIBLE_DEVICES": "void"} if spec.gpus == "none" else {}
     log_limits = {"max-size": DOCKER.log_size, "max-file": DOCKER.log_files}
     return {
         "shm_size": spec.shm_size,
         "pids_limit": spec.pids_limit,
-        "mem_limit": spec.memory_limit,
-        "memswap_limit": spec.memory_limit,
+        "mem_limit": memory,
+        "memswap_limit": memory,
         **({"cpuset_cpus": listed(spec.cores)} if spec.cores else {}),
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -224,12 +255,15 @@ def _device_requests(gpus: str) -> list[DeviceRequest]:
     return [DeviceRequest(device_ids=ids, capabilities=capabilities)]
 
 
-def _identity(repository: Path) -> dict[str, Any]:
-    """The user whose files the server may read: without capabilities, root is as any other.
+def _identity(repository: Path) -> tuple[int, int, list[int]]:
+    """User, group and further groups whose files the server may read.
 
-    It is the user that runs tuner or, where that is root, the repository's owner.
+    It is the user that runs tuner or, where that is root, the repository's owner; never root: a
+    flaw of the engine or the kernel would make it root outside.
     """
     if os.getuid() != 0:
-        return {"user": f"{os.getuid()}:{os.getgid()}", "group_add": os.getgroups()}
+        return os.getuid(), os.getgid(), os.getgroups()
     status = repository.stat()
-    return {"user": f"{status.st_uid}:{status.st_gid}"}
+    if status.st_uid == 0:
+        return _NOBODY, _NOBODY, []
+    return status.st_uid, status.st_gid, []

@@ -114,6 +114,8 @@ def engine_errors(doing: str) -> Iterator[None]:
         hint = ""
         if "could not select device driver" in message:
             hint = "; install the NVIDIA container toolkit, or use no GPUs"
+        elif "address pools have been fully subnetted" in message or "non-overlapping" in message:
+            hint = "; remove unused networks with 'docker network prune'"
         elif "executable file not found" in message:
             hint = "; it has no tritonserver on its PATH, name an image of Triton"
         elif "bind source path does not exist" in message:
@@ -176,7 +178,7 @@ class ContainerOwner:
 
 
 def remove_leftovers(client: Any, here: ContainerOwner) -> None:
-    """Remove the containers and volumes of tuner processes that have ended."""
+    """Remove the containers, volumes and networks of tuner processes that have ended."""
     labelled = {"label": OWNER_LABEL}
     for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
         if _is_left_over(container.labels, here, client):
@@ -186,6 +188,10 @@ def remove_leftovers(client: Any, here: ContainerOwner) -> None:
         if _is_left_over(volume.attrs.get("Labels") or {}, here, client):
             with contextlib.suppress(NotFound):
                 volume.remove(force=True)
+    for network in client.networks.list(filters=labelled):
+        if _is_left_over(network.attrs.get("Labels") or {}, here, client):
+            with contextlib.suppress(NotFound):
+                network.remove()
 
 
 def _is_left_over(labels: Mapping[str, str], here: ContainerOwner, client: Any) -> bool:

@@ -19,7 +19,7 @@ MODELS = "/models"
 
 class RepositoryMounts:
     """Mounts for containers of this ``image``. With ``copies``, each repository is copied once into
-    a volume that carries the ``owner`` as its label, until ``close``.
+    a volume that carries the ``owner`` as its label and that every user may read, until ``close``.
     """
 
     def __init__(self, client: Any, image: str, owner: str, copies: bool) -> None:
@@ -29,16 +29,16 @@ class RepositoryMounts:
         self._labels = {OWNER_LABEL: owner}
         self._volumes: dict[Path, str] = {}
 
-    def mounts(self, repository: Path, model: str) -> list[Mount]:
-        """What a server of the model needs; RepositoryError where files of the model would be
-        missing in the container.
+    def mounts(self, repository: Path, model: str, private: bool = False) -> list[Mount]:
+        """What a server of the model needs, by a copy where its files are ``private``;
+        RepositoryError where files of the model would be missing in the container.
         """
         for link in links_out(repository / model):
             raise RepositoryError(
                 f"{link} leads out of the repository, to {link.resolve()}, where no container sees "
                 "it: put the file itself there, or a hard link"
             )
-        if not self.copies:
+        if not (self.copies or private):
             places = models_of(repository)
             if all(place.is_relative_to(repository) for place in places.values()):
                 return [Mount(MODELS, str(repository), type="bind", read_only=True)]

@@ -42,6 +42,7 @@ class DockerSettings:
     probe: int = 5  # s to find out whether an engine answers at all
     call: int = 60  # s for one call; copying a repository of gigabytes takes longest
     log_size: str = "32m"  # of each log file: a verbose server must not fill the disk
+    memory_share: float = 0.9  # of the machine's memory for a server: the rest goes on working
     log_files: str = "2"  # kept: the newest may have just begun when a server dies
 
 
