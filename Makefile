@@ -7,15 +7,17 @@ PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off --no-co
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # Tests wait for servers more than they compute: four at a time keep two cores busy.
 WORKERS ?= 4
+# A warning is an error. The theme would speak of what comes after it at each start.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # Tests start hundreds of Python processes: compile for all of them what one has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search compare test test-fast check audit setup-tests setup-machine gpu-kit gpu-rehearsal format clean
+.PHONY: search compare test test-fast check docs audit setup-tests setup-machine gpu-kit gpu-rehearsal format clean
 
 compare: $(VENV)/.serve ## Compare FastAPI, Triton and both on the sample model
 	$(BIN)/tuner compare text_classifier --sla-p99 20ms $(ARGS)
 
-search: $(VENV)/.local ## Tune the sample model under a promise of 20 ms at p99
+search: $(VENV)/.local ## Tune the sample model within an SLA of 20 ms at p99
 	$(BIN)/tuner search --sla-p99 20ms $(ARGS)
 
 test: ## All checks and tests, on real servers
@@ -31,6 +33,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MKDOCS)
+
+docs: $(VENV)/.docs ## The documentation as a site that needs no network: build/site/index.html
+	$(MKDOCS)
 
 audit: $(VENV)/.audit ## Ruff's security rules, known faults of the packages, a bill of materials
 	$(BIN)/ruff check --select S tuner
@@ -68,7 +74,11 @@ $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[local,dev]'
 	$(COMPILE)
-	touch $@ $(VENV)/.local $(VENV)/.serve
+	touch $@ $(VENV)/.local $(VENV)/.serve $(VENV)/.docs
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
+	touch $@
 
 $(VENV)/.audit: $(VENV)/.dev
 	$(PIP) -e '.[audit]'

@@ -1,4 +1,4 @@
-"""The figures of docs/search.md, out of result files: ``python -m benchmarks.figures``.
+"""The figures of the documentation, out of result files: ``python -m benchmarks.figures``.
 
 It takes a Chromium to turn them into pictures.
 """

@@ -1,7 +1,7 @@
 """FastAPI and the gateway at twice what they can serve, for minutes, and after it.
 
 The service takes no more requests at a time than it can answer within three quarters of the SLA's
-limit (Little's law), as docs/serving.md advises. A round is five minutes of it.
+limit (Little's law), as docs/guides/serve.md advises. A round is five minutes of it.
 """
 
 import shutil

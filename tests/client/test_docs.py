@@ -1,4 +1,4 @@
-"""The examples of docs/client.md run as they stand, against a real Triton."""
+"""The examples of docs/reference/client.md run as they stand, against a real Triton."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tuner.servers.base import Server
 
-TEXT = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs/reference/client.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
@@ -23,7 +23,7 @@ def test_example_runs_and_prints_what_it_says(
     source = EXAMPLES[number]
     here = source.replace("localhost:8000", triton.endpoints.http)
     here = here.replace("localhost:8001", str(triton.endpoints.grpc))
-    exec(compile(here, f"docs/client.md, example {number + 1}", "exec"), {"__name__": "example"})
+    exec(compile(here, f"docs/reference/client.md, example {number + 1}", "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
     for said in re.findall(r"print\(.*?\)  # (.*)", source):
         assert said in printed

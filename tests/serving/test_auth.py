@@ -179,6 +179,6 @@ def test_keys_show_up_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_keys_of_the_page_load() -> None:
-    page = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/services.md").read_text(encoding="utf-8")
     text = page.split("```\n# name:key", 1)[1].split("```", 1)[0]
     assert [name for name, _ in Keys.load("#" + text).digests] == ["shop", "phone"]

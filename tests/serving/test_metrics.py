@@ -109,7 +109,7 @@ def test_workers_are_summed_and_the_dead_leave_the_gauge(tmp_path: Path) -> None
 
 
 def test_the_page_names_exactly_these_metrics() -> None:
-    page = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/services.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(tuner_\w+)` \|", page, re.MULTILINE))
     families = text_string_to_metric_families(Metrics().render()[0].decode())
     kept = [family for family in families if not family.name.endswith("_created")]

@@ -1,6 +1,6 @@
 """Whether samples keep an SLA: met, violated or inconclusive.
 
-docs/concepts.md derives the tests and their settings.
+docs/explanation/statistics.md explains the tests and their settings.
 """
 
 import math

@@ -1,6 +1,6 @@
 """How long, how surely and how far measurements go: every constant with its unit and its reason.
 
-docs/concepts.md has those of searches and measurements as a table.
+docs/explanation/measuring.md has those of searches and measurements as a table.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
 """Stalls of the machine, as a hiccup meter saw them, and the requests that they can have touched.
 
-docs/concepts.md has the rule, and says why it excuses no stall of the server's own.
+docs/explanation/machine.md has the rule, and says why it excuses no stall of the server's own.
 """
 
 import math
