@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.main import get_command
 
+import tuner.errors
 from tuner.cli.app import app
 from tuner.experiment.model import Experiment
 from tuner.experiment.options import option_of, takes_several
@@ -103,6 +104,9 @@ def _filled(marker: re.Match[str]) -> str:
             return configuration()
         case "options":
             return options(marker[2])
+        case "errors":
+            _, tree = (tuner.errors.__doc__ or "").split("\n\n", 1)
+            return f"```\n{tree}```"
     raise ValueError(f"nothing fills {marker[0]}")
 
 

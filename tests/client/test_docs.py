@@ -23,7 +23,8 @@ def test_example_runs_and_prints_what_it_says(
     source = EXAMPLES[number]
     here = source.replace("localhost:8000", triton.endpoints.http)
     here = here.replace("localhost:8001", str(triton.endpoints.grpc))
-    exec(compile(here, f"docs/reference/client.md, example {number + 1}", "exec"), {"__name__": "example"})
+    place = f"docs/reference/client.md, example {number + 1}"
+    exec(compile(here, place, "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
     for said in re.findall(r"print\(.*?\)  # (.*)", source):
         assert said in printed
