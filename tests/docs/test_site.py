@@ -63,7 +63,8 @@ def test_a_command_has_what_it_takes_and_no_more(reference: ModuleType) -> None:
     for name, field in GatewaySettings.model_fields.items():
         option = option_of(field)
         if option is not None and not option.argument:
-            assert f"`--{name.replace('_', '-')}" in gateway
+            flag = next(iter(option.flags), f"--{name.replace('_', '-')}")
+            assert f"`{flag}" in gateway
 
 
 def test_the_page_of_the_configuration_has_every_field(reference: ModuleType) -> None:

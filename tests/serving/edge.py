@@ -16,8 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tuner.serving.draining import DrainingProtocol
+from tuner.serving.http_protocol import BoundedProtocol
 from tuner.serving.identity import Envelope
 from tuner.serving.metrics import Metrics
+
+LARGE = 32 << 20  # bytes of /large: more than the kernel holds for a client that reads nothing
 
 
 class Gate:
@@ -64,6 +68,9 @@ def service(metrics: Metrics, *layers: Middleware, gate: Gate | None = None) -> 
     async def fine(request: Request) -> Response:
         return JSONResponse({"state": sorted(request.scope["state"])})
 
+    async def large(request: Request) -> Response:
+        return Response(bytes(LARGE))
+
     async def measured(request: Request) -> Response:
         body, kind = metrics.render()
         return Response(body, media_type=kind)
@@ -74,6 +81,7 @@ def service(metrics: Metrics, *layers: Middleware, gate: Gate | None = None) -> 
         Route("/slow", slow, methods=["POST"]),
         Route("/broken", broken),
         Route("/halfway", halfway),
+        Route("/large", large),
         Route("/models/{name}", fine),
         Route("/healthz", fine),
         Route("/livez", fine),
@@ -116,10 +124,19 @@ def value(metrics: Metrics, line: str) -> float | None:
 
 
 @contextlib.contextmanager
-def served(app: Any) -> Iterator[int]:
-    """A uvicorn in a thread; gives its port."""
+def served(
+    app: Any, protocol: type[BoundedProtocol] = DrainingProtocol, keep_alive: int = 5
+) -> Iterator[int]:
+    """A uvicorn in a thread; gives its port. ``keep_alive`` is in seconds."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=keep_alive,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

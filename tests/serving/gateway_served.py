@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 
 from tests.serving.edge import eventually
+from tuner.serving.draining import DrainingProtocol
 from tuner.serving.gateway import create_gateway
 from tuner.serving.settings import GatewaySettings
 
@@ -23,7 +24,14 @@ def gateway(triton: str, model: str, ready: bool = True, **settings: Any) -> Ite
     """A client of a gateway in front of the model on this Triton, ready if it is to be."""
     app = create_gateway(GatewaySettings(triton=triton, model=model, **settings))
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            http=DrainingProtocol,
+            log_config=None,
+            ws="none",
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_is_replaced_even_without_triton() -> None:
         os.kill(int(first["worker"]), signal.SIGKILL)
         wait_for(lambda: health()["worker"] != first["worker"])
         assert health()["status"] == "loading"
-        wait_for(lambda: "not available" in health()["reason"])
+        wait_for(lambda: "not available" in service.http.get("/status").json()["reason"])
         assert service.process.poll() is None
 
 

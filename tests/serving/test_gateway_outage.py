@@ -80,7 +80,7 @@ def test_it_comes_up_before_triton_and_before_the_model(spare: Triton) -> None:
         assert reply.headers["retry-after"]
         assert client.get("/openapi.json").status_code == 200
         spare.start()
-        eventually(lambda: "unknown model" in client.get("/healthz").json()["reason"])
+        eventually(lambda: "unknown model" in client.get("/status").json()["reason"])
         assert client.get("/healthz").json()["status"] == "loading"
         spare.load("emulated_gpu")
         eventually(lambda: client.get("/healthz").status_code == 200)

@@ -25,17 +25,19 @@ def gateway(settings: GatewaySettings) -> None:
     """Serve a model of a Triton server over HTTP: JSON instead of tensors, with API keys, rates,
     deadlines and metrics.
 
-    The routes are /predict, /batch_predict, /healthz, /livez and /metrics; /docs shows their types.
+    The routes are /predict, /batch_predict, /healthz, /livez, /status and /metrics; /docs shows
+    their types. Beyond loopback it asks for API keys.
     """
     from tuner.serving.supervise import require_packages, supervise
 
     require_packages()
-    from tuner.serving.gateway import check
+    from tuner.serving.gateway import check, keys_of
 
     folder, name = _folder_and_name(settings.model)
     settings = settings.model_copy(update={"folder": folder, "model": name})
     check(settings)
-    supervise("tuner.serving.gateway:from_environment", settings)
+    remedy = None if keys_of(settings) else "give --api-keys FILE or set TUNER_API_KEYS"
+    supervise("tuner.serving.gateway:from_environment", settings, remedy)
 
 
 @command(
@@ -44,7 +46,8 @@ def gateway(settings: GatewaySettings) -> None:
 def fastapi(settings: FastApiSettings) -> None:
     """Serve a model by FastAPI, in uvicorn workers of its own.
 
-    The routes are /predict, /batch_predict, /healthz, /livez and /metrics; /docs shows their types.
+    The routes are /predict, /batch_predict, /healthz, /livez, /status and /metrics; /docs shows
+    their types. It knows no API keys, and listens on loopback until --allow-unauthenticated.
     SIGHUP replaces the workers by new ones, with the model that is there then; no request is lost.
     """
     from tuner.serving.supervise import require_packages, supervise
@@ -54,7 +57,8 @@ def fastapi(settings: FastApiSettings) -> None:
 
     settings = settings.model_copy(update={"model": find_model(settings.model)})
     check(settings)
-    supervise("tuner.serving.fastapi_worker:app_from_environment", settings)
+    remedy = "'tuner serve fastapi' knows none, so put a proxy that authenticates in front"
+    supervise("tuner.serving.fastapi_worker:app_from_environment", settings, remedy)
 
 
 def _folder_and_name(model: str) -> tuple[Path | None, str]:

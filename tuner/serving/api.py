@@ -29,14 +29,15 @@ from tuner.version import __version__
 class AppOptions:
     """How one service differs from another.
 
-    ``middleware`` comes inside the Envelope that counts requests. ``error_statuses`` are documented
-    beside the usual ones. A worker that replaces another waits up to ``takeover`` seconds for its
-    model before it accepts connections; without a limit, if None. ``on_close`` is called at the
-    end.
+    ``middleware`` comes inside the Envelope that counts requests, before a body is read;
+    ``admission`` comes after. ``error_statuses`` are documented beside the usual ones. A worker
+    that replaces another waits up to ``takeover`` seconds for its model before it accepts
+    connections; without a limit, if None. ``on_close`` is called at the end.
     """
 
     title: str
     middleware: Sequence[Middleware] = ()
+    admission: Sequence[Middleware] = ()
     error_statuses: tuple[int, ...] = ()
     takeover: float | None = None
     on_close: Callable[[], None] | None = None
@@ -64,10 +65,11 @@ def create_app(service: ModelService, options: AppOptions) -> FastAPI:
             Middleware(Envelope, metrics=service.metrics),
             *options.middleware,
             Middleware(BodyLimit, most=settings.max_body, timeout=settings.timeout),
+            *options.admission,
             Middleware(FastPath, service=service),
         ],
     )
-    handle_errors(app, settings.max_body)
+    handle_errors(app)
     add_watching(app, service)
     add_placeholders(app)
     return app

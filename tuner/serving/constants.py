@@ -27,6 +27,19 @@ class WorkerConstants:
 
 
 @dataclass(frozen=True)
+class ConnectionConstants:
+    """What a client may send before a request is known, and how it has to take its answers."""
+
+    url: int = 8 << 10  # bytes, as in nginx and Apache; a longer one gets 414
+    head: int = 32 << 10  # bytes of URL and fields, as in nginx; more get 431
+    head_timeout: float = 10.0  # s from the first byte of a head to its last; then 408
+    pipelined: int = (
+        16  # requests that wait for an earlier one of their connection; no more are read
+    )
+    stalled_write: float = 30.0  # s in which a client takes nothing of its answers; then it is cut
+
+
+@dataclass(frozen=True)
 class RateLimitConstants:
     """Counters of requests per client."""
 
@@ -60,6 +73,7 @@ class RetryConstants:
 
 REQUESTS = RequestConstants()
 WORKERS = WorkerConstants()
+CONNECTIONS = ConnectionConstants()
 RATE_LIMITS = RateLimitConstants()
 AVAILABILITY = AvailabilityConstants()
 RETRIES = RetryConstants()

@@ -1,11 +1,10 @@
-"""uvicorn's HTTP protocol, which at its end also answers connections that were just made."""
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+"""A worker's HTTP protocol, which at its end also answers connections that were just made."""
 
 from tuner.serving.constants import WORKERS
+from tuner.serving.http_protocol import BoundedProtocol
 
 
-class DrainingProtocol(HttpToolsProtocol):
+class DrainingProtocol(BoundedProtocol):
     """A worker that is replaced closes idle connections. One on which no request has come yet is
     not idle, its request is on the way: closed at once, it would be lost.
     """

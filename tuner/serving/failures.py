@@ -26,8 +26,6 @@ _FRAMEWORK_ERRORS = {
     400: ("malformed", NO_JSON),
     404: ("not_found", "there is no such path; see /openapi.json"),
     405: ("method_not_allowed", "the path does not take this method; see /openapi.json"),
-    408: ("body_timeout", "the body did not come in time"),
-    413: ("too_large", "the body is larger than {max_body} bytes"),
 }
 
 
@@ -36,8 +34,8 @@ def retry_after(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(max(1, round(seconds)))}
 
 
-def handle_errors(app: FastAPI, max_body: int) -> None:
-    """``max_body`` is in bytes, for the message of status 413."""
+def handle_errors(app: FastAPI) -> None:
+    """Give the application an answer for each kind of error."""
 
     async def engine_error(request: Request, error: Exception) -> Response:
         status, kind = _ENGINE_ERRORS[type(error)]
@@ -55,7 +53,6 @@ def handle_errors(app: FastAPI, max_body: int) -> None:
     @app.exception_handler(HTTPException)
     async def refused_by_framework(request: Request, error: HTTPException) -> Response:
         kind, message = _FRAMEWORK_ERRORS.get(error.status_code, ("refused", str(error.detail)))
-        message = message.replace("{max_body}", str(max_body))
         return _answer(request, error.status_code, kind, message, error.headers)
 
 

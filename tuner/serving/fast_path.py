@@ -8,10 +8,11 @@ that one place says what is wrong with a request.
 from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tuner.serving.body import again
 from tuner.serving.identity import header
 from tuner.serving.model_service import ModelService
 
@@ -34,11 +35,11 @@ class FastPath:
             return
         handlers = scope["app"].exception_handlers
         try:
-            body = await _read(receive)
+            body: bytes = (await receive())["body"]  # whole: BodyLimit has read it
             try:
                 item = kind.model_validate_json(body)
             except ValidationError:
-                await self._app(scope, _again(body, receive), send)
+                await self._app(scope, again(body, receive), send)
                 return
             response = await self._service.answer(scope, item)
         except Exception as error:
@@ -59,26 +60,3 @@ def _handler(handlers: dict[type[Exception], Handler], error: Exception) -> Hand
     """That of the error's own class, or of the nearest one above it."""
     of_classes = (handlers.get(error_class) for error_class in type(error).__mro__)
     return next((handler for handler in of_classes if handler is not None), None)
-
-
-async def _read(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return body
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body once more, and then what else there is to receive."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again

@@ -24,7 +24,7 @@ from tuner.serving.model_service import MakeProcessing, ModelService
 from tuner.serving.remote import TritonEngine
 from tuner.serving.schema import TensorProcessing
 from tuner.serving.settings import GatewaySettings
-from tuner.serving.shedding import LoadShedding
+from tuner.serving.shedding import LoadShedding, Places
 from tuner.serving.supervise import end_with_supervisor
 from tuner.serving.tracing import RequestTracing, Tracing, setup_tracing
 
@@ -50,9 +50,11 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
     )
     engine = TritonEngine(client)
     service = ModelService(engine, _processing(settings), settings, metrics)
+    places = Places(settings.max_in_flight)
     options = AppOptions(
         title=f"{settings.model} behind the gateway of tuner",
-        middleware=_middleware(settings, metrics, tracing),
+        middleware=_middleware(settings, metrics, tracing, places),
+        admission=[Middleware(LoadShedding, places=places, metrics=metrics)],
         error_statuses=(502,),  # what is Triton's fault
         takeover=WORKERS.takeover,
         on_close=None if tracing is None else tracing.close,
@@ -106,13 +108,16 @@ def _processing(settings: GatewaySettings) -> MakeProcessing:
 
 
 def _middleware(
-    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None
+    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None, places: Places
 ) -> list[Middleware]:
-    """From the outside inwards, within the Envelope; what costs least is asked first."""
+    """From the outside inwards, within the Envelope; what costs least is asked first.
+
+    None of them reads a body: who has no key gets no more of it read.
+    """
     layers: list[Middleware] = []
     if tracing is not None:
         layers.append(Middleware(RequestTracing, tracing=tracing))
-    layers.append(Middleware(LoadShedding, max_in_flight=settings.max_in_flight, metrics=metrics))
+    layers.append(Middleware(LoadShedding, places=places, metrics=metrics, takes_place=False))
     keys = keys_of(settings)
     if keys is not None:
         layers.append(Middleware(KeyAuthentication, keys=keys, metrics=metrics))

@@ -15,12 +15,13 @@ from tuner.serving.metrics import Metrics
 
 COMPUTING = ("/predict", "/batch_predict")
 """The paths behind which the model works."""
-WATCHING = ("/healthz", "/livez", "/metrics")
+WATCHING = ("/healthz", "/livez", "/metrics", "/status")
 """The paths that machines ask every few seconds."""
 GONE = 499
 """The status that is counted, and never sent, where the client left before its answer."""
 
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLOSE = (b"connection", b"close")
 _logger = logging.getLogger("tuner.services")
 
 
@@ -43,7 +44,7 @@ async def turn_away(
     status: int,
     type: str,
     message: str,
-    headers: Mapping[str, str],
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Answer a request in place of the application."""
     response = error_response(status, type, message, scope["state"]["request_id"], headers)
@@ -77,7 +78,7 @@ class Envelope:
         state = scope.setdefault("state", {})
         state["began"] = began = time.perf_counter()
         state["request_id"] = request_id = _request_id(scope)
-        exchange = _Exchange(receive, send, request_id)
+        exchange = _Exchange(scope, receive, send, request_id)
         self._metrics.in_flight.inc()
         try:
             await self._answer(scope, exchange, request_id)
@@ -109,46 +110,67 @@ class Envelope:
 
 
 class _Exchange:
-    """What passes between server and application for one request; ``status`` is what to count."""
+    """What passes between server and application for one request; ``status`` is what to count.
 
-    __slots__ = ("_header", "_read", "_receive", "_send", "started", "status")
+    An answer that is sent before the whole body has come ends the connection: nothing more of the
+    body is read.
+    """
 
-    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+    __slots__ = ("_header", "_may_look", "_read", "_receive", "_send", "started", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self._receive = receive
         self._send = send
         self._header = (b"x-request-id", request_id.encode("ascii"))
+        # Who expects to be asked for the body is asked by the first ``receive``.
+        self._may_look = header(scope, b"expect") is None
         self._read = False
         self.started = False
         self.status = GONE
 
     async def receive(self) -> Message:
+        self._may_look = True
         message = await self._receive()
-        if message["type"] == "http.request":
-            self._read = not message.get("more_body", False)
+        self._note(message)
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            if not (self._read and self._is_gone()):
+            if not (self._may_look and self._is_gone()):
                 self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            own = [self._header] if self._read else [self._header, _CLOSE]
+            message = {**message, "headers": [*message.get("headers", ()), *own]}
         await self._send(message)
 
     def _is_gone(self) -> bool:
-        """Whether the client has left by now; only asked once its whole body has come.
+        """Whether the client has left by now: servers drop what is sent to it then without a word.
 
-        Servers drop what is sent to a client that has left without a word. One step of ``receive``
-        tells: it returns at once where the client has left, and waits where not.
+        Also takes what has arrived of the body, which nobody reads once the answer begins.
         """
+        while not self._read:
+            message = self._arrived()
+            if message is None or message["type"] == "http.disconnect":
+                return message is not None
+            self._note(message)
+        message = self._arrived()
+        return message is not None and message["type"] == "http.disconnect"
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == "http.request":
+            self._read = not message.get("more_body", False)
+
+    def _arrived(self) -> Message | None:
+        """What ``receive`` returns at once; None where it would wait."""
         waiting: Any = self._receive()
         try:
             waiting.send(None)
         except StopIteration as returned:
-            return bool(returned.value["type"] == "http.disconnect")
+            message: Message = returned.value
+            return message
         finally:
             waiting.close()
-        return False
+        return None
 
 
 def _request_id(scope: Scope) -> str:

@@ -17,7 +17,7 @@ from tuner.serving.constants import REQUESTS
 from tuner.serving.engine import Computed, Engine, EngineRefused
 from tuner.serving.metrics import Metrics
 from tuner.serving.processing import Processing
-from tuner.serving.schema import Health
+from tuner.serving.schema import Health, Status
 from tuner.serving.settings import ServiceSettings
 
 JSON = "application/json"
@@ -48,6 +48,10 @@ class Timeline:
         self.arrived: float = scope["state"]["began"]
         self.parsed = time.perf_counter()
         self.encoded = self.computed = self.parsed
+
+    def deadline(self, timeout: float) -> float:
+        """``timeout`` seconds after the request's arrival, in seconds of ``time.monotonic``."""
+        return time.monotonic() + timeout - (time.perf_counter() - self.arrived)
 
     def milliseconds(self) -> float:
         """Since the request was parsed."""
@@ -92,10 +96,14 @@ class ModelService:
             status = "loading"
         else:
             status = "ready" if await self.engine.is_ready() else "unavailable"
-        return Health(
-            status=status,
+        return Health(status=status, worker=os.getpid())
+
+    async def status(self) -> Status:
+        health = await self.health()
+        return Status(
+            status=health.status,
+            worker=health.worker,
             model=None if self.model is None else self.model.signature.model,
-            worker=os.getpid(),
             loaded=None if self.model is None else self.model.loaded,
             reason=getattr(self.engine, "reason", None),
         )
@@ -107,7 +115,7 @@ class ModelService:
         timeline = Timeline(scope)
         inputs = _encode(processing, [item])
         timeline.encoded = time.perf_counter()
-        computed = await self._compute(inputs)
+        computed = await self.engine.infer(inputs, timeline.deadline(self.settings.timeout))
         timeline.computed = time.perf_counter()
         (prediction,) = processing.decode(computed.outputs)
         fields = prediction.model_dump_json(by_alias=True)[:-1]
@@ -126,7 +134,8 @@ class ModelService:
         groups = [items] if model.signature.batched else [[item] for item in items]
         inputs = await _run(small, lambda: [_encode(model.processing, group) for group in groups])
         timeline.encoded = time.perf_counter()
-        computed = [await self._compute(arrays) for arrays in inputs]
+        deadline = timeline.deadline(self.settings.timeout)
+        computed = [await self.engine.infer(arrays, deadline) for arrays in inputs]
         timeline.computed = time.perf_counter()
         predictions = await _run(small, lambda: _predictions_json(model, computed))
         rest = f',"latency_ms":{timeline.milliseconds():.3f},"batch_size":{len(items)}}}'
@@ -134,9 +143,6 @@ class ModelService:
         response = Response(body, media_type=JSON)
         self._count(timeline, computed, len(items))
         return response
-
-    async def _compute(self, inputs: Arrays) -> Computed:
-        return await self.engine.infer(inputs, time.monotonic() + self.settings.timeout)
 
     def _count(self, timeline: Timeline, computed: Sequence[Computed], items: int) -> None:
         self.metrics.predicted(

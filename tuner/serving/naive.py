@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -61,7 +60,6 @@ class NaiveService:
         self.processing = find_processing(settings.model, settings.processing)(signature)
         self.metrics = Metrics()
         self._settings = settings
-        self._loaded = ""
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +67,6 @@ class NaiveService:
             self._model = load_model(self._settings, naive=True)
         except Exception as error:  # noqa: BLE001  the service ends here, and says why
             end_process(error)
-        self._loaded = datetime.now(UTC).isoformat()
         yield
 
     def answer(self, request: Request, items: list[Any]) -> tuple[list[Any], float]:
@@ -95,5 +92,4 @@ class NaiveService:
         return predictions, 1e3 * (ended - began)
 
     async def health(self) -> Health:
-        name = self._settings.model.name
-        return Health(status="ready", model=name, worker=os.getpid(), loaded=self._loaded)
+        return Health(status="ready", worker=os.getpid())

@@ -14,17 +14,17 @@ from tuner.serving.failures import retry_after
 from tuner.serving.identity import COMPUTING
 from tuner.serving.metrics import Metrics
 from tuner.serving.model_service import JSON, LoadedModel, ModelService
-from tuner.serving.schema import ErrorAnswer, Health, Live, batch_answer, predict_answer
+from tuner.serving.schema import ErrorAnswer, Health, Live, Status, batch_answer, predict_answer
 
 _ERROR_STATUSES = (400, 401, 408, 413, 422, 429, 500, 503, 504)
 
 
 def add_watching(app: FastAPI, service: ModelService) -> None:
-    """``/healthz``, ``/livez`` and ``/metrics``."""
+    """``/healthz``, ``/livez``, ``/status`` and ``/metrics``."""
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> Response:
-        """Whether the model can be asked now."""
+        """Whether the model can be asked now; needs no key, so it says nothing else."""
         health = await service.health()
         ready = health.status == "ready"
         headers = None if ready else retry_after(REQUESTS.loading_retry)
@@ -34,6 +34,11 @@ def add_watching(app: FastAPI, service: ModelService) -> None:
     async def livez() -> Live:
         """Whether this process answers at all."""
         return Live(status="live", worker=os.getpid())
+
+    @app.get("/status")
+    async def status() -> Status:
+        """Which model it is, since when, and why it cannot be asked."""
+        return await service.status()
 
     add_metrics(app, service.metrics)
 

@@ -128,13 +128,20 @@ class ErrorAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """``loaded`` is when this ``worker`` loaded its model, and changes with a reload. ``reason`` is
-    what keeps it from being ready, where that is known.
-    """
+    """What everybody may know: ``worker`` is the number of the process that answered."""
 
     status: str
-    model: str | None
     worker: int
+
+
+class Status(Health):
+    """What those who run the service want to know besides.
+
+    ``loaded`` is when this worker loaded its model, and changes with a reload. ``reason`` is what
+    keeps it from being ready, if that is known.
+    """
+
+    model: str | None
     loaded: str | None
     reason: str | None = None
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tuner.errors import UsageError
 from tuner.experiment.options import Duration, Option, Size
+from tuner.serving.exposure import Proxy
 
 ENVIRONMENT = "TUNER_SERVICE"
 """The variable that holds the settings as JSON, from the supervisor to its workers."""
@@ -27,7 +28,9 @@ _CALLERS = "Who may ask, and how much"
 
 
 class ServiceSettings(BaseModel):
-    """``startup`` is what a worker may take to load its model, in seconds."""
+    """``startup`` is what a worker may take to load its model, in seconds. ``X-Forwarded-For``
+    counts from ``trusted_proxies`` alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -44,7 +47,8 @@ class ServiceSettings(BaseModel):
     ] = Field(default=10.0, gt=0)
     startup: float = Field(default=600.0, gt=0)
     timeout: Annotated[
-        Duration, Option("What a request may take; then 504.", "DURATION", _BOUNDS)
+        Duration,
+        Option("What a request may take, its body included; then 408 or 504.", "DURATION", _BOUNDS),
     ] = Field(default=10.0, gt=0)
     max_body: Annotated[Size, Option("The largest body.", "SIZE", _BOUNDS)] = Field(
         default=1 << 20, ge=1
@@ -52,6 +56,14 @@ class ServiceSettings(BaseModel):
     max_items: Annotated[int, Option("The largest /batch_predict.", "NUMBER", _BOUNDS)] = Field(
         default=256, ge=1
     )
+    allow_unauthenticated: Annotated[
+        bool,
+        Option(
+            "Listen beyond loopback without API keys: whoever reaches the port may ask.",
+            panel=_CALLERS,
+        ),
+    ] = False
+    trusted_proxies: tuple[Proxy, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -162,11 +174,21 @@ class GatewaySettings(ServiceSettings):
         Path | None,
         Option(
             "File of NAME:KEY lines, or NAME:sha256:DIGEST; or set TUNER_API_KEYS to such lines. "
-            "Without either, everybody is let in.",
+            "Without either, everybody is let in, and it listens on loopback only.",
             "FILE",
             _CALLERS,
         ),
     ] = None
+    trusted_proxies: Annotated[
+        tuple[Proxy, ...],
+        Option(
+            "Address or network of a proxy in front, whose X-Forwarded-For names the client; may "
+            "be repeated. From others the header counts for nothing.",
+            "ADDRESS",
+            _CALLERS,
+            flags=("--trusted-proxy",),
+        ),
+    ] = ()
     rate_limit: Annotated[
         str | None,
         Option(
@@ -186,7 +208,12 @@ class GatewaySettings(ServiceSettings):
     ] = "memory://"
     max_in_flight: Annotated[
         int,
-        Option("Requests inside a worker; more are answered with 503 at once.", "NUMBER", _BOUNDS),
+        Option(
+            "Requests inside a worker, from the end of the body to the answer; more are answered "
+            "with 503 at once.",
+            "NUMBER",
+            _BOUNDS,
+        ),
     ] = Field(default=512, ge=1)
     tracing: Annotated[
         bool, Option("Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says.", panel=_SERVICE)

@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import LauncherUnavailable, UsageError
 from tuner.scratch import scratch_folder
 from tuner.servers.program import end_with_parent
 from tuner.serving.constants import WORKERS
+from tuner.serving.exposure import require_keys
 from tuner.serving.settings import REPLACEMENT, ServiceSettings
 
 if TYPE_CHECKING:
@@ -48,19 +50,23 @@ def end_with_supervisor() -> None:
         os._exit(1)
 
 
-def supervise(app: str, settings: ServiceSettings) -> None:
+def supervise(app: str, settings: ServiceSettings, keys_remedy: str | None) -> None:
     """Serve until SIGINT or SIGTERM. ``app`` is ``module:function`` of what makes the app in each
-    worker out of the settings in the environment.
+    worker out of the settings in the environment. ``keys_remedy`` says how the service gets API
+    keys; it is None where it has some.
 
-    UsageError where the address cannot be had; ends the process with uvicorn's own exit code where
-    a worker cannot start: it has said why.
+    UsageError where the address cannot be had, or may not be had without keys; ends the process
+    with uvicorn's own exit code where a worker cannot start: it has said why.
     """
     require_packages()
-    with scratch_folder("service") as folder:
+    config = _config(app, settings)
+    with _bind(config) as listener, scratch_folder("service") as folder:
+        if keys_remedy is not None and not settings.allow_unauthenticated:
+            require_keys(listener.getsockname()[0], keys_remedy)
         os.environ[_METRICS] = str(Path(folder))
         os.environ[_SUPERVISOR] = str(os.getpid())
         settings.to_environment()
-        code = _run(_config(app, settings))
+        code = _run(config, listener)
         if code:
             sys.exit(code)
 
@@ -78,21 +84,23 @@ def _config(app: str, settings: ServiceSettings) -> "Config":
         workers=settings.workers,
         loop="uvloop",
         http=DrainingProtocol,
+        ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=WORKERS.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.graceful)),
         timeout_worker_healthcheck=max(1, round(settings.startup)),
     )
 
 
-def _run(config: "Config") -> int:
+def _run(config: "Config", listener: socket) -> int:
     """0, or uvicorn's exit code where a worker could not start."""
     from uvicorn.config import STARTUP_FAILURE
 
-    listener = _bind(config)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"listening on http://{shown}:{port}", flush=True)
@@ -102,7 +110,8 @@ def _run(config: "Config") -> int:
     return STARTUP_FAILURE if failed else 0
 
 
-def _bind(config: "Config") -> Any:
+def _bind(config: "Config") -> socket:
+    """Bound, and not listening yet: the workers do."""
     try:
         return config.bind_socket()
     except SystemExit as error:  # uvicorn has logged the cause, and would end the process

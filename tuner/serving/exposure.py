@@ -1,0 +1,27 @@
+"""Who can reach a service: keys beyond loopback, and proxies whose word counts."""
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from tuner.errors import UsageError
+
+
+def _network(text: str) -> str:
+    """As ``ADDRESS/BITS``; a ValueError says what is wrong with it."""
+    return str(ipaddress.ip_network(text.strip()))
+
+
+Proxy = Annotated[str, AfterValidator(_network)]
+"""Address or network of a proxy. There is no ``*``: from everybody, the header says anything."""
+
+
+def require_keys(address: str, remedy: str) -> None:
+    """UsageError where a socket bound to this address is reached from other machines."""
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return
+    raise UsageError(
+        f"other machines can reach {address}, and the service has no API keys: {remedy}; listen "
+        "on --host 127.0.0.1; or say --allow-unauthenticated to let everybody in"
+    )
