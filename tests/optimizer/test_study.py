@@ -312,6 +312,26 @@ class TestResume:
         assert len(bench.searched) == 3
         assert len({each.candidate for each in run.evaluations()}) == 4
 
+    def test_without_its_storage_it_goes_on_from_the_records(self, run: Run) -> None:
+        make(run, Bench(product)).search(Budget(3, 1e6), ignore)
+        run.study_file.unlink()
+        bench = Bench(product)
+        assert make(run, bench).search(AT_ONCE, ignore) is Stop.TRIALS
+        assert len(bench.searched) == 3
+        found = run.evaluations()
+        assert len({each.candidate for each in found}) == 6
+        assert len({each.trial for each in found}) == 6, "two candidates go by one number"
+
+    def test_a_trial_without_a_record_is_measured_again(self, run: Run) -> None:
+        make(run, Bench(product)).search(Budget(3, 1e6), ignore)
+        first, second, _ = run.evaluations_file.read_bytes().splitlines(keepends=True)
+        run.evaluations_file.write_bytes(first + second)
+        bench = Bench(product)
+        study = make(run, bench)
+        assert study.search(Budget(None, 1e6), ignore) is Stop.EXHAUSTED
+        assert len({each.candidate for each in run.evaluations()}) == 20
+        assert len(bench.searched) == 18
+
     def test_a_kill_during_the_baseline_does_not_lose_it(self, run: Run) -> None:
         model = MODEL + " instance_group { count: 3 }"
         self.kill_at(run, 1, model)

@@ -41,6 +41,8 @@ def test_memory_that_ran_out(text: str) -> None:
         ("the server changed max_batch_size from 8 to 4 (it completes …)", "refused"),
         ("the server was not live within 120 s\nI1122 waiting", "timed out"),
         ("the server did not answer repository/models/m/load within 0.5 s", "timed out"),
+        ("the service at h:1 fails at the first request: no answer within 60 s", "timed out"),
+        ("the server did not answer models/m/stats within 10 s", "died"),
         ("the server was ended by SIGSEGV\nSignal (11) received", "died"),
         ("the server ended with exit code 1", "died"),
         ("the server stopped answering: the server ended with exit code 1", "died"),

@@ -3,7 +3,6 @@
 import atexit
 import gc
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
+from tuner.cli.interrupts import hear_no_more, listen
 from tuner.cli.invocation import command_began, command_line
 from tuner.cli.options import Config, Json, Quiet, RunFolder
 from tuner.cli.parameters import command
@@ -53,9 +53,11 @@ def main() -> None:
     """Entry point of the console script; a polite end is handled as Ctrl-C is."""
     gc.set_threshold(_YOUNG)
     atexit.register(gc.freeze)  # else the end takes a second to collect what goes anyway
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    app()
+    listen()
+    try:
+        app()
+    finally:
+        hear_no_more()
 
 
 @app.callback(invoke_without_command=True)

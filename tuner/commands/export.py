@@ -1,8 +1,8 @@
 """The winner as something to deploy: a model repository that Triton serves as it is."""
 
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tuner.model.config import parse_config, to_text
 from tuner.model.files import links_out
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
+from tuner.scratch import scratch_folder
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
@@ -29,13 +30,13 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
         searched = any(e.phase == "search" for e in evaluations)
         why = "no candidate met the promise" if searched else "it is not a search"
         raise RunError(f"{run.folder} has no winner: {why}")
-    if not model.is_dir():
+    if not os.path.isdir(model):
         raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")
-    if destination.exists() and not (destination / "manifest.json").is_file():
+    if os.path.exists(destination) and not os.path.isfile(destination / "manifest.json"):
         raise RunError(f"{destination} exists and is not an export of tuner; choose another place")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".export-") as folder:
+        with scratch_folder("export", destination.parent) as folder:
             staged = Path(folder) / "repository"
             _copy(model, staged / model.name)
             config = staged / model.name / "config.pbtxt"

@@ -13,6 +13,7 @@ from tuner.load.arrivals import Arrivals
 from tuner.model.config import (
     check_config,
     check_measurable,
+    check_name,
     fit_space,
     is_complete,
     own_settings,
@@ -60,6 +61,8 @@ class Plan:
     ) -> "Plan":
         """``strict``: some of the space has to apply to the model."""
         check_measurable(config)
+        for name in experiment.load_models:
+            check_name(name)
         if config.response_cache.enable:
             _check_cached(experiment)
         whole = load_space(experiment.space)

@@ -30,6 +30,7 @@ from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
 from tuner.stats.estimators import quantile
 from tuner.stats.samples import Samples
+from tuner.units import whole_number
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def copy_model(model: Path, folder: Path) -> Path:
 
 def add_version(model: Path) -> None:
     """The highest version once more, as the next one."""
-    versions = [int(each.name) for each in model.iterdir() if each.is_dir() and each.name.isdigit()]
+    numbers = [whole_number(each.name) for each in model.iterdir() if each.is_dir()]
+    versions = [number for number in numbers if number is not None]
     if not versions:
         raise ServerFailed(f"{model.name} has no version to replace")
     last = max(versions)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tuner.errors import StorageError
 from tuner.load import hiccup_process
 from tuner.load.hiccup_process import HEAD, ROWS, SETTINGS, SLOT_BYTES
-from tuner.scratch import scratch_folder
+from tuner.scratch import owned_environment, scratch_folder
 from tuner.stats.stalls import Stall
 
 _END_SECONDS = 1.0
@@ -30,7 +31,11 @@ class HiccupMeter:
         self._folder = scratch_folder("hiccups", shm if shm.is_dir() else None)
         path = Path(self._folder.name) / "board"
         slots = len(self._cores) + 1
-        path.write_bytes(bytes(slots * SLOT_BYTES))
+        try:
+            path.write_bytes(bytes(slots * SLOT_BYTES))
+        except OSError as error:
+            self._folder.cleanup()
+            raise StorageError(f"no room in {path.parent.parent}: {error.strerror}") from error
         self._slots: Any = np.memmap(
             path, dtype=np.float64, mode="r", shape=(slots, HEAD + 2 * ROWS)
         )
@@ -41,6 +46,7 @@ class HiccupMeter:
         try:
             self._process = subprocess.Popen(
                 command,
+                env=owned_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

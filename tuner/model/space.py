@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 from tuner.errors import SpaceError
+from tuner.text import shortened, shown
+from tuner.units import LARGEST_NUMBER
 
 Value = bool | int | float | str | tuple[int, ...]
 Point = dict[str, Value | None]
@@ -39,6 +41,26 @@ SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_
 """What the simulator knows the effect of."""
 MOST_VALUES = 1000  # of one parameter: a range with more is drawn from, not listed
 MOST_POINTS = 100_000  # of a space: one with more is sampled, not listed
+
+
+@dataclass(frozen=True)
+class SpaceLimits:
+    """What a space may hold, beyond what any search can tell apart."""
+
+    parameters: int = 100
+    listed: int = 2000
+    """Values of a list; a range may have more, which are drawn from."""
+    sizes: int = 100
+    """Numbers of a value that is a list itself."""
+    instances: int = 1024
+    """Of one group; servers have fewer cores, and GPUs far less memory."""
+    batch: int = 2**31 - 1
+    """What max_batch_size can say."""
+    least_log: float = 1e-12
+    """The lower end of a logarithmic range: ratios of ends are far from overflowing."""
+
+
+LIMITS = SpaceLimits()
 SHORT_NAMES = {
     "preferred_batch_size": PREFERRED,
     "max_queue_delay_microseconds": QUEUE_DELAY,
@@ -125,7 +147,7 @@ def queue_delay(candidate: Candidate) -> float:
 def short_name(path: str) -> str:
     """The last part of a path: what a table's heading shows."""
     if path.endswith("]"):
-        return path[path.rindex("[") + 1 : -1]
+        return path.rpartition("[")[2][:-1]
     return "instance count" if path == INSTANCE_COUNT else path.rpartition(".")[2]
 
 
@@ -134,7 +156,11 @@ def is_below(path: str, parent: str) -> bool:
 
 
 def _as_value(raw: Any) -> Any:
-    return tuple(raw) if isinstance(raw, list) else raw
+    if not isinstance(raw, list):
+        return raw
+    if len(raw) > LIMITS.sizes:
+        raise ValueError(f"a value has at most {LIMITS.sizes} numbers, not {len(raw):,}")
+    return tuple(raw)
 
 
 ValueField = Annotated[Value, BeforeValidator(_as_value)]
@@ -146,9 +172,9 @@ class Parameter(BaseModel):
     The value null leaves the field as the model's configuration has it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    values: tuple[ValueField | None, ...] | None = None
+    values: tuple[ValueField | None, ...] | None = Field(default=None, fail_fast=True)
     range: tuple[StrictInt, StrictInt] | tuple[float, float] | None = None
     step: StrictInt | float | None = Field(default=None, gt=0)
     log: bool = False
@@ -156,7 +182,13 @@ class Parameter(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, raw: Any) -> Any:
-        return {"values": raw} if isinstance(raw, list) else raw
+        fields = {"values": raw} if isinstance(raw, list) else raw
+        listed = fields.get("values") if isinstance(fields, dict) else None
+        if isinstance(listed, list) and len(listed) > LIMITS.listed:
+            raise ValueError(
+                f"the list has {len(listed):,} values, more than {LIMITS.listed:,}; write a range"
+            )
+        return fields
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -168,18 +200,31 @@ class Parameter(BaseModel):
             if self.step is not None or self.log:
                 raise ValueError("step and log go with a range, not with values")
         elif self.range is not None:
-            if self.range[0] > self.range[1]:
-                raise ValueError(f"the range is empty: {self.range[0]} > {self.range[1]}")
-            if isinstance(self.step, float) and isinstance(self.range[0], int):
-                raise ValueError("a range of whole numbers takes a whole step")
-            if self.log and (self.step is not None or self.range[0] <= 0):
-                raise ValueError("log needs a range above zero and no step")
+            self._check_range(*self.range)
         return self
+
+    def _check_range(self, low: float, high: float) -> None:
+        if low > high:
+            raise ValueError(f"the range is empty: {shown(low)} > {shown(high)}")
+        if max(abs(low), abs(high), self.step or 0) > LARGEST_NUMBER:
+            raise ValueError(f"ends and step of a range are at most {LARGEST_NUMBER:,}")
+        if isinstance(self.step, float) and isinstance(low, int):
+            raise ValueError("a range of whole numbers takes a whole step")
+        if self.step is not None and (high - low) / self.step > LARGEST_NUMBER:
+            raise ValueError(f"the step {self.step} is too small for the range")
+        if self.log and (self.step is not None or low < LIMITS.least_log):
+            raise ValueError("log needs a range above zero and no step")
 
     def including(self, value: Value | None) -> "Parameter":
         """The same with that value made possible, so that the model's own belongs to the space."""
         values = self.values
         if values is None and value is None:
+            if self.size is None or self.size > MOST_VALUES:
+                raise SpaceError(
+                    "the model does not state it, so to leave it as it is would be one value more "
+                    f"of the range {list(self.range or ())}, which cannot be listed: give a step "
+                    f"that leaves at most {MOST_VALUES:,} values, or a list"
+                )
             values = self.points()
         if values is not None:
             if any(value == v and type(value) is type(v) for v in values):
@@ -217,15 +262,20 @@ class Parameter(BaseModel):
 
     def draw(self, rng: np.random.Generator) -> Value | None:
         """A random value, of all alike."""
-        if self.size is not None and self.size <= MOST_VALUES:
-            return self.points()[int(rng.integers(self.size))]
+        if self.values is not None:
+            return self.values[int(rng.integers(len(self.values)))]
         assert self.range is not None
-        low, high = self.range
+        (low, high), size = self.range, self.size
+        if size is not None and size <= MOST_VALUES:
+            return low + int(rng.integers(size)) * (self.step or 1)
         share = float(rng.random())
         value = low * (high / low) ** share if self.log else low + (high - low) * share
         if self.step is not None:
-            value = low + round((value - low) / self.step) * self.step
-        return round(value) if isinstance(low, int) and isinstance(high, int) else value
+            steps = round((value - low) / self.step)
+            value = low + (steps if size is None else min(steps, size - 1)) * self.step
+        if isinstance(low, int) and isinstance(high, int):
+            return min(max(round(value), low), high)  # a product of floats may round beyond
+        return min(max(value, low), high)
 
     def points(self) -> tuple[Value | None, ...]:
         """All values; SpaceError for a continuum or more than MOST_VALUES."""
@@ -241,7 +291,7 @@ class Parameter(BaseModel):
 class SearchSpace(BaseModel):
     """Parameters by path; parents come before what is below them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = "custom"
     description: str = ""
@@ -256,21 +306,30 @@ class SearchSpace(BaseModel):
     @classmethod
     def _full_paths(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and isinstance(raw.get("parameters"), dict):
-            named = {SHORT_NAMES.get(str(k), str(k)): v for k, v in raw["parameters"].items()}
+            named: dict[str, Any] = {}
+            for name, value in raw["parameters"].items():
+                path = SHORT_NAMES.get(str(name), str(name))
+                if path in named:
+                    raise ValueError(f"{shortened(path)}: it is there twice, by both its names")
+                named[path] = value
+            if len(named) > LIMITS.parameters:
+                raise ValueError(
+                    f"there are {len(named):,} parameters, and at most {LIMITS.parameters} can be "
+                    "told apart"
+                )
             return {**raw, "parameters": dict(sorted(named.items()))}
         return raw
 
     @model_validator(mode="after")
     def _legal_values(self) -> Self:
-        for path, least in ((MAX_BATCH_SIZE, 1), (QUEUE_DELAY, 0), (INSTANCE_COUNT, 1)):
-            if path in self.parameters:
-                _check_at_least(path, self.parameters[path], least)
+        for path, parameter in self.parameters.items():
+            _check_number(path, parameter)
         if PREFERRED in self.parameters:
             for sizes in self.parameters[PREFERRED].examples():
                 if not isinstance(sizes, tuple) or any(size < 1 for size in sizes):
                     raise ValueError(
-                        f"{PREFERRED}: {format_value(sizes)} is not a list of sizes above zero, "
-                        "such as [4, 8]; [] leaves the choice to Triton"
+                        f"{PREFERRED}: {shortened(format_value(sizes))} is not a list of sizes "
+                        "above zero, such as [4, 8]; [] leaves the choice to Triton"
                     )
         return self
 
@@ -286,12 +345,25 @@ class SearchSpace(BaseModel):
     def including(self, settings: dict[str, Value]) -> "SearchSpace":
         """The space widened so that these settings lie in it, absent ones included."""
         widened = {
-            path: parameter.including(settings.get(path))
+            path: self._including(path, settings.get(path))
             if self.parent_is_on(path, settings)
             else parameter
             for path, parameter in self.parameters.items()
         }
         return self.model_copy(update={"parameters": widened})
+
+    def _including(self, path: str, value: Value | None) -> Parameter:
+        try:
+            widened = self.parameters[path].including(value)
+            _check_number(path, widened)
+        except ValueError as error:  # also pydantic's
+            raise SpaceError(
+                f"{self.place(path)}: the space cannot hold the model's own value {shown(value)}: "
+                + shortened(str(error))
+            ) from error
+        except SpaceError as error:
+            raise SpaceError(f"{self.place(path)}: {error}") from error
+        return widened
 
     def parent_is_on(self, path: str, settings: Mapping[str, Value | None]) -> bool:
         """Whether nothing that the path lies below is switched off."""
@@ -334,10 +406,24 @@ def _distinct(points: Iterable[Point]) -> dict[Candidate, Point]:
     return candidates
 
 
-def _check_at_least(path: str, parameter: Parameter, least: int) -> None:
+_NUMBERS = {
+    MAX_BATCH_SIZE: (1, LIMITS.batch),
+    QUEUE_DELAY: (0, LARGEST_NUMBER),
+    INSTANCE_COUNT: (1, LIMITS.instances),
+}
+"""The least and the largest value of parameters that are whole numbers."""
+
+
+def _check_number(path: str, parameter: Parameter) -> None:
+    """ValueError where the parameter is a number and may be one that no server takes."""
+    if path not in _NUMBERS:
+        return
+    least, most = _NUMBERS[path]
     for value in parameter.examples():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{path}: {value!r} must be a whole number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(
+                f"{path}: {shown(value)} must be a whole number from {least} to {most:,}"
+            )
 
 
 def check_settings(settings: dict[str, Value]) -> None:
@@ -350,7 +436,13 @@ def check_settings(settings: dict[str, Value]) -> None:
         raise SpaceError(message) from error
 
 
+_MOST_NAMED = 30
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """``; did you mean X?`` or, with nothing close, the list of what is known."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    close = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {shown(close[0])}?"
+    more = ", …" if len(known) > _MOST_NAMED else ""
+    return f"; known are {', '.join(map(shortened, known[:_MOST_NAMED]))}{more}"

@@ -31,7 +31,7 @@ from tuner.optimizer.measurement import (
 )
 from tuner.optimizer.stopping import Budget, Stop, StoppingPolicy
 from tuner.optimizer.storage import STOPPED, open_study, storage_errors, url_of
-from tuner.optimizer.suggestion import first_ideas, params, suggest
+from tuner.optimizer.suggestion import candidate_of, first_ideas, params, suggest
 from tuner.records.results import Evaluation, Outcome, State, Window, best
 from tuner.records.run import Run
 
@@ -119,11 +119,22 @@ class Study:
         self._minimizes = minimizes
         self._note = note
         self._study = open_study(run, self._url, sampler, minimizes)
+        if self._lacks_records():
+            self._study = open_study(run, self._url, sampler, minimizes, anew=True)
         self._finalists = Finalists(self._rank, minimizes, self._may_win)
         with storage_errors(self._url):
             if calibrated:
                 self._study.set_user_attr(_CALIBRATED, 0.0)
             self._in_hand = self._begin_or_go_on()
+
+    def _lacks_records(self) -> bool:
+        """Whether the storage has a trial that was measured, and of which no record is left: what it
+        would go on from is not known any more.
+        """
+        with storage_errors(self._url):
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        candidates = (candidate_of(self._space, trial.params) for trial in done)
+        return any(each is not None and each not in self._known for each in candidates)
 
     def _begin_or_go_on(self) -> list[int]:
         """Enqueue the first ideas; or the ids of trials that were in hand when the run was cut."""
@@ -276,6 +287,9 @@ class Study:
 
     def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
         is_baseline = candidate == Candidate.of(self._own)
+        taken = [each.trial for each in self._evaluations]
+        if number in taken:  # where the storage was lost, its trials are counted anew
+            number = max(taken) + 1
         leader, forecast = best(self._evaluations), self._forecast()
         evaluation = self._measurer.search(
             Subject(number, candidate, is_baseline),

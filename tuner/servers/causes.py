@@ -17,7 +17,13 @@ _KINDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
         re.compile(r"the server (was ended|ended with|stopped answering)|container was remov"),
     ),
     ("died", re.compile(r"no longer answers")),
-    ("timed out", re.compile(r"within [\d.e+]+ s")),
+    (
+        "timed out",  # that of a start or a load; what answers nothing later on has died
+        re.compile(
+            r"(was not (live|ready)|did not answer repository/\S+/load|no answer) within [\d.e+]+ s"
+        ),
+    ),
+    ("died", re.compile(r"did not answer \S+ within")),
     ("refused", re.compile(r"the server (refused|changed)")),
 )
 

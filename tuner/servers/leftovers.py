@@ -15,10 +15,10 @@ _PURPOSES = (SERVERS, "inputs", "outputs")
 
 
 def remove_leftovers() -> None:
-    """End servers whose tuner has died, and remove the shared memory of such.
+    """End what a tuner that has died had started, and remove its shared memory.
 
-    The kernel ends a server when its tuner dies; one that was stopped just then, or a process that
-    it had started, may go on.
+    The kernel ends a server when its tuner dies, and load processes see that it is gone. What was
+    stopped just then, or was started by a server, may go on.
     """
     for pid in _orphans():
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tuner.cores import run_on
-from tuner.errors import ServerFailed
+from tuner.errors import ServerFailed, StorageError
 from tuner.servers.base import Endpoints, ResourceUsage, Server, tail, wait_until
 from tuner.servers.process_tree import ProcessTree
 from tuner.servers.protection import Protection
@@ -116,8 +116,8 @@ def start(program: Program) -> LocalServer:
     """The program once it is up; the caller stops it; it ends with the calling thread, too.
     Ports that were taken meanwhile are replaced by others.
 
-    ServerFailed, with the log's last lines, where it does not come up; OSError where its command
-    cannot be run or its log not be written.
+    ServerFailed, with the log's last lines, where it does not come up; StorageError where its log
+    cannot be written, OSError where its command cannot be run.
     """
     for attempt in range(1, LAUNCH.port_attempts + 1):
         ports = free_ports(program.ports)
@@ -143,7 +143,11 @@ def start(program: Program) -> LocalServer:
 
 
 def _spawn(program: Program, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-    with program.log.open("wb") as log:
+    try:
+        output = program.log.open("wb")
+    except OSError as error:
+        raise StorageError(f"cannot write {program.log}: {error.strerror}; make room") from error
+    with output as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -33,6 +33,7 @@ class HttpSettings:
     dying_poll: float = 0.1  # s between looks at that
     shown: int = 300  # characters of a reply in a message; a page of HTML would hide the rest
     inference_shown: int = 500  # the same of a failed inference, whose Python traceback is longer
+    refusal_shown: int = 5000  # the same of why a model is refused, in which a cause is looked for
 
 
 @dataclass(frozen=True)
