@@ -128,8 +128,8 @@ class Study:
             self._in_hand = self._begin_or_go_on()
 
     def _lacks_records(self) -> bool:
-        """Whether the storage has a trial that was measured, and of which no record is left: what it
-        would go on from is not known any more.
+        """Whether the storage has a trial that was measured, and of which no record is left: what
+        it would go on from is not known any more.
         """
         with storage_errors(self._url):
             done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

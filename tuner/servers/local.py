@@ -62,8 +62,8 @@ class LocalLauncher(Launcher):
         except OSError as error:
             self.close()
             raise StorageError(
-                f"cannot put the embedded server together in {folder.parent}: {_reason(error)}; make "
-                "room, or set TMPDIR to another place"
+                f"cannot put the embedded server together in {folder.parent}: {_reason(error)}; "
+                "make room, or set TMPDIR to another place"
             ) from error
 
     def gpus(self) -> str:
