@@ -34,8 +34,9 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import Arrivals, schedule
 from tuner.load.batches import BatchMix
 from tuner.model.config import ModelConfig, parse_config, render
+from tuner.model.parameter import Value
 from tuner.model.paths import get_path, set_path, states
-from tuner.model.space import Candidate, Value, check_settings
+from tuner.model.space import Candidate, check_settings
 from tuner.optimizer.storage import hide_password
 from tuner.security import PLAIN, parse_header
 from tuner.servers.address import attach

@@ -12,10 +12,7 @@ from pathlib import Path
 from benchmarks.fuzz import files, options, records, replies
 
 Read = Callable[[bytes, Path], object]
-_SLOW = (
-    *("command line", "documents", "spaces", "config.pbtxt", "weights", "experiments", "services"),
-    *("manifests", "traces"),
-)
+_SLOW = ("command line", "documents", "spaces", "config.pbtxt", "weights", "manifests")
 _SHARE = 0.2
 
 

@@ -119,7 +119,8 @@ def _overloaded(
 ) -> Row:
     capacity = _capacity(bench.deployment(is_gateway), folder, generator)
     at_once = max(1, round(_OF_LIMIT * LIMIT * capacity))
-    bounded = bench.deployment(is_gateway, "--max-in-flight", str(at_once))
+    bound = ("--max-in-flight", str(at_once)) if is_gateway else ("--queue", str(at_once - 1))
+    bounded = bench.deployment(is_gateway, *bound)
     with bounded.start(folder / "overloaded.log") as running:
         generator.aim(running.target)
         generator.closed_loop(4, 2.0, _DRAIN)

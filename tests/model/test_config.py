@@ -23,6 +23,7 @@ from tuner.model.config import (
     to_json,
     to_text,
 )
+from tuner.model.parameter import Parameter, Value
 from tuner.model.paths import get_path, set_path
 from tuner.model.signature import Signature
 from tuner.model.space import (
@@ -32,9 +33,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Parameter,
     SearchSpace,
-    Value,
 )
 from tuner.model.space_file import load_space, parse_space
 

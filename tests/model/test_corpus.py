@@ -26,6 +26,7 @@ from tuner.model.config import (
     to_json,
     to_text,
 )
+from tuner.model.parameter import Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -33,7 +34,6 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Value,
     is_below,
 )
 from tuner.model.space_file import load_space

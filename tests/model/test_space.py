@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tuner.errors import SpaceError
 from tuner.model.config import fit_space, own_settings, parse_config, read_config
+from tuner.model.parameter import Parameter, Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -14,9 +15,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Parameter,
     SearchSpace,
-    Value,
     did_you_mean,
     format_value,
     is_below,

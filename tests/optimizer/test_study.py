@@ -12,6 +12,7 @@ from tests.goals.test_constraints import probe
 from tuner.deployments.subjects import Subject
 from tuner.errors import SpaceError, StorageError
 from tuner.model.config import fit_space, own_settings, parse_config
+from tuner.model.parameter import Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -19,7 +20,6 @@ from tuner.model.space import (
     QUEUE_DELAY,
     Candidate,
     SearchSpace,
-    Value,
 )
 from tuner.model.space_file import parse_space
 from tuner.optimizer.samplers.choose import make_sampler

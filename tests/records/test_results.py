@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from tests.manifests import make_manifest
 from tuner.documents import DocumentLimits
 from tuner.errors import RunError, StorageError
-from tuner.model.space import Candidate, Value
+from tuner.model.parameter import Value
+from tuner.model.space import Candidate
 from tuner.records import run as run_module
 from tuner.records.results import (
     Evaluation,

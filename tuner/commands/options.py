@@ -21,7 +21,8 @@ from tuner.experiment.model import (
     SLA,
 )
 from tuner.experiment.options import Duration, Option
-from tuner.model.space import SHORT_NAMES, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SHORT_NAMES
 from tuner.text import shown
 from tuner.units import whole_number
 

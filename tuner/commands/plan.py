@@ -19,7 +19,8 @@ from tuner.model.config import (
     own_settings,
     read_config,
 )
-from tuner.model.space import SearchSpace, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SearchSpace
 from tuner.model.space_file import load_space
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints

@@ -10,15 +10,9 @@ from tritonclient.grpc import model_config_pb2
 
 from tuner.documents import MALFORMED, read_text
 from tuner.errors import DocumentError, ModelConfigError, RepositoryError, SpaceError
+from tuner.model.parameter import Parameter, Value
 from tuner.model.paths import get_path, set_path, states
-from tuner.model.space import (
-    DYNAMIC_BATCHING,
-    MAX_BATCH_SIZE,
-    Candidate,
-    Parameter,
-    SearchSpace,
-    Value,
-)
+from tuner.model.space import DYNAMIC_BATCHING, MAX_BATCH_SIZE, Candidate, SearchSpace
 from tuner.text import shortened, shown
 from tuner.units import LARGEST_NUMBER
 

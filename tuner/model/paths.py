@@ -11,7 +11,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from tuner.errors import SpaceError
-from tuner.model.space import INSTANCE_COUNT, Value, did_you_mean
+from tuner.model.parameter import Value
+from tuner.model.space import INSTANCE_COUNT, did_you_mean
 from tuner.text import shortened, shown
 
 _SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")

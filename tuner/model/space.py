@@ -6,29 +6,19 @@ off by true and false, and everything below it varies only while it is on.
 """
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 
 from tuner.errors import SpaceError
+from tuner.model.parameter import MOST_VALUES, Parameter, Value
 from tuner.text import shortened, shown
 from tuner.units import LARGEST_NUMBER
 
-Value = bool | int | float | str | tuple[int, ...]
 Point = dict[str, Value | None]
 """A value for each parameter; None leaves a field as it is."""
 
@@ -39,7 +29,6 @@ QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
 SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
 """What the simulator knows the effect of."""
-MOST_VALUES = 1000  # of one parameter: a range with more is drawn from, not listed
 MOST_POINTS = 100_000  # of a space: one with more is sampled, not listed
 
 
@@ -48,16 +37,10 @@ class SpaceLimits:
     """What a space may hold, beyond what any search can tell apart."""
 
     parameters: int = 100
-    listed: int = 2000
-    """Values of a list; a range may have more, which are drawn from."""
-    sizes: int = 100
-    """Numbers of a value that is a list itself."""
     instances: int = 1024
     """Of one group; servers have fewer cores, and GPUs far less memory."""
     batch: int = 2**31 - 1
     """What max_batch_size can say."""
-    least_log: float = 1e-12
-    """The lower end of a logarithmic range: ratios of ends are far from overflowing."""
 
 
 LIMITS = SpaceLimits()
@@ -153,139 +136,6 @@ def short_name(path: str) -> str:
 
 def is_below(path: str, parent: str) -> bool:
     return path.startswith((parent + ".", parent + "["))
-
-
-def _as_value(raw: Any) -> Any:
-    if not isinstance(raw, list):
-        return raw
-    if len(raw) > LIMITS.sizes:
-        raise ValueError(f"a value has at most {LIMITS.sizes} numbers, not {len(raw):,}")
-    return tuple(raw)
-
-
-ValueField = Annotated[Value, BeforeValidator(_as_value)]
-
-
-class Parameter(BaseModel):
-    """What one field may be: a list of ``values``, or a ``range`` of numbers, both ends included.
-
-    The value null leaves the field as the model's configuration has it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    values: tuple[ValueField | None, ...] | None = Field(default=None, fail_fast=True)
-    range: tuple[StrictInt, StrictInt] | tuple[float, float] | None = None
-    step: StrictInt | float | None = Field(default=None, gt=0)
-    log: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, raw: Any) -> Any:
-        fields = {"values": raw} if isinstance(raw, list) else raw
-        listed = fields.get("values") if isinstance(fields, dict) else None
-        if isinstance(listed, list) and len(listed) > LIMITS.listed:
-            raise ValueError(
-                f"the list has {len(listed):,} values, more than {LIMITS.listed:,}; write a range"
-            )
-        return fields
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.values is None) == (self.range is None):
-            raise ValueError("give either a list of values or a range: [low, high]")
-        if self.values is not None:
-            if not self.values:
-                raise ValueError("the list of values is empty")
-            if self.step is not None or self.log:
-                raise ValueError("step and log go with a range, not with values")
-        elif self.range is not None:
-            self._check_range(*self.range)
-        return self
-
-    def _check_range(self, low: float, high: float) -> None:
-        if low > high:
-            raise ValueError(f"the range is empty: {shown(low)} > {shown(high)}")
-        if max(abs(low), abs(high), self.step or 0) > LARGEST_NUMBER:
-            raise ValueError(f"ends and step of a range are at most {LARGEST_NUMBER:,}")
-        if isinstance(self.step, float) and isinstance(low, int):
-            raise ValueError("a range of whole numbers takes a whole step")
-        if self.step is not None and (high - low) / self.step > LARGEST_NUMBER:
-            raise ValueError(f"the step {self.step} is too small for the range")
-        if self.log and (self.step is not None or low < LIMITS.least_log):
-            raise ValueError("log needs a range above zero and no step")
-
-    def including(self, value: Value | None) -> "Parameter":
-        """The same with that value made possible, so that the model's own belongs to the space."""
-        values = self.values
-        if values is None and value is None:
-            if self.size is None or self.size > MOST_VALUES:
-                raise SpaceError(
-                    "the model does not state it, so to leave it as it is would be one value more "
-                    f"of the range {list(self.range or ())}, which cannot be listed: give a step "
-                    f"that leaves at most {MOST_VALUES:,} values, or a list"
-                )
-            values = self.points()
-        if values is not None:
-            if any(value == v and type(value) is type(v) for v in values):
-                return self
-            return Parameter(values=(*values, value))
-        assert self.range is not None
-        low, high = self.range
-        if not isinstance(value, int | float):
-            return self
-        if self.step is not None and (self.size or 0) <= MOST_VALUES:
-            return self if value in self.points() else Parameter(values=(*self.points(), value))
-        if low <= value <= high:
-            return self
-        return Parameter(
-            range=(min(low, value), max(high, value)),
-            step=self.step,
-            log=self.log and value > 0,
-        )
-
-    def examples(self) -> tuple[Value, ...]:
-        """Values that show whether the field takes them: all of a list, both ends of a range."""
-        listed = self.values if self.values is not None else (self.range or ())
-        return tuple(value for value in listed if value is not None)
-
-    @property
-    def size(self) -> int | None:
-        """How many values there are; None for a continuum."""
-        if self.values is not None:
-            return len(self.values)
-        assert self.range is not None
-        low, high = self.range
-        if isinstance(low, float) or isinstance(high, float):
-            return None if self.step is None else math.floor((high - low) / self.step + 1e-9) + 1
-        return int((high - low) // (self.step or 1)) + 1
-
-    def draw(self, rng: np.random.Generator) -> Value | None:
-        """A random value, of all alike."""
-        if self.values is not None:
-            return self.values[int(rng.integers(len(self.values)))]
-        assert self.range is not None
-        (low, high), size = self.range, self.size
-        if size is not None and size <= MOST_VALUES:
-            return low + int(rng.integers(size)) * (self.step or 1)
-        share = float(rng.random())
-        value = low * (high / low) ** share if self.log else low + (high - low) * share
-        if self.step is not None:
-            steps = round((value - low) / self.step)
-            value = low + (steps if size is None else min(steps, size - 1)) * self.step
-        if isinstance(low, int) and isinstance(high, int):
-            return min(max(round(value), low), high)  # a product of floats may round beyond
-        return min(max(value, low), high)
-
-    def points(self) -> tuple[Value | None, ...]:
-        """All values; SpaceError for a continuum or more than MOST_VALUES."""
-        if self.values is not None:
-            return self.values
-        assert self.range is not None
-        if self.size is None or self.size > MOST_VALUES:
-            raise SpaceError(f"the range {list(self.range)} has no list of values; give a step")
-        step = self.step or 1
-        return tuple(self.range[0] + i * step for i in range(self.size))
 
 
 class SearchSpace(BaseModel):

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from tuner.documents import parse_yaml, read_text
 from tuner.errors import DocumentError, SpaceError
-from tuner.model.space import SHORT_NAMES, Parameter, SearchSpace, did_you_mean
+from tuner.model.parameter import Parameter
+from tuner.model.space import SHORT_NAMES, SearchSpace, did_you_mean
 from tuner.resources import bundled
 from tuner.text import shortened, shown
 

@@ -20,7 +20,8 @@ from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError
 from tuner.measurement.calibrate import CalibrationPlan
-from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace
 from tuner.optimizer.finalists import Finalists, Ranked
 from tuner.optimizer.measurement import (
     SLA_CONSTRAINT,

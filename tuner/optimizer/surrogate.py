@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tuner.model.parameter import Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -14,7 +15,6 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Value,
 )
 from tuner.stats.samples import Floats, Ints
 
