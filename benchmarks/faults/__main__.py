@@ -17,6 +17,7 @@ from benchmarks.faults.catalogue import FAULTS
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.means import missing_for
 from benchmarks.faults.place import Place
+from benchmarks.faults.session import Missed
 from benchmarks.load.bench import ROOT, Row, summary, write
 
 FILE = ROOT / "benchmarks" / "results" / "faults.json"
@@ -60,7 +61,11 @@ def measure(faults: list[Fault], seeds: range, jobs: int, folder: Path) -> dict[
 
     def do(task: tuple[int, Fault]) -> None:
         seed, fault = task
-        came = attempt(fault, seed, folder / f"{fault.name}-{seed}", begun[fault.launcher])
+        try:
+            came = attempt(fault, seed, folder / f"{fault.name}-{seed}", begun[fault.launcher])
+        except (Missed, TimeoutError) as error:  # nothing was done, so nothing counts
+            print(f"{fault.name}, seed {seed}: left out: {error}", file=sys.stderr)
+            return
         done[fault.name].append(came)
         print(f"{fault.name}, seed {seed}: {came.seconds:.1f} s", file=sys.stderr)
         for finding in came.findings:
@@ -68,7 +73,7 @@ def measure(faults: list[Fault], seeds: range, jobs: int, folder: Path) -> dict[
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(do, [(seed, fault) for seed in seeds for fault in faults]))
-    return {each.name: _row(each, done[each.name]) for each in faults}
+    return {each.name: _row(each, done[each.name]) for each in faults if done[each.name]}
 
 
 def _row(fault: Fault, attempts: list[Attempt]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What happens around a search: ports that are taken, a second tuner, a clock that jumps."""
 
-import contextlib
 import re
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.faults.fault import OK, STARTED, TRIAL, Fault, Scene
 from benchmarks.faults.place import Place
+from benchmarks.faults.session import children, words_of
 
 _PORT = re.compile(r"--(?:http|grpc|metrics)-port=(\d+)")
 _JUMPS = (-86_400, -3_600, -90, 90, 3_600, 86_400, 20 * 365 * 86_400)
@@ -37,8 +37,8 @@ class _Thief:
         left = 2
         while not self._over.wait(0.002):
             session = self._scene.session
-            for pid in set() if session is None else _children(session.pid) - seen:
-                if ports := _PORT.findall(_words(pid)):
+            for pid in set() if session is None else children(session.pid) - seen:
+                if ports := _PORT.findall(words_of(pid)):
                     seen.add(pid)
                     left -= left and self._take(int(self._scene.rng.choice(ports)))
 
@@ -55,22 +55,6 @@ class _Thief:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def _children(pid: int) -> set[int]:
-    """Processes that it started itself. The kernel's own list of them is read in no time."""
-    found: set[int] = set()
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found |= set(map(int, file.read_text(encoding="ascii").split()))
-    return found
-
-
-def _words(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
 
 
 @contextmanager

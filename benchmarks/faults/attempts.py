@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.faults import judging
-from benchmarks.faults.fault import CALIBRATING, TRIAL, Fault, Moment, Scene
+from benchmarks.faults.fault import CALIBRATING, OK, TRIAL, Fault, Moment, Scene
 from benchmarks.faults.place import COMPARE, LOCAL, Place
 from benchmarks.faults.session import Ended, Missed, Session
 
 _TRIES = 4
 """Moments that are tried: a command may end before the one that was drawn."""
-_AGAIN_SECONDS = 90.0
-"""For the next start, which sweeps, measures one candidate and reports."""
+_AGAIN_SECONDS = 120.0
+"""For the next start, which sweeps, measures a candidate and reports."""
 _FRESH = 0.25
 """Of the searches that may be killed at any time: those that start anew and calibrate."""
 
@@ -52,22 +52,22 @@ def begun_search(folder: Path, launcher: tuple[str, ...] = LOCAL) -> Place:
     return place
 
 
-def attempt(fault: Fault, seed: int, folder: Path, begun: Place) -> Attempt:
+def attempt(fault: Fault, seed: int, folder: Path, begun: Place, further: int = 1) -> Attempt:
     """Do it in this folder, which is removed, to a search that goes on from the one that was
-    ``begun``.
+    ``begun``. The next start measures so many ``further`` candidates.
     """
     rng = random.Random(f"{fault.name} {seed}")
     for _ in range(_TRIES):
         try:
-            return _attempt(fault, rng, folder, begun)
+            return _attempt(fault, rng, folder, begun, further)
         except Missed as missed:
             said = str(missed)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    raise RuntimeError(f"{fault.name}: the command ended before each of {_TRIES} moments:\n{said}")
+    raise Missed(f"{fault.name}: the command ended before each of {_TRIES} moments:\n{said}")
 
 
-def _attempt(fault: Fault, rng: random.Random, folder: Path, begun: Place) -> Attempt:
+def _attempt(fault: Fault, rng: random.Random, folder: Path, begun: Place, further: int) -> Attempt:
     place = Place(folder, fault.launcher)
     moment = rng.choice(fault.moments) if fault.moments else None
     with ExitStack() as stack:
@@ -79,15 +79,15 @@ def _attempt(fault: Fault, rng: random.Random, folder: Path, begun: Place) -> At
         with _struck(fault, scene, moment):
             known = place.lines()
             ended = scene.command.finish(max(1.0, scene.at + fault.limit - time.monotonic()))
-        hung = [f"it went on for {fault.limit:g} s"] if ended.code is None else []
+        hung = judging.hung("the command", ended)
         wrong = [
             *scene.seen,
             *judging.wrong_end(fault, ended),
             *judging.wrong_reasons(fault, place),
         ]
-        if not fault.survives:
-            again = _next_start(fault, place)
-            hung += ["the next start hung"] if again.code is None else []
+        if ended.code != OK:
+            again = _next_start(fault, place, further)
+            hung += judging.hung("the next start", again)
             wrong += judging.wrong_next_start(fault, again)
         lost = judging.lost(place, known)
         left = judging.left(fault, place)
@@ -129,8 +129,8 @@ def _struck(fault: Fault, scene: Scene, moment: Moment | None) -> Iterator[None]
         yield
 
 
-def _next_start(fault: Fault, place: Place) -> Ended:
-    """The same command, for one candidate more than there are on record."""
+def _next_start(fault: Fault, place: Place, further: int) -> Ended:
+    """The same command, for so many candidates more than there are on record."""
     counts = [len(place.evaluations(run)) for run in place.runs]
-    again = _start(fault, place, max(counts, default=0) + 1)
+    again = _start(fault, place, max(1, max(counts, default=0) + further))
     return again.finish(_AGAIN_SECONDS)

@@ -35,11 +35,12 @@ def _engine() -> Iterator[Any]:
 
 
 def left_containers(pids: list[int]) -> list[str]:
-    """Containers and volumes of commands that have ended."""
+    """Containers, volumes and networks of commands that have ended."""
     labelled = {"label": OWNER_LABEL}
     with _engine() as client:
         containers = client.containers.list(all=True, filters=labelled, ignore_removed=True)
-        found = [each.name for each in (*containers, *client.volumes.list(filters=labelled))]
+        others = (*client.volumes.list(filters=labelled), *client.networks.list(filters=labelled))
+        found = [each.name for each in (*containers, *others)]
     return [name for name in found if any(name.startswith(f"tuner-{pid}-") for pid in pids)]
 
 
@@ -70,11 +71,14 @@ def _container_killed(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def _network_gone(scene: Scene) -> Iterator[None]:
+    """The container is cut off, and the network that tuner made for it is removed."""
     with _engine() as client:
         container = _await_container(scene, client)
         with contextlib.suppress(NotFound, APIError):
             for name in container.attrs["NetworkSettings"]["Networks"]:
-                client.networks.get(name).disconnect(container, force=True)
+                network = client.networks.get(name)
+                network.disconnect(container, force=True)
+                network.remove()
         yield
 
 
@@ -184,11 +188,11 @@ def _engine_restarted(scene: Scene) -> Iterator[None]:
 
 
 def _fault(name: str, does: str, strike: Any, **more: Any) -> Fault:
-    usual = {"launcher": DOCKER, "needs": _NEEDS, "limit": 90.0, "trials": 4}
+    usual = {"launcher": DOCKER, "needs": _NEEDS, "limit": 90.0}
     return Fault(name, does, strike, **{**usual, **more})
 
 
-_ENDED = "container was removed|SIGKILL|exit code 0|SIGTERM"
+_ENDED = r"container was removed|SIGKILL|exit code \d|SIGTERM|closed the connection"
 
 CONTAINERS = (
     _fault(
@@ -207,7 +211,7 @@ CONTAINERS = (
     ),
     _fault(
         "network-gone",
-        "the container is taken from its network",
+        "the network of the container is removed",
         _network_gone,
         causes=("died", None),
         why="did not answer|no answer came|stopped answering|every request failed|no request",

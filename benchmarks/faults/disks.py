@@ -159,6 +159,8 @@ DISKS = (
         (AT_WORK, TRIAL),
         (MISSING, OK),
         r"/dev/shm",
+        causes=("out of memory", "died"),
+        why="shared memory|SIGBUS",
         setting=_own_shared_memory,
         needs=_MOUNTS,
     ),

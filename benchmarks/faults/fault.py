@@ -32,9 +32,10 @@ class Moment:
 STARTED = Moment("", 2.5)
 AT_WORK = Moment(r"\] (run|resuming) ", 1.0)
 CALIBRATING = Moment(r"\] calibrating", 4.0)
-TRIAL = Moment(r"\] trial ", 3.0)
+LAUNCH = Moment(r"\] trial ", 0.3)
+TRIAL = Moment(r"\] trial ", 5.0)
 REPORT = Moment(r"\] search ends", 0.7)
-ROUND = Moment(r"\]   round ", 3.0)
+ROUND = Moment(r"\] round ", 3.0)
 ANY = (STARTED, AT_WORK, TRIAL, REPORT)
 SEARCHING = (AT_WORK, TRIAL, REPORT)
 
@@ -75,8 +76,7 @@ class Fault:
     words that match ``says``. Evaluations may fail for one of the ``causes`` in words that match
     ``why``; with ``fails``, at least one of them does. ``setting`` is around all of it.
 
-    ``kind`` says what is run: a search that goes on with another one's records or, with ``fresh``,
-    starts anew, as it may where calibrating is one of its moments; or a comparison.
+    ``kind`` says what is run: a search, or a comparison.
     """
 
     name: str
@@ -95,10 +95,6 @@ class Fault:
     launcher: tuple[str, ...] = LOCAL
     kind: str = "search"
     trials: int = 3
+    """Of which two are on record; the last one may be over before it is struck."""
     needs: frozenset[str] = frozenset()
     """Of ``docker``, ``mounts`` and ``cc``."""
-
-    @property
-    def survives(self) -> bool:
-        """Whether the command goes on to its end."""
-        return self.codes == (OK,)

@@ -29,6 +29,11 @@ def lost(place: Place, known: list[str]) -> list[str]:
     return found
 
 
+def hung(what: str, ended: Ended) -> list[str]:
+    """That it went on for longer than it may, with what it said last."""
+    return [f"{what} hung: {ended.said[-_SHOWN:]}"] if ended.code is None else []
+
+
 def wrong_end(fault: Fault, ended: Ended) -> list[str]:
     """A code or words that are not those of the fault."""
     found = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 _SHM = Path("/dev/shm")
-_HALF_WRITTEN = re.compile(r".*\.partial|\.export-.*|tuner-.*|\.lock")
+_HALF_WRITTEN = re.compile(r".*\.partial|\.export-.*|tuner-.*")
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

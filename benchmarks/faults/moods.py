@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from benchmarks.faults.fault import Fault, Scene, Strike
+from benchmarks.faults.fault import LAUNCH, Fault, Scene, Strike
 from benchmarks.faults.processes import NO_ANSWER, await_effect, has_failed
 
 
@@ -27,10 +27,10 @@ MOODS = (
         "load-hangs",
         "the model hangs while it loads",
         _mood("load hangs", has_failed),
+        (LAUNCH,),
         causes=("timed out",),
         why="within 15 s",
         fails=True,
-        trials=4,
     ),
     Fault(
         "inference-hangs",
@@ -46,14 +46,13 @@ MOODS = (
         "stop-hangs",
         "the model hangs when it is to end",
         _mood("stop hangs"),
-        trials=5,
+        trials=4,
         limit=90.0,
     ),
     Fault(
         "inference-slows",
         "the model is ten times slower from then on",
         _mood("inference is slow"),
-        trials=4,
         limit=120.0,
     ),
     Fault(

@@ -23,7 +23,7 @@ from benchmarks.faults.fault import (
 
 _EFFECT_SECONDS = 100.0
 """For a failure to be seen: a first inference may take 60 s."""
-NO_ANSWER = "did not answer|no answer came|answers no request|stopped answering"
+NO_ANSWER = "did not answer|no answer came|answers no request|stopped answering|not healthy"
 """What is said of a server that hangs."""
 
 
@@ -124,15 +124,13 @@ PROCESSES = (
         killed("server"),
         causes=("died",),
         why="SIGKILL",
-        trials=4,
     ),
     Fault(
         "stub-killed",
         "kill -9 of the process that runs the model",
         killed("stub"),
-        causes=("died", None),
-        why="(?i)stub|no answer",
-        trials=4,
+        causes=("died", "timed out", None),
+        why="(?i)stub|no answer|did not answer repository/.*/load",
         limit=90.0,
     ),
     Fault("meter-killed", "kill -9 of the hiccup meter", killed("meter"), (AT_WORK, TRIAL)),
@@ -151,7 +149,7 @@ PROCESSES = (
         "server-stopped",
         "SIGSTOP to the server",
         stopped("server", has_failed),
-        causes=("died", None),
+        causes=("died", "timed out", None),
         why=NO_ANSWER,
         fails=True,
         trials=4,
@@ -161,9 +159,8 @@ PROCESSES = (
         "stub-stopped",
         "SIGSTOP to the process that runs the model",
         stopped("stub", has_failed),
-        causes=("died", None),
+        causes=("died", "timed out", None),
         why=NO_ANSWER,
-        trials=4,
         limit=120.0,
     ),
     Fault(
@@ -173,6 +170,7 @@ PROCESSES = (
         (AT_WORK, TRIAL),
         (MISSING,),
         "load process.* (hangs|does not start)",
+        limit=150.0,  # one that is stopped before it has started is given 120 s
     ),
     Fault("paused", "SIGSTOP to all of tuner, SIGCONT up to 20 s later", _paused, (AT_WORK, TRIAL)),
     Fault(

@@ -44,8 +44,8 @@ class Session:
         self, words: Sequence[str], folder: Path, environment: Mapping[str, str], said: Path
     ) -> None:
         self._said = said
-        # A shell that starts this in the background would have it ignore Ctrl-C.
-        command = ("env", "--default-signal=INT", *words)
+        # A shell in the background, or nohup, would have it ignore them.
+        command = ("env", "--default-signal=INT,TERM,HUP", *words)
         with said.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -82,14 +82,12 @@ class Session:
 
     def find(self, role: str) -> list[psutil.Process]:
         """Its processes of that role. A gateway's own workers are none of tuner's."""
-        pattern, found = ROLES[role], []
-        with contextlib.suppress(psutil.Error):
-            below = psutil.Process(self.pid).children(recursive=role != "worker")
-            for each in below:
-                with contextlib.suppress(psutil.Error):
-                    if pattern.search(" ".join(each.cmdline())):
-                        found.append(each)
-        return found
+        own = children(self.pid)
+        below = own if role == "worker" else {pid for each in own for pid in (each, *_all(each))}
+        found = [pid for pid in sorted(below) if ROLES[role].search(words_of(pid))]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [psutil.Process(pid) for pid in found]
+        return []
 
     def await_process(self, role: str, seconds: float = 60.0) -> psutil.Process:
         """One of that role, once there is one; Missed where the command ends before."""
@@ -122,3 +120,25 @@ class Session:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{otherwise}:\n{self.said}")
         time.sleep(_POLL)
+
+
+def children(pid: int) -> set[int]:
+    """Processes that it started itself. The kernel's own list of them is read in no time."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):  # it ends meanwhile
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            found |= set(map(int, file.read_text(encoding="ascii").split()))
+    return found
+
+
+def _all(pid: int) -> set[int]:
+    own = children(pid)
+    return own.union(*map(_all, own))
+
+
+def words_of(pid: int) -> str:
+    """Its command line; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""

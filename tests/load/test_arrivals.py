@@ -284,7 +284,7 @@ class TestTrace:
             ("1\n1.0000000001\n", "all 2 requests are at 1 s"),
             ("seconds,rate\n1e-10,3\n", "a stretch must be longer than 0 s"),
             ("seconds,rate\n1,1e-300\n", "no rate above zero"),
-            ("1" * 100_000, "line 1 is longer than 65,536"),
+            ("1" * 1_100_000, "line 1 is longer than 1,048,576"),
             ('"' + "1\n" * 100_000, "field larger than field limit"),
         ],
     )

@@ -312,6 +312,17 @@ class TestResume:
         assert len(bench.searched) == 3
         assert len({each.candidate for each in run.evaluations()}) == 4
 
+    def test_another_runs_study_in_a_shared_storage_is_left_alone(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        storage = f"sqlite:///{tmp_path}/shared.db"
+        make(run, Bench(product), storage=storage).search(Budget(3, 1e6), lambda _: None)
+        known = trials(run, storage)
+        other = Run.create(tmp_path / "elsewhere" / run.folder.name)
+        with pytest.raises(StorageError, match="another search of the name .* choose another"):
+            make(other, Bench(product), storage=storage)
+        assert [each.params for each in trials(run, storage)] == [each.params for each in known]
+
     def test_without_its_storage_it_goes_on_from_the_records(self, run: Run) -> None:
         make(run, Bench(product)).search(Budget(3, 1e6), ignore)
         run.study_file.unlink()

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
-from tuner.cli.interrupts import hear_no_more, listen
 from tuner.cli.invocation import command_began, command_line
 from tuner.cli.options import Config, Json, Quiet, RunFolder
 from tuner.cli.parameters import command
@@ -24,6 +23,7 @@ from tuner.commands.options import (
     SimulateOptions,
 )
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
+from tuner.interrupts import hear_no_more, listen
 from tuner.text import printable
 from tuner.version import __version__
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import typer
 
-from tuner.cli.interrupts import hear_no_more
 from tuner.errors import InfrastructureError, TunerError
+from tuner.interrupts import hear_no_more
 
 OK = 0
 NOT_MET = 1

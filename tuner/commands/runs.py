@@ -22,9 +22,11 @@ def fresh_folder(output: Path, name: str) -> Path:
         try:
             folder.mkdir(parents=True)
             return folder
-        except OSError as error:
-            if not folder.exists():
+        except FileExistsError as error:
+            if not os.path.isdir(folder):
                 raise StorageError(cannot_write(folder, error)) from error
+        except OSError as error:
+            raise StorageError(cannot_write(folder, error)) from error
     raise AssertionError("unreachable")
 
 
@@ -83,8 +85,12 @@ def resumable_comparison(output: Path, wanted: CompareManifest) -> Run | None:
 
 def _same_runs(output: Path, wanted: Manifest) -> Iterator[Run]:
     """The newest first. A damaged neighbour is no reason not to go on."""
-    for folder in sorted(output.glob("*/"), reverse=True):
-        run = Run(folder)
+    try:
+        names = sorted(os.listdir(output), reverse=True)
+    except OSError:  # there is none, or what is wrong is told when a folder is to be made in it
+        return
+    for name in names:
+        run = Run(output / name)
         if not os.path.isfile(run.experiment_file):
             continue
         try:

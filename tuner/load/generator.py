@@ -105,12 +105,12 @@ def _spawning() -> Iterator[None]:
     main, inherited = sys.modules["__main__"], os.environ.get(OWNER_VARIABLE)
     resource_tracker.ensure_running()  # whose own start would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = ModuleType("__main__")
-    os.environ[OWNER_VARIABLE] = owner()
     try:
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ[OWNER_VARIABLE] = owner()
         yield
     finally:
-        del os.environ[OWNER_VARIABLE]
+        os.environ.pop(OWNER_VARIABLE, None)
         if inherited is not None:
             os.environ[OWNER_VARIABLE] = inherited
         sys.modules["__main__"] = main

@@ -1,5 +1,6 @@
 """A hiccup meter, as jHiccup is one: it tells the machine's own stalls from those of a server."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -104,7 +105,8 @@ class HiccupMeter:
     def close(self) -> None:
         process = self._process
         if process is not None and process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it was killed, and told something since
+                process.stdin.close()
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:

@@ -47,8 +47,10 @@ class EntryLimits:
 
     text: int = 256 << 20
     """Bytes: a tensor of 190 MB in base64."""
-    values: int = 10_000_000
-    """Numbers, strings, lists and objects: half a gigabyte of them."""
+    values: int = 32_000_000
+    """Numbers, strings, lists and objects: a gigabyte and a half of them."""
+    piece: int = 8 << 20
+    """Bytes to read at a time at most: what is read ahead counts as the entry's."""
     depth: int = 64
     """Levels of nesting; numpy knows 32 dimensions."""
 
@@ -117,7 +119,7 @@ class _Reader:
         It gets twice as much each time while it has nothing to tell: it begins a long string anew
         with every piece.
         """
-        content = self._file.read(max(size, self._silent))
+        content = self._file.read(max(size, min(self._silent, LIMITS.piece)))
         self._silent += len(content)
         self._taken += len(content)
         if self._taken > LIMITS.text:
@@ -156,7 +158,8 @@ class _Reader:
             return value
         holders, keys = [_CONTAINERS[event]()], [""]
         whole = holders[0]
-        for count, (event, value) in enumerate(events):
+        count = 0
+        for event, value in events:
             self._silent = 0
             if event == "map_key":
                 keys[-1] = value
@@ -177,6 +180,7 @@ class _Reader:
                 keys.append("")
                 if len(holders) > LIMITS.depth:
                     raise self._too_large(f"more than {LIMITS.depth} levels")
+            count += 1
             if count > LIMITS.values:
                 raise self._too_large(f"more than {LIMITS.values:,} values")
         return whole

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -49,10 +49,16 @@ class Control:
         """
         with ExitStack() as stack:
             for name in models:
-                if not self._server.pids() and not self.is_ready(name):
-                    stack.callback(self.unload, name, timeout)
-                self.load(name, None, timeout)
+                if self._server.pids() or not self.is_ready(name):
+                    stack.callback(self._unload_again, name, timeout)
+                    self.load(name, None, timeout)
             yield
+
+    def _unload_again(self, model: str, timeout: float) -> None:
+        """Unless the server is tuner's own, or gone: then nobody misses it."""
+        if not self._server.pids():
+            with suppress(ServerFailed):
+                self.unload(model, timeout)
 
     def is_ready(self, model: str) -> bool:
         """ServerFailed where the server does not say."""

@@ -24,6 +24,7 @@ from tuner.documents import parse_json
 from tuner.security import PLAIN, Security
 from tuner.servers.settings import HTTP
 
+_TRITONS = b"/v2/"
 _PIECE = 1 << 16
 """Bytes to read at a time: what a server says of its length is not believed."""
 
@@ -196,9 +197,9 @@ def _limited(plain: socket.socket) -> socket.socket:
 
 
 def _as_is(request_line: str) -> bytes:
-    """Without percent-encoding: Triton looks for a model by the bytes of its path."""
+    """A path of Triton's without percent-encoding: it looks for a model by the bytes there."""
     method, target, version = request_line.encode("ascii").split(b" ")
-    decoded = unquote_to_bytes(target)
+    decoded = unquote_to_bytes(target) if target.startswith(_TRITONS) else target
     if any(byte <= ord(" ") for byte in decoded):  # would end the path, or the line
         decoded = target
     return b" ".join((method, decoded, version))

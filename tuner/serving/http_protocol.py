@@ -99,7 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + _FIELD)
-        super().on_header(name, value)
+        if not self._in_body:  # a trailer is no header: it must not name the client
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unreported = 0
@@ -146,7 +147,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         self._head_timer = None
-        self._refuse(_TIMEOUT)
+        if self.flow.read_paused:  # it is the server that does not read on
+            self._head_timer = self.loop.call_later(self.bounds.head_timeout, self._head_late)
+        else:
+            self._refuse(_TIMEOUT)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

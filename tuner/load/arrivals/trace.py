@@ -38,7 +38,7 @@ class TraceLimits:
     """With their times sorted and repeated, some hundreds of megabytes."""
     stretches: int = 1_000_000
     """Eleven days of rates by the second."""
-    line: int = 1 << 16
+    line: int = 1 << 20
     """Characters of a line."""
     time: float = 1e24
     """The latest timestamp: also nanoseconds since 1970 are far below."""

@@ -1,4 +1,4 @@
-"""A model that sleeps ``base_us`` for each batch, and does what the file ``mood`` beside it says."""
+"""A model that sleeps ``base_us`` for each batch, and does what the file ``mood`` says."""
 
 import json
 import time
