@@ -319,7 +319,7 @@ class TestResume:
         make(run, Bench(product), storage=storage).search(Budget(3, 1e6), lambda _: None)
         known = trials(run, storage)
         other = Run.create(tmp_path / "elsewhere" / run.folder.name)
-        with pytest.raises(StorageError, match="another search of the name .* choose another"):
+        with pytest.raises(StorageError, match="another search of the name"):
             make(other, Bench(product), storage=storage)
         assert [each.params for each in trials(run, storage)] == [each.params for each in known]
 
