@@ -40,7 +40,15 @@ atexit.register(os.kill, os.getpid(), signal.SIGINT)
 
 
 def came_of(script: str, *words: str, before: tuple[str, ...] = ()) -> list[str]:
-    command = ["env", "--default-signal=INT", *before, sys.executable, "-c", script, *words]
+    command = [
+        "env",
+        "--default-signal=INT,TERM,HUP",
+        *before,
+        sys.executable,
+        "-c",
+        script,
+        *words,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.split()
 

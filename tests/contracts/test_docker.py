@@ -420,6 +420,8 @@ def test_engine_that_does_not_see_the_repository(
         return Mount(target, elsewhere if options["type"] == "bind" else source, **options)
 
     monkeypatch.setattr("tuner.servers.docker_repository.Mount", mount)
+    for path in (spec.repository, *spec.repository.rglob("*")):  # else it is copied anyway
+        path.chmod(path.stat().st_mode | (0o005 if path.is_dir() else 0o004))
     with (
         DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         launcher.launch(spec) as server,

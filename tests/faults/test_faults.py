@@ -20,7 +20,7 @@ ELSEWHERE = {
     "tuner-killed": "tests/e2e/test_search.py",
     "interrupted": "tests/e2e/test_search.py",
     "interrupted-twice": "interrupted-often",
-    "hung-up": "tests/cli/test_interrupts.py",
+    "hung-up": "tests/test_interrupts.py",
     "gateway-killed": "server-killed",
     "container-killed": "container-removed",
     "docker-tuner-killed": "tests/contracts/test_docker.py",
