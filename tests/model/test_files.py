@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.model.files import is_public, links_out, models_of
+from tuner.model.files import copy_model, is_public, links_out, models_of
 from tuner.servers.docker_repository import _pack
 
 
@@ -48,6 +48,25 @@ def test_what_a_link_in_a_model_leads_to_is_not_copied(repository: Path, tmp_pat
     (repository / "m" / "1" / "folder").symlink_to(repository / ".hidden")
     assert [link.name for link in links_out(repository / "m")] == ["key"]
     assert packed(repository, tmp_path) == {"m/config.pbtxt", "m/1/model.onnx"}
+
+
+def test_a_copy_keeps_the_links_that_lead_out_as_links(repository: Path, tmp_path: Path) -> None:
+    model, copy = repository / "m", tmp_path / "copy"
+    (model / "1" / "key").symlink_to(tmp_path / "secrets" / "key")
+    (model / "1" / "same").symlink_to("model.onnx")
+    copy_model(model, copy)
+    assert (copy / "1" / "key").is_symlink()
+    assert not (copy / "1" / "same").is_symlink()
+    assert (copy / "1" / "same").read_text() == "weights"
+    copy.rename(repository / "copy")
+    assert packed(repository, tmp_path) == {
+        "m/config.pbtxt",
+        "m/1/model.onnx",
+        "m/1/same",
+        "copy/config.pbtxt",
+        "copy/1/model.onnx",
+        "copy/1/same",
+    }
 
 
 def test_links_that_lead_round_in_a_circle_or_nowhere_do_no_harm(

@@ -8,12 +8,10 @@ from typing import Any
 
 from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
-from tuner.model.files import links_out
+from tuner.model.files import copy_model
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 from tuner.scratch import scratch_folder
-
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 
 def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
@@ -38,7 +36,7 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder("export", destination.parent) as folder:
             staged = Path(folder) / "repository"
-            _copy(model, staged / model.name)
+            copy_model(model, staged / model.name)
             config = staged / model.name / "config.pbtxt"
             if not winner.baseline:
                 text = to_text(parse_config(winner.config, "the winner's record"))
@@ -57,24 +55,6 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
             "make room or choose another place"
         ) from error
     return destination / model.name / "config.pbtxt"
-
-
-def _copy(model: Path, target: Path) -> None:
-    """All files of the model. What a link in it leads to outside of the repository is not copied:
-    the copy has a link to the same place.
-    """
-    links = {str(link): link.resolve() for link in links_out(model)}
-    folder = model.resolve()
-
-    def left_out(inside: str, names: list[str]) -> set[str]:
-        outward = {name for name in names if str(Path(inside).resolve() / name) in links}
-        return outward | _LEFT_OUT(inside, names)
-
-    shutil.copytree(model, target, ignore=left_out)
-    for link, place in links.items():
-        copy = target / Path(link).relative_to(folder)
-        if copy.parent.is_dir():  # else it lies in what is left out
-            copy.symlink_to(place)
 
 
 def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[str, Any]:

@@ -52,14 +52,6 @@ class SwapSettings:
 
 
 SWAP = SwapSettings()
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
-
-
-def copy_model(model: Path, folder: Path) -> Path:
-    """The model's folder copied into ``folder``, by links where the file system allows it."""
-    return Path(
-        shutil.copytree(model, folder / model.name, ignore=_LEFT_OUT, copy_function=link_or_copy)
-    )
 
 
 def add_version(model: Path) -> None:
@@ -70,7 +62,7 @@ def add_version(model: Path) -> None:
         raise ServerFailed(f"{model.name} has no version to replace")
     last = max(versions)
     shutil.copytree(
-        model / str(last), model / str(last + 1), ignore=_LEFT_OUT, copy_function=link_or_copy
+        model / str(last), model / str(last + 1), symlinks=True, copy_function=link_or_copy
     )
 
 

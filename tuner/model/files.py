@@ -1,9 +1,12 @@
 """Where the files of a model repository really are: models and files in them may be links."""
 
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 
 def models_of(repository: Path) -> dict[str, Path]:
@@ -44,6 +47,26 @@ def is_inside(path: Path, model: Path) -> bool:
     target = Path(os.path.realpath(path))
     places = (os.path.realpath(model), os.path.realpath(model.parent))
     return any(target.is_relative_to(place) for place in places)
+
+
+def copy_model(
+    model: Path, target: Path, copy_file: Callable[[str, str], object] = shutil.copy2
+) -> None:
+    """All files of the model. What a link in it leads to outside of the repository is not copied:
+    the copy has a link to the same place.
+    """
+    links = {str(link): link.resolve() for link in links_out(model)}
+    folder = model.resolve()
+
+    def left_out(inside: str, names: list[str]) -> set[str]:
+        outward = {name for name in names if str(Path(inside).resolve() / name) in links}
+        return outward | _NOT_COPIED(inside, names)
+
+    shutil.copytree(model, target, ignore=left_out, copy_function=copy_file)
+    for link, place in links.items():
+        copy = target / Path(link).relative_to(folder)
+        if copy.parent.is_dir():  # else it lies in what is left out
+            copy.symlink_to(place)
 
 
 def is_public(repository: Path) -> bool:
