@@ -24,7 +24,8 @@ from tuner.measurement.capacity import find_capacity
 from tuner.measurement.session import CandidateSession
 from tuner.measurement.settings import EFFORTS, JUDGEMENT, SEARCH_PROBE, START
 from tuner.model.config import read_config, render, to_text
-from tuner.model.space import Candidate, Value
+from tuner.model.parameter import Value
+from tuner.model.space import Candidate
 
 _FULL_TEST = replace(JUDGEMENT, confidence=0.95)
 """Up to 90 s of the recommended rate, at 95 %: as sure as the SLA's verdicts in a search."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.load.bench import Row
 from tuner.deployments.subjects import Subject
-from tuner.model.space import Candidate, SearchSpace, Value
+from tuner.model.parameter import Value
+from tuner.model.space import Candidate, SearchSpace
 from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.stopping import Budget
 from tuner.optimizer.study import Measurer, Study

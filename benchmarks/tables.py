@@ -1,8 +1,9 @@
 """Writes the tables of docs/benchmarks.md out of the result files: ``python -m benchmarks.tables``.
 
 A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
-``<!-- gateway -->``, ``<!-- search -->``, ``<!-- search_default -->`` or ``<!-- peers -->`` and
-``<!-- end -->``; all else in the page is left.
+``<!-- gateway -->``, ``<!-- faults -->``, ``<!-- fuzz -->``, ``<!-- search -->``,
+``<!-- search_default -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the page is
+left.
 """
 
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.faults.table import render as render_faults
 from benchmarks.gpu.result import CUT_SHORT, MEASURED, read
 from benchmarks.load.table import render as render_load
 
@@ -21,6 +23,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 LOAD_RESULTS = ROOT / "benchmarks" / "results" / "load"
 GATEWAY = ROOT / "benchmarks" / "results" / "gateway.json"
+FAULTS = ROOT / "benchmarks" / "results" / "faults.json"
+FUZZ = ROOT / "benchmarks" / "results" / "fuzz.json"
 SIMULATOR = ROOT / "benchmarks" / "results" / "simulator.json"
 _LOAD_PLACE = re.compile(r"(<!-- load:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- gpu:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,6 +41,8 @@ def main() -> None:
     written = fill_load(fill(text, RESULTS), LOAD_RESULTS)
     written = fill_one(written, "simulator", SIMULATOR, render_simulator)
     written = fill_one(written, "gateway", GATEWAY, render_gateway)
+    written = fill_one(written, "faults", FAULTS, render_faults)
+    written = fill_one(written, "fuzz", FUZZ, render_fuzz)
     written = fill_one(written, "search", SEARCHES, render_search)
     written = fill_one(written, "search_default", DEFAULTS, render_default)
     written = fill_one(written, "peers", PEERS, render_peers)
@@ -188,6 +194,25 @@ def render_peers(result: dict[str, Any]) -> str:
         cells = [name, row["winner"], rate, rounds]
         lines.append(_line([*cells, str(row["measured"]), f"{row['seconds']:.0f}"]))
     lines += ["", *(f"- {note[:1].upper()}{note[1:]}." for note in result["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def render_fuzz(result: dict[str, Any]) -> str:
+    """A row for each reader; what failed in it below."""
+    heads = ("", "inputs", "refused, %", "seconds", "slowest, ms of CPU", "memory, MiB", "foreign")
+    lines = [_about(result), "", _line(list(heads)), _line(["---", *["---:"] * (len(heads) - 1)])]
+    for name, row in result["rows"].items():
+        cells = [name, f"{row['inputs']:,}", f"{100 * row['refused'] / row['inputs']:.0f}"]
+        cells += [f"{row['seconds']:,.0f}", f"{row['slowest_ms']:,.0f}"]
+        cells += [f"{row['peak_mib']:,} (+{row['more_mib']:,})", f"{row['foreign']:,}"]
+        lines.append(_line(cells))
+    lines.append("")
+    for name, row in result["rows"].items():
+        lines += [
+            f"- {name}, input {each['number']:,}: {each['kind']} at {each['place']}."
+            for each in row["failures"]
+        ]
+    lines += [f"- {note[:1].upper()}{note[1:]}." for note in result["notes"]]
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TEST_IMAGE = os.environ.get("TUNER_TEST_IMAGE", "tuner-test-triton:2.51.0")
 _LONGEST = (
     "tests/benchmarks/test_gpu_kit.py",
+    "tests/faults/test_faults.py",
     "tests/e2e/test_search.py",
     "tests/e2e/test_compare.py",
     "tests/e2e/test_edges.py",
@@ -25,7 +26,12 @@ _LONGEST = (
     "tests/e2e/test_local.py",
 )
 """They begin first, so that no worker is left alone with one of them at the end."""
-_UNSHARED = ("tests/e2e/test_docker.py", "tests/e2e/test_edges.py", "tests/e2e/test_local.py")
+_UNSHARED = (
+    "tests/faults/test_faults.py",
+    "tests/e2e/test_docker.py",
+    "tests/e2e/test_edges.py",
+    "tests/e2e/test_local.py",
+)
 """Their tests share no server: several workers may take them."""
 _MUST_RUN = os.environ.get("CI") == "true" or os.environ.get("TUNER_REQUIRE_ALL") == "1"
 # A busy machine may take long over any example.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.model.space import Value
+from tuner.model.parameter import Value
 from tuner.records.results import (
     Cost,
     Evaluation,

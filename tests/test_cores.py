@@ -48,6 +48,11 @@ def test_without_enough_cores_all_share_them():
         ("0-3:16", "no core 16"),
         ("0-3:3", "must not be the server's"),
         ("0:4:4", "must not be the server's"),
+        ("²:1", "none of"),
+        ("9" * 5000 + ":1", "none of"),
+        ("0-999999999999:1", "none of"),
+        ("0-99999," * 1000 + "0:1", "none of"),
+        (":".join(["0-99999"] * 10_000), "none of"),
     ],
 )
 def test_what_cannot_be_is_refused(text, said):

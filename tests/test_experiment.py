@@ -1,4 +1,5 @@
 import hashlib
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tuner.goals.constraints import Constraint
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import CLOSED, Arrivals
 from tuner.load.batches import BatchMix
+from tuner.model.space_file import load_space
 from tuner.resources import bundled
 
 SLA = {"sla": "p99<20ms"}
@@ -126,11 +128,42 @@ class TestRefusals:
             ({"workers": 65}, "workers: .*not 65"),
             ({"shapes": ("ids",)}, "--shape 'ids' does not parse; write it like"),
             ({"env": ("PATH",)}, "env: 'PATH' does not parse; write it like NAME=value"),
+            ({"env": ("=s3cret",)}, "env: a variable has a name"),
+            ({"env": ("A=b\0c",)}, "no null character"),
+            ({"env": {"A": True}}, "is text; write it in quotes"),
+            ({"server_args": ("--a\0b",)}, "no argument holds a null character"),
+            ({"shapes": {"x": "3"}}, "the shape of 'x' is a list of whole numbers"),
+            ({"shapes": {"x": [3, 0]}}, "--shape 'x:3,0' does not parse"),
+            ({"shapes": ("x:" + "1," * 40 + "1",)}, "of at most 32 dimensions"),
+            ({"shapes": ("x:" + "9" * 5000,)}, "does not parse"),
+            ({"timeout": math.inf}, "timeout: "),
+            ({"timeout": 1e300}, "timeout: "),
+            ({"rate": math.nan}, "rate: .*finite"),
+            ({"rate": 1e300}, "rate: .*less than or equal to 1000000"),
+            ({"rate": 1e-9}, "rate: .*greater than or equal to 0.01"),
+            ({"seed": 2**32}, "seed: .*not 4294967296"),
+            ({"model": "a" * 5000}, "there is no model"),
+            ({"model": "a\0b"}, "there is no model"),
+            ({"space": "a" * 5000}, "no search space is named"),
         ],
     )
     def test_a_wrong_value_is_named(self, options: dict[str, object], words: str) -> None:
-        with pytest.raises(UsageError, match=words):
-            resolve({**SLA, **options}, None)
+        with pytest.raises(UsageError, match=words) as caught:
+            load_space(resolve({**SLA, **options}, None).space)
+        assert "s3cret" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+
+    def test_shapes_and_variables_may_be_mappings(self) -> None:
+        found = resolve({**SLA, "shapes": {"x": [3, 4], "y": 5}, "env": {"A": 1, "B": "b"}})
+        assert found.shapes == {"x": (3, 4), "y": (5,)}
+        assert found.env == {"A": "1", "B": "b"}
+
+    def test_of_many_wrong_values_some_are_named(self, here: Path) -> None:
+        wrong = "".join(f"  - {number}\n" for number in range(1000))
+        (here / "tuner.yaml").write_text(f"sla: p99<20ms\nload_models:\n{wrong}")
+        with pytest.raises(UsageError) as caught:
+            resolve({})
+        assert len(str(caught.value).splitlines()) == 20
 
     def test_all_wrong_values_are_named_at_once(self) -> None:
         with pytest.raises(UsageError, match=r"trials: (?s:.*)workers: "):

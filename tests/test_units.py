@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -6,12 +7,18 @@ from hypothesis import strategies as st
 
 from tuner.errors import UnitError
 from tuner.units import (
+    LONGEST,
+    SHORTEST,
+    exact_duration,
     format_clock,
     format_duration,
     format_rate,
     format_size,
     parse_duration,
+    parse_energy,
+    parse_share,
     parse_size,
+    whole_number,
 )
 
 relaxed = settings(deadline=None)
@@ -109,3 +116,52 @@ def test_rates_keep_three_digits(rate: float | None, text: str) -> None:
 )
 def test_the_clock_counts_minutes_and_never_goes_below_zero(seconds: float, text: str) -> None:
     assert format_clock(seconds) == text
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_share, parse_energy])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("9" * 400 + "s", "9" * 5000 + "B", "9" * 400, "9" * 400 + "%", "9" * 400 + "J"),
+        *("²s", "٣GiB", "1" + " " * 100_000 + "x", "1" * 100_000 + "?", "x" * 100_000, "nan"),
+    ],
+    ids=lambda value: value[:8] if isinstance(value, str) else value.__name__,
+)
+def test_what_is_no_quantity_is_refused_in_few_words(
+    parse: Callable[[str], float], text: str
+) -> None:
+    with pytest.raises(UnitError) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("8785h", "is longer than a year"),
+        ("0." + "0" * 20 + "1us", "must be greater than zero"),
+        ("0." + "0" * 400 + "1h", "must be greater than zero"),
+    ],
+)
+def test_a_duration_can_be_told_from_zero_and_waited_for(text: str, words: str) -> None:
+    with pytest.raises(UnitError, match=words):
+        parse_duration(text)
+
+
+@given(st.floats(SHORTEST, LONGEST))
+@relaxed
+def test_every_duration_is_printed_exactly(seconds: float) -> None:
+    assert parse_duration(exact_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("007", 7), ("100", 100), ("101", None), ("9" * 5000, None), ("0" * 5000, 0)],
+)
+def test_whole_numbers_up_to_a_limit(text: str, number: int | None) -> None:
+    assert whole_number(text, 100) == number
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1 ", "1.0", "1_0", "²", "٣", "x", "0x1"])
+def test_what_is_no_whole_number(text: str) -> None:
+    assert whole_number(text) is None

@@ -4,12 +4,18 @@ import os
 from dataclasses import dataclass, field
 
 from tuner.errors import UsageError
+from tuner.text import shown
+from tuner.units import whole_number
 
 NONE, AUTO = "none", "auto"
 _FEWEST = 4
 """Cores from which ``auto`` keeps them apart: with fewer, somebody lacks one. On two, nothing shows
 that it helps (docs/benchmarks.md, "Cores of their own").
 """
+_LAST_CORE = 99_999
+"""Linux counts to 8,191."""
+_MOST_CORES = 1_000_000
+"""Written in one set, repeated ones included: it takes a tenth of a second."""
 _FORMS = "none, auto, SERVER:LOAD or SERVER:STUBS:LOAD, as in 0-3:4-11:12-15"
 
 
@@ -61,15 +67,18 @@ def parse_cores(text: str, available: frozenset[int] | None = None) -> Cores | N
         return None
     if text == AUTO:
         return _divide(sorted(there))
-    sets = [_parse_set(part, text) for part in text.split(":")]
-    if len(sets) not in (2, 3):
-        raise UsageError(f"--pin {text!r} is none of: {_FORMS}")
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise UsageError(f"--pin {shown(text)} is none of: {_FORMS}")
+    sets = [_parse_set(part, text) for part in parts]
     server, stubs, load = sets[0], sets[-2], sets[-1]
     missing = sorted((server | stubs | load) - there)
     if missing:
-        raise UsageError(f"--pin {text!r}: there is no core {missing[0]} here to use")
+        raise UsageError(f"--pin {shown(text)}: there is no core {missing[0]} here to use")
     if load & (server | stubs):
-        raise UsageError(f"--pin {text!r}: the load generator's cores must not be the server's")
+        raise UsageError(
+            f"--pin {shown(text)}: the load generator's cores must not be the server's"
+        )
     return Cores(server, stubs, load)
 
 
@@ -85,12 +94,14 @@ def _divide(cores: list[int]) -> Cores | None:
 def _parse_set(part: str, text: str) -> frozenset[int]:
     """Cores as taskset takes them: ``0-3,8``."""
     cores: set[int] = set()
+    written = 0
     for piece in part.split(","):
         first, _, rest = piece.partition("-")
-        last = rest or first
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise UsageError(f"--pin {text!r} is none of: {_FORMS}")
-        cores |= set(range(int(first), int(last) + 1))
+        low, high = whole_number(first, _LAST_CORE), whole_number(rest or first, _LAST_CORE)
+        written += 0 if low is None or high is None else high - low + 1
+        if low is None or high is None or low > high or written > _MOST_CORES:
+            raise UsageError(f"--pin {shown(text)} is none of: {_FORMS}")
+        cores |= set(range(low, high + 1))
     return frozenset(cores)
 
 

@@ -3,6 +3,7 @@
 TunerError
 ├── UsageError              what was asked cannot be done as it is written (exit code 2)
 │   ├── UnitError           a duration, rate or size does not parse
+│   ├── DocumentError       a file cannot be read, is too large, or is not YAML or JSON
 │   ├── SpaceError          a search space is wrong, or no candidate of it is legal
 │   ├── ModelConfigError    a config.pbtxt is missing, does not parse, or Triton would refuse it
 │   ├── RepositoryError     a model repository or a model in it is missing
@@ -38,6 +39,14 @@ class UsageError(TunerError):
 
 class UnitError(UsageError):
     pass
+
+
+class DocumentError(UsageError):
+    """``place`` is ``:LINE`` where the line is known: it goes behind the name of the file."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.place = "" if line is None else f":{line}"
 
 
 class SpaceError(UsageError):

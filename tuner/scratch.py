@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from tuner.errors import StorageError
+
 OWNER_VARIABLE = "TUNER_OWNER"
 """Of the environment of a process that must not outlive its owner."""
 _OWNED = re.compile(r"tuner-[a-z]+-(\d+-\d+-\d+)-.*", re.DOTALL)
@@ -21,12 +23,18 @@ def scratch_folder(purpose: str, parent: Path | None = None) -> "tempfile.Tempor
     """A new folder ``tuner-<purpose>-<owner>-…`` in ``parent`` or the system's own.
 
     ``purpose`` is one word of lower-case letters. A process that was killed could not remove its
-    folders, so they are removed here.
+    folders, so they are removed here. StorageError where none can be made.
     """
-    place = parent or Path(tempfile.gettempdir())
-    for folder in left_behind(place, purpose):
-        shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"tuner-{purpose}-{owner()}-", dir=place)
+    try:
+        place = parent or Path(tempfile.gettempdir())
+        for folder in left_behind(place, purpose):
+            shutil.rmtree(folder, ignore_errors=True)
+        return tempfile.TemporaryDirectory(prefix=f"tuner-{purpose}-{owner()}-", dir=place)
+    except OSError as error:
+        elsewhere = "" if parent else ", or set TMPDIR to another place"
+        raise StorageError(
+            f"cannot make a folder in {parent or 'TMPDIR'}: {error.strerror}; make room{elsewhere}"
+        ) from error
 
 
 def owned_name(purpose: str) -> str:
@@ -46,6 +54,13 @@ def owner() -> str:
     """This process as ``<pid namespace>-<pid>-<start>``: ids come again, with another start."""
     pid = os.getpid()
     return f"{_namespace()}-{pid}-{_start(pid) or 0}"
+
+
+def owned_environment() -> dict[str, str]:
+    """The variables of a process that is to end with this one: where it went on although this one
+    was killed, it is ended later on (see ``tuner.servers.leftovers``).
+    """
+    return {**os.environ, OWNER_VARIABLE: owner()}
 
 
 def has_died(owner: str) -> bool:

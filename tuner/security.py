@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tuner.errors import UsageError
+from tuner.text import shortened, shown
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?|")
@@ -66,7 +67,7 @@ class Security:
             pairs.append(("Authorization", f"Bearer {token}"))
         names = [name.lower() for name, _ in pairs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UsageError(f"the header {twice[0]!r} is given twice")
+            raise UsageError(f"the header {shown(twice[0])} is given twice")
         if ca is not None and insecure:
             raise UsageError("give --tls-ca or --tls-insecure, not both")
         security = cls(tuple(pairs), ca, insecure)
@@ -84,7 +85,7 @@ class Security:
             reason = getattr(error, "strerror", None) or error
             if isinstance(error, ssl.SSLError):
                 reason = "it holds no certificate in PEM form"
-            raise UsageError(f"cannot read --tls-ca {self.ca}: {reason}") from error
+            raise UsageError(f"cannot read --tls-ca {shortened(str(self.ca))}: {reason}") from error
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -117,10 +118,11 @@ def parse_header(text: str) -> Header:
         raise UsageError("a --header without a colon; write it like 'Name: value'")
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
         raise UsageError(
-            f"--header {name!r} has characters that no header may have; write it like 'Name: value'"
+            f"--header {shown(name)} has characters that no header may have; write it like "
+            "'Name: value'"
         )
     if name.lower() in _OURS:
-        raise UsageError(f"--header {name!r} cannot be given: tuner sets it itself")
+        raise UsageError(f"--header {shown(name)} cannot be given: tuner sets it itself")
     return name, value
 
 
@@ -131,7 +133,8 @@ def hide_variable(text: str) -> str:
     name, separator, value = text.partition("=")
     if not separator or value.startswith(_HIDDEN):
         return text
-    return f"{name}={_HIDDEN}{hashlib.sha256(text.encode()).hexdigest()[:4]}"
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{name}={_HIDDEN}{digest[:4]}"
 
 
 def hide_value(text: str) -> str:

@@ -13,6 +13,7 @@ import re
 from decimal import Decimal
 
 from tuner.errors import UnitError
+from tuner.text import shortened, shown
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {
@@ -25,18 +26,28 @@ _BYTES = {
     "GiB": 2**30,
 }
 _JOULES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ°%]*)\s*")
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([A-Za-zµ°%]*)")
+_DIGITS = re.compile(r"[0-9]+")
+SHORTEST, LONGEST = 1e-15, 366 * 24 * 3600.0
+"""Seconds: a duration between them can be told from zero and waited for, in whatever unit."""
+_LARGEST = 1e18
+"""Of any other quantity, in its base unit: an exabyte, and nothing is far from overflowing."""
+LARGEST_NUMBER = 2**53
+"""Whole numbers up to it are the same as floats."""
 
 
 def parse_duration(text: str) -> float:
     """Seconds from ``20ms``, ``500us``, ``1.5s``, ``3m`` or ``1h``; the unit must be written."""
     value, unit = _split(text, "duration", "20ms")
     if unit not in _SECONDS:
-        hint = f"did you mean {text.strip()}ms?" if not unit else f"unknown unit {unit!r}"
-        raise UnitError(f"duration {text!r} needs a unit out of us, ms, s, m, h: {hint}")
+        guess = shortened(f"did you mean {text.strip()}ms?")
+        hint = f"unknown unit {shown(unit)}" if unit else guess
+        raise UnitError(f"duration {shown(text)} needs a unit out of us, ms, s, m, h: {hint}")
     seconds = value * _SECONDS[unit]
-    if seconds <= 0:
-        raise UnitError(f"duration {text!r} must be greater than zero")
+    if seconds < SHORTEST:
+        raise UnitError(f"duration {shown(text)} must be greater than zero")
+    if seconds > LONGEST:
+        raise UnitError(f"duration {shown(text)} is longer than a year")
     return seconds
 
 
@@ -44,19 +55,21 @@ def parse_size(text: str) -> int:
     """Bytes from ``512MiB``, ``2GiB`` or ``1GB``; the unit must be written."""
     value, unit = _split(text, "size", "2GiB")
     if unit not in _BYTES:
-        raise UnitError(f"size {text!r} needs a unit out of {', '.join(_BYTES)}")
-    return int(value * _BYTES[unit])
+        raise UnitError(f"size {shown(text)} needs a unit out of {', '.join(_BYTES)}")
+    return int(_bounded(value * _BYTES[unit], text, "size"))
 
 
 def parse_share(text: str) -> float:
     """A share 0..1 from ``80%`` or ``0.8``."""
     value, unit = _split(text, "share", "80%")
     if unit not in ("", "%"):
-        raise UnitError(f"share {text!r} has an unknown unit {unit!r}; write it like 80% or 0.8")
+        raise UnitError(
+            f"share {shown(text)} has an unknown unit {shown(unit)}; write it like 80% or 0.8"
+        )
     share = value / 100 if unit else value
     if share > 1:
         hint = f"; did you mean {text.strip()}%?" if not unit and value <= 100 else ""
-        raise UnitError(f"share {text!r} is more than the whole{hint}")
+        raise UnitError(f"share {shown(text)} is more than the whole{shortened(hint)}")
     return share
 
 
@@ -69,8 +82,8 @@ def parse_energy(text: str) -> float:
     """Joules from ``0.5J`` or ``80mJ``; the unit must be written."""
     value, unit = _split(text, "energy", "80mJ")
     if unit not in _JOULES:
-        raise UnitError(f"energy {text!r} needs a unit out of {', '.join(_JOULES)}")
-    return value * _JOULES[unit]
+        raise UnitError(f"energy {shown(text)} needs a unit out of {', '.join(_JOULES)}")
+    return _bounded(value * _JOULES[unit], text, "energy")
 
 
 def parse_temperature(text: str) -> float:
@@ -83,18 +96,36 @@ def parse_cores(text: str) -> float:
     return _plain(text, "number of cores", "4", ("", "core", "cores"))
 
 
+def whole_number(text: str, most: int = LARGEST_NUMBER) -> int | None:
+    """The number that ASCII digits spell; None for any other text, and for more than ``most``.
+
+    ``int`` takes other scripts' digits and fails at thousands of them, and ``isdigit`` takes
+    characters that ``int`` does not.
+    """
+    if _DIGITS.fullmatch(text) is None or len(text.lstrip("0")) > len(str(most)):
+        return None
+    number = int(text.lstrip("0") or "0")
+    return number if number <= most else None
+
+
 def _plain(text: str, what: str, example: str, known: tuple[str, ...]) -> float:
     value, unit = _split(text, what, example)
     if unit not in known:
-        wrong = f"unknown unit {unit!r}" if unit else "it needs a unit"
-        raise UnitError(f"{what} {text!r}: {wrong}; write it like {example}")
+        wrong = f"unknown unit {shown(unit)}" if unit else "it needs a unit"
+        raise UnitError(f"{what} {shown(text)}: {wrong}; write it like {example}")
+    return _bounded(value, text, what)
+
+
+def _bounded(value: float, text: str, what: str) -> float:
+    if value > _LARGEST:
+        raise UnitError(f"{what} {shown(text)} is too large to mean anything")
     return value
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(" ".join(text.split()))
     if match is None:
-        raise UnitError(f"{what} {text!r} does not parse; write it like {example}")
+        raise UnitError(f"{what} {shown(text)} does not parse; write it like {example}")
     return float(match[1]), match[2]
 
 
@@ -164,14 +195,14 @@ def exact_size(size: float) -> str:
 def exact_duration(seconds: float) -> str:
     """The shortest text that ``parse_duration`` turns into the very same number."""
     units = ("us", "ms", "s", "m", "h")
-    texts = [f"{_digits(float(f'{seconds / _SECONDS[u]:.12g}'))}{u}" for u in units]
-    same = [text for text in texts if parse_duration(text) == seconds]
+    numbers = {unit: float(f"{seconds / _SECONDS[unit]:.12g}") for unit in units}
+    same = [f"{_digits(n)}{u}" for u, n in numbers.items() if n * _SECONDS[u] == seconds]
     return min(same, key=len, default=f"{_digits(seconds)}s")
 
 
 def exact_share(share: float) -> str:
-    percent = f"{_digits(float(f'{100 * share:.12g}'))}%"
-    return percent if parse_share(percent) == share else _digits(share)
+    percent = float(f"{100 * share:.12g}")
+    return f"{_digits(percent)}%" if percent / 100 == share else _digits(share)
 
 
 def exact_power(watts: float) -> str:

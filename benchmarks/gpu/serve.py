@@ -18,7 +18,7 @@ from benchmarks.gpu.models import Workbench
 from benchmarks.kit.run import STUB_ENVIRONMENT
 from tuner.commands.options import parse_changes
 from tuner.cores import parse_cores
-from tuner.model.space import Value
+from tuner.model.parameter import Value
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.run import Run
 

@@ -40,7 +40,7 @@ SLA = "p99<20ms"
 _SPACE = """
 parameters:
   max_batch_size: {range: [2, 128]}
-  max_queue_delay_microseconds: {range: [0, 5000, 100]}
+  max_queue_delay_microseconds: [0, 100, 200, 500, 1000, 2000, 5000]
   instance_count: {range: [1, 8]}
 """
 _EARLY = 100

@@ -1,13 +1,17 @@
 """The tables of docs/benchmarks.md, out of result files."""
 
 import json
+import re
 from pathlib import Path
 
+from benchmarks.faults.catalogue import FAULTS as CATALOGUE
+from benchmarks.faults.table import render as render_faults
 from benchmarks.gpu.result import AWAITS, Result
 from benchmarks.gpu.stages import STAGES
 from benchmarks.load.__main__ import NAMES
 from benchmarks.tables import (
     DEFAULTS,
+    FAULTS,
     LOAD_RESULTS,
     PAGE,
     PEERS,
@@ -90,6 +94,15 @@ def test_the_page_has_the_simulator_as_it_was_measured():
     again = fill_one(again, "search_default", DEFAULTS, render_default)
     again = fill_one(again, "peers", PEERS, render_peers)
     assert again == page, "run: python -m benchmarks.tables"
+
+
+def test_each_fault_has_a_row_and_the_page_is_as_it_was_measured():
+    page = PAGE.read_text(encoding="utf-8")
+    again = fill_one(page, "faults", FAULTS, render_faults)
+    assert again == page, "run: python -m benchmarks.tables"
+    (table,) = re.findall(r"<!-- faults -->.*?<!-- end -->", page, re.DOTALL)
+    for name, fault in CATALOGUE.items():
+        assert f"\n| {name} | {fault.does} | " in table
 
 
 def test_each_configuration_that_was_simulated_has_a_row(tmp_path):

@@ -1,12 +1,14 @@
 """What the Docker launcher promises beyond the contract: hardening, clean-up, copies, errors."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ import pytest
 import requests
 from docker.types import Mount
 
+from benchmarks.faults.containers import Way
 from tuner.errors import LauncherUnavailable, RepositoryError, ServerFailed, UsageError
 from tuner.servers.base import Server, ServerSpec
-from tuner.servers.control import Control
+from tuner.servers.control import Control, is_live
 from tuner.servers.docker import ContainerSpec, DockerLauncher
 from tuner.servers.docker_engine import (
     OWNER_LABEL,
@@ -37,7 +40,7 @@ LAUNCH = """
 import sys, time
 from pathlib import Path
 from tuner.servers.base import ServerSpec
-from tuner.servers.control import Control
+from tuner.servers.control import Control, is_live
 from tuner.servers.docker import ContainerSpec, DockerLauncher
 image, repository, log, transfer, model = sys.argv[1:6]
 spec = ServerSpec(Path(repository), "emulated_gpu", Path(log))
@@ -336,6 +339,46 @@ def test_server_that_is_too_slow_is_given_up(
         assert not mine(client)
 
 
+def test_a_network_that_was_pruned_is_made_anew(
+    client: Any, test_image: str, spec: ServerSpec
+) -> None:
+    with DockerLauncher(ContainerSpec(image=test_image)) as launcher:
+        with launcher.launch(spec):
+            (container,) = mine(client)
+            (name,) = container.attrs["NetworkSettings"]["Networks"]
+        client.networks.get(name).remove()
+        with launcher.launch(spec) as server:
+            assert is_live(server.endpoints)
+            (container,) = mine(client)
+            assert list(container.attrs["NetworkSettings"]["Networks"]) != [name]
+
+
+# Docker's client leaves a socket open where nobody answers.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_came_first_is_told_where_the_engine_is_gone(
+    client: Any, test_image: str, spec: ServerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="way-") as folder:  # a socket's path is short
+        way = Way(Path(folder) / "engine")
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine")
+
+        def fail() -> None:
+            way.cut()
+            raise RepositoryError("as a run may find")
+
+        with (
+            pytest.raises(RepositoryError, match="as a run may find"),
+            DockerLauncher(ContainerSpec(image=test_image)) as launcher,
+            launcher.launch(spec),
+        ):
+            fail()
+    gc.collect()  # those sockets, while their warnings are ignored
+    (container,) = mine(client)
+    (network,) = container.attrs["NetworkSettings"]["Networks"]
+    container.remove(force=True)
+    client.networks.get(network).remove()
+
+
 def test_image_that_cannot_be_pulled(engine: None) -> None:
     image = "localhost:1/tuner/no-such-image:0"
     assert not image_present(image)
@@ -377,6 +420,8 @@ def test_engine_that_does_not_see_the_repository(
         return Mount(target, elsewhere if options["type"] == "bind" else source, **options)
 
     monkeypatch.setattr("tuner.servers.docker_repository.Mount", mount)
+    for path in (spec.repository, *spec.repository.rglob("*")):  # else it is copied anyway
+        path.chmod(path.stat().st_mode | (0o005 if path.is_dir() else 0o004))
     with (
         DockerLauncher(ContainerSpec(image=test_image)) as launcher,
         launcher.launch(spec) as server,

@@ -1,6 +1,7 @@
 """Services of the user's: how they are described, and that they are started, asked and stopped."""
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -71,11 +72,22 @@ def test_services_are_read(tmp_path: Path) -> None:
         ("mine: {url: 'http://a/b', method: GET}", "mine.method"),
         ("[1, 2]", "maps the names of services"),
         ("mine: {", "not YAML"),
+        ("mine: {command: ['{port}']}\nmine: {}", ":2: not YAML: the key 'mine' is there twice"),
+        ("mine: {command: ['{port}'], body: 2020-01-01}", "a date is no value here"),
+        ("mine: {command: ['{port}', \"a\\0b\"]}", "null character"),
+        ("mine: {command: ['{port}'], env: {A=B: c}}", "no equals sign"),
+        ("mine: {command: ['{port}'], path: no slash}", "path 'no slash' is no path of a URL"),
+        ("mine: {command: ['{port}'], ready: \"/a\\r\\nX: y\"}", "is no path of a URL"),
+        ("mine: {command: ['{port}'], content_type: \"a\\r\\nX: y\"}", "content_type"),
+        ("mine: {command: ['{port}'], startup_timeout: .inf}", "mine.startup_timeout"),
+        ("mine: {url: 'http://a..b/'}", "write http://HOST:PORT/PATH"),
+        ("mine: {url: 'http://[::1/'}", "mine"),
+        ("mine: {url: 'http://" + "a" * 300 + "/'}", "write http://HOST:PORT/PATH"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, words: str) -> None:
     file = written(tmp_path, text)
-    with pytest.raises(UsageError, match=words.replace("{", r"\{")) as caught:
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
         read_services(file)
     assert str(file) in str(caught.value)
 

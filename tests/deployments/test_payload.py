@@ -8,10 +8,12 @@ import onnxruntime as ort
 import pytest
 
 from tests.conftest import ROOT
+from tuner.deployments import payload
 from tuner.deployments.payload import Payload, read_bodies
 from tuner.errors import InputDataError
 from tuner.load.batches import BatchMix
 from tuner.load.input_file import read_inputs
+from tuner.load.inputs import PoolSettings
 from tuner.model.config import parse_config, read_config
 from tuner.model.signature import Signature
 
@@ -91,3 +93,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(InputDataError, match="not UTF-8"):
         read_bodies(tmp_path / "bytes")
+
+
+def test_a_large_file_is_read_as_far_as_the_pool_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "requests.txt"
+    file.write_text("word\n" * 1000)
+    monkeypatch.setattr(payload, "POOL", PoolSettings(entries=7))
+    assert read_bodies(file) == [{"text": "word"}] * 7
+    monkeypatch.setattr(payload, "POOL", PoolSettings(size=50))
+    assert len(read_bodies(file)) == 11
+    file.write_text("x" * 1000)
+    with pytest.raises(InputDataError, match="line 1 is longer than 50"):
+        read_bodies(file)
+
+
+@pytest.mark.parametrize("line", ["{" * 1000, '{"a": ' * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_a_line_that_is_not_json_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "requests.jsonl").write_text(f"text\n{line}\n")
+    with pytest.raises(InputDataError, match=r"requests\.jsonl:2: ") as caught:
+        read_bodies(tmp_path / "requests.jsonl")
+    assert len(str(caught.value)) < 1000

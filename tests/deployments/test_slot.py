@@ -1,5 +1,7 @@
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +81,18 @@ def test_after_an_error_the_server_is_gone(slot: ServerSlot, tmp_path: Path) -> 
     assert running.server.exit_reason() is not None
     with slot.server(candidate(8, 2), tmp_path / "log", keep=True):
         assert slot.is_fresh
+
+
+def test_a_server_that_has_ended_meanwhile_is_launched_anew(
+    slot: ServerSlot, tmp_path: Path
+) -> None:
+    with slot.server(candidate(8, 1), tmp_path / "log", keep=True) as running:
+        (pid,) = processes(running)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with slot.server(candidate(8, 2), tmp_path / "log", keep=True) as second:
+        assert slot.is_fresh
+        assert processes(second) != (pid,)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,16 @@ import pytest
 from tests.conftest import ROOT
 from tuner.deployments.payload import Payload
 from tuner.deployments.subjects import ConfiguredTriton
-from tuner.deployments.swap import add_version, copy_model, measure_swap, swap_of
+from tuner.deployments.swap import add_version, measure_swap, swap_of
 from tuner.deployments.triton import FixedInputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.load.generator import LoadGenerator
 from tuner.load.target import Transport
 from tuner.model.config import read_config
+from tuner.model.files import copy_model
 from tuner.model.signature import Signature
 from tuner.model.space import MAX_BATCH_SIZE, Candidate
+from tuner.model.weights import link_or_copy
 from tuner.servers.local import LocalLauncher
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
@@ -25,8 +27,9 @@ CANDIDATE = Candidate.of({MAX_BATCH_SIZE: 4})
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    (tmp_path / "copy").mkdir()
-    return copy_model(SOURCE, tmp_path / "copy")
+    target = tmp_path / "copy" / SOURCE.name
+    copy_model(SOURCE, target, link_or_copy)
+    return target
 
 
 @pytest.fixture

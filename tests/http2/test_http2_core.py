@@ -1,6 +1,7 @@
 """The connection against h2 as the server, frame by frame where h2 would not send such."""
 
 import random
+import time
 from collections.abc import Callable
 
 import h2.events
@@ -24,7 +25,7 @@ from tuner.http2.events import (
     StreamReset,
 )
 from tuner.http2.frames import LARGEST, frame, settings_frame
-from tuner.http2.headers import header_block
+from tuner.http2.headers import HeaderReader, header_block
 
 HEAD = {name.encode(): value.encode() for name, value in OK}
 TAIL = {b"grpc-status": b"0"}
@@ -359,6 +360,29 @@ def _played(parts: list[bytes], keep: int | None) -> tuple[list[Event], bytes]:
         events += client.receive(part)
         output += client.take_output()
     return events, output
+
+
+def test_a_header_block_of_any_kind_of_frame_has_a_limit() -> None:
+    """Else a number without end would keep hpack busy for minutes."""
+    endless = b"\xff" * (1 << 17)
+    for frames_of_it in (
+        frame(frames.HEADERS, frames.END_HEADERS, 1, endless),
+        frame(frames.HEADERS, 0, 1, endless),
+        frame(frames.HEADERS, frames.END_HEADERS | frames.WITH_PRIORITY, 1, bytes(5) + endless),
+    ):
+        client = ClientConnection()
+        client.request(BLOCK, b"")
+        began = time.monotonic()
+        events = client.receive(settings_frame() + frames_of_it)
+        assert "a header block without end" in events[-1].reason  # type: ignore[union-attr]
+        assert time.monotonic() - began < 10
+
+
+def test_header_blocks_are_remembered_up_to_a_limit() -> None:
+    reader = HeaderReader()
+    for number in range(1000):
+        reader.read(bytes(0x82 + (number >> shift & 3) for shift in range(0, 10, 2)))
+    assert 0 < len(reader.known) <= 256
 
 
 @pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 254, 255, 16_000])

@@ -1,4 +1,7 @@
 import hashlib
+import os
+import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from tuner.errors import UsageError
-from tuner.load.arrivals import Arrivals, schedule
+from tuner.load.arrivals import Arrivals, schedule, trace
 from tuner.load.arrivals.piecewise import RateProfile, Stretch
 
 relaxed = settings(deadline=None, max_examples=60)
@@ -264,7 +267,7 @@ class TestTrace:
             ("seconds,rate\n1,-3\n", "line 2: -3 is not zero"),
             ("seconds,rate\n1,x\n", "line 2: 'x' is not a number"),
             (b"\x00\x01\x02", "is not text"),
-            (b"\xff\xfe\x80", "is not text in UTF-8"),
+            (b"\xff\xfe\x80", "it is not UTF-8 text"),
         ],
     )
     def test_what_is_wrong_is_said(self, tmp_path: Path, content: str | bytes, words: str) -> None:
@@ -272,6 +275,57 @@ class TestTrace:
             parsed(tmp_path, content)
         assert words in str(caught.value)
         assert "trace.txt" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ("1\n1e25\n", "line 2: 1e25 is more than 1e+24"),
+            ("seconds,rate\n1,1e13\n", "1e13 is more than 1e+12"),
+            ("1\n1.0000000001\n", "all 2 requests are at 1 s"),
+            ("seconds,rate\n1e-10,3\n", "a stretch must be longer than 0 s"),
+            ("seconds,rate\n1,1e-300\n", "no rate above zero"),
+            ("1" * 1_100_000, "line 1 is longer than 1,048,576"),
+            ('"' + "1\n" * 100_000, "field larger than field limit"),
+        ],
+    )
+    def test_what_would_overflow_or_has_no_end_is_refused(
+        self, tmp_path: Path, content: str, words: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            parsed(tmp_path, content)
+        assert words in str(caught.value)
+
+    def test_more_requests_than_are_replayed_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trace, "LIMITS", trace.TraceLimits(requests=3, stretches=2))
+        assert parsed(tmp_path, "1\n2\n3\n").own_rate == 1.0
+        with pytest.raises(UsageError, match="more than 3 requests; replay a part of it"):
+            parsed(tmp_path, "1\n2\n3\n4\n")
+        with pytest.raises(UsageError, match="more than 2 stretches"):
+            parsed(tmp_path, "seconds,rate\n1,1\n1,1\n1,1\n")
+
+    def test_a_large_file_is_not_in_memory_as_a_whole(self, tmp_path: Path) -> None:
+        comment = "# " + "x" * 998 + "\n"
+        (tmp_path / "trace.txt").write_text("1\n" + comment * 20_000 + "2\n")
+        tracemalloc.start()
+        try:
+            arrivals = Arrivals.parse(f"trace:{tmp_path / 'trace.txt'}")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert arrivals.own_rate == 1.0
+        assert peak < 2 << 20  # of 20 MB
+
+    def test_a_pipe_is_read_once(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=("1\n2\n",))
+        writer.start()
+        try:
+            assert Arrivals.parse(f"trace:{pipe}").sha256 == hashlib.sha256(b"1\n2\n").hexdigest()
+        finally:
+            writer.join()
 
     def test_no_such_file_or_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"cannot read the trace .*nowhere\.csv: No such file"):
@@ -302,9 +356,19 @@ class TestTrace:
         ("piecewise:1x0s", "must be greater than zero"),
         ("piecewise:0x5s,0-0x1s", "zero everywhere"),
         ("trace:", "names no file"),
+        ("trace:a\0b", "no file can have such a name"),
+        ("trace:" + "a" * 300, "File name too long"),
+        ("piecewise:1e9x5s", "does not parse"),
+        ("piecewise:9999999999x5s", "the relative rate '9999999999' is neither zero nor"),
+        ("piecewise:0." + "0" * 20 + "1x5s", "is neither zero nor"),
+        ("piecewise:1x99999h", "is longer than a year"),
+        ("piecewise:" + "1x1s," * 1000 + "1x1s", "at most 1,000 stretches"),
+        ("gamma:" + "9" * 5000, "as in gamma:3"),
+        ("x" * 10**6, "is unknown"),
     ],
 )
 def test_texts_that_do_not_parse(text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         Arrivals.parse(text)
     assert words in str(caught.value)
+    assert len(str(caught.value)) < 1000

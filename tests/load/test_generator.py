@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.errors import LoadFailed
+from tuner.errors import LoadProcessDied
 from tuner.goals.sla import Sla
 from tuner.load import generator as load_generator
 from tuner.load.generator import GeneratorSettings, LoadGenerator
@@ -99,5 +99,5 @@ def test_a_run_waits_for_processes_that_are_still_starting(listener: Listener) -
 
 def test_processes_that_do_not_come_up_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_generator, "SETTINGS", GeneratorSettings(start_timeout=0.0))
-    with LoadGenerator() as generator, pytest.raises(LoadFailed, match="does not start"):
+    with LoadGenerator() as generator, pytest.raises(LoadProcessDied, match="does not start"):
         generator.closed_loop(1, 0.1, drain=0.1)

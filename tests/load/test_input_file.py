@@ -1,6 +1,7 @@
 import base64
 import json
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,52 @@ class TestRefused:
         except InputDataError:
             return
         assert request[0].array.dtype == np.int32
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_entries_are_read_one_by_one_out_of_streams_too(tmp_path: Path, grouped: bool) -> None:
+    entries = ", ".join(f'{{"x": [{n}, 0, 0, 0]}}' for n in range(30_000))
+    content = f'{{"data": [{f"[{entries}]" if grouped else entries}]}}'
+    file = tmp_path / "data.json"
+    file.write_text(content)
+    tracemalloc.start()
+    try:
+        with file.open("rb") as opened:
+            number = sum(1 for _ in input_file._Reader(opened, "x").entries())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert number == 30_000
+    assert peak < 4 << 20  # all at once, they take 12 MB
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"values": 3}, "entry 1: it has more than 3 values; write large tensors as b64"),
+        ({"depth": 2}, "entry 1: it has more than 2 levels"),
+        ({"text": 10}, "MiB of text"),
+    ],
+)
+def test_what_one_entry_may_take_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], words: str
+) -> None:
+    monkeypatch.setattr(input_file, "LIMITS", input_file.EntryLimits(**limits))
+    content = {"data": [{"x": [1]}, {"x": [[1, 2, 3, 4]]}]}
+    assert words in refusal(tmp_path, content, x("INT32", (-1,)))
+
+
+def test_what_stands_before_and_beside_the_data_does_not_count(tmp_path: Path) -> None:
+    content = '{"a": {"data": [3]}, "b": [[{"data": [4]}]], "data": [{"x": [1]}], "c": [{}]}'
+    assert len(read(tmp_path, content, x("INT32", (1,)))) == 1
+
+
+def test_so_many_entries_are_read_however_small_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_file, "POOL", PoolSettings(entries=7))
+    content = {"data": [{"x": [n]} for n in range(100)]}
+    assert len(read(tmp_path, content, x("INT32", (1,)))) == 7
 
 
 def test_a_large_file_is_read_as_far_as_the_pool_has_room(

@@ -136,3 +136,19 @@ class TestBatches:
     def test_a_model_without_a_batch_dimension_takes_one_item(self) -> None:
         with pytest.raises(InputDataError, match="max_batch_size 0"):
             made(x(), batched=False, batches="4")
+
+
+@pytest.mark.parametrize(
+    ("spec", "batches", "shape", "words"),
+    [
+        (x(dims=(-1,)), "1", (2**31 - 1,), "a request of 1 items would have more than 1 GiB"),
+        (x(), "100000000", (4,), "a request of 100,000,000 items would have more than 1 GiB"),
+        (x("BYTES", (-1, -1)), "1", (10**4, 10**4), "more than 1 GiB"),
+        (x(dims=(1,) * 32), "1", (1,) * 32, "input 'x' has 32 dimensions, and at most 31"),
+    ],
+)
+def test_what_could_not_be_held_is_refused(
+    spec: TensorSpec, batches: str, shape: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(InputDataError, match=words):
+        made(spec, batches=batches, x=shape)

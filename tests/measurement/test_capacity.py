@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.queues import Queue, QueueServer, batches, md1, md1_share, rate_at
 from tuner.goals.sla import Bound, Sla, bound_ratio
-from tuner.goals.verdict import SlaOutcome, judge
+from tuner.goals.verdict import LateCount, SlaOutcome, judge
 from tuner.measurement.capacity import (
     Capacity,
     Effort,
@@ -18,6 +18,7 @@ from tuner.measurement.capacity import (
     find_concurrency,
 )
 from tuner.measurement.fitting import ProbeResult, fit_by_server, fit_results
+from tuner.measurement.settings import CONFIRMATION, EFFORTS
 from tuner.stats.samples import Samples
 
 relaxed = settings(deadline=None, max_examples=20)
@@ -44,6 +45,44 @@ def test_the_capacity_of_a_batcher_is_found(seed: int) -> None:
     assert found.recommended is not None
     assert found.recommended <= min(found.low, 0.95 * found.rate)
     assert len(queue.probed) <= Effort().most_probes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_capacity_below_reach_is_found(seed: int) -> None:
+    """The rounds of a confirmation stay near what is expected; that may be far too much."""
+    queue, results, effort = server(BATCHER, seed=seed), [], EFFORTS.side_by_side
+    for _ in range(CONFIRMATION.looks):
+        found = find_capacity(queue, 1.4 * CAPACITY, effort, results)
+    assert found.rate == pytest.approx(CAPACITY, rel=0.15)
+
+
+def just_broken(share: float, rates: list[float]) -> list[ProbeResult]:
+    """Probes of which so much is late at each of the rates, a little more the higher it is."""
+    bound = P99.primary
+    return [
+        ProbeResult(
+            rate,
+            SlaOutcome.INCONCLUSIVE,
+            1.2,
+            (LateCount(bound, round(2000 * share * (rate / rates[0]) ** 20), 2000, 1.0),),
+        )
+        for rate in rates
+    ]
+
+
+def test_a_rate_just_below_all_that_were_tried_is_one_to_verify() -> None:
+    results = just_broken(0.015, [800.0, 820.0, 850.0])
+    found = conclude(results, 850.0, other_launches=True, verified=True)
+    assert found.rate is not None
+    assert 720.0 < found.rate < 800.0
+    assert found.recommended is not None
+    assert found.recommended < found.rate
+    assert conclude(results, 850.0, other_launches=True).rate is None
+
+
+def test_a_rate_far_below_all_that_were_tried_is_not_believed() -> None:
+    results = just_broken(0.3, [800.0, 820.0, 850.0])
+    assert conclude(results, 850.0, other_launches=True, verified=True).rate is None
 
 
 @pytest.mark.parametrize("start", [0.1, 0.5, 4.0])

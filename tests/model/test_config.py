@@ -1,5 +1,7 @@
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,9 @@ from tuner.model.config import (
     to_json,
     to_text,
 )
+from tuner.model.parameter import Parameter, Value
 from tuner.model.paths import get_path, set_path
+from tuner.model.signature import Signature
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -29,9 +33,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Parameter,
     SearchSpace,
-    Value,
 )
 from tuner.model.space_file import load_space, parse_space
 
@@ -530,3 +532,37 @@ class TestComplete:
         assert not whole.HasField("version_policy")
         assert whole.parameters["a"].string_value == "b"
         assert complete(whole, in_force) == whole
+
+
+class TestSignature:
+    def test_a_number_that_is_no_data_type_is_refused(self) -> None:
+        """Where protobuf takes a name, it takes any number."""
+        config = parse_config('name: "m" input { name: "x" data_type: 1000 dims: 1 }', "x")
+        with pytest.raises(ModelConfigError, match="tensor x: there is no data type 1000"):
+            Signature.of_config(config)
+
+    @pytest.mark.parametrize(
+        ("metadata", "config"),
+        [
+            ([], {}),
+            (None, None),
+            ({}, {}),
+            ({"name": "m", "inputs": 3, "outputs": []}, {}),
+            ({"name": "m", "inputs": [{"name": "x"}], "outputs": []}, {}),
+            ({"name": "m", "inputs": [], "outputs": []}, {"max_batch_size": math.inf}),
+            ({"name": "m", "inputs": [], "outputs": []}, {"max_batch_size": "9" * 5000}),
+            ({"name": "m", "inputs": [], "outputs": []}, {"input": [{"optional": True}]}),
+        ],
+    )
+    def test_what_is_not_described_as_by_triton_is_refused(
+        self, metadata: Any, config: Any
+    ) -> None:
+        with pytest.raises(ModelConfigError, match="not described as by Triton"):
+            Signature.of_metadata(metadata, config)
+
+    @pytest.mark.parametrize(
+        "config", [None, {"max_batch_size": "x"}, {"name": 3}, {"input": {"\ud800": 1}}]
+    )
+    def test_a_configuration_of_a_server_that_is_none_is_refused(self, config: Any) -> None:
+        with pytest.raises(ModelConfigError):
+            from_json(config)

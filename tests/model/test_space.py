@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.errors import SpaceError
-from tuner.model.config import fit_space, own_settings, read_config
+from tuner.model.config import fit_space, own_settings, parse_config, read_config
+from tuner.model.parameter import Parameter, Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -13,9 +15,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Parameter,
     SearchSpace,
-    Value,
     did_you_mean,
     format_value,
     is_below,
@@ -159,6 +159,29 @@ class TestParameter:
         assert listed.including(None) is listed
         assert ranged.including(3) is ranged
 
+    def test_a_long_list_is_drawn_from(self) -> None:
+        parameter = Parameter(values=tuple(range(1500)))
+        drawn = {parameter.draw(np.random.default_rng(seed)) for seed in range(20)}
+        assert len(drawn) > 10
+        assert drawn <= set(parameter.points())
+
+    @given(st.integers(-(2**53), 2**53), st.integers(0, 2**53), st.integers(1, 2**40), st.data())
+    @relaxed
+    def test_what_is_drawn_of_any_range_lies_in_it(
+        self, low: int, width: int, step: int, data: st.DataObject
+    ) -> None:
+        high = min(low + width, 2**53)
+        steps = data.draw(st.sampled_from([None, step]))
+        parameter = Parameter(range=(low, high), step=steps)
+        drawn = parameter.draw(np.random.default_rng(0))
+        assert isinstance(drawn, int)
+        assert low <= drawn <= high
+        assert steps is None or (drawn - low) % steps == 0
+
+    def test_a_vast_range_cannot_leave_the_field_as_it_is(self) -> None:
+        with pytest.raises(SpaceError, match="give a step that leaves at most 1,000 values"):
+            Parameter(range=(1, 10**6)).including(None)
+
     def test_including_tells_true_from_one(self) -> None:
         assert Parameter(values=(True, False)).including(1).values == (True, False, 1)
 
@@ -271,6 +294,25 @@ class TestParse:
             ("parameters: {max_queue_delay_microseconds: [-1]}", "-1 must be"),
             ("parameters: {preferred_batch_size: [4, 8]}", "4 is not a list of sizes"),
             ("parameters: {preferred_batch_size: [[0]]}", "0 is not a list of sizes"),
+            ("parameters: {a: {range: [.nan, 1]}}", "finite"),
+            ("parameters: {a: {range: [1, .inf]}}", "finite"),
+            ("parameters: {a: [.inf]}", "parameters.a"),
+            ("parameters: {a: {range: [1, 99999999999999999999]}}", "at most 9,007,199,254"),
+            ("parameters: {a: {range: [0.0, 1.0], step: 1.0e-300}}", "step 1e-300 is too small"),
+            (
+                "parameters: {a: {range: [1.0e-300, 1.0], log: true}}",
+                "log needs a range above zero",
+            ),
+            ("parameters: {instance_count: [1025]}", "1025 must be a whole number from 1 to 1,024"),
+            ("parameters: {max_batch_size: [2147483648]}", "from 1 to 2,147,483,647"),
+            ("parameters: {a: [" + "1," * 2001 + "]}", "2,001 values, more than 2,000"),
+            ("parameters: {a: [[" + "1," * 101 + "]]}", "at most 100 numbers, not 101"),
+            ("parameters: {" + ", ".join(f"p{i}: [1]" for i in range(101)) + "}", "101 parameters"),
+            ("parameters: {a: [1], a: [2]}", "the key 'a' is there twice"),
+            (
+                "parameters: {instance_count: [1], instance_group.count: [2]}",
+                "instance_group.count: it is there twice, by both its names",
+            ),
         ],
     )
     def test_what_is_wrong_is_said(self, text: str, words: str) -> None:
@@ -343,3 +385,16 @@ def test_short_names_are_the_last_part(path: str, name: str) -> None:
 )
 def test_values_print_for_tables(value: Value | None, text: str) -> None:
     assert format_value(value) == text
+
+
+def test_the_models_own_value_that_no_space_holds_is_named() -> None:
+    config = parse_config('name: "m" max_batch_size: 8 instance_group { count: 2000 }', "x")
+    with pytest.raises(SpaceError, match="cannot hold the model's own value 2000"):
+        fit_space(load_space("default"), config)
+
+
+def test_a_range_of_what_the_model_does_not_state_is_refused_where_it_is_vast() -> None:
+    config = parse_config('name: "m" max_batch_size: 8', "x")
+    space = parse_space("parameters: {optimization.graph.level: {range: [0, 100000]}}", "my.yaml")
+    with pytest.raises(SpaceError, match=r"my\.yaml:1: the model does not state it"):
+        fit_space(space, config)

@@ -1,6 +1,7 @@
 import pytest
 
-from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, PREFERRED, Candidate, Value
+from tuner.model.parameter import Value
+from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, PREFERRED, Candidate
 from tuner.optimizer.feasibility import success_probability
 from tuner.optimizer.measurement import Measurement
 from tuner.records.results import Cause, State

@@ -22,7 +22,7 @@ from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, SearchS
 from tuner.model.space_file import load_space, parse_space
 from tuner.optimizer.forecast import Forecast
 from tuner.optimizer.measurement import Measurement
-from tuner.optimizer.prior import SimulatedSpace, Workload
+from tuner.optimizer.prior import Pass, PriorSettings, SimulatedSpace, Workload
 from tuner.optimizer.samplers.simulation import SimulationSampler
 from tuner.optimizer.stopping import Budget, Stop
 from tuner.optimizer.study import Measurer, Study
@@ -30,7 +30,7 @@ from tuner.records.results import Cost, Evaluation, State, best
 from tuner.records.run import Run
 from tuner.resources import bundled
 from tuner.simulator.predict import play, predict_capacity
-from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.scheduling import LIMITS, Scheduling
 from tuner.simulator.simulate import ServiceTimes
 from tuner.stats.estimators import quantile
 
@@ -432,3 +432,40 @@ def test_settings_that_are_not_simulated_keep_candidates_apart() -> None:
         assert {c.get("parameters[threads]") for c in others} == {
             candidate.get("parameters[threads]")
         }
+
+
+class TestVastSpaces:
+    """What nobody can search through is sampled, in bounded time and memory."""
+
+    VAST = (
+        "parameters: {max_batch_size: {range: [1, 2147483647]}, "
+        "instance_count: {range: [1, 1024]}, max_queue_delay_microseconds: {range: [0, 10000000]}}"
+    )
+
+    def test_only_as_many_are_simulated_as_there_is_time_for(self) -> None:
+        settings = PriorSettings()
+        space = fit_space(parse_space(self.VAST, "here"), MODEL)
+        made = SimulatedSpace(space, WORKLOAD, config_of, 0, also=[dict(OWN)])
+        schedulings = [Scheduling.of(config_of(candidate)) for candidate in made.points]
+        steps = settings.passes[0].requests * sum(each.instances for each in schedulings)
+        assert 20 < len(made.points) <= settings.sampled + 1
+        assert steps <= 1.01 * settings.most_steps
+        assert Candidate.of(OWN) in made.points
+        assert max(each.max_batch for each in schedulings) == LIMITS.items
+
+    def test_a_candidate_is_proposed_of_them(self) -> None:
+        space = fit_space(parse_space(self.VAST, "here"), MODEL)
+        learned = windows(GPU, (2, 8, 32, 64), (2, 3))
+        few = PriorSettings(most_steps=1_000_000, passes=(Pass(500, 0.05, 100),))
+        prior = SimulatedSpace(space, WORKLOAD, config_of, 0, settings=few).simulate(learned)
+        proposal = Forecast(prior).propose()
+        assert proposal is not None
+        assert proposal.candidate in prior.points
+
+    def test_a_space_that_is_small_is_simulated_whole(self) -> None:
+        assert len(simulated(SPACE).points) == SPACE.count()
+
+    def test_requests_of_more_items_than_are_simulated_are_not(self) -> None:
+        workload = replace(WORKLOAD, mix=BatchMix.parse("100000"))
+        with pytest.raises(SimulationError, match="requests of 100,000 items are not simulated"):
+            simulated(SPACE, workload)

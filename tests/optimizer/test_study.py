@@ -12,6 +12,7 @@ from tests.goals.test_constraints import probe
 from tuner.deployments.subjects import Subject
 from tuner.errors import SpaceError, StorageError
 from tuner.model.config import fit_space, own_settings, parse_config
+from tuner.model.parameter import Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -19,7 +20,6 @@ from tuner.model.space import (
     QUEUE_DELAY,
     Candidate,
     SearchSpace,
-    Value,
 )
 from tuner.model.space_file import parse_space
 from tuner.optimizer.samplers.choose import make_sampler
@@ -311,6 +311,37 @@ class TestResume:
         make(run, bench).search(Budget(4, 1e6), ignore)
         assert len(bench.searched) == 3
         assert len({each.candidate for each in run.evaluations()}) == 4
+
+    def test_another_runs_study_in_a_shared_storage_is_left_alone(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        storage = f"sqlite:///{tmp_path}/shared.db"
+        make(run, Bench(product), storage=storage).search(Budget(3, 1e6), lambda _: None)
+        known = trials(run, storage)
+        other = Run.create(tmp_path / "elsewhere" / run.folder.name)
+        with pytest.raises(StorageError, match="another search of the name"):
+            make(other, Bench(product), storage=storage)
+        assert [each.params for each in trials(run, storage)] == [each.params for each in known]
+
+    def test_without_its_storage_it_goes_on_from_the_records(self, run: Run) -> None:
+        make(run, Bench(product)).search(Budget(3, 1e6), ignore)
+        run.study_file.unlink()
+        bench = Bench(product)
+        assert make(run, bench).search(AT_ONCE, ignore) is Stop.TRIALS
+        assert len(bench.searched) == 3
+        found = run.evaluations()
+        assert len({each.candidate for each in found}) == 6
+        assert len({each.trial for each in found}) == 6, "two candidates go by one number"
+
+    def test_a_trial_without_a_record_is_measured_again(self, run: Run) -> None:
+        make(run, Bench(product)).search(Budget(3, 1e6), ignore)
+        first, second, _ = run.evaluations_file.read_bytes().splitlines(keepends=True)
+        run.evaluations_file.write_bytes(first + second)
+        bench = Bench(product)
+        study = make(run, bench)
+        assert study.search(Budget(None, 1e6), ignore) is Stop.EXHAUSTED
+        assert len({each.candidate for each in run.evaluations()}) == 20
+        assert len(bench.searched) == 18
 
     def test_a_kill_during_the_baseline_does_not_lose_it(self, run: Run) -> None:
         model = MODEL + " instance_group { count: 3 }"

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.manifests import make_manifest
+from tuner.documents import DocumentLimits
 from tuner.errors import RunError, StorageError
-from tuner.model.space import Candidate, Value
+from tuner.model.parameter import Value
+from tuner.model.space import Candidate
+from tuner.records import run as run_module
 from tuner.records.results import (
     Evaluation,
     GpuReading,
@@ -220,6 +223,59 @@ class TestCutRecords:
         run.evaluations_file.write_text("\n".join(lines) + "\n")
         with pytest.raises(RunError, match=r"evaluations\.jsonl:2: not a record of format 3"):
             run.evaluations()
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            *("", "[]", "null", "{", "\0", "[" * 100_000, '{"format":' + "9" * 5000 + "}"),
+            *('{"settings": {"a": [' + "1," * 200 + "1]}}", '{"seconds": 1e999}'),
+        ],
+        ids=lambda line: line[:12],
+    )
+    def test_a_line_that_is_no_record_is_an_error_that_names_it(self, run: Run, line: str) -> None:
+        run.append(evaluation())
+        with run.evaluations_file.open("a") as file:
+            file.write(line + "\n")
+        with pytest.raises(RunError, match=r"evaluations\.jsonl:2: ") as caught:
+            run.evaluations()
+        assert len(str(caught.value)) < 1000
+
+    def test_a_line_without_an_end_is_not_read_for_ever(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_module, "LIMITS", DocumentLimits(record=1000))
+        run.evaluations_file.write_text("x" * 2000)
+        with pytest.raises(RunError, match="line 1 is longer than 1,000"):
+            run.evaluations()
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("", "- 1", "format: 9", "format: 1\nenvironment: [1]", "kind: [1]\nformat: 2"),
+            *("[" * 1000, "a: &a [*a]", "a: 2020-01-01", "format: 2\nkind: search\nexperiment: 3"),
+            "format: 2\nkind: search\nexperiment: {model: m, sla: p99<99999999h}",
+        ],
+    )
+    def test_a_manifest_that_is_none_is_an_error_that_names_it(
+        self, run: Run, content: str
+    ) -> None:
+        run.experiment_file.write_text(content)
+        with pytest.raises(RunError, match=r"experiment\.yaml") as caught:
+            run.manifest()
+        assert len(str(caught.value)) < 1000
+
+    @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "nowhere"])
+    def test_a_folder_that_cannot_be_is_no_run(self, name: str) -> None:
+        with pytest.raises(RunError, match="is not a run of tuner"):
+            Run.open(Path(name))
+
+    @pytest.mark.slow
+    def test_a_large_space_is_read_as_it_was_written(self, run: Run) -> None:
+        values = {"values": list(range(1000))}
+        parameters = {f"parameters[p{number}]": values for number in range(40)}
+        manifest = make_manifest(space={"name": "large", "parameters": parameters})
+        run.describe(manifest)
+        assert run.manifest() == manifest
 
     def test_a_whole_last_line_of_something_else_is_an_error(self, run: Run) -> None:
         run.append(evaluation())

@@ -9,7 +9,7 @@ import pytest
 from tests import comparing_records
 from tests.search_records import BATCH, evaluate, failed, priced
 from tuner.errors import UsageError
-from tuner.model.space import Value
+from tuner.model.parameter import Value
 from tuner.records.run import Run
 from tuner.report import summary_html
 from tuner.report.figures import drawings, figure, names

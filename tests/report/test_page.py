@@ -22,7 +22,7 @@ from tests.search_records import (
 )
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
-from tuner.model.space import Value
+from tuner.model.parameter import Value
 from tuner.records.phases import TimeBudget
 from tuner.records.results import Evaluation, GpuReading
 from tuner.records.run import Run

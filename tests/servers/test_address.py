@@ -27,6 +27,7 @@ def test_addresses_parse(text: str, address: str, tls: bool) -> None:
     [
         *("", "triton", "http://triton", ":8000", "triton:", "triton:x", "triton:70000"),
         *("ftp://triton:8000", "http://triton:8000/v2", "::1:8000", "a b:1", "https://"),
+        *("a..b:1", ".a:1", "a" * 64 + ":1", "[::1::]:1", "a\0b:1", "\udcff:1"),
     ],
 )
 def test_an_address_that_is_none_is_refused_by_its_own_words(text: str) -> None:

@@ -28,6 +28,8 @@ TORCH = (
         "terminate called after throwing an instance of 'std::bad_alloc'",
         "the server was ended by the kernel: the machine was out of memory",
         "out of memory (limit 2 GiB)",
+        "the server refused: Unable to initialize shared memory key 'k' to requested size (1048576 "
+        "bytes). Error: No space left on device",
     ],
 )
 def test_memory_that_ran_out(text: str) -> None:
@@ -41,6 +43,15 @@ def test_memory_that_ran_out(text: str) -> None:
         ("the server changed max_batch_size from 8 to 4 (it completes …)", "refused"),
         ("the server was not live within 120 s\nI1122 waiting", "timed out"),
         ("the server did not answer repository/models/m/load within 0.5 s", "timed out"),
+        ("the service at h:1 fails at the first request: no answer within 60 s", "timed out"),
+        ("the server did not answer models/m/stats within 10 s", "died"),
+        ("the server refused: load failed: Stub process 'm_0_0' is not healthy.", "died"),
+        ("no request succeeded: the server closed the connection", "died"),
+        (
+            "of 9 requests none succeeded; every request failed: [Errno 111] Connect call failed",
+            "died",
+        ),
+        ("every request failed: no connection to the database: [Errno 111]", None),
         ("the server was ended by SIGSEGV\nSignal (11) received", "died"),
         ("the server ended with exit code 1", "died"),
         ("the server stopped answering: the server ended with exit code 1", "died"),

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import requests
 
-from tuner.servers.http_client import HttpClient, Reply, parse_json
+from tuner.servers.http_client import HttpClient, Reply
 
 SECONDS = 0.5
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
@@ -151,9 +151,3 @@ def test_redirects_are_not_followed() -> None:
         call(say(reply))
     assert caught.value.response is not None
     assert caught.value.response.headers["Location"] == "http://elsewhere/"
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 5000])
-def test_what_is_no_json_is_a_value_error(content: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  any
-        parse_json(content)

@@ -1,12 +1,15 @@
 """Programs of this machine: ports that are taken, ends, and what cannot be run."""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
 
+import docker
 import pytest
 import requests
+from docker.errors import ContainerError
 
 from tuner.errors import ServerFailed
 from tuner.servers import program
@@ -70,3 +73,23 @@ def test_one_that_never_answers_is_given_up(tmp_path: Path) -> None:
 def test_one_that_is_not_there_is_the_callers_own(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         start(web_server(tmp_path / "log", command=lambda _: (str(tmp_path / "none"),)))
+
+
+@pytest.mark.docker
+def test_memory_that_others_ran_out_of_did_not_end_it(test_image: str, tmp_path: Path) -> None:
+    """The kernel counts that of the whole machine as well."""
+    server = start(web_server(tmp_path / "log"))
+    try:
+        client = docker.from_env()
+        try:
+            hungry = ["python3", "-c", "bytearray(1 << 30)"]
+            with pytest.raises(ContainerError):
+                client.containers.run(test_image, hungry, mem_limit="64m", remove=True)
+        finally:
+            client.close()
+        pid, *_ = server.pids()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert server.exit_reason() == "the server was ended by SIGKILL"
+    finally:
+        server.stop()

@@ -65,6 +65,15 @@ class Raw:
             self.socket.settimeout(before)
         raise AssertionError("there was no answer")
 
+    def trickle_until_cut(self, piece: bytes, seconds: float, most: float = 20.0) -> float:
+        """Seconds in which the piece could be sent every so many seconds."""
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < began + most:
+                self.socket.send(piece)
+                time.sleep(seconds)
+        return time.monotonic() - began
+
     def rest(self) -> bytes:
         """All that comes until the server closes the connection; TimeoutError where it does not."""
         parts = [self._unread]

@@ -1,4 +1,4 @@
-"""Turns at a model: threads, a bounded queue before them, and deadlines."""
+"""Turns at a model: threads, and deadlines."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tuner.serving.compute_pool import ComputePool
-from tuner.serving.engine import DeadlineExceeded, EngineUnavailable
+from tuner.serving.engine import DeadlineExceeded
 
 
 def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
@@ -23,7 +23,7 @@ def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
             inside -= 1
 
     async def all_at_once() -> list[tuple[None, float, float]]:
-        pool = ComputePool(2, 100)
+        pool = ComputePool(2)
         try:
             return await asyncio.gather(*(pool.run(work, None) for _ in range(8)))
         finally:
@@ -35,29 +35,11 @@ def test_no_more_compute_at_a_time_than_there_are_threads() -> None:
     assert all(took >= 0.02 for _, _, took in found)
 
 
-def test_more_than_may_wait_is_turned_away_at_once() -> None:
-    async def crowd() -> list[object]:
-        pool = ComputePool(1, 2)
-        blocked = threading.Event()
-        tasks = [asyncio.create_task(pool.run(blocked.wait, None)) for _ in range(5)]
-        await asyncio.sleep(0.05)
-        blocked.set()
-        found = await asyncio.gather(*tasks, return_exceptions=True)
-        again = await pool.run(lambda: 1, None)
-        pool.close()
-        return [*found, again[0]]
-
-    *found, again = asyncio.run(crowd())
-    refused = [each for each in found if isinstance(each, EngineUnavailable)]
-    assert len(refused) == 2
-    assert again == 1
-
-
 def test_what_waits_beyond_its_deadline_is_never_computed() -> None:
     computed: list[int] = []
 
     async def late() -> None:
-        pool = ComputePool(1, 10)
+        pool = ComputePool(1)
         over = threading.Event()
         first = asyncio.create_task(pool.run(over.wait, None))
         await asyncio.sleep(0)
@@ -77,7 +59,7 @@ def test_an_error_is_the_callers_own() -> None:
         raise ValueError("no")
 
     async def ask() -> None:
-        pool = ComputePool(1, 1)
+        pool = ComputePool(1)
         try:
             with pytest.raises(ValueError, match="no"):
                 await pool.run(fails, time.monotonic() + 1)

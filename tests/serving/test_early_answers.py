@@ -1,5 +1,6 @@
 """Answers before the whole body has come: nothing more of it is read."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,22 @@ def test_without_a_key_no_more_of_the_body_is_read(
         answer = client.last_answer()
     assert answer.status == 401
     assert answer.error() == "unauthorized"
+
+
+@pytest.mark.parametrize("late", [0, 3 * PIECE])
+def test_who_still_sends_gets_to_see_the_answer(port: int, late: int) -> None:
+    with raw(port) as client:
+        client.send(post("/predict", f"Content-Length: {PIECE + late + 1}"), b"a" * PIECE)
+        time.sleep(0.2)  # the answer is there, and the connection would be reset
+        client.send(b"a" * late)
+        time.sleep(0.2)
+        assert client.last_answer().status == 401
+
+
+def test_who_goes_on_sending_is_cut_soon(port: int) -> None:
+    with raw(port) as client:
+        client.send(post("/predict", f"Content-Length: {OFFERED}"))
+        assert client.trickle_until_cut(b"a", 0.2) < 6.0
 
 
 @pytest.mark.parametrize(

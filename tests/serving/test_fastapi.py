@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import onnxruntime as ort
 import psutil
@@ -184,6 +186,24 @@ def test_stages_are_counted_over_all_workers(model: Path) -> None:
     for stage in ("parsing", "tokenising", "queue", "inference", "serialisation"):
         assert f'tuner_stage_seconds_count{{stage="{stage}"}} 10.0' in text
     assert 'tuner_requests_total{route="/predict",status="200"} 10.0' in text
+
+
+def test_what_would_wait_too_long_is_turned_away_and_counted(model: Path) -> None:
+    texts = ["好" * 500] * 40
+
+    def ask(_: int) -> httpx.Response:
+        return service.http.post("/batch_predict", json=texts)
+
+    with served("fastapi", str(model), "--queue", "1", "--concurrency", "1") as service:
+        with ThreadPoolExecutor(12) as clients:
+            replies = list(clients.map(ask, range(12)))
+        text = told(service)
+        assert service.http.post("/predict", json={"text": "好"}).status_code == 200
+    away = [reply for reply in replies if reply.status_code == 503]
+    assert {reply.status_code for reply in replies} == {200, 503}
+    assert all(reply.json()["error"]["type"] == "overloaded" for reply in away)
+    assert all(reply.headers["retry-after"] == "1" for reply in away)
+    assert f'tuner_rejected_total{{reason="load"}} {len(away)}.0' in text
 
 
 def test_until_the_model_is_loaded_it_says_so(model: Path, tmp_path: Path) -> None:

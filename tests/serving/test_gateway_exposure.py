@@ -17,7 +17,7 @@ from tests.serving.raw import PIECE, post, raw
 from tests.serving.served import Served, client_of, served, wait_for
 from tuner.errors import UsageError
 from tuner.servers.program import free_ports
-from tuner.serving.exposure import require_keys
+from tuner.serving.exposure import require_keys, trusted_networks
 
 pytestmark = pytest.mark.slow
 KEY = "0123456789abcdef"
@@ -131,6 +131,15 @@ class TestForwardedFor:
             # What the client wrote itself comes before what proxies added.
             forged = ("10.0.0.7, 10.0.0.2", "1.2.3.4, 10.0.0.2, 10.9.0.5", "10.9.1.1, 10.0.0.2")
             assert self.statuses(service, *forged) == [429] * 3
+
+    def test_a_proxy_over_ipv4_is_known_where_the_service_listens_on_both(self) -> None:
+        from uvicorn.middleware.proxy_headers import _TrustedHosts
+
+        known = _TrustedHosts(trusted_networks(["10.9.0.0/16", "192.0.2.1/32", "2001:db8::/32"]))
+        for host in ("10.9.1.2", "::ffff:10.9.1.2", "::ffff:192.0.2.1", "2001:db8::1"):
+            assert host in known
+        for host in ("10.8.1.2", "::ffff:10.8.1.2", "::ffff:192.0.2.2", "2001:db9::1"):
+            assert host not in known
 
     @pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0.1/8", ""])
     def test_a_proxy_is_named_by_address(self, text: str) -> None:

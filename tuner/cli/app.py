@@ -3,7 +3,6 @@
 import atexit
 import gc
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +23,7 @@ from tuner.commands.options import (
     SimulateOptions,
 )
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
+from tuner.interrupts import hear_no_more, listen
 from tuner.text import printable
 from tuner.version import __version__
 
@@ -53,9 +53,11 @@ def main() -> None:
     """Entry point of the console script; a polite end is handled as Ctrl-C is."""
     gc.set_threshold(_YOUNG)
     atexit.register(gc.freeze)  # else the end takes a second to collect what goes anyway
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    app()
+    listen()
+    try:
+        app()
+    finally:
+        hear_no_more()
 
 
 @app.callback(invoke_without_command=True)

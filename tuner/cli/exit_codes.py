@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from tuner.errors import InfrastructureError, TunerError
+from tuner.interrupts import hear_no_more
 
 OK = 0
 NOT_MET = 1
@@ -27,6 +28,7 @@ def exit_codes() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
+        hear_no_more()
         typer.echo(
             "interrupted; a search goes on with the same command, a measurement starts anew",
             err=True,

@@ -14,6 +14,7 @@ from tuner.http2.events import Event, Goaway, ProtocolViolated, Response, Stream
 from tuner.http2.frames import REFUSED_STREAM
 
 UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE = 2, 4, 13, 14
+_LONGEST_CODE = 3  # digits; of thousands, Python makes no number
 _CODES_OF_HTTP = {
     **{b"400": 13, b"401": 16, b"403": 7, b"404": 12},
     **{b"429": 14, b"502": 14, b"503": 14, b"504": 14},
@@ -234,7 +235,7 @@ def _failure(response: Response) -> CallFailed | None:
     if code == grpc.OK and status == b"200":
         whole = grpc.is_one_message(response.body)
         return None if whole else CallFailed(INTERNAL, "the server's reply is not one message")
-    if code is not None and code.isdigit():
+    if code is not None and code.isdigit() and len(code) <= _LONGEST_CODE:
         return CallFailed(int(code), grpc.grpc_message(response) or f"gRPC status {int(code)}")
     if status != b"200":
         known = f"HTTP status {status.decode(errors='replace')}"

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.client.errors import ServerError
+from tuner.documents import MALFORMED
+from tuner.errors import ModelConfigError
 from tuner.model.signature import Signature
+from tuner.text import shortened
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,19 @@ class Description:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Description":
-        """From ``v2/models/M`` and ``v2/models/M/config``, as JSON or of equal form."""
-        tensors = {"inputs": (), "outputs": (), **metadata}
-        return cls(
-            Signature.of_metadata(tensors, config),
-            "sequence_batching" in config,
-            tuple(map(str, metadata.get("versions", ()))),
-        )
+        """From ``v2/models/M`` and ``v2/models/M/config``, as JSON or of equal form; ServerError
+        where they are not of that form.
+        """
+        try:
+            tensors = {"inputs": (), "outputs": (), **metadata}
+            return cls(
+                Signature.of_metadata(tensors, config),
+                "sequence_batching" in config,
+                tuple(map(str, metadata.get("versions", ()))),
+            )
+        except ModelConfigError as error:
+            raise ServerError(str(error)) from error
+        except MALFORMED as error:
+            raise ServerError(
+                f"the model is not described as by Triton: {shortened(repr(error))}"
+            ) from error

@@ -21,7 +21,9 @@ from tuner.client.errors import (
 )
 from tuner.client.settings import REQUESTS
 from tuner.client.tensors import Array, from_bytes, to_buffer
+from tuner.documents import MALFORMED
 from tuner.model.signature import TensorSpec
+from tuner.text import shortened
 
 Inputs = list[tuple[TensorSpec, Array]]
 _LENGTH = "Inference-Header-Content-Length"
@@ -59,16 +61,18 @@ class HttpMessages:
         return b"".join((head, *contents)), {**self._headers, **own}
 
     def outputs(self, body: bytes, length: str | None) -> dict[str, Array]:
-        at = len(body) if length is None else int(length)
         outputs: dict[str, Array] = {}
         try:
+            at = len(body) if length is None else int(length)
             for output in json.loads(body[:at])["outputs"]:
                 size = output["parameters"]["binary_data_size"]
                 name, shape = output["name"], tuple(output["shape"])
                 outputs[name] = from_bytes(name, output["datatype"], shape, body[at : at + size])
                 at += size
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"{self.where} answers in another form: {error!r}") from error
+        except MALFORMED as error:
+            raise ServerError(
+                f"{self.where} answers in another form: {shortened(repr(error))}"
+            ) from error
         return outputs
 
     def answer(self, status: int, body: bytes) -> bytes:
@@ -76,8 +80,8 @@ class HttpMessages:
         if status == 200:
             return body
         try:
-            message = str(json.loads(body)["error"])
-        except (ValueError, KeyError, TypeError):
+            message = str(json.loads(body)["error"])[: REQUESTS.error_text]
+        except MALFORMED:
             message = body.decode(errors="replace").strip()[: REQUESTS.http_error_text]
         raise self._error(status, message or f"HTTP status {status}")
 
@@ -97,8 +101,10 @@ class HttpMessages:
     def description(self, metadata: bytes, config: bytes) -> Description:
         try:
             return Description.of(json.loads(metadata), json.loads(config))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"{self.where} is not described as by Triton: {error!r}") from error
+        except (ServerError, *MALFORMED) as error:
+            raise ServerError(
+                f"{self.where} is not described as by Triton: {shortened(str(error))}"
+            ) from error
 
     @property
     def headers(self) -> dict[str, str]:

@@ -14,6 +14,8 @@ class RequestSettings:
     """Seconds until a server that does not say whether it is ready counts as away."""
     idle_http_connections: int = 64
     """Kept by a blocking client; more are made where more requests are outstanding."""
+    error_text: int = 5000
+    """Characters kept of what Triton says: a traceback of a model's Python."""
     http_error_text: int = 500
     """Characters kept of an error that is not Triton's JSON, as a proxy's page."""
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from tuner.client.errors import InvalidInput, ServerError
+from tuner.documents import MALFORMED
+from tuner.errors import ModelConfigError
 from tuner.model.signature import Arrays, Signature, TensorSpec
+from tuner.text import shortened, shown
 
 Array = np.ndarray[Any, Any]
 Buffer = bytes | memoryview
@@ -147,9 +150,10 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
             wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << np.uint32(16)
             return wide.view(np.float32).reshape(shape)
         return np.frombuffer(raw, TensorSpec(name, datatype, ()).dtype).reshape(shape)
-    except (ValueError, struct.error) as error:
+    except (*MALFORMED, struct.error, ModelConfigError) as error:
         raise ServerError(
-            f"output {name!r} came with {len(raw)} bytes, which are no {datatype} {list(shape)}"
+            f"output {shown(name)} came with {len(raw)} bytes, which are no "
+            f"{shortened(str(datatype))} {shown(list(shape))}"
         ) from error
 
 

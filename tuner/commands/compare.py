@@ -8,13 +8,13 @@ from tuner.commands.comparing import Comparing
 from tuner.commands.options import CompareOptions, SearchOptions
 from tuner.commands.plan import Plan
 from tuner.commands.results import CompareResult
-from tuner.commands.runs import fresh_folder, resumable_comparison
+from tuner.commands.runs import begin_run, fresh_folder, resumable_comparison
 from tuner.commands.search import search
 from tuner.commands.selection import Selection
 from tuner.commands.tuned import Tuned
 from tuner.deployments.own import own_deployment
 from tuner.deployments.payload import Payload
-from tuner.errors import ModelConfigError, RunError, UsageError
+from tuner.errors import ModelConfigError, RunError, StorageError, UsageError
 from tuner.load.arrivals import CLOSED
 from tuner.load.batches import BatchMix
 from tuner.model.signature import Signature
@@ -23,7 +23,7 @@ from tuner.optimizer.storage import is_finished
 from tuner.records.comparison import FILE
 from tuner.records.manifest import CompareManifest
 from tuner.records.results import best
-from tuner.records.run import Run
+from tuner.records.run import Run, cannot_write, write_text
 from tuner.report.page import write_report
 from tuner.servers.gpu import Gpus
 
@@ -102,15 +102,17 @@ def _open_run(plan: Plan, selection: Selection) -> Run:
     run = resumable_comparison(output, wanted)
     if run is None:
         folder = fresh_folder(output, f"{plan.experiment.model.name}-compare")
-        run = Run.create(folder, wanted)
-        run.lock()
+        run = begin_run(folder, wanted)
     return run
 
 
 def _write_requests(run: Run, payload: Payload) -> Path:
     """The requests as a file that a search takes, so that all of it is about the same ones."""
     file = run.folder / _REQUESTS
-    file.write_text(json.dumps({"data": payload.entries()}), encoding="utf-8")
+    try:
+        write_text(file, json.dumps({"data": payload.entries()}))
+    except OSError as error:
+        raise StorageError(cannot_write(file, error)) from error
     return file
 
 

@@ -20,13 +20,15 @@ from tuner.commands.workplace import (
 from tuner.deployments.lineup import Entry, Lineup
 from tuner.deployments.payload import Payload
 from tuner.deployments.subjects import DeploymentSet, Subject
-from tuner.deployments.swap import copy_model, measure_swap, swap_of
+from tuner.deployments.swap import measure_swap, swap_of
 from tuner.deployments.triton import FixedInputs, TritonDeployment
 from tuner.errors import CandidateError, UsageError
 from tuner.measurement.evaluate import compare_deployments
 from tuner.measurement.session import Conditions, Sessions
 from tuner.model.config import to_text
+from tuner.model.files import copy_model
 from tuner.model.space import Candidate
+from tuner.model.weights import link_or_copy
 from tuner.records.comparison import UNBATCHED, Comparison, Deployed, Swap, write_comparison
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
@@ -93,7 +95,8 @@ class Comparing:
     def _lineup(self, folder: Path) -> Iterator[Entry]:
         experiment, selection = self._plan.experiment, self._selection
         folder.mkdir(exist_ok=True)
-        model = copy_model(experiment.model, folder)
+        model = folder / experiment.model.name
+        copy_model(experiment.model, model, link_or_copy)
         triton = TritonDeployment(
             self._launcher,
             model,

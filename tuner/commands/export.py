@@ -1,18 +1,17 @@
 """The winner as something to deploy: a model repository that Triton serves as it is."""
 
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
-from tuner.model.files import links_out
+from tuner.model.files import copy_model
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
-
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
+from tuner.scratch import scratch_folder
 
 
 def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
@@ -29,15 +28,15 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
         searched = any(e.phase == "search" for e in evaluations)
         why = "no candidate met the promise" if searched else "it is not a search"
         raise RunError(f"{run.folder} has no winner: {why}")
-    if not model.is_dir():
+    if not os.path.isdir(model):
         raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")
-    if destination.exists() and not (destination / "manifest.json").is_file():
+    if os.path.exists(destination) and not os.path.isfile(destination / "manifest.json"):
         raise RunError(f"{destination} exists and is not an export of tuner; choose another place")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".export-") as folder:
+        with scratch_folder("export", destination.parent) as folder:
             staged = Path(folder) / "repository"
-            _copy(model, staged / model.name)
+            copy_model(model, staged / model.name)
             config = staged / model.name / "config.pbtxt"
             if not winner.baseline:
                 text = to_text(parse_config(winner.config, "the winner's record"))
@@ -56,24 +55,6 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
             "make room or choose another place"
         ) from error
     return destination / model.name / "config.pbtxt"
-
-
-def _copy(model: Path, target: Path) -> None:
-    """All files of the model. What a link in it leads to outside of the repository is not copied:
-    the copy has a link to the same place.
-    """
-    links = {str(link): link.resolve() for link in links_out(model)}
-    folder = model.resolve()
-
-    def left_out(inside: str, names: list[str]) -> set[str]:
-        outward = {name for name in names if str(Path(inside).resolve() / name) in links}
-        return outward | _LEFT_OUT(inside, names)
-
-    shutil.copytree(model, target, ignore=left_out)
-    for link, place in links.items():
-        copy = target / Path(link).relative_to(folder)
-        if copy.parent.is_dir():  # else it lies in what is left out
-            copy.symlink_to(place)
 
 
 def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[str, Any]:

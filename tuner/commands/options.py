@@ -6,18 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tuner.errors import UsageError
+from tuner.documents import parse_yaml
+from tuner.errors import DocumentError, UsageError
 from tuner.experiment.fields import BatchText, LoadText, SlaText
-from tuner.experiment.model import BATCH, LOAD, SEED, SLA
+from tuner.experiment.model import (
+    BATCH,
+    HIGHEST_RATE,
+    LARGEST_SEED,
+    LOAD,
+    RATE_FLOOR,
+    SEED,
+    SLA,
+)
 from tuner.experiment.options import Duration, Option
-from tuner.model.space import SHORT_NAMES, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SHORT_NAMES
+from tuner.text import shown
+from tuner.units import whole_number
 
 _WHAT = "What is compared"
-RATE_FLOOR = 0.01
-"""Requests/s: the lowest rate that can be asked for; below it a probe would take hours."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,9 @@ COMPARE_WITHOUT = Without(
 
 
 class Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class RunOptions(Options):
@@ -68,7 +79,7 @@ def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
             raise UsageError(
-                f"--set {assignment!r} does not parse; write it like max_batch_size=16"
+                f"--set {shown(assignment)} does not parse; write it like max_batch_size=16"
             )
         values[SHORT_NAMES.get(path, path)] = _value(text)
     return values
@@ -79,18 +90,19 @@ def _value(text: str) -> Value:
     if "," in text or text.startswith("["):
         if sizes == [""]:
             return ()
-        if all(size.isdigit() for size in sizes):
-            return tuple(int(size) for size in sizes)
+        numbers = [whole_number(size) for size in sizes]
+        if None not in numbers:
+            return tuple(number for number in numbers if number is not None)
     try:
-        value: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text).content
+    except DocumentError:
         value = text
     return value if isinstance(value, bool | int | float | str) else text
 
 
 def _changes(raw: Any) -> Any:
     """Assignments as on the command line, or a mapping; short names stand for their fields."""
-    if isinstance(raw, list | tuple):
+    if isinstance(raw, list | tuple) and all(isinstance(each, str) for each in raw):
         return parse_changes(raw)
     return {SHORT_NAMES.get(n, n): v for n, v in raw.items()} if isinstance(raw, dict) else raw
 
@@ -111,7 +123,7 @@ class MeasureOptions(RunOptions):
     changes: Changes = Field(default_factory=dict)
     rate: Annotated[
         float | None, Option("Judge this rate (requests/s); else find the capacity.", "RATE")
-    ] = Field(default=None, ge=RATE_FLOOR)
+    ] = Field(default=None, ge=RATE_FLOOR, le=HIGHEST_RATE)
 
 
 class SimulateOptions(Options):
@@ -119,17 +131,19 @@ class SimulateOptions(Options):
 
     changes: Changes = Field(default_factory=dict)
     rate: Annotated[float | None, Option("Requests/s; at capacity if not given.", "RATE")] = Field(
-        default=None, ge=RATE_FLOOR
+        default=None, ge=RATE_FLOOR, le=HIGHEST_RATE
     )
     sla: Annotated[SlaText | None, SLA] = None
     load: Annotated[LoadText | None, LOAD] = None
     batch: Annotated[BatchText | None, BATCH] = None
-    seed: Annotated[int, SEED] = Field(default=0, ge=0)
+    seed: Annotated[int, SEED] = Field(default=0, ge=0, le=LARGEST_SEED)
 
 
 def _split(raw: Any) -> Any:
     """Names with commas between them, in one text or several."""
     texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
+        return raw  # which is refused
     parts = [part.strip() for text in texts for part in text.split(",")]
     return tuple(part for part in parts if part)
 

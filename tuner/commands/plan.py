@@ -13,12 +13,14 @@ from tuner.load.arrivals import Arrivals
 from tuner.model.config import (
     check_config,
     check_measurable,
+    check_name,
     fit_space,
     is_complete,
     own_settings,
     read_config,
 )
-from tuner.model.space import SearchSpace, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SearchSpace
 from tuner.model.space_file import load_space
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints
@@ -60,6 +62,8 @@ class Plan:
     ) -> "Plan":
         """``strict``: some of the space has to apply to the model."""
         check_measurable(config)
+        for name in experiment.load_models:
+            check_name(name)
         if config.response_cache.enable:
             _check_cached(experiment)
         whole = load_space(experiment.space)

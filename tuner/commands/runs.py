@@ -1,23 +1,42 @@
 """Which folder a run goes to: a new one, or that of the same run, which did not come to its end."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from tuner.errors import RunError, StorageError
 from tuner.experiment.model import Experiment
 from tuner.records.manifest import CompareManifest, Manifest, SearchManifest
-from tuner.records.run import Run
+from tuner.records.run import Run, cannot_write
 
 
 def fresh_folder(output: Path, name: str) -> Path:
-    """A folder that does not exist yet, named after the model and the time."""
+    """A new folder, named after the model and the time; another tuner that begins at the same
+    moment gets another one. StorageError where none can be made.
+    """
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = output / stem, 1
-    while folder.exists():
-        number += 1
-        folder = output / f"{stem}-{number}"
-    return folder
+    for number in count(1):
+        folder = output / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError as error:
+            if not os.path.isdir(folder):
+                raise StorageError(cannot_write(folder, error)) from error
+        except OSError as error:
+            raise StorageError(cannot_write(folder, error)) from error
+    raise AssertionError("unreachable")
+
+
+def begin_run(folder: Path, manifest: Manifest) -> Run:
+    """A new run, locked before others can see what it is; StorageError where that cannot be."""
+    run = Run.create(folder)
+    if not run.lock():
+        raise StorageError(f"another tuner is at work on {run.folder}")
+    run.describe(manifest)
+    return run
 
 
 def _is_finished(run: Run, storage: str | None) -> bool:
@@ -42,7 +61,7 @@ def resumable_search(
                 run.unlock(finished=True)
         return None
     run = Run(output / name)
-    if not run.experiment_file.is_file():
+    if not os.path.isfile(run.experiment_file):
         return None
     same = _is_same(run.manifest(), wanted)
     if same and not run.lock():
@@ -66,9 +85,13 @@ def resumable_comparison(output: Path, wanted: CompareManifest) -> Run | None:
 
 def _same_runs(output: Path, wanted: Manifest) -> Iterator[Run]:
     """The newest first. A damaged neighbour is no reason not to go on."""
-    for folder in sorted(output.glob("*/"), reverse=True):
-        run = Run(folder)
-        if not run.experiment_file.is_file():
+    try:
+        names = sorted(os.listdir(output), reverse=True)
+    except OSError:  # there is none, or what is wrong is told when a folder is to be made in it
+        return
+    for name in names:
+        run = Run(output / name)
+        if not os.path.isfile(run.experiment_file):
             continue
         try:
             manifest = run.manifest()

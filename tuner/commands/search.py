@@ -14,10 +14,10 @@ from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
 from tuner.commands.preparation import MEASURING, SIMULATING, Preparation
 from tuner.commands.results import SearchResult
-from tuner.commands.runs import fresh_folder, resumable_search
+from tuner.commands.runs import begin_run, fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.deadline import Deadline
-from tuner.errors import RunError, SimulationError, StorageError, TunerError, UsageError
+from tuner.errors import RunError, SimulationError, TunerError, UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import CLOSED
 from tuner.measurement.evaluate import Evaluator
@@ -142,14 +142,12 @@ def _open_run(
     wanted = SearchManifest(**plan.recorded)
     run = resumable_search(output, options.run, wanted, experiment)
     if run is not None:
+        run.make_folders()
         return run
     about = run_metadata(command, launcher, gpus, notes, experiment)
     name = options.run
     folder = output / name if name else fresh_folder(output, experiment.model.name)
-    run = Run.create(folder, wanted.model_copy(update=about))
-    if not run.lock():
-        raise StorageError(f"another tuner is at work on {run.folder}")
-    return run
+    return begin_run(folder, wanted.model_copy(update=about))
 
 
 def conclude(run: Run, model: Path) -> None:

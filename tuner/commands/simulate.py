@@ -117,7 +117,10 @@ def simulate(run: Run, options: SimulateOptions) -> SimulateResult:
     check_config(config, "with --set")
     scheduling = Scheduling.of(config, manifest.environment.gpu_count or 1)
     if mix.largest > scheduling.max_batch:
-        raise UsageError(f"a request of {mix.largest} items exceeds max_batch_size")
+        raise UsageError(
+            f"a request of {mix.largest:,} items exceeds max_batch_size, or the largest that is "
+            "simulated"
+        )
     service = profile.service(scheduling)
     settings = _SETTINGS
     capacity = predict_capacity(

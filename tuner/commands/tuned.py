@@ -6,7 +6,8 @@ from tuner.commands.options import SimulateOptions
 from tuner.commands.simulate import SimulateResult, simulate
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
-from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate, Value
+from tuner.model.parameter import Value
+from tuner.model.space import DYNAMIC_BATCHING, QUEUE_DELAY, Candidate
 from tuner.records.comparison import Delay
 from tuner.records.run import Run
 from tuner.simulator import is_available

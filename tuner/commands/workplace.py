@@ -26,6 +26,7 @@ from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.choose import choose, make_launcher
 from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.gpu import Gpus
+from tuner.servers.leftovers import remove_leftovers
 from tuner.version import __version__
 
 
@@ -37,6 +38,7 @@ def open_resources(
     and the first load waits for the ``preparation``.
     """
     kind = choose(experiment.launcher, experiment.image, experiment.url)
+    remove_leftovers()
     cores = experiment.pin.cores
     container = ContainerSpec(
         image=experiment.image,

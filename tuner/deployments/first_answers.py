@@ -10,15 +10,18 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from tuner.deployments.base import FIRST_ANSWER_SECONDS
+from tuner.documents import MALFORMED
 from tuner.errors import ServerFailed
 from tuner.load.replies import Expected, ExpectedOutput
 from tuner.load.target import Tensor, http_body
 from tuner.model.signature import Signature
 from tuner.servers.control import Control
+from tuner.text import shortened, shown
 
 _NOT_LOADED = re.compile(r"[Mm]odel '([^']+)' is not (?:ready|found)|unknown model:? '([^']+)'")
 _LENGTH_BYTES = 4
 """Before each string goes its length."""
+_MOST_DIMENSIONS = 64
 _LARGEST_DIMENSION = 1 << 40
 """Far above what any answer has, and small enough to be multiplied."""
 
@@ -101,11 +104,13 @@ def _explained(error: ServerFailed, model: str) -> ServerFailed:
 def _outputs(answer: dict[str, Any], signature: Signature) -> tuple[Output, ...]:
     try:
         found = tuple(map(_output, answer["outputs"]))
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ServerFailed(f"the answer to an inference is not one of Triton's: {error}") from error
+    except MALFORMED as error:
+        raise ServerFailed(
+            f"the answer to an inference is not one of Triton's: {shortened(str(error))}"
+        ) from error
     missing = {spec.name for spec in signature.outputs} - {each.name for each in found}
     if missing:
-        raise ServerFailed(f"the answer to an inference lacks the output {min(missing)!r}")
+        raise ServerFailed(f"the answer to an inference lacks the output {shown(min(missing))}")
     for output in found:
         _check_size(output)
     return found
@@ -113,8 +118,8 @@ def _outputs(answer: dict[str, Any], signature: Signature) -> tuple[Output, ...]
 
 def _output(entry: dict[str, Any]) -> Output:
     shape = tuple(map(int, entry["shape"]))
-    if not all(0 <= size < _LARGEST_DIMENSION for size in shape):
-        raise ValueError(f"a shape of {list(shape)}")
+    if len(shape) > _MOST_DIMENSIONS or not all(0 <= size < _LARGEST_DIMENSION for size in shape):
+        raise ValueError(f"a shape of {shown(list(shape))}")
     size = entry.get("parameters", {}).get("binary_data_size")
     return Output(
         str(entry["name"]), str(entry["datatype"]), shape, None if size is None else int(size)
@@ -136,7 +141,7 @@ def _check_size(output: Output) -> None:
     least = math.prod(output.shape) * (_element_bytes(output.datatype) or _LENGTH_BYTES)
     if output.size < least:
         raise ServerFailed(
-            f"output {output.name!r} came with {output.size} bytes, too few for "
-            f"{output.datatype} {list(output.shape)}; does the Python backend suit the installed "
-            "numpy?"
+            f"output {shown(output.name)} came with {output.size} bytes, too few for "
+            f"{shortened(output.datatype)} {list(output.shape)}; does the Python backend suit the "
+            "installed numpy?"
         )

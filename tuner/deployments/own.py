@@ -1,24 +1,27 @@
 """Services of the user's: any HTTP endpoint, described in YAML."""
 
+import os
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tuner.deployments.base import Deployment
 from tuner.deployments.payload import Payload
 from tuner.deployments.service import EndpointDeployment, ServiceDeployment
 from tuner.deployments.triton import RunningTriton
-from tuner.errors import UsageError
+from tuner.documents import fault, parse_yaml, read_text
+from tuner.errors import DocumentError, UsageError
 from tuner.experiment.fields import Headers
 from tuner.experiment.options import Duration
 from tuner.load.target import Target, body_target
 from tuner.model.config import parse_config
 from tuner.security import Security
+from tuner.servers.address import is_host
 from tuner.servers.gpu import Gpus
 from tuner.servers.service import ServiceSpec
+from tuner.text import shortened, shown
 
 _PORT = "{port}"
 _PORTS = {"http": 80, "https": 443}
@@ -32,7 +35,7 @@ class OwnService(BaseModel):
     tuner's own services take it. ``ready`` is the path that answers 2xx once it is ready.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     title: str | None = None
     url: str | None = None
@@ -54,12 +57,24 @@ class OwnService(BaseModel):
             raise ValueError("give either the url of a service that runs, or a command")
         if self.command and not any(_PORT in word for word in self.command):
             raise ValueError(f"command has to say where {_PORT} goes")
+        if any("\0" in text for text in (*self.command, *self.env, *self.env.values())):
+            raise ValueError("neither command nor env holds a null character")
+        if any("=" in name or not name for name in self.env):
+            raise ValueError("the name of a variable has no equals sign, and is not empty")
         if self.url is not None:
             parts = urlsplit(self.url)
-            if parts.scheme not in _PORTS or not parts.hostname or parts.port == 0:
-                raise ValueError(f"url {self.url!r} is none; write http://HOST:PORT/PATH")
             if "@" in parts.netloc:
                 raise ValueError("a url holds no password; give headers or token_env")
+            is_one = parts.scheme in _PORTS and is_host(parts.hostname or "") and parts.port != 0
+            if not is_one or not _is_one_word(self.url):
+                raise ValueError(f"url {shown(self.url)} is none; write http://HOST:PORT/PATH")
+        for name, path in (("path", self.path), ("ready", self.ready)):
+            if not path.startswith("/") or not _is_one_word(path):
+                raise ValueError(
+                    f"{name} {shown(path)} is no path of a URL; write it like /predict"
+                )
+        if not self.content_type.isprintable():
+            raise ValueError(f"content_type {shown(self.content_type)} is none")
         return self
 
     @property
@@ -74,37 +89,42 @@ class OwnService(BaseModel):
         return {**fields, "url": url, "env": sorted(self.env)}
 
 
+def _is_one_word(text: str) -> bool:
+    """Whether it may stand in the first line of a request."""
+    return text.isprintable() and not any(letter.isspace() for letter in text)
+
+
 def read_services(file: Path) -> dict[str, OwnService]:
     """Services by name; UsageError where the file cannot be read or says something unknown."""
+    source = shortened(str(file))
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(f"cannot read {file}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: not YAML: {getattr(error, 'problem', error)}") from error
+        text = read_text(file)
+    except DocumentError as error:
+        raise UsageError(f"cannot read {source}: {error}") from error
+    try:
+        content = parse_yaml(text).content
+    except DocumentError as error:
+        raise UsageError(f"{source}{error.place}: {error}") from error
     if not isinstance(content, dict) or not content:
-        raise UsageError(f"{file}: it maps the names of services to what they are")
+        raise UsageError(f"{source}: it maps the names of services to what they are")
     found = {}
     for name, entry in content.items():
         try:
-            found[str(name)] = _placed(OwnService.model_validate(entry), str(name), file)
+            service = OwnService.model_validate(entry)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (name, *first["loc"])))
-            words = str(first["msg"]).removeprefix("Value error, ")
-            raise UsageError(f"{file}: {where}: {words}") from error
+            raise UsageError(f"{source}: {fault(error, str(name))}") from error
+        found[str(name)] = _placed(service, file, f"{source}: {shortened(str(name))}")
     return found
 
 
-def _placed(service: OwnService, name: str, file: Path) -> OwnService:
+def _placed(service: OwnService, file: Path, where: str) -> OwnService:
     """Its folder is told from where the file lies."""
     if service.folder is None:
         return service
-    folder = (file.parent / service.folder).resolve()
-    if not folder.is_dir():
-        raise UsageError(f"{file}: {name}.folder: there is no folder {folder}")
-    return service.model_copy(update={"folder": folder})
+    folder = file.parent / service.folder
+    if not os.path.isdir(folder):
+        raise UsageError(f"{where}.folder: there is no folder {shortened(str(folder))}")
+    return service.model_copy(update={"folder": folder.resolve()})
 
 
 def own_deployment(

@@ -1,5 +1,6 @@
 """The same requests in each form in which a deployment takes them: JSON for services, tensors."""
 
+import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from tuner.errors import InputDataError
+from tuner.documents import lines_of, opened, parse_json
+from tuner.errors import DocumentError, InputDataError
 from tuner.load.batches import BatchMix
 from tuner.load.input_file import read_inputs
-from tuner.load.inputs import make_inputs
+from tuner.load.inputs import POOL, make_inputs
 from tuner.load.target import Tensor
 from tuner.model.signature import Signature
 from tuner.serving.loading import find_processing
 from tuner.serving.schema import TensorProcessing
+from tuner.text import shortened
 
 _SAMPLES = ("samples.jsonl", "samples.txt")
 Body = dict[str, Any]
@@ -100,17 +103,27 @@ class Payload:
 
 
 def read_bodies(file: Path) -> list[Body]:
-    """One request a line: an object in JSON, or a plain text, which is sent as ``{"text": …}``."""
+    """One request a line: an object in JSON, or a plain text, which is sent as ``{"text": …}``; as
+    many from the beginning of the file as ``POOL`` has room for.
+    """
+    name = shortened(str(file))
+    bodies: list[Body] = []
+    size = 0
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # texts may hold other ends of lines
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputDataError(f"cannot read --requests {file}: {reason}") from error
-    bodies = [
-        _line(line, f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()
-    ]
+        with opened(file) as raw:
+            text = io.TextIOWrapper(
+                raw, encoding="utf-8", newline="\n"
+            )  # texts may hold other ends
+            for number, line in enumerate(lines_of(text, POOL.size), 1):
+                if line.strip():
+                    bodies.append(_line(line, f"{name}:{number}"))
+                    size += len(line)
+                if size > POOL.size or len(bodies) == POOL.entries:
+                    break
+    except DocumentError as error:
+        raise InputDataError(f"cannot read --requests {name}: {error}") from error
     if not bodies:
-        raise InputDataError(f"--requests {file} holds no request; write one a line")
+        raise InputDataError(f"--requests {name} holds no request; write one a line")
     return bodies
 
 
@@ -118,9 +131,9 @@ def _line(line: str, where: str) -> Body:
     if not line.lstrip().startswith("{"):
         return {"text": line.strip()}
     try:
-        body: Body = json.loads(line)
-    except ValueError as error:
-        raise InputDataError(f"{where}: not JSON: {error}") from error
+        body: Body = parse_json(line)
+    except DocumentError as error:
+        raise InputDataError(f"{where}: {error}") from error
     return body
 
 
@@ -140,7 +153,9 @@ def fill(template: Any, body: Mapping[str, Any]) -> Any:
         case str() if template.startswith("$"):
             if template[1:] not in body:
                 known = ", ".join(f"${name}" for name in (*body, "request"))
-                raise InputDataError(f"the template names {template}; a request has {known}")
+                raise InputDataError(
+                    f"the template names {shortened(template)}; a request has {shortened(known)}"
+                )
             return body[template[1:]]
     return template
 

@@ -21,10 +21,13 @@ from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.http_client import HttpClient
+from tuner.servers.readings import gauge
 from tuner.servers.service import ServiceSpec, launch_service
 from tuner.servers.settings import HTTP
 
-_SUM = re.compile(r'^tuner_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
+_SUM = re.compile(
+    r'^tuner_stage_seconds_(sum|count)\{stage="(\w{1,99})"\} (\S{1,99})$', re.MULTILINE
+)
 _TRITON = "triton"
 Specify = Callable[[RunningTriton | None, Path], ServiceSpec]
 """How a service is started: in front of this Triton, if any, with its log in this file."""
@@ -123,8 +126,10 @@ class RunningService(Running):
         except requests.RequestException:
             return {}
         found: dict[str, dict[str, float]] = {}
-        for what, stage, value in _SUM.findall(reply.text):
-            found.setdefault(stage, {})[what] = float(value)
+        for what, stage, text in _SUM.findall(reply.text):
+            value = gauge(text)
+            if value is not None:
+                found.setdefault(stage, {})[what] = value
         return {s: (v["sum"], v["count"]) for s, v in found.items() if len(v) == len(("s", "c"))}
 
     def watch_gpus(self) -> GpuWatch:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tuner.deployments.base import Running
 from tuner.deployments.subjects import Deployments, Subject
+from tuner.errors import ServerFailed
 
 
 class ServerSlot:
@@ -44,6 +45,7 @@ class ServerSlot:
             and running is not None
             and before is not None
             and self._deployments.can_change(before, subject)
+            and _runs(running)
         )
         if self.is_fresh:
             self.close()
@@ -67,3 +69,12 @@ class ServerSlot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _runs(running: Running) -> bool:
+    """Whether its server has not ended meanwhile: that would tell nothing of the next subject."""
+    try:
+        running.raise_if_gone()
+    except ServerFailed:
+        return False
+    return True

@@ -30,6 +30,7 @@ from tuner.servers.control import load_over_grpc
 from tuner.servers.service import ready_worker
 from tuner.stats.estimators import quantile
 from tuner.stats.samples import Samples
+from tuner.units import whole_number
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,17 @@ class SwapSettings:
 
 
 SWAP = SwapSettings()
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
-
-
-def copy_model(model: Path, folder: Path) -> Path:
-    """The model's folder copied into ``folder``, by links where the file system allows it."""
-    return Path(
-        shutil.copytree(model, folder / model.name, ignore=_LEFT_OUT, copy_function=link_or_copy)
-    )
 
 
 def add_version(model: Path) -> None:
     """The highest version once more, as the next one."""
-    versions = [int(each.name) for each in model.iterdir() if each.is_dir() and each.name.isdigit()]
+    numbers = [whole_number(each.name) for each in model.iterdir() if each.is_dir()]
+    versions = [number for number in numbers if number is not None]
     if not versions:
         raise ServerFailed(f"{model.name} has no version to replace")
     last = max(versions)
     shutil.copytree(
-        model / str(last), model / str(last + 1), ignore=_LEFT_OUT, copy_function=link_or_copy
+        model / str(last), model / str(last + 1), symlinks=True, copy_function=link_or_copy
     )
 
 

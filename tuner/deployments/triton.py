@@ -14,7 +14,7 @@ from tuner.deadline import Deadline
 from tuner.deployments.base import FIRST_ANSWER_SECONDS, Running
 from tuner.deployments.first_answers import Answers, Requests, ask
 from tuner.deployments.memory import check_shares_memory, output_bytes, shared_tensors
-from tuner.errors import InputDataError, LauncherUnavailable, ServerFailed
+from tuner.errors import InputDataError, LauncherUnavailable, ServerFailed, StorageError
 from tuner.load.batches import BatchMix
 from tuner.load.clients import ask_once
 from tuner.load.distinct import variation_of
@@ -28,7 +28,7 @@ from tuner.model.signature import Signature
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
 from tuner.records.results import GpuReading, ServerTimes
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
-from tuner.servers.causes import out_of_memory
+from tuner.servers.causes import lacks_shared_memory, out_of_memory
 from tuner.servers.connection import fault, refusal
 from tuner.servers.control import Control
 from tuner.servers.gpu import Gpus
@@ -358,7 +358,14 @@ class TritonDeployment:
         """Load the model as the candidate says; the configuration in force."""
         name = self._model.name
         override = None if candidate is None else to_json(self.config_of(candidate))
-        control.load(name, override, self._deadline.bound(self._timeout))
+        try:
+            control.load(name, override, self._deadline.bound(self._timeout))
+        except ServerFailed as error:
+            if self._launcher.shares_memory() and lacks_shared_memory(str(error)):
+                raise StorageError(
+                    f"no room in /dev/shm for a server; make room, or enlarge it: {error}"
+                ) from error  # the machine's, not the candidate's
+            raise
         in_force = control.in_force(name, self._version)
         if candidate is not None:
             _check_in_force(candidate, in_force)

@@ -1,5 +1,6 @@
 """Fields that hold types and are written as text: parsed once, on the way in."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -14,6 +15,8 @@ from tuner.goals.sla import Sla
 from tuner.load.arrivals import CLOSED, Arrivals, ClosedLoop
 from tuner.load.batches import BatchMix
 from tuner.security import Header, hide_variable, parse_header
+from tuner.text import shown
+from tuner.units import whole_number
 
 RECORDED: Final = {"recorded": True}
 """The context in which an experiment is read that was recorded, perhaps on another machine: files
@@ -84,28 +87,50 @@ def _pin(raw: Any, info: ValidationInfo) -> Pin:
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """``name:3,224,224`` as in --shape."""
     name, separator, dims = text.rpartition(":")
-    try:
-        sizes = tuple(int(size) for size in dims.split(","))
-    except ValueError:
-        sizes = ()
-    if not separator or not name or not sizes or min(sizes) < 1:
-        raise UsageError(f"--shape {text!r} does not parse; write it like name:3,224,224")
-    return name, sizes
+    sizes = [whole_number(size.strip(), _LARGEST_DIM) for size in dims.split(",")]
+    if not separator or not name or not all(sizes) or len(sizes) > _MOST_DIMS:
+        raise UsageError(
+            f"--shape {shown(text)} does not parse; write it like name:3,224,224, of at most "
+            f"{_MOST_DIMS} dimensions"
+        )
+    return name, tuple(size for size in sizes if size)
 
 
 def _shapes(raw: Any) -> Mapping[str, tuple[int, ...]]:
-    return raw if isinstance(raw, Mapping) else dict(map(parse_shape, _texts(raw)))
+    """Texts or, as YAML and the Python API have them, dimensions by name."""
+    if not isinstance(raw, Mapping):
+        return dict(map(parse_shape, _texts(raw)))
+    found: dict[str, tuple[int, ...]] = {}
+    for name, dims in raw.items():
+        sizes = tuple(dims) if isinstance(dims, list | tuple) else (dims,)
+        if not all(type(size) is int for size in sizes):
+            raise ValueError(f"the shape of {shown(name)} is a list of whole numbers")
+        text = ",".join(map(str, sizes))
+        found.update([parse_shape(f"{_text(name)}:{text}")])
+    return found
 
 
 def _variable(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise ValueError(f"{text!r} does not parse; write it like NAME=value")
+        raise UsageError(f"env: {shown(text)} does not parse; write it like NAME=value")
+    try:
+        can_be = bool(name) and b"\0" not in os.fsencode(text)
+    except UnicodeError:
+        can_be = False
+    if not can_be:  # its value may be a secret
+        raise UsageError("env: a variable has a name, and no null character in name or value")
     return name, value
 
 
 def _variables(raw: Any) -> Mapping[str, str]:
-    return raw if isinstance(raw, Mapping) else dict(map(_variable, _texts(raw)))
+    """Texts ``NAME=value`` or, as YAML and the Python API have them, values by name."""
+    if not isinstance(raw, Mapping):
+        return dict(map(_variable, _texts(raw)))
+    for value in raw.values():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise UsageError("env: the value of a variable is text; write it in quotes")
+    return dict(_variable(f"{_text(name)}={value}") for name, value in raw.items())
 
 
 def _headers(raw: Any) -> tuple[Header, ...]:
@@ -113,7 +138,8 @@ def _headers(raw: Any) -> tuple[Header, ...]:
     headers: list[Header] = []
     for entry in raw if isinstance(raw, list | tuple) else [raw]:
         if isinstance(entry, tuple):
-            headers.append(entry)
+            name, value = entry if len(entry) == 2 else ("", "")
+            headers.append(parse_header(f"{name}: {value}"))
         elif isinstance(entry, dict):
             headers += [parse_header(f"{name}: {value}") for name, value in entry.items()]
         else:
@@ -132,10 +158,12 @@ def _version(raw: Any) -> str:
 def _server_arguments(raw: Any, info: ValidationInfo) -> tuple[str, ...]:
     arguments = _texts(raw)
     for argument in () if is_recorded(info) else arguments:
+        if "\0" in argument:
+            raise ValueError("no argument holds a null character")
         flag = next(iter(argument.partition("=")[0].split()), "")
         if not flag.startswith("-"):
             raise ValueError(
-                f"{argument!r} is not a flag; write it like --server-arg=--log-verbose=1"
+                f"{shown(argument)} is not a flag; write it like --server-arg=--log-verbose=1"
             )
         for own, instead in _OWN_FLAGS.items():
             if re.fullmatch(own, flag):
@@ -143,6 +171,9 @@ def _server_arguments(raw: Any, info: ValidationInfo) -> tuple[str, ...]:
     return arguments
 
 
+_MOST_DIMS = 32
+"""Of a tensor: numpy knows no more."""
+_LARGEST_DIM = 2**31 - 1
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _OWN_FLAGS = {
     r"--(model-repository|model-store)": "; name the model's folder in its place",

@@ -8,6 +8,7 @@ from tuner.errors import RepositoryError
 from tuner.model.space import did_you_mean
 from tuner.model.weights import complete_model
 from tuner.resources import bundled
+from tuner.text import shortened, shown
 
 SAMPLE = "text_classifier"
 """The model of those who name none and have no repository."""
@@ -31,12 +32,12 @@ def find_model(name: Any) -> Path:
         return bundled("model_repository") / SAMPLE
     if "://" in str(name):
         raise RepositoryError(
-            f"{name} is not a folder of this machine: copy the repository here, or start Triton on "
-            "it with --model-control-mode=explicit and attach to it with --url"
+            f"{shortened(str(name))} is not a folder of this machine: copy the repository here, or "
+            "start Triton on it with --model-control-mode=explicit and attach to it with --url"
         )
     path = Path(str(name))
     for place in (path, own / path, bundled("model_repository") / path):
-        if (place / "config.pbtxt").is_file():
+        if os.path.isfile(place / "config.pbtxt"):  # Path.is_file raises at odd names
             return complete_model(_absolute(place))
     raise RepositoryError(_no_model(path, own))
 
@@ -47,15 +48,15 @@ def _absolute(model: Path) -> Path:
 
 
 def _models(repository: Path) -> list[Path]:
-    if not repository.is_dir():
+    if not os.path.isdir(repository):
         return []
     return sorted(p.parent for p in repository.glob("*/config.pbtxt"))
 
 
 def _no_model(path: Path, own: Path) -> str:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         known = [m.name for m in (*_models(own), *_models(bundled("model_repository")))]
-        return f"there is no model {str(path)!r}{did_you_mean(path.name, sorted(set(known)))}"
+        return f"there is no model {shown(str(path))}{did_you_mean(path.name, sorted(set(known)))}"
     inside = _models(path)
     if inside:
         return f"{path} is a repository; name one of its models, such as {inside[0]}"

@@ -48,6 +48,13 @@ BATCH = Option(
     "Items per request: 8, or sizes with shares as in 1:0.7,4:0.2,16:0.1.", "SIZES", _LOAD
 )
 SEED = Option("Seed of all that is random.", "NUMBER")
+LARGEST_SEED = 2**32 - 1
+"""What Optuna's samplers take."""
+RATE_FLOOR = 0.01
+"""Requests/s: the lowest rate that can be asked for; below it a probe would take hours."""
+HIGHEST_RATE = 1e6
+"""Requests/s, more than the load processes of one machine send; a probe of 20 s plans 160 MB of
+them."""
 
 BUDGET = ("trials", "until", "timeout", "warm_start")
 """Fields that may change when a run is resumed: how long to search, and what was known before."""
@@ -70,7 +77,9 @@ class Experiment(BaseModel):
     Durations are seconds and sizes bytes; text such as ``20ms`` and ``2GiB`` is taken, too.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     model: Annotated[
         Path,
@@ -90,7 +99,7 @@ class Experiment(BaseModel):
         ),
     ] = ()
     rate: Annotated[float | None, Option("Requests/s at which --minimize compares.", "RATE")] = (
-        Field(default=None, gt=0)
+        Field(default=None, ge=RATE_FLOOR, le=HIGHEST_RATE)
     )
     minimize: Annotated[
         ObjectiveText,
@@ -132,7 +141,7 @@ class Experiment(BaseModel):
         Path | None,
         Option("A run of the same model: what it learned is not learned again.", "RUN", _HOW),
     ] = None
-    seed: Annotated[int, SEED] = Field(default=0, ge=0)
+    seed: Annotated[int, SEED] = Field(default=0, ge=0, le=LARGEST_SEED)
     storage: Annotated[
         str | None, Option("Any Optuna storage URL; SQLite in the run's folder if none.", "URL")
     ] = None

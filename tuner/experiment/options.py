@@ -6,13 +6,18 @@ Declared on the field, as in ``timeout: Annotated[Duration, Option("At most so l
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
+from annotated_types import Le
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.errors import UsageError
+from tuner.text import shortened, shown
 from tuner.units import (
+    LARGEST_NUMBER,
+    LONGEST,
     exact_duration,
     exact_share,
     exact_size,
@@ -20,6 +25,9 @@ from tuner.units import (
     parse_share,
     parse_size,
 )
+
+_MOST_LINES = 20
+"""Told at once of all that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,9 @@ def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda raw: parse(raw) if isinstance(raw, str) else raw)
 
 
-Duration = Annotated[float, _parsed(parse_duration), Written(exact_duration)]
-"""Seconds; text such as ``20ms`` and ``3m`` is taken, too."""
-Size = Annotated[int, _parsed(parse_size), Written(exact_size)]
+Duration = Annotated[float, _parsed(parse_duration), Le(LONGEST), Written(exact_duration)]
+"""Seconds, of a year at most; text such as ``20ms`` and ``3m`` is taken, too."""
+Size = Annotated[int, _parsed(parse_size), Le(LARGEST_NUMBER), Written(exact_size)]
 """Bytes; text such as ``2GiB`` is taken, too."""
 Share = Annotated[float, _parsed(parse_share), Written(exact_share)]
 """A part of 1; text such as ``1%`` is taken, too."""
@@ -97,11 +105,12 @@ def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
 
 def usage_error(error: ValidationError, source: str = "") -> UsageError:
     """All that is wrong, a line for each, with the offending value."""
-    return UsageError("\n".join(source + line for line in _explained(error.errors())))
+    lines = islice(_explained(error.errors()), _MOST_LINES)
+    return UsageError("\n".join(source + line for line in lines))
 
 
 def _explained(errors: Iterable[Any]) -> Iterable[str]:
     for error in errors:
         name = ".".join(str(part) for part in error["loc"]).replace("_", "-")
         message = str(error["msg"]).removeprefix("Value error, ")
-        yield f"{name}: {message}, not {error['input']!r}"
+        yield f"{shortened(name)}: {shortened(message)}, not {shown(error['input'])}"

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from tuner.errors import UsageError
+from tuner.documents import parse_yaml, read_text
+from tuner.errors import DocumentError, UsageError
 from tuner.experiment.find import find_model
 from tuner.experiment.model import Experiment
 from tuner.experiment.options import takes_several, usage_error, written_out
 from tuner.model.space import did_you_mean
+from tuner.text import shortened, shown
 
 FILE = Path("tuner.yaml")
 PREFIX = "TUNER_"
@@ -45,28 +46,27 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None and not FILE.is_file():
         return {}
     path = file or FILE
+    name = shortened(str(path))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(f"cannot read {path}: {reason}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+        text = read_text(path)
+    except DocumentError as error:
+        raise UsageError(f"cannot read {name}: {error}") from error
+    try:
+        content = parse_yaml(text).content
+    except DocumentError as error:
+        raise UsageError(f"{name}{error.place}: {error}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: an experiment is a mapping such as 'sla: p99<20ms'")
+        raise UsageError(f"{name}: an experiment is a mapping such as 'sla: p99<20ms'")
     for key in content:
         if key not in Experiment.model_fields:
             hint = did_you_mean(str(key), list(Experiment.model_fields))
-            raise UsageError(f"{path}: unknown field {key!r}{hint}")
+            raise UsageError(f"{name}: unknown field {shown(key)}{hint}")
     for key in ("model", "input_data", "tls_ca"):
         value = content.get(key)
-        beside = path.parent / str(value)
-        if value is not None and beside.exists():
-            content[key] = beside
+        if isinstance(value, str) and os.path.exists(path.parent / value):
+            content[key] = path.parent / value
     kind, _, trace = str(content.get("load", "")).partition(":")
-    if kind == "trace" and trace and (path.parent / trace).exists():
+    if kind == "trace" and trace and os.path.exists(path.parent / trace):
         content["load"] = f"trace:{path.parent / trace}"
     return content
 

@@ -13,10 +13,12 @@ from operator import le, lt
 from tuner.errors import UnitError, UsageError
 from tuner.goals.quantities import ALIASES, QUANTITIES, Readings
 from tuner.model.space import did_you_mean
+from tuner.text import shown
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {"<=": le, "<": lt}
-_SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
+_SHAPE = re.compile(r"([A-Za-z_]\w*) ?(<=|>=|<|>) ?(.*)")
 _EXAMPLE = "gpu_memory<20GiB"
+_MOST = 100  # constraints: several on each quantity
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,19 @@ class Constraint:
     @classmethod
     def parse(cls, text: str) -> "Constraint":
         """From ``gpu_memory<20GiB``; UnitError says what is wrong, and how to write it."""
-        match = _SHAPE.fullmatch(text)
+        match = _SHAPE.fullmatch(" ".join(text.split()))
         if match is None:
-            raise UnitError(f"constraint {text!r} does not parse; write it like {_EXAMPLE}")
+            raise UnitError(f"constraint {shown(text)} does not parse; write it like {_EXAMPLE}")
         if match[2] not in _OPERATORS:
-            raise UnitError(f"constraint {text!r} is no upper limit; write it like {_EXAMPLE}")
+            raise UnitError(f"constraint {shown(text)} is no upper limit; write it like {_EXAMPLE}")
         name = ALIASES.get(match[1], match[1])
         if name not in QUANTITIES:
             hint = did_you_mean(match[1], [*QUANTITIES, *ALIASES])
-            raise UnitError(f"constraint {text!r}: nothing is called {match[1]!r}{hint}")
+            raise UnitError(f"constraint {shown(text)}: nothing is called {shown(match[1])}{hint}")
         try:
             limit = QUANTITIES[name].parse(match[3])
         except UnitError as error:
-            raise UnitError(f"constraint {text!r}: {error}") from error
+            raise UnitError(f"constraint {shown(text)}: {error}") from error
         return cls(name, match[2], limit)
 
     @property
@@ -81,7 +83,10 @@ class Constraint:
 
 def parse_constraints(text: str) -> tuple[Constraint, ...]:
     """From ``gpu_memory<20GiB,cpu<=4``, one or several."""
-    return tuple(map(Constraint.parse, text.split(",")))
+    parts = text.split(",")
+    if len(parts) > _MOST:
+        raise UnitError(f"constraint {shown(text)}: there are at most {_MOST}")
+    return tuple(map(Constraint.parse, parts))
 
 
 def require_readings(constraints: Iterable[Constraint], record: Readings) -> None:

@@ -15,13 +15,15 @@ from tuner.errors import UnitError, UsageError
 from tuner.goals.quantities import ALIASES, QUANTITIES, Readings
 from tuner.model.space import did_you_mean
 from tuner.stats.estimators import INTERVAL_WIDTH, PERCENTILES
+from tuner.text import shown
 
 INSTANCES = "instances"
 _MEAN = "mean"
 _TERM = re.compile(
-    r"\s*(?:(?P<weight>\d+(?:\.\d+)?|\.\d+)\s*\*)?\s*"
-    r"(?P<name>[A-Za-z_][\w.]*)\s*(?:/\s*(?P<scale>[^*/+]+?))?\s*"
+    r"(?:(?P<weight>[0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?\* ?)?"
+    r"(?P<name>[A-Za-z_][\w.]*)(?: ?/ ?(?P<scale>[^*/+]+))?"
 )
+_MOST_TERMS = 20  # there are hardly as many quantities
 _NAMES = (INSTANCES, _MEAN, *PERCENTILES, *QUANTITIES)
 _EXAMPLE = "p99, instances, gpu_memory, energy, or a sum like p99/10ms + 0.5*instances"
 
@@ -39,6 +41,7 @@ class Estimate(Protocol):
 class ObjectiveSettings:
     unread_error: float = 0.01  # standard error of readings without an interval, as a share
     tail_requests: int = 20  # beyond a percentile: its relative error is below 1/4 then
+    factors: tuple[float, float] = (1e-20, 1e20)  # of readings: sums are far from overflowing
 
 
 _SETTINGS = ObjectiveSettings()
@@ -95,13 +98,16 @@ class Objective:
     @classmethod
     def parse(cls, text: str, rate: float) -> "Objective":
         """UnitError says what is wrong, and how to write it."""
-        terms = tuple(_parse_term(part) for part in text.split("+"))
+        parts = text.split("+")
+        if len(parts) > _MOST_TERMS:
+            raise UnitError(f"objective {shown(text.strip())} has more than {_MOST_TERMS} terms")
+        terms = tuple(map(_parse_term, parts))
         if len(terms) > 1:
             for term in terms:
                 if term.scale is None and term.name != INSTANCES:
                     raise UnitError(
-                        f"objective {text.strip()!r}: in a sum, say what one {term.name} is worth, "
-                        f"as in {term.name}/{_example(term.name)}"
+                        f"objective {shown(text.strip())}: in a sum, say what one {term.name} is "
+                        f"worth, as in {term.name}/{_example(term.name)}"
                     )
         return cls(terms, rate)
 
@@ -182,18 +188,23 @@ class Objective:
 
 
 def _parse_term(text: str) -> Term:
-    match = _TERM.fullmatch(text)
+    match = _TERM.fullmatch(" ".join(text.split()))
     if match is None:
-        raise UnitError(f"objective {text.strip()!r} does not parse; write {_EXAMPLE}")
+        raise UnitError(f"objective {shown(text.strip())} does not parse; write {_EXAMPLE}")
     name = ALIASES.get(match["name"], match["name"])
     if name not in _NAMES:
         hint = did_you_mean(name, list(_NAMES)) or f"; write {_EXAMPLE}"
-        raise UnitError(f"objective {text.strip()!r}: nothing is called {name!r}{hint}")
+        raise UnitError(f"objective {shown(text.strip())}: nothing is called {shown(name)}{hint}")
     weight = float(match["weight"] or 1.0)
     scale = None if match["scale"] is None else float(_parser(name)(match["scale"]))
-    if weight <= 0 or scale == 0:
-        raise UnitError(f"objective {text.strip()!r}: weight and scale must exceed zero")
-    return Term(name, weight, scale)
+    term = Term(name, weight, scale)
+    least, most = _SETTINGS.factors
+    if scale == 0 or not least <= term.factor <= most:
+        raise UnitError(
+            f"objective {shown(text.strip())}: weight and scale must exceed zero, and "
+            "neither may be vast"
+        )
+    return term
 
 
 def _parser(name: str) -> Callable[[str], float]:

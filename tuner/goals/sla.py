@@ -15,11 +15,13 @@ from decimal import Decimal
 from tuner.errors import UnitError
 from tuner.stats.estimators import quantile
 from tuner.stats.samples import Bools, Samples
+from tuner.text import shown
 from tuner.units import exact_duration, format_duration, parse_duration
 
-_LATENCY = re.compile(r"\s*p(\d{1,2}(?:\.\d+)?)\s*(?:<=?|≤)\s*(.+?)\s*", re.IGNORECASE)
-_ERRORS = re.compile(r"\s*errors\s*(?:<=?|≤)\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
+_LATENCY = re.compile(r"p([0-9]{1,2}(?:\.[0-9]+)?) ?(?:<=?|≤) ?(.+)", re.IGNORECASE)
+_ERRORS = re.compile(r"errors ?(?:<=?|≤) ?([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?%", re.IGNORECASE)
 _SEPARATOR = re.compile(r",|\sand\s")
+_MOST_BOUNDS = 20  # each is judged in each probe
 
 
 @dataclass(frozen=True, order=True)
@@ -83,9 +85,12 @@ class Sla:
     @classmethod
     def parse(cls, text: str) -> "Sla":
         """From ``p99<20ms`` or ``p50<5ms,p99<20ms,errors<0.1%``."""
-        bounds = sorted({_parse_bound(part) for part in _SEPARATOR.split(text)})
+        parts = _SEPARATOR.split(text)
+        if len(parts) > _MOST_BOUNDS:
+            raise UnitError(f"{shown(text)} has more than {_MOST_BOUNDS} bounds")
+        bounds = sorted({_parse_bound(part) for part in parts})
         if all(bound.on_errors for bound in bounds):
-            raise UnitError(f"{text.strip()!r} bounds no latency; write p99<20ms,errors<0.1%")
+            raise UnitError(f"{shown(text.strip())} bounds no latency; write p99<20ms,errors<0.1%")
         return cls(tuple(bounds))
 
     @property
@@ -108,16 +113,17 @@ class Sla:
 
 
 def _parse_bound(text: str) -> Bound:
-    errors, match = _ERRORS.fullmatch(text), _LATENCY.fullmatch(text)
+    spaced = " ".join(text.split())
+    errors, match = _ERRORS.fullmatch(spaced), _LATENCY.fullmatch(spaced)
     if errors is not None and 0 < 1 - float(errors[1]) / 100 < 1:
         return Bound(1 - float(errors[1]) / 100, math.inf)
     if match is None or not 0 < float(match[1]) / 100 < 1:
         raise UnitError(
-            f"bound {text.strip()!r} does not parse; write p99<20ms, or errors<0.1% beside it"
+            f"bound {shown(text.strip())} does not parse; write p99<20ms, or errors<0.1% beside it"
         )
     limit = parse_duration(match[2])
     if not 0 < limit < math.inf:
-        raise UnitError(f"bound {text.strip()!r}: the limit must be greater than zero")
+        raise UnitError(f"bound {shown(text.strip())}: the limit must be greater than zero")
     return Bound(float(match[1]) / 100, limit)
 
 

@@ -42,7 +42,8 @@ class Http2Settings:
     """Bytes of DATA until the peer's window is filled up again: an eighth of the largest window, so
     that updates are rare and the peer never waits for one."""
     header_block_size: int = 1 << 16
-    """Bytes of the largest header block: hpack takes no more fields than that when decoded."""
+    """Bytes of the largest header block: hpack takes no more fields than that when decoded, and
+    numbers without end would keep it busy."""
     goaway_text: int = 200
     """Characters kept of what a server says at a GOAWAY: the error's code tells most."""
 
@@ -230,7 +231,11 @@ class ClientConnection:
             self._end(response)
 
     def _take_headers(self, stream: int, flags: int, block: bytes) -> None:
-        headers = self._known_headers.get(block) or self._reader.read(block)
+        headers = self._known_headers.get(block)
+        if headers is None:
+            if len(block) > self._settings.header_block_size:
+                raise ValueError("a header block without end")
+            headers = self._reader.read(block)
         response = self._responses.get(stream & LARGEST)
         if response is None:
             return

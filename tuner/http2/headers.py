@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import hpack
 
+_MOST_KNOWN = 256
 Headers = Mapping[bytes, bytes]
 """Values by name; of a name that comes twice, the last value."""
 
@@ -37,6 +38,8 @@ class HeaderReader:
         pairs = self._decoder.decode(block, raw=True)
         headers = {bytes(name): bytes(value) for name, value in pairs}
         if _indexed_only(block):
+            if len(self.known) >= _MOST_KNOWN:  # a server has a handful of them
+                self.known.clear()
             self.known[block] = headers
         else:  # it may have changed what indices mean
             self.known.clear()

@@ -14,9 +14,28 @@ from decimal import Decimal
 import numpy as np
 
 from tuner.errors import UsageError
+from tuner.text import shown
+from tuner.units import whole_number
 
-_PART = re.compile(r"\s*(\d+)\s*(?::\s*(\d+(?:\.\d+)?|\.\d+)\s*)?")
+_PART = re.compile(r"([0-9]+) ?(?:: ?([0-9]+(?:\.[0-9]+)?|\.[0-9]+))?")
 _ROUNDING = 1e-12  # shares that came out of a division add up to 1 but for so much
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Of what a mix may say."""
+
+    size: int = 2**31 - 1
+    """Items of a request: what max_batch_size can say."""
+    sizes: int = 1000
+    """Different ones: each is sent at least once in a pool of some hundred requests."""
+    weight: float = 1e12
+    """Any share: sums of them are far from overflowing."""
+    share: float = 1e-12
+    """The smallest: no run sends a request of it."""
+
+
+LIMITS = BatchLimits()
 
 
 @dataclass(frozen=True)
@@ -30,24 +49,38 @@ class BatchMix:
     def parse(cls, text: str) -> "BatchMix":
         """``8``, ``1,4,16`` (in equal shares) or ``1:0.7,4:0.2,16:0.1`` (any positive weights)."""
         weights: dict[int, float] = {}
-        parts = [_PART.fullmatch(part) for part in text.split(",")]
+        texts = text.split(",")
+        if len(texts) > LIMITS.sizes:
+            raise UsageError(f"--batch {shown(text)}: there are at most {LIMITS.sizes:,} sizes")
+        parts = [_PART.fullmatch(" ".join(part.split())) for part in texts]
         with_share = {match[2] is not None for match in parts if match}
         if not all(parts) or len(with_share) != 1:
-            raise UsageError(f"--batch {text!r} does not parse; write 8, 1,4,16 or 1:0.7,4:0.3")
+            raise UsageError(
+                f"--batch {shown(text)} does not parse; write 8, 1,4,16 or 1:0.7,4:0.3"
+            )
         for match in parts:
             assert match is not None
-            size, weight = int(match[1]), float(match[2] or 1)
-            if size < 1 or weight <= 0 or size in weights:
+            size, weight = whole_number(match[1], LIMITS.size), float(match[2] or 1)
+            if not size or not 0 < weight <= LIMITS.weight or size in weights:
                 raise UsageError(
-                    f"--batch {text!r}: sizes are different whole numbers from 1 on, and shares "
-                    "are above zero"
+                    f"--batch {shown(text)}: sizes are different whole numbers from 1 to "
+                    f"{LIMITS.size:,}, and shares are above zero"
                 )
             weights[size] = weight
+        return cls._of_weights(weights, text)
+
+    @classmethod
+    def _of_weights(cls, weights: dict[int, float], text: str) -> "BatchMix":
         total = math.fsum(weights.values())
         if math.isclose(total, 1, rel_tol=_ROUNDING):
             total = 1.0
         sizes = tuple(sorted(weights))
-        return cls(sizes, tuple(weights[size] / total for size in sizes))
+        shares = tuple(weights[size] / total for size in sizes)
+        if min(shares) < LIMITS.share:
+            raise UsageError(
+                f"--batch {shown(text)}: a share of {min(shares):.0e} is too small to be sent"
+            )
+        return cls(sizes, shares)
 
     def __str__(self) -> str:
         """As ``parse`` takes it, which gives the very same mix back."""

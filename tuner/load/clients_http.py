@@ -205,7 +205,7 @@ def _error_text(reply: bytes, status: int) -> str:
         body = body_reader.content.decode(errors="replace")
     except httptools.HttpParserError:
         body = reply.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         body = str(json.loads(body)["error"])
     body, known = body.strip()[-MESSAGE_LENGTH:], f"HTTP status {status}"
     return f"{known}: {body}" if body and status in (401, 403) else body or known

@@ -3,11 +3,14 @@
 import contextlib
 import math
 import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +25,7 @@ from tuner.load.board import Board
 from tuner.load.hiccups import HiccupMeter
 from tuner.load.target import Target
 from tuner.load.worker import ClosedLoop, Command, OpenLoop, Ready, Report, StopRun
-from tuner.scratch import scratch_folder
+from tuner.scratch import OWNER_VARIABLE, owner, scratch_folder
 from tuner.stats.samples import Floats, Samples
 from tuner.stats.stalls import Stall
 
@@ -43,6 +46,8 @@ class GeneratorSettings:
     """For the reports of a run that was interrupted: one drain of 5 s, and a little."""
     start_timeout: float = 120.0
     """Until a process that imports its modules on busy cores counts as failed."""
+    pause: float = 1.0
+    """Of a wait of ``watch_interval``, from which this process itself stood still."""
     end_timeout: float = 2.0
     """For a process to end by itself before it is killed."""
     closed_rows_per_second: int = 50_000
@@ -92,16 +97,24 @@ class LoadEngine(Protocol):
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    """Spawned processes import the module that was started. A script that searches at its top level
-    would search again in each of them; and none of it is needed there.
+def _spawning() -> Iterator[None]:
+    """How a process is spawned: it does not import the module that was started, since a script that
+    searches at its top level would search again in each of them; it does not hear Ctrl-C, which is
+    its parent's to handle; and it names its owner.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    main, inherited = sys.modules["__main__"], os.environ.get(OWNER_VARIABLE)
+    resource_tracker.ensure_running()  # whose own start would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ[OWNER_VARIABLE] = owner()
         yield
     finally:
+        os.environ.pop(OWNER_VARIABLE, None)
+        if inherited is not None:
+            os.environ[OWNER_VARIABLE] = inherited
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class LoadGenerator:
@@ -134,7 +147,7 @@ class LoadGenerator:
                 name=f"tuner-load-{number}",
                 daemon=True,
             )
-            with _without_main():
+            with _spawning():
                 process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -181,8 +194,8 @@ class LoadGenerator:
             board.intended[: len(share)] = share + start
             boards.append(board)
         commands: list[Command] = [OpenLoop(b.path, b.rows, drain) for b in boards]
-        patience = start + (float(times[-1]) if len(times) else 0.0) + 2 * drain
-        return self._run(commands, boards, start, patience, horizon, watch)
+        end = start + (float(times[-1]) if len(times) else 0.0) + 2 * drain
+        return self._run(commands, boards, start, end, horizon, watch)
 
     def closed_loop(
         self,
@@ -229,7 +242,7 @@ class LoadGenerator:
         while self._starting:
             number = self._starting[0]
             if not self._pipes[number].poll(max(0.0, deadline - time.monotonic())):
-                raise LoadFailed(f"load process {number} does not start")
+                raise LoadProcessDied(f"load process {number} does not start")
             try:
                 message = self._pipes[number].recv()
             except (EOFError, OSError) as error:
@@ -245,7 +258,7 @@ class LoadGenerator:
         commands: list[Command],
         boards: list[Board],
         start: float,
-        patience: float,
+        end: float,
         horizon: float,
         watch: Watch | None,
     ) -> LoadResult:
@@ -253,9 +266,10 @@ class LoadGenerator:
         self._send(commands)
         reports: dict[int, Report] = {}
         stopped = False
+        patience = _Patience(end + SETTINGS.report_grace)
         try:
             while len(reports) < self.workers:
-                self._collect(reports, patience + SETTINGS.report_grace)
+                self._collect(reports, patience)
                 if watch is None or stopped:
                     continue
                 known = _merge(boards, start, time.monotonic() - horizon)
@@ -264,21 +278,25 @@ class LoadGenerator:
                     self._send([StopRun()] * self.workers)
         except BaseException:
             # An interrupt may have taken a report with it: wait for the rest, but not for ever.
-            deadline = time.monotonic() + SETTINGS.interrupt_grace
+            patience = _Patience(time.monotonic() + SETTINGS.interrupt_grace)
             with contextlib.suppress(LoadFailed, LoadProcessDied):
                 self._send([StopRun()] * self.workers)
                 while len(reports) < self.workers:
-                    self._collect(reports, deadline)
+                    self._collect(reports, patience)
             raise
         cpu = sum(report.cpu for report in reports.values())
         messages = dict.fromkeys(text for report in reports.values() for text in report.messages)
         return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(messages))
 
-    def _collect(self, reports: dict[int, Report], deadline: float) -> None:
-        """Wait a moment for reports; LoadFailed where a worker died, hung, or raised."""
+    def _collect(self, reports: dict[int, Report], patience: "_Patience") -> None:
+        """Wait a moment for reports; LoadProcessDied where a worker died or hangs, LoadFailed where
+        one raised.
+        """
         waiting = [i for i in range(self.workers) if i not in reports]
         pipes = [self._pipes[i] for i in waiting]
+        began = time.monotonic()
         ready = multiprocessing.connection.wait(pipes, SETTINGS.watch_interval)
+        patience.waited(time.monotonic() - began)
         for number in waiting:
             if self._pipes[number] not in ready:
                 continue
@@ -289,8 +307,9 @@ class LoadGenerator:
             reports[number] = report
             if report.error is not None:
                 raise LoadFailed(f"load process {number} failed: {report.error}")
-        if time.monotonic() > deadline:
-            raise LoadFailed("a load process hangs")
+        missing = [number for number in waiting if number not in reports]
+        if missing and patience.is_over:
+            raise LoadProcessDied(f"load process {missing[0]} hangs")
 
     def _death_notice(self, number: int) -> str:
         process = self._processes[number]
@@ -303,6 +322,24 @@ class LoadGenerator:
                 pipe.send(command)
             except OSError as error:
                 raise LoadProcessDied(self._death_notice(number)) from error
+
+
+class _Patience:
+    """Until when reports are waited for. While this process stands still, as after Ctrl-Z or on a
+    laptop that was closed, so may the load processes: that time does not count.
+    """
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+
+    def waited(self, seconds: float) -> None:
+        """One wait took so long, of which ``watch_interval`` was meant."""
+        if seconds > SETTINGS.pause:
+            self._until += seconds
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._until
 
 
 def _merge(boards: list[Board], start: float, until: float) -> Samples:

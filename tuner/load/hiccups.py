@@ -1,5 +1,6 @@
 """A hiccup meter, as jHiccup is one: it tells the machine's own stalls from those of a server."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tuner.errors import StorageError
 from tuner.load import hiccup_process
 from tuner.load.hiccup_process import HEAD, ROWS, SETTINGS, SLOT_BYTES
-from tuner.scratch import scratch_folder
+from tuner.scratch import owned_environment, scratch_folder
 from tuner.stats.stalls import Stall
 
 _END_SECONDS = 1.0
@@ -30,7 +32,11 @@ class HiccupMeter:
         self._folder = scratch_folder("hiccups", shm if shm.is_dir() else None)
         path = Path(self._folder.name) / "board"
         slots = len(self._cores) + 1
-        path.write_bytes(bytes(slots * SLOT_BYTES))
+        try:
+            path.write_bytes(bytes(slots * SLOT_BYTES))
+        except OSError as error:
+            self._folder.cleanup()
+            raise StorageError(f"no room in {path.parent.parent}: {error.strerror}") from error
         self._slots: Any = np.memmap(
             path, dtype=np.float64, mode="r", shape=(slots, HEAD + 2 * ROWS)
         )
@@ -41,6 +47,7 @@ class HiccupMeter:
         try:
             self._process = subprocess.Popen(
                 command,
+                env=owned_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -98,7 +105,8 @@ class HiccupMeter:
     def close(self) -> None:
         process = self._process
         if process is not None and process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it was killed, and told something since
+                process.stdin.close()
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:

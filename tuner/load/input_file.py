@@ -8,14 +8,16 @@ streams, which are read one after the other.
 import base64
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ijson
 import numpy as np
 
-from tuner.errors import InputDataError
+from tuner.documents import opened
+from tuner.errors import DocumentError, InputDataError
 from tuner.load.batches import BatchMix
 from tuner.load.inputs import (
     POOL,
@@ -30,11 +32,32 @@ from tuner.load.inputs import (
 from tuner.load.target import Tensor
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import did_you_mean
+from tuner.text import shortened, shown
 
 _LENGTH = struct.Struct("<I")
 _KEYS = {"content", "shape", "b64"}
 _SINGLE = BatchMix()
 _Array = np.ndarray[Any, Any]
+_Events = Iterator[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class EntryLimits:
+    """What one entry may take: it is in memory as a whole, as Python's objects."""
+
+    text: int = 256 << 20
+    """Bytes: a tensor of 190 MB in base64."""
+    values: int = 32_000_000
+    """Numbers, strings, lists and objects: a gigabyte and a half of them."""
+    piece: int = 8 << 20
+    """Bytes to read at a time at most: what is read ahead counts as the entry's."""
+    depth: int = 64
+    """Levels of nesting; numpy knows 32 dimensions."""
+
+
+LIMITS = EntryLimits()
+_CONTAINERS: dict[str, Callable[[], Any]] = {"start_map": dict, "start_array": list}
+_ENDS = ("end_map", "end_array")
 
 
 def read_inputs(
@@ -44,7 +67,8 @@ def read_inputs(
     batches: BatchMix = _SINGLE,
     seed: int = 0,
 ) -> list[list[Tensor]]:
-    """The requests of a file, used in turn: as many from its beginning as fit into ``POOL.size``.
+    """The requests of a file, used in turn: as many from its beginning as
+    ``POOL`` has room for.
 
     Each entry is one item, without a batch dimension; where ``batches`` says more than one,
     ``mix_inputs`` joins them, in an order of sizes from ``seed``. Optional inputs may be left out.
@@ -54,18 +78,21 @@ def read_inputs(
     check_batched(signature, batches)
     check_names(shapes, signature)
     pool, size = [], 0
+    name = shortened(str(path))
     try:
         for where, entry in _entries(path):
             pool.append(_Entry(entry, where, signature, shapes).tensors())
             size += sum(len(tensor.raw()) for tensor in pool[-1])
-            if size > POOL.size:
+            if size > POOL.size or len(pool) == POOL.entries:
                 break
+    except DocumentError as error:
+        raise InputDataError(f"cannot read --input-data {name}: {error}") from error
     except OSError as error:
-        raise InputDataError(f"cannot read --input-data {path}: {error.strerror}") from error
+        raise InputDataError(f"cannot read --input-data {name}: {error.strerror}") from error
     except (ijson.JSONError, ValueError, ArithmeticError) as error:
-        raise InputDataError(f"--input-data {path} is not JSON: {_line(error)}") from error
+        raise InputDataError(f"--input-data {name} is not JSON: {_line(error)}") from error
     if not pool:
-        raise InputDataError(f'--input-data {path} needs a list "data" with at least one entry')
+        raise InputDataError(f'--input-data {name} needs a list "data" with at least one entry')
     if batches == _SINGLE:
         return pool
     return mix_inputs(pool, batches, np.random.default_rng(seed))
@@ -73,12 +100,96 @@ def read_inputs(
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     """Each entry with its place; the file is never in memory as a whole."""
-    number = 0
-    with path.open("rb") as file:
-        for group in ijson.items(file, "data.item", use_float=True):
-            for entry in group if isinstance(group, list) else (group,):
-                yield f"--input-data {path}, entry {number}", entry
-                number += 1
+    name = f"--input-data {shortened(str(path))}"
+    with opened(path) as file:
+        for number, entry in enumerate(_Reader(file, name).entries()):
+            yield f"{name}, entry {number}", entry
+
+
+class _Reader:
+    """Reads the entries of the list ``data``, out of streams, too, one after the other."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
+        self._number = self._taken = self._silent = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """For ijson; InputDataError where it has asked for more than an entry may have.
+
+        It gets twice as much each time while it has nothing to tell: it begins a long string anew
+        with every piece.
+        """
+        content = self._file.read(max(size, min(self._silent, LIMITS.piece)))
+        self._silent += len(content)
+        self._taken += len(content)
+        if self._taken > LIMITS.text:
+            raise self._too_large(f"more than {LIMITS.text >> 20} MiB of text")
+        return content
+
+    def entries(self) -> Iterator[Any]:
+        events: _Events = ijson.basic_parse(self, use_float=True)
+        level, is_data, inside = 0, False, False
+        for event, value in events:
+            self._taken = self._silent = 0
+            if inside and event == "start_array":
+                yield from self._stream(events)
+            elif inside and event == "end_array":
+                level, inside = level - 1, False
+            elif inside:
+                yield self._built(events, event, value)
+            elif event == "map_key":
+                is_data = level == 1 and value == "data"
+            elif event in _CONTAINERS:
+                inside = is_data and event == "start_array"
+                level, is_data = level + 1, False
+            elif event in _ENDS:
+                level -= 1
+
+    def _stream(self, events: _Events) -> Iterator[Any]:
+        for event, value in events:
+            if event == "end_array":
+                return
+            yield self._built(events, event, value)
+
+    def _built(self, events: _Events, event: str, value: Any) -> Any:
+        """The value that begins with this event; the events up to its end are taken."""
+        self._taken, self._number = 0, self._number + 1
+        if event not in _CONTAINERS:
+            return value
+        holders, keys = [_CONTAINERS[event]()], [""]
+        whole = holders[0]
+        count = 0
+        for event, value in events:
+            self._silent = 0
+            if event == "map_key":
+                keys[-1] = value
+                continue
+            if event in _ENDS:
+                holders.pop()
+                keys.pop()
+                if not holders:
+                    break
+                continue
+            made = _CONTAINERS[event]() if event in _CONTAINERS else value
+            if isinstance(holders[-1], list):
+                holders[-1].append(made)
+            else:
+                holders[-1][keys[-1]] = made
+            if made is not value:
+                holders.append(made)
+                keys.append("")
+                if len(holders) > LIMITS.depth:
+                    raise self._too_large(f"more than {LIMITS.depth} levels")
+            count += 1
+            if count > LIMITS.values:
+                raise self._too_large(f"more than {LIMITS.values:,} values")
+        return whole
+
+    def _too_large(self, why: str) -> InputDataError:
+        return InputDataError(
+            f"{self._name}, entry {max(0, self._number - 1)}: it has {why}; write large tensors as "
+            "b64"
+        )
 
 
 class _Entry:
@@ -91,7 +202,7 @@ class _Entry:
         for name in entry:
             if name not in known:
                 hint = did_you_mean(name, sorted(known))
-                raise InputDataError(f"{where}: {signature.model} has no input {name!r}{hint}")
+                raise InputDataError(f"{where}: {signature.model} has no input {shown(name)}{hint}")
         self._entry, self._where, self._signature, self._shapes = entry, where, signature, shapes
 
     def tensors(self) -> list[Tensor]:
@@ -117,7 +228,7 @@ class _Entry:
             shape = self._shape(spec, array, given)
             return array.reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
-            wanted = list(spec.dims) if given is None else given
+            wanted = shown(list(spec.dims) if given is None else given)
             raise InputDataError(
                 f"{self._where}: input {spec.name!r} does not make a {spec.datatype} tensor of "
                 f"shape {wanted}: {_line(error)}"
@@ -206,4 +317,4 @@ def _types(array: _Array) -> set[type]:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return shortened(str(error).strip().partition("\n")[0])

@@ -12,6 +12,7 @@ from tuner.load.batches import BatchMix
 from tuner.load.target import Tensor
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import did_you_mean
+from tuner.text import shortened, shown
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,22 @@ class PoolSettings:
     """So many that a response cache gains little; fewer where they are large."""
     size: int = 64 << 20
     """Bytes of all of them: each load process has its own copy."""
+    entries: int = 1 << 16
+    """Of a file, however small they are: the objects around each take a kilobyte."""
+    request: int = 1 << 30
+    """Bytes of a single one: Triton's protocols carry 2 GiB at most."""
+    dimensions: int = 32
+    """Of a tensor with its batch: numpy knows no more."""
 
 
 POOL = PoolSettings()
 Shapes = Mapping[str, tuple[int, ...]]
 """Dimensions by input, without the batch."""
 _SINGLE = BatchMix()
+_WORD_BYTES, _ITEM_BYTES = 100, 256
+"""What a string and an item take while requests are made, however small they are."""
+_MOST_NAMED = 10
+"""Inputs, in a message."""
 
 
 def make_inputs(
@@ -49,6 +60,7 @@ def make_inputs(
     wanted = wanted or list(signature.inputs)  # a request without any input is none
     dims = item_shapes(wanted, shapes, signature)
     batched = signature.batched
+    _check_size(sum(_bytes_of(spec, dims[spec.name]) for spec in wanted), batches)
     item = [_random_tensor(spec, dims[spec.name], batched, rng, 1) for spec in wanted]
     sizes = batches.draw(_fitting_count(count, [item], batches), rng)
     return [
@@ -70,6 +82,7 @@ def mix_inputs(
     optional inputs, would have to be joined.
     """
     count = max(count, math.ceil(len(items) / batches.mean))
+    _check_size(max(sum(len(tensor.raw()) for tensor in item) for item in items), batches)
     turn = itertools.cycle(items)
     return [
         _concatenated([next(turn) for _ in range(size)])
@@ -107,6 +120,26 @@ def check_batched(signature: Signature, batches: BatchMix) -> None:
         )
 
 
+def _bytes_of(spec: TensorSpec, dims: tuple[int, ...]) -> int:
+    """Of an item's tensor, about; InputDataError where numpy knows none of so many dimensions."""
+    if len(dims) >= POOL.dimensions:
+        raise InputDataError(
+            f"input {shown(spec.name)} has {len(dims)} dimensions, and at most "
+            f"{POOL.dimensions - 1} can be made"
+        )
+    each = _WORD_BYTES if spec.datatype == "BYTES" else sendable(spec).itemsize
+    return math.prod(dims) * each
+
+
+def _check_size(item: int, batches: BatchMix) -> None:
+    """InputDataError where the largest request, of items of so many bytes, could not be held."""
+    if max(item, _ITEM_BYTES) * batches.largest > POOL.request:
+        raise InputDataError(
+            f"a request of {batches.largest:,} items would have more than "
+            f"{POOL.request >> 30} GiB: give smaller shapes or a smaller --batch"
+        )
+
+
 def _fitting_count(count: int, items: list[list[Tensor]], batches: BatchMix) -> int:
     """So many requests, or as many of the mean size as fit into POOL.size, but at least one."""
     item = np.mean(
@@ -127,8 +160,10 @@ def item_shapes(
     found = {spec.name: shapes.get(spec.name, spec.dims) for spec in specs}
     missing = [spec for spec in specs if any(size < 0 for size in found[spec.name])]
     if missing:
-        options = " ".join(f"--shape {each.name}:{_open(each.dims)}" for each in missing)
-        open_ones = ", ".join(f"{each.name} {list(each.dims)}" for each in missing)
+        options = " ".join(
+            f"--shape {each.name}:{_open(each.dims)}" for each in missing[:_MOST_NAMED]
+        )
+        open_ones = ", ".join(f"{each.name} {list(each.dims)}" for each in missing[:_MOST_NAMED])
         what = "input leaves" if len(missing) == 1 else "inputs leave"
         raise InputDataError(f"{what} dimensions open, {open_ones}: give {options}")
     return found
@@ -142,14 +177,16 @@ def check_names(shapes: Shapes, signature: Signature) -> None:
     for name, shape in shapes.items():
         if name not in specs:
             known = did_you_mean(name, sorted(specs))
-            raise InputDataError(f"--shape {name}: {signature.model} has no such input{known}")
-        fitting(shape, specs[name], f"--shape {name}:")
+            raise InputDataError(
+                f"--shape {shortened(name)}: {signature.model} has no such input{known}"
+            )
+        fitting(shape, specs[name], f"--shape {shortened(name)}:")
 
 
 def fitting(given: tuple[int, ...], spec: TensorSpec, what: str) -> tuple[int, ...]:
     """The shape of an item; InputDataError where the input does not take it."""
     if not spec.fits(given) or any(size < 0 for size in given):
-        raise InputDataError(f"{what}{list(given)} does not fit {list(spec.dims)}")
+        raise InputDataError(f"{what}{shown(list(given))} does not fit {shown(list(spec.dims))}")
     return given
 
 

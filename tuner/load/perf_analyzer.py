@@ -21,13 +21,16 @@ from tuner.errors import InputDataError, LauncherUnavailable, LoadFailed
 from tuner.load.generator import LoadResult, Watch
 from tuner.load.hiccups import HiccupMeter
 from tuner.load.target import Target, Tensor
-from tuner.scratch import scratch_folder
+from tuner.scratch import owned_environment, scratch_folder
 from tuner.stats.samples import Floats, Samples
 from tuner.stats.stalls import Stall
 
 VARIABLE = "TUNER_PERF_ANALYZER"
 _VERSION = re.compile(r"Version (\d+\.\d+\S*)")
-_REQUEST = re.compile(rb'\{"timestamp":(\d+),.*?"response_timestamps":\[([\d,]*)\]', re.DOTALL)
+_REQUEST = re.compile(
+    rb'\{"timestamp":(\d{1,19}),.*?"response_timestamps":\[((?:\d{1,19}(?:,\d{1,19})*)?)\]',
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class PerfAnalyzer:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
+                env=owned_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

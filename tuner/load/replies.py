@@ -7,9 +7,11 @@ is nearly always the same, and is read once; a reply then costs a look into a ta
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tuner.text import shortened, shown
 
 _MOST_KNOWN = 4096
 """Different descriptions of outputs that are remembered: as many requests as a pool has, and a few
@@ -20,6 +22,9 @@ _ID, _OUTPUTS, _RAW = 3, 5, 6  # fields of ModelInferResponse; the last has the 
 _NAME, _DATATYPE, _SHAPE = 1, 2, 3  # those of its outputs
 _SHOWN = 200  # characters of a server's words
 _LONGEST_ID = 10  # digits
+_MOST_DIMENSIONS = 64
+_LONGEST_SIZE = 18  # digits of a size in bytes; of thousands, Python makes no number
+_LARGEST = 1 << 63  # of a dimension or a size
 _VARINT, _SIZED = 0, 2  # protobuf's wire types of whole numbers; of strings, bytes and messages
 _FIXED = {1: 8, 5: 4}  # bytes of the others
 _INTERIM = b"HTTP/1.1 1"
@@ -131,7 +136,8 @@ class ReplyCheck:
                 raise WrongAnswer(f"output {name!r} is missing")
             each = described[name]
             if each.datatype != output.datatype:
-                raise WrongAnswer(f"output {name!r} is {each.datatype}, not {output.datatype}")
+                datatype = shortened(each.datatype)
+                raise WrongAnswer(f"output {name!r} is {datatype}, not {output.datatype}")
             self._check_shape(identity, output, each.shape)
             least = math.prod(each.shape) * (output.element or _LENGTH_BYTES)
             size = each.size
@@ -167,7 +173,7 @@ class ReplyCheck:
             size >= 0 and want in (-1, size) for want, size in zip(dims, shape, strict=True)
         )
         if not fits:
-            raise WrongAnswer(f"output {output.name!r} has the shape {list(shape)}")
+            raise WrongAnswer(f"output {output.name!r} has the shape {shown(list(shape))}")
 
 
 def _sizes_of_head(head: bytes) -> tuple[int | None, int | None]:
@@ -175,8 +181,9 @@ def _sizes_of_head(head: bytes) -> tuple[int | None, int | None]:
     found: dict[bytes, int] = {}
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if value.strip().isdigit():
-            found[name.strip().lower()] = int(value)
+        digits = value.strip()
+        if digits.isdigit() and len(digits) <= _LONGEST_SIZE:
+            found[name.strip().lower()] = int(digits)
     return found.get(b"inference-header-content-length"), found.get(b"content-length")
 
 
@@ -207,10 +214,25 @@ def _of_json(entry: Any) -> _Described:
     return _Described(
         str(entry["name"]),
         str(entry["datatype"]),
-        tuple(map(int, entry["shape"])),
-        None if size is None else int(size),
+        _shape(map(_number, entry["shape"])),
+        None if size is None else _number(size),
         "elsewhere" if size is None else "after the description",
     )
+
+
+def _shape(sizes: Iterable[int]) -> tuple[int, ...]:
+    """ValueError where there are more than any tensor has: their product would be vast."""
+    shape = tuple(sizes)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"{len(shape)} dimensions")
+    return shape
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if not -_LARGEST <= number < _LARGEST:
+        raise OverflowError(f"a number of {number.bit_length()} bits")
+    return number
 
 
 def _read_message(description: bytes) -> tuple[str, list[_Described]]:
@@ -239,7 +261,7 @@ def _of_message(output: bytes) -> _Described:
             name = value.decode()
         elif number == _DATATYPE and isinstance(value, bytes):
             datatype = value.decode()
-    return _Described(name, datatype, tuple(shape), None, "as a field")
+    return _Described(name, datatype, _shape(shape), None, "as a field")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -154,13 +154,16 @@ def body_target(
 
 
 def model_path(model: str, version: str = "") -> str:
-    """Where a model is below ``/v2``, as in ``models/resnet50/versions/2``."""
+    """Where a model is below ``/v2``, as in ``models/resnet50/versions/2``; percent-encoded, which
+    Triton does not decode: it has to be sent as ``infer_path`` has it.
+    """
     path = f"models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
 def infer_path(model: str, version: str = "") -> str:
-    return f"/v2/{model_path(model, version)}/infer"
+    """As Triton takes it: nothing is encoded."""
+    return unquote(f"/v2/{model_path(model, version)}/infer")
 
 
 def _grpc_request(model: str, version: str, inputs: list[Tensor], identity: str) -> bytes:

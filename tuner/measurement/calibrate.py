@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.measurement.probe import Prober
+from tuner.model.parameter import Parameter, Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -13,9 +14,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Parameter,
     SearchSpace,
-    Value,
 )
 
 

@@ -91,14 +91,15 @@ class Effort:
     """How finely to look: until the interval is ``width`` wide (high / low - 1), or ``seconds`` are
     spent on probes, of which there are at least ``fewest`` and at most ``most_probes``.
 
-    All rates lie within the share ``reach`` of the first one; the second is ``first_step`` times
-    the first at most.
+    All rates lie within the share ``reach`` of the first one, but lower ones while none meets the
+    SLA; the second is ``first_step`` times the first at most.
 
     A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
     at that.
 
     With ``other_launches`` the interval holds for any server of the configuration, not only for the
-    one that was measured.
+    one that was measured. With ``verified`` a capacity a little below every rate that was tried is
+    one, too, since a full test of the recommended rate follows.
     """
 
     width: float = 0.06
@@ -110,6 +111,7 @@ class Effort:
     reach: float = math.inf
     first_step: float = math.inf
     other_launches: bool = False
+    verified: bool = False
 
 
 Probe = Callable[[float], ProbeResult]
@@ -144,10 +146,13 @@ def find_capacity(
         rate = _next_rate(results, fit, SEEK.offsets[number % len(SEEK.offsets)])
         if len(results) == 1:
             rate = min(rate, effort.first_step * start)
-        rate = min(max(rate, start / (1 + effort.reach)), start * (1 + effort.reach))
+        if any(each.kept for each in results):
+            rate = max(rate, start / (1 + effort.reach))
+        rate = min(rate, start * (1 + effort.reach))
         if rate >= EVIDENCE.client_room * client_limit(results):
             break
-    capacity = conclude(results, start, SEEK.give_up * start, effort.other_launches)
+    least = SEEK.give_up * start
+    capacity = conclude(results, start, least, effort.other_launches, effort.verified)
     fit = fit_results(results, start)
     if not is_beaten(fit, effort):
         return capacity
@@ -162,25 +167,32 @@ def is_beaten(fit: Fit, effort: Effort) -> bool:
 
 
 def conclude(
-    results: list[ProbeResult], guess: float, least: float = 0.0, other_launches: bool = False
+    results: list[ProbeResult],
+    guess: float,
+    least: float = 0.0,
+    other_launches: bool = False,
+    verified: bool = False,
 ) -> Capacity:
-    """What results of one configuration say together; no rate where none kept the Sla.
-    ``other_launches`` as in ``Effort``.
+    """What results of one configuration say together; no rate if none met the SLA.
+    ``other_launches`` and ``verified`` as in ``Effort``.
     """
     fit = fit_results(results, guess)
     kept = [f for f in results if f.kept and not f.client_limited]
     limit = client_limit(results)
     limited = math.isfinite(limit) or all(f.client_limited for f in results)
     ratios = [f.bound_ratio for f in results if f.bound_ratio is not None]
-    if not kept or fit.rate < least:
+    lowest_tried = min((f.rate for f in results if not f.client_limited), default=math.inf)
+    is_below = verified and fit.rate >= EVIDENCE.extrapolated * lowest_tried
+    if not (kept or is_below) or fit.rate < least:
         return Capacity(None, bound_ratio=min(ratios, default=None), client_limited=limited)
-    highest = max(f.rate for f in kept)
+    highest = max((f.rate for f in kept), default=0.0)
     is_open = fit.high > limit or len(kept) == sum(not f.client_limited for f in results)
     if other_launches and len({f.server for f in results}) == 1:
         fit = _of_other_launches(fit)
-    if is_open:  # all that is known is what was kept, or what the client could send
+    if is_open and kept:  # all that is known is what was kept, or what the client could send
         fit = _cut(fit, highest)
-    nearest = max((f for f in kept if f.rate <= fit.high), key=lambda f: f.rate, default=kept[0])
+    below = [f for f in kept if f.rate <= fit.high] or kept or results
+    nearest = max(below, key=lambda f: f.rate) if kept else min(below, key=lambda f: f.rate)
     return Capacity(
         rate=fit.rate,
         low=fit.low,

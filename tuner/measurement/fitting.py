@@ -38,6 +38,8 @@ class FittingSettings:
     gently, 7 % below the capacity nearly as many are late as there."""
     cliff_margin: float = 0.1
     """The same at a cliff, where a little more load makes many times as many requests late."""
+    extrapolated: float = 0.9
+    """Of the lowest rate that was tried: so far below it the fit is believed if a test follows."""
     launches: float = 0.03
     """Standard deviation of the logarithms of the capacities of one configuration's servers, where
     only one was launched and so tells nothing of it."""

@@ -174,6 +174,7 @@ class Prober:
                 break
             self._running.raise_if_gone()
         if best <= 0:
+            self._running.raise_if_gone()
             reason = failures[0] if failures else "see the server's log"
             raise LoadFailed(f"no request succeeded: {reason}")
         if window is not None:

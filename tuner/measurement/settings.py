@@ -54,14 +54,20 @@ class CapacityEfforts:
     """The baseline of a search that simulates: what it is worth, the confirmation tells."""
     measure: Effort = Effort(width=0.04, seconds=15.0, other_launches=True)
     """The command ``measure``: one candidate has all the attention."""
-    first_server: Effort = Effort(seconds=9.0, other_launches=True)
+    first_server: Effort = Effort(seconds=9.0, other_launches=True, verified=True)
     """The first round of a confirmation on fresh servers: a launch is paid for, so use it."""
-    next_server: Effort = Effort(width=0.0, seconds=6.0, fewest=2, other_launches=True)
+    next_server: Effort = Effort(
+        width=0.0, seconds=6.0, fewest=2, other_launches=True, verified=True
+    )
     """Its later rounds: the rate is known; all of the time goes into the interval."""
-    side_by_side: Effort = Effort(width=0.0, seconds=1.5, fewest=1, reach=0.15, other_launches=True)
+    side_by_side: Effort = Effort(
+        width=0.0, seconds=1.5, fewest=1, reach=0.15, other_launches=True, verified=True
+    )
     """A round of a confirmation on servers that are kept: rounds are cheap, so they are short. Its
     capacity is roughly known: a rate far from it tells nothing."""
-    glance: Effort = Effort(width=0.0, seconds=0.0, fewest=1, reach=0.15, other_launches=True)
+    glance: Effort = Effort(
+        width=0.0, seconds=0.0, fewest=1, reach=0.15, other_launches=True, verified=True
+    )
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
     first_deployment: Effort = Effort(seconds=8.0, other_launches=True)
     """The first round of a comparison side by side: nothing is expected of a deployment."""

@@ -1,21 +1,20 @@
 """Candidate <-> config.pbtxt, through Triton's own protobuf and text_format."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from tuner.errors import ModelConfigError, RepositoryError, SpaceError
+from tuner.documents import MALFORMED, read_text
+from tuner.errors import DocumentError, ModelConfigError, RepositoryError, SpaceError
+from tuner.model.parameter import Parameter, Value
 from tuner.model.paths import get_path, set_path, states
-from tuner.model.space import (
-    DYNAMIC_BATCHING,
-    MAX_BATCH_SIZE,
-    Candidate,
-    Parameter,
-    SearchSpace,
-    Value,
-)
+from tuner.model.space import DYNAMIC_BATCHING, MAX_BATCH_SIZE, Candidate, SearchSpace
+from tuner.text import shortened, shown
+from tuner.units import LARGEST_NUMBER
 
 ModelConfig = model_config_pb2.ModelConfig
 _COUNTED_BY_BACKEND = ("onnxruntime", "tensorflow")
@@ -26,6 +25,9 @@ _FILLED_IN = (
     *("name", "platform", "backend", "runtime", "version_policy", "default_model_filename"),
     *("instance_group", "optimization"),
 )
+_MOST_PROBLEMS = 10
+_UNFIT_FOR_PATHS = re.compile(r"[\x00-\x20\x7f?#/]")
+"""Told at once; a configuration may have thousands of instance groups."""
 
 
 def read_config(model: Path) -> Any:
@@ -34,29 +36,36 @@ def read_config(model: Path) -> Any:
     A missing name is filled in from the folder's name, as Triton does.
     """
     path = model / "config.pbtxt"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+    if not os.path.exists(path):
         raise RepositoryError(
             f"{model} has no config.pbtxt; tuner needs the model's own configuration as a start"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
+        )
+    try:
+        text = read_text(path)
+    except DocumentError as error:
         raise ModelConfigError(f"cannot read {path}: {error}") from error
     config = parse_config(text, str(path))
-    config.name = config.name or model.name
+    try:
+        config.name = config.name or model.name
+    except ValueError as error:
+        raise ModelConfigError(
+            f"{path}: a folder's name that is not text names no model"
+        ) from error
     if config.name != model.name:
         raise ModelConfigError(
-            f"{path}: the model's name {config.name!r} must equal its folder's name {model.name!r}"
+            f"{path}: the model's name {shown(config.name)} must equal its folder's name "
+            f"{shown(model.name)}"
         )
     check_config(config, str(path))
     return config
 
 
 def parse_config(text: str, source: str) -> Any:
+    """The ModelConfig of a config.pbtxt's text; ModelConfigError names the place."""
     try:
         return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise ModelConfigError(f"{source}:{error}") from error
+    except (text_format.ParseError, *MALFORMED) as error:
+        raise ModelConfigError(f"{source}:{shortened(str(error))}") from error
 
 
 def to_text(config: Any) -> str:
@@ -70,8 +79,14 @@ def to_json(config: Any) -> str:
 
 
 def from_json(config: dict[str, Any]) -> Any:
-    """The ModelConfig of a ``GET v2/models/M/config`` reply; fields unknown here are left out."""
-    return json_format.ParseDict(config, ModelConfig(), ignore_unknown_fields=True)
+    """The ModelConfig of a ``GET v2/models/M/config`` reply; fields unknown here are left out.
+    ModelConfigError where it is not of that form.
+    """
+    try:
+        return json_format.ParseDict(config, ModelConfig(), ignore_unknown_fields=True)
+    except (json_format.ParseError, SystemError, *MALFORMED) as error:
+        # SystemError: of protobuf's C, at a key with half of a surrogate pair
+        raise ModelConfigError(shortened(str(error))) from error
 
 
 def is_complete(config: Any) -> bool:
@@ -190,13 +205,14 @@ def check_config(config: Any, source: str) -> None:
     if config.response_cache.enable and config.model_transaction_policy.decoupled:
         problems.append("response_cache does not go with a decoupled model")
     if problems:
-        raise ModelConfigError(f"{source}: {'; '.join(problems)}")
+        raise ModelConfigError(f"{source}: {'; '.join(problems[:_MOST_PROBLEMS])}")
 
 
 def check_measurable(config: Any) -> None:
     """ModelConfigError for a model whose requests are not independent, or have not one answer
-    each.
+    each, or that cannot be named in a request.
     """
+    check_name(config.name)
     if config.model_transaction_policy.decoupled:
         raise ModelConfigError(
             f"{config.name} is decoupled: it answers a request any number of times, also never, "
@@ -208,6 +224,15 @@ def check_measurable(config: Any) -> None:
             f"{config.name} has a sequence batcher: its requests belong to sequences, and tuner "
             "sends requests that are independent of one another. Measure it with perf_analyzer "
             "--sequence-length"
+        )
+
+
+def check_name(model: str) -> None:
+    """ModelConfigError where no HTTP path can hold the name: Triton decodes none."""
+    if unfit := _UNFIT_FOR_PATHS.search(model):
+        raise ModelConfigError(
+            f"the model's name {model!r} has the character {unfit[0]!r}, which Triton's HTTP API "
+            "cannot take; give its folder another name"
         )
 
 
@@ -254,6 +279,8 @@ def _number(text: Value) -> Value:
     try:
         number = float(str(text))
     except ValueError:
+        return text
+    if not abs(number) <= LARGEST_NUMBER:  # nor not a number
         return text
     return int(number) if number.is_integer() else number
 

@@ -1,18 +1,32 @@
 """Where the files of a model repository really are: models and files in them may be links."""
 
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
 
 
 def models_of(repository: Path) -> dict[str, Path]:
-    """The real folder of everything in a repository that may be a model, by its name there."""
-    return {
-        entry.name: entry.resolve()
-        for entry in sorted(repository.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    }
+    """The real folder of each entry of a repository that may be a model, by its name there. A link
+    that leads out of the repository counts only if there is a model: whoever wrote the repository
+    is not to have any other folder of this machine shown or copied.
+    """
+    root = os.path.realpath(repository)
+    found = {}
+    for entry in sorted(repository.iterdir()):
+        place = Path(os.path.realpath(entry))
+        if entry.name.startswith(".") or not place.is_dir():
+            continue
+        if place.is_relative_to(root) or _is_model(place):
+            found[entry.name] = place
+    return found
+
+
+def _is_model(folder: Path) -> bool:
+    return os.path.isfile(folder / "config.pbtxt") or any(folder.glob("[0-9]*/model*"))
 
 
 def links_out(model: Path) -> Iterator[Path]:
@@ -21,24 +35,58 @@ def links_out(model: Path) -> Iterator[Path]:
     Whoever copies a model, or lets a container see it, is not to give away what such a link leads
     to: the repository may come from somebody else.
     """
-    inside = (model.resolve(), model.parent.resolve())
-    for folder, folders, files in os.walk(model.resolve()):
+    for folder, folders, files in os.walk(os.path.realpath(model)):
         for name in (*folders, *files):
             path = Path(folder) / name
-            if path.is_symlink():
-                target = path.resolve()
-                if target.exists() and not any(target.is_relative_to(place) for place in inside):
-                    yield path
+            if path.is_symlink() and os.path.exists(path) and not is_inside(path, model):
+                yield path
 
 
-def is_public(model: Path) -> bool:
-    """Whether every user may read all that is in a model's folder, however deep."""
-    for folder, _, files in os.walk(model, followlinks=True):
-        mode = Path(folder).stat().st_mode
+def is_inside(path: Path, model: Path) -> bool:
+    """Whether a file really lies in the model's folder, or in its repository."""
+    target = Path(os.path.realpath(path))
+    places = (os.path.realpath(model), os.path.realpath(model.parent))
+    return any(target.is_relative_to(place) for place in places)
+
+
+def copy_model(
+    model: Path, target: Path, copy_file: Callable[[str, str], object] = shutil.copy2
+) -> None:
+    """All files of the model. What a link in it leads to outside of the repository is not copied:
+    the copy has a link to the same place.
+    """
+    links = {str(link): link.resolve() for link in links_out(model)}
+    folder = model.resolve()
+
+    def left_out(inside: str, names: list[str]) -> set[str]:
+        outward = {name for name in names if str(Path(inside).resolve() / name) in links}
+        return outward | _NOT_COPIED(inside, names)
+
+    shutil.copytree(model, target, ignore=left_out, copy_function=copy_file)
+    for link, place in links.items():
+        copy = target / Path(link).relative_to(folder)
+        if copy.parent.is_dir():  # else it lies in what is left out
+            copy.symlink_to(place)
+
+
+def is_public(repository: Path) -> bool:
+    """Whether every user may read all models of a repository, however deep."""
+    mode = repository.stat().st_mode
+    if not (mode & stat.S_IROTH and mode & stat.S_IXOTH):
+        return False
+    seen: set[str] = set()
+    return all(_is_public(place, seen) for place in models_of(repository).values())
+
+
+def _is_public(model: Path, seen: set[str]) -> bool:
+    for folder, folders, files in os.walk(model, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        folders[:] = [f for f in folders if os.path.realpath(f"{folder}/{f}") not in seen]
+        mode = os.stat(folder).st_mode
         if not (mode & stat.S_IROTH and mode & stat.S_IXOTH):
             return False
         for name in files:
-            path = Path(folder) / name
-            if path.exists() and not path.stat().st_mode & stat.S_IROTH:
+            path = f"{folder}/{name}"
+            if os.path.exists(path) and not os.stat(path).st_mode & stat.S_IROTH:
                 return False
     return True

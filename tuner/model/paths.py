@@ -11,14 +11,19 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from tuner.errors import SpaceError
-from tuner.model.space import INSTANCE_COUNT, Value, did_you_mean
+from tuner.model.parameter import Value
+from tuner.model.space import INSTANCE_COUNT, did_you_mean
+from tuner.text import shortened, shown
 
 _SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")
+_NOT_TAKEN = (TypeError, ValueError, AttributeError, OverflowError)
+"""What protobuf raises where a field does not take a value."""
 
 
 def get_path(config: Message, path: str) -> Value | None:
     """The value at a path; None where the configuration does not state it, or states several."""
     owners, field, key = _walk(config, path, create=False)
+    _check_readable(path, field, key)
     if not owners and path == INSTANCE_COUNT:
         return 1
     if not owners:
@@ -61,8 +66,10 @@ def set_path(config: Message, path: str, value: Value) -> None:
     for owner in owners:
         try:
             _assign(owner, field, key, value)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SpaceError(f"{path} does not take {value!r}: {error}") from error
+        except _NOT_TAKEN as error:
+            raise SpaceError(
+                f"{shortened(path)} does not take {shown(value)}: {shortened(str(error))}"
+            ) from error
 
 
 def _assign(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -> None:
@@ -112,32 +119,52 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
         if field is None:
             known = sorted(descriptor.fields_by_name)
             raise SpaceError(
-                f"config.pbtxt has no field {path!r}: {descriptor.name} has no {name!r}"
+                f"config.pbtxt has no field {shown(path)}: {descriptor.name} has no {shown(name)}"
                 + did_you_mean(name, known)
             )
         if key is not None and not (_is_map(field) or _has_names(field)):
-            raise SpaceError(f"{path!r}: {name!r} has no entries to choose from by [{key}]")
+            raise SpaceError(
+                f"{shown(path)}: {shown(name)} has no entries to choose from by [{shortened(key)}]"
+            )
         if position == len(segments) - 1:
             return owners, field, key
         if field.message_type is None or _is_map(field):
-            raise SpaceError(f"{path!r}: {name!r} has no fields below it")
+            raise SpaceError(f"{shown(path)}: {shown(name)} has no fields below it")
         owners = [child for owner in owners for child in _children(owner, field, key, create)]
         descriptor = field.message_type
     raise AssertionError("a path has at least one segment")
 
 
+def _check_readable(path: str, field: FieldDescriptor, key: str | None) -> None:
+    """SpaceError where what is there has no form that a candidate's values have."""
+    if field.message_type is None or not (_is_map(field) or field.is_repeated):
+        return
+    if key is None:
+        raise SpaceError(f"{shown(path)}: name the entry, as in {field.name}[key]")
+    if _is_map(field):
+        of_key, of_value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+        message = of_value.message_type
+        is_text = of_value.type == FieldDescriptor.TYPE_STRING or (
+            message is not None and "string_value" in message.fields_by_name
+        )
+        if of_key.type != FieldDescriptor.TYPE_STRING or not is_text:
+            raise SpaceError(f"{shown(path)}: the entries of {field.name} are not text")
+
+
 def _segments(path: str) -> list[tuple[str, str | None]]:
+    if not path.isprintable():
+        raise SpaceError(f"the path {shown(path)} has characters that no field has")
     segments: list[tuple[str, str | None]] = []
     position = 0
     while position < len(path) or not segments:
         match = _SEGMENT.match(path, position)
         end = match.end() if match else position
         if match is None or (end < len(path) and path[end] != "."):
-            raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
+            raise SpaceError(f"{shown(path)} is not a path like dynamic_batching.preserve_ordering")
         segments.append((match["name"], match["key"]))
         position = end + 1
         if position == len(path):  # it ends in a dot
-            raise SpaceError(f"{path!r} is not a path like dynamic_batching.preserve_ordering")
+            raise SpaceError(f"{shown(path)} is not a path like dynamic_batching.preserve_ordering")
     return segments
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
+from tuner.documents import MALFORMED
 from tuner.errors import ModelConfigError
+from tuner.text import shortened
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 """Tensors by name, each with the batch as its first dimension."""
@@ -34,7 +36,9 @@ class TensorSpec:
             return np.dtype(np.float32)
         dtype = triton_to_np_dtype(self.datatype)
         if dtype is None:
-            raise ModelConfigError(f"tensor {self.name}: data type {self.datatype} is unknown")
+            raise ModelConfigError(
+                f"tensor {self.name}: data type {shortened(self.datatype)} is unknown"
+            )
         return np.dtype(dtype)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -69,14 +73,27 @@ class Signature:
 
     @classmethod
     def of_metadata(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Signature":
-        """From a server's ``v2/models/M`` and ``v2/models/M/config``, both as JSON."""
+        """From a server's ``v2/models/M`` and ``v2/models/M/config``, both as JSON.
+
+        ModelConfigError where they are not of the form of Triton's.
+        """
+        try:
+            return cls._of_json(metadata, config)
+        except MALFORMED as error:
+            raise ModelConfigError(
+                f"the model is not described as by Triton: {shortened(repr(error))}"
+            ) from error
+
+    @classmethod
+    def _of_json(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Signature":
         largest = int(config.get("max_batch_size", 0))
         optional = {e["name"] for e in config.get("input", ()) if e.get("optional")}
         first = 1 if largest > 0 else 0
 
         def spec(entry: Mapping[str, Any]) -> TensorSpec:
             dims = tuple(int(size) for size in entry["shape"])[first:]
-            return TensorSpec(entry["name"], entry["datatype"], dims, entry["name"] in optional)
+            name, datatype = str(entry["name"]), str(entry["datatype"])
+            return TensorSpec(name, datatype, dims, entry["name"] in optional)
 
         return cls(
             str(metadata["name"]),
@@ -89,6 +106,11 @@ class Signature:
 def _of_entry(entry: Any, optional: bool = False) -> TensorSpec:
     from tritonclient.grpc import model_config_pb2
 
-    name = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
+    try:
+        name = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
+    except ValueError as error:  # any number is taken where a name is meant
+        raise ModelConfigError(
+            f"tensor {shortened(entry.name)}: there is no data type {entry.data_type}"
+        ) from error
     datatype = "BYTES" if name == "STRING" else name
     return TensorSpec(entry.name, datatype, tuple(int(d) for d in entry.dims), optional)

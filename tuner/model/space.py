@@ -6,27 +6,19 @@ off by true and false, and everything below it varies only while it is on.
 """
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 
 from tuner.errors import SpaceError
+from tuner.model.parameter import MOST_VALUES, Parameter, Value
+from tuner.text import shortened, shown
+from tuner.units import LARGEST_NUMBER
 
-Value = bool | int | float | str | tuple[int, ...]
 Point = dict[str, Value | None]
 """A value for each parameter; None leaves a field as it is."""
 
@@ -37,8 +29,21 @@ QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
 SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
 """What the simulator knows the effect of."""
-MOST_VALUES = 1000  # of one parameter: a range with more is drawn from, not listed
 MOST_POINTS = 100_000  # of a space: one with more is sampled, not listed
+
+
+@dataclass(frozen=True)
+class SpaceLimits:
+    """What a space may hold, beyond what any search can tell apart."""
+
+    parameters: int = 100
+    instances: int = 1024
+    """Of one group; servers have fewer cores, and GPUs far less memory."""
+    batch: int = 2**31 - 1
+    """What max_batch_size can say."""
+
+
+LIMITS = SpaceLimits()
 SHORT_NAMES = {
     "preferred_batch_size": PREFERRED,
     "max_queue_delay_microseconds": QUEUE_DELAY,
@@ -125,7 +130,7 @@ def queue_delay(candidate: Candidate) -> float:
 def short_name(path: str) -> str:
     """The last part of a path: what a table's heading shows."""
     if path.endswith("]"):
-        return path[path.rindex("[") + 1 : -1]
+        return path.rpartition("[")[2][:-1]
     return "instance count" if path == INSTANCE_COUNT else path.rpartition(".")[2]
 
 
@@ -133,115 +138,10 @@ def is_below(path: str, parent: str) -> bool:
     return path.startswith((parent + ".", parent + "["))
 
 
-def _as_value(raw: Any) -> Any:
-    return tuple(raw) if isinstance(raw, list) else raw
-
-
-ValueField = Annotated[Value, BeforeValidator(_as_value)]
-
-
-class Parameter(BaseModel):
-    """What one field may be: a list of ``values``, or a ``range`` of numbers, both ends included.
-
-    The value null leaves the field as the model's configuration has it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    values: tuple[ValueField | None, ...] | None = None
-    range: tuple[StrictInt, StrictInt] | tuple[float, float] | None = None
-    step: StrictInt | float | None = Field(default=None, gt=0)
-    log: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, raw: Any) -> Any:
-        return {"values": raw} if isinstance(raw, list) else raw
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.values is None) == (self.range is None):
-            raise ValueError("give either a list of values or a range: [low, high]")
-        if self.values is not None:
-            if not self.values:
-                raise ValueError("the list of values is empty")
-            if self.step is not None or self.log:
-                raise ValueError("step and log go with a range, not with values")
-        elif self.range is not None:
-            if self.range[0] > self.range[1]:
-                raise ValueError(f"the range is empty: {self.range[0]} > {self.range[1]}")
-            if isinstance(self.step, float) and isinstance(self.range[0], int):
-                raise ValueError("a range of whole numbers takes a whole step")
-            if self.log and (self.step is not None or self.range[0] <= 0):
-                raise ValueError("log needs a range above zero and no step")
-        return self
-
-    def including(self, value: Value | None) -> "Parameter":
-        """The same with that value made possible, so that the model's own belongs to the space."""
-        values = self.values
-        if values is None and value is None:
-            values = self.points()
-        if values is not None:
-            if any(value == v and type(value) is type(v) for v in values):
-                return self
-            return Parameter(values=(*values, value))
-        assert self.range is not None
-        low, high = self.range
-        if not isinstance(value, int | float):
-            return self
-        if self.step is not None and (self.size or 0) <= MOST_VALUES:
-            return self if value in self.points() else Parameter(values=(*self.points(), value))
-        if low <= value <= high:
-            return self
-        return Parameter(
-            range=(min(low, value), max(high, value)),
-            step=self.step,
-            log=self.log and value > 0,
-        )
-
-    def examples(self) -> tuple[Value, ...]:
-        """Values that show whether the field takes them: all of a list, both ends of a range."""
-        listed = self.values if self.values is not None else (self.range or ())
-        return tuple(value for value in listed if value is not None)
-
-    @property
-    def size(self) -> int | None:
-        """How many values there are; None for a continuum."""
-        if self.values is not None:
-            return len(self.values)
-        assert self.range is not None
-        low, high = self.range
-        if isinstance(low, float) or isinstance(high, float):
-            return None if self.step is None else math.floor((high - low) / self.step + 1e-9) + 1
-        return int((high - low) // (self.step or 1)) + 1
-
-    def draw(self, rng: np.random.Generator) -> Value | None:
-        """A random value, of all alike."""
-        if self.size is not None and self.size <= MOST_VALUES:
-            return self.points()[int(rng.integers(self.size))]
-        assert self.range is not None
-        low, high = self.range
-        share = float(rng.random())
-        value = low * (high / low) ** share if self.log else low + (high - low) * share
-        if self.step is not None:
-            value = low + round((value - low) / self.step) * self.step
-        return round(value) if isinstance(low, int) and isinstance(high, int) else value
-
-    def points(self) -> tuple[Value | None, ...]:
-        """All values; SpaceError for a continuum or more than MOST_VALUES."""
-        if self.values is not None:
-            return self.values
-        assert self.range is not None
-        if self.size is None or self.size > MOST_VALUES:
-            raise SpaceError(f"the range {list(self.range)} has no list of values; give a step")
-        step = self.step or 1
-        return tuple(self.range[0] + i * step for i in range(self.size))
-
-
 class SearchSpace(BaseModel):
     """Parameters by path; parents come before what is below them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = "custom"
     description: str = ""
@@ -256,21 +156,30 @@ class SearchSpace(BaseModel):
     @classmethod
     def _full_paths(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and isinstance(raw.get("parameters"), dict):
-            named = {SHORT_NAMES.get(str(k), str(k)): v for k, v in raw["parameters"].items()}
+            named: dict[str, Any] = {}
+            for name, value in raw["parameters"].items():
+                path = SHORT_NAMES.get(str(name), str(name))
+                if path in named:
+                    raise ValueError(f"{shortened(path)}: it is there twice, by both its names")
+                named[path] = value
+            if len(named) > LIMITS.parameters:
+                raise ValueError(
+                    f"there are {len(named):,} parameters, and at most {LIMITS.parameters} can be "
+                    "told apart"
+                )
             return {**raw, "parameters": dict(sorted(named.items()))}
         return raw
 
     @model_validator(mode="after")
     def _legal_values(self) -> Self:
-        for path, least in ((MAX_BATCH_SIZE, 1), (QUEUE_DELAY, 0), (INSTANCE_COUNT, 1)):
-            if path in self.parameters:
-                _check_at_least(path, self.parameters[path], least)
+        for path, parameter in self.parameters.items():
+            _check_number(path, parameter)
         if PREFERRED in self.parameters:
             for sizes in self.parameters[PREFERRED].examples():
                 if not isinstance(sizes, tuple) or any(size < 1 for size in sizes):
                     raise ValueError(
-                        f"{PREFERRED}: {format_value(sizes)} is not a list of sizes above zero, "
-                        "such as [4, 8]; [] leaves the choice to Triton"
+                        f"{PREFERRED}: {shortened(format_value(sizes))} is not a list of sizes "
+                        "above zero, such as [4, 8]; [] leaves the choice to Triton"
                     )
         return self
 
@@ -286,12 +195,25 @@ class SearchSpace(BaseModel):
     def including(self, settings: dict[str, Value]) -> "SearchSpace":
         """The space widened so that these settings lie in it, absent ones included."""
         widened = {
-            path: parameter.including(settings.get(path))
+            path: self._including(path, settings.get(path))
             if self.parent_is_on(path, settings)
             else parameter
             for path, parameter in self.parameters.items()
         }
         return self.model_copy(update={"parameters": widened})
+
+    def _including(self, path: str, value: Value | None) -> Parameter:
+        try:
+            widened = self.parameters[path].including(value)
+            _check_number(path, widened)
+        except ValueError as error:  # also pydantic's
+            raise SpaceError(
+                f"{self.place(path)}: the space cannot hold the model's own value {shown(value)}: "
+                + shortened(str(error))
+            ) from error
+        except SpaceError as error:
+            raise SpaceError(f"{self.place(path)}: {error}") from error
+        return widened
 
     def parent_is_on(self, path: str, settings: Mapping[str, Value | None]) -> bool:
         """Whether nothing that the path lies below is switched off."""
@@ -334,10 +256,24 @@ def _distinct(points: Iterable[Point]) -> dict[Candidate, Point]:
     return candidates
 
 
-def _check_at_least(path: str, parameter: Parameter, least: int) -> None:
+_NUMBERS = {
+    MAX_BATCH_SIZE: (1, LIMITS.batch),
+    QUEUE_DELAY: (0, LARGEST_NUMBER),
+    INSTANCE_COUNT: (1, LIMITS.instances),
+}
+"""The least and the largest value of parameters that are whole numbers."""
+
+
+def _check_number(path: str, parameter: Parameter) -> None:
+    """ValueError where the parameter is a number and may be one that no server takes."""
+    if path not in _NUMBERS:
+        return
+    least, most = _NUMBERS[path]
     for value in parameter.examples():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{path}: {value!r} must be a whole number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(
+                f"{path}: {shown(value)} must be a whole number from {least} to {most:,}"
+            )
 
 
 def check_settings(settings: dict[str, Value]) -> None:
@@ -350,7 +286,13 @@ def check_settings(settings: dict[str, Value]) -> None:
         raise SpaceError(message) from error
 
 
+_MOST_NAMED = 30
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """``; did you mean X?`` or, with nothing close, the list of what is known."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    close = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {shown(close[0])}?"
+    more = ", …" if len(known) > _MOST_NAMED else ""
+    return f"; known are {', '.join(map(shortened, known[:_MOST_NAMED]))}{more}"

@@ -1,14 +1,21 @@
 """Search spaces from YAML: presets by name, files by path; errors name the line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from tuner.errors import SpaceError
-from tuner.model.space import SHORT_NAMES, Parameter, SearchSpace, did_you_mean
+from tuner.documents import parse_yaml, read_text
+from tuner.errors import DocumentError, SpaceError
+from tuner.model.parameter import Parameter
+from tuner.model.space import SHORT_NAMES, SearchSpace, did_you_mean
 from tuner.resources import bundled
+from tuner.text import shortened, shown
+
+_MOST_ERRORS = 20
+"""Told at once; thousands of values may be wrong."""
 
 
 def load_space(name_or_path: str) -> SearchSpace:
@@ -17,38 +24,35 @@ def load_space(name_or_path: str) -> SearchSpace:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = presets / f"{name_or_path}.yaml"
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises where no file can have such a name
             known = sorted(p.stem for p in presets.glob("*.yaml"))
             raise SpaceError(
-                f"no search space is named {name_or_path!r}; the presets are {', '.join(known)}, "
-                "or give the path of a .yaml file"
+                f"no search space is named {shown(name_or_path)}; the presets are "
+                f"{', '.join(known)}, or give the path of a .yaml file"
             )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SpaceError(f"cannot read the search space {path}: {reason}") from error
-    return parse_space(text, str(path))
+        text = read_text(path)
+    except DocumentError as error:
+        raise SpaceError(f"cannot read the search space {shortened(str(path))}: {error}") from error
+    return parse_space(text, shortened(str(path)))
 
 
 def parse_space(text: str, source: str) -> SearchSpace:
     """A space from YAML text; an error names the source, the line and the field."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise SpaceError(f"{source}{line}: not YAML: {problem}") from error
-    if not isinstance(raw, dict):
+        document = parse_yaml(text)
+    except DocumentError as error:
+        raise SpaceError(f"{source}{error.place}: {error}") from error
+    root = document.root
+    if not isinstance(document.content, dict):
         raise SpaceError(f"{source}: a search space is a mapping with the key 'parameters'")
     try:
-        space = SearchSpace.model_validate(raw)
+        space = SearchSpace.model_validate(document.content)
         for path in space.parameters:
             space._places[path] = f"{source}:{_line_of(root, ['parameters', path])}"
     except ValidationError as error:
-        raise SpaceError("\n".join(_explain(e, source, root) for e in error.errors())) from error
+        explained = [_explain(each, source, root) for each in error.errors()[:_MOST_ERRORS]]
+        raise SpaceError("\n".join(explained)) from error
     if not space.parameters:
         raise SpaceError(
             f"{source}:{_line_of(root, ['parameters'])}: a space needs at least one parameter"
@@ -65,7 +69,8 @@ def _explain(error: Any, source: str, root: Any) -> str:
     if error["type"] == "extra_forbidden":
         fields = [*SearchSpace.model_fields, *Parameter.model_fields]
         message = f"unknown field{did_you_mean(known[-1], fields)}"
-    return f"{source}:{line}: {'.'.join(known[:3]) or 'space'}: {message}"
+    field = shortened(".".join(known[:3])) or "space"
+    return f"{source}:{line}: {field}: {shortened(message)}"
 
 
 def _line_of(node: Any, location: list[str]) -> int:
@@ -75,7 +80,7 @@ def _line_of(node: Any, location: list[str]) -> int:
         if not isinstance(node, yaml.MappingNode):
             break
         for key, value in node.value:
-            if part in (key.value, SHORT_NAMES.get(key.value)):
+            if part == key.value or part == SHORT_NAMES.get(str(key.value)):
                 line, node = key.start_mark.line + 1, value
                 break
         else:

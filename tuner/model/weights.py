@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from tuner.errors import RepositoryError, StorageError
+from tuner.documents import fault, parse_yaml, read_text
+from tuner.errors import DocumentError, RepositoryError, StorageError
 
 WEIGHTS_FILE = "weights.yaml"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
+_LARGEST = 8 << 30  # bytes of all weights of a model, as far as they are made here
 _CHUNK = 1 << 20  # values in memory at a time; even, since two are drawn at once
 
 
@@ -33,9 +34,16 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
+    file: str = Field(pattern=r"^\w[\w.-]{0,99}/\w[\w.-]{0,99}$")
     seed: int = Field(ge=0)
-    layers: tuple[PositiveInt, ...] = Field(min_length=2)
+    layers: tuple[PositiveInt, ...] = Field(min_length=2, max_length=1000)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        """A repository may come from somebody else, and the cache is on the user's disk."""
+        if 4 * sum(inputs * outputs for inputs, outputs in pairwise(self.layers)) > _LARGEST:
+            raise ValueError(f"these layers have more than {_LARGEST >> 30} GiB")
+        return self
 
     def write(self, file: IO[bytes]) -> None:
         """Little-endian values, uniform in ±sqrt(6 / inputs), by which a ReLU network keeps the
@@ -61,12 +69,14 @@ def _uniform(bits: np.random.PCG64, count: int) -> np.ndarray[Any, np.dtype[np.f
 def read_weights(model: Path) -> Weights | None:
     """What the model's folder says of its weights; None where it says nothing."""
     file = model / WEIGHTS_FILE
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None
     try:
-        return Weights.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        return Weights.model_validate(parse_yaml(read_text(file)).content)
+    except DocumentError as error:
         raise RepositoryError(f"{file} does not describe weights: {error}") from error
+    except ValidationError as error:
+        raise RepositoryError(f"{file} does not describe weights: {fault(error)}") from error
 
 
 def complete_model(model: Path) -> Path:
@@ -76,7 +86,7 @@ def complete_model(model: Path) -> Path:
     RepositoryError where ``weights.yaml`` is wrong, StorageError where the cache cannot be written.
     """
     weights = read_weights(model)
-    if weights is None or (model / weights.file).is_file():
+    if weights is None or os.path.isfile(model / weights.file):
         return model
     cache = cache_folder()
     try:

@@ -22,7 +22,7 @@ from tuner.simulator.cost import CostPredictor
 from tuner.simulator.footprint import fits
 from tuner.simulator.predict import play, predict_capacity
 from tuner.simulator.profile import ModelProfile
-from tuner.simulator.scheduling import Scheduling
+from tuner.simulator.scheduling import LIMITS, Scheduling
 from tuner.simulator.simulate import Simulation
 from tuner.stats.samples import Bools, Ints
 
@@ -43,6 +43,9 @@ class PriorSettings:
     most_points: int = 30_000  # of a grid that is enumerated: takes half a second
     most_candidates: int = 3000  # of one that is simulated whole: their correlations take 72 MB
     sampled: int = 1500  # candidates drawn of a larger or a continuous space
+    most_steps: int = 50_000_000
+    """Requests times instances of all simulations of a pass, which take seconds: each step of one
+    looks at all instances. Presets come to a fraction of it."""
     passes: tuple[Pass, ...] = (
         Pass(1000, 0.05, 10_000),
         Pass(5000, 0.02, 80),
@@ -90,13 +93,31 @@ class SimulatedSpace:
         settings: PriorSettings = SETTINGS,
     ) -> None:
         self._workload, self._seed, self._settings = workload, seed, settings
+        wanted = {Candidate.of(stated(point)): point for point in also}
         points = space.candidates(settings.most_points)
         if points is None or len(points) > settings.most_candidates:
             points = space.sample(settings.sampled, np.random.default_rng(seed))
-        self.points = points | {Candidate.of(stated(point)): point for point in also}
-        self._schedulings = [
-            Scheduling.of(config_of(candidate), workload.gpus) for candidate in self.points
-        ]
+        if workload.mix.largest > LIMITS.items:
+            raise SimulationError(f"requests of {workload.mix.largest:,} items are not simulated")
+        schedulings = {
+            candidate: Scheduling.of(config_of(candidate), workload.gpus)
+            for candidate in (*points, *wanted)
+        }
+        self.points = self._affordable(points, schedulings) | wanted
+        self._schedulings = [schedulings[candidate] for candidate in self.points]
+
+    def _affordable(
+        self, points: dict[Candidate, Point], schedulings: Mapping[Candidate, Scheduling]
+    ) -> dict[Candidate, Point]:
+        """As many of them, chosen at random, as can be simulated in the time that there is."""
+        instances = np.array([schedulings[candidate].instances for candidate in points])
+        most = self._settings.most_steps / self._settings.passes[0].requests
+        order = np.random.default_rng(self._seed).permutation(len(instances))
+        taken = np.zeros(len(instances), dtype=bool)
+        taken[order] = np.cumsum(instances[order]) <= most
+        return {
+            each: points[each] for each, is_taken in zip(points, taken, strict=True) if is_taken
+        }
 
     def simulate(self, windows: Sequence[Window]) -> Prior:
         """Every candidate, with what these windows tell of the model; SimulationError where they
@@ -123,6 +144,7 @@ class SimulatedSpace:
             guess = 0.0
             order = sorted(capacities, key=_neighbourhood)
             best = sorted(order, key=lambda s: capacities[s], reverse=True)[: each.most]
+            best = best[: _affordable(best, settings.most_steps / each.requests)]
             for scheduling in best:
                 guess = capacities[scheduling] or guess  # neighbours in a space do much the same
                 capacities[scheduling] = predict_capacity(
@@ -206,6 +228,12 @@ class SimulatedSpace:
             Surrogate(candidates, -np.log(finite), common, costs.is_certain),
             Surrogate(candidates, log_ratio(ratios)),
         )
+
+
+def _affordable(schedulings: Sequence[Scheduling], instances: float) -> int:
+    """How many of them have no more instances than so many together; one at least."""
+    together = np.cumsum([scheduling.instances for scheduling in schedulings])
+    return max(1, int(np.searchsorted(together, instances, side="right")))
 
 
 def _neighbourhood(scheduling: Scheduling) -> tuple[object, ...]:

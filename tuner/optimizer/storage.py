@@ -35,14 +35,23 @@ def url_of(run: Run, storage: str | None) -> str:
 
 
 def open_study(
-    run: Run, url: str, sampler: optuna.samplers.BaseSampler, minimizes: bool
+    run: Run,
+    url: str,
+    sampler: optuna.samplers.BaseSampler,
+    minimizes: bool,
+    *,
+    anew: bool = False,
 ) -> optuna.Study:
+    """The run's study; with ``anew``, an empty one in the place of the one that is there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(url):
+        name = _name(run, url)
+        if anew:
+            optuna.delete_study(study_name=name, storage=url)
         study = optuna.create_study(
             storage=url,
             sampler=sampler,
-            study_name=_name(run, url),
+            study_name=name,
             direction="minimize" if minimizes else "maximize",
             load_if_exists=True,
         )
@@ -87,9 +96,9 @@ def hide_password(url: str) -> str:
     """
     try:
         parsed = make_url(url)
+        shown = parsed.set(query={}).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return f"{url.partition('://')[0]}://***"
     if "@" in (parsed.host or "") + (parsed.database or ""):  # a part of an odd password
         return f"{parsed.drivername}://***"
-    shown = parsed.set(query={}).render_as_string(hide_password=True)
     return shown + ("?" + "&".join(f"{name}=***" for name in parsed.query) if parsed.query else "")

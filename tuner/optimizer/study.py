@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 
 from tuner.deadline import OUT_OF_TIME, Deadline
 from tuner.deployments.subjects import Subject
-from tuner.errors import SimulationError
+from tuner.errors import SimulationError, StorageError
 from tuner.measurement.calibrate import CalibrationPlan
-from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, Value
+from tuner.model.parameter import Value
+from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace
 from tuner.optimizer.finalists import Finalists, Ranked
 from tuner.optimizer.measurement import (
     SLA_CONSTRAINT,
@@ -30,8 +31,14 @@ from tuner.optimizer.measurement import (
     value_of,
 )
 from tuner.optimizer.stopping import Budget, Stop, StoppingPolicy
-from tuner.optimizer.storage import STOPPED, open_study, storage_errors, url_of
-from tuner.optimizer.suggestion import first_ideas, params, suggest
+from tuner.optimizer.storage import (
+    STOPPED,
+    hide_password,
+    open_study,
+    storage_errors,
+    url_of,
+)
+from tuner.optimizer.suggestion import candidate_of, first_ideas, params, suggest
 from tuner.records.results import Evaluation, Outcome, State, Window, best
 from tuner.records.run import Run
 
@@ -119,11 +126,27 @@ class Study:
         self._minimizes = minimizes
         self._note = note
         self._study = open_study(run, self._url, sampler, minimizes)
+        if self._lacks_records():
+            if self._url != url_of(run, None):
+                raise StorageError(
+                    f"the storage {hide_password(self._url)} holds another search of the name "
+                    f"{self._study.study_name}, or one whose records are lost: choose another --run"
+                )
+            self._study = open_study(run, self._url, sampler, minimizes, anew=True)
         self._finalists = Finalists(self._rank, minimizes, self._may_win)
         with storage_errors(self._url):
             if calibrated:
                 self._study.set_user_attr(_CALIBRATED, 0.0)
             self._in_hand = self._begin_or_go_on()
+
+    def _lacks_records(self) -> bool:
+        """Whether the storage has a trial that was measured, and has no record: what it would go
+        on from is not known any more.
+        """
+        with storage_errors(self._url):
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        candidates = (candidate_of(self._space, trial.params) for trial in done)
+        return any(each is not None and each not in self._known for each in candidates)
 
     def _begin_or_go_on(self) -> list[int]:
         """Enqueue the first ideas; or the ids of trials that were in hand when the run was cut."""
@@ -276,6 +299,9 @@ class Study:
 
     def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
         is_baseline = candidate == Candidate.of(self._own)
+        taken = [each.trial for each in self._evaluations]
+        if number in taken:  # where the storage was lost, its trials are counted anew
+            number = max(taken) + 1
         leader, forecast = best(self._evaluations), self._forecast()
         evaluation = self._measurer.search(
             Subject(number, candidate, is_baseline),
@@ -342,7 +368,8 @@ class Study:
 
     def _tell(self, trial: optuna.Trial, evaluation: Evaluation) -> None:
         with storage_errors(self._url):
-            trial.set_constraint(SLA_CONSTRAINT, constraint_of(evaluation))
+            if SLA_CONSTRAINT not in trial.constraints:  # a kill may have come after it
+                trial.set_constraint(SLA_CONSTRAINT, constraint_of(evaluation))
             for name, value in attributes_of(evaluation).items():
                 trial.set_user_attr(name, value)
             self._study.tell(trial, value_of(evaluation, self._minimizes))

@@ -5,7 +5,8 @@ from typing import Any
 
 import optuna
 
-from tuner.model.space import Candidate, Parameter, Point, SearchSpace, Value, format_value, stated
+from tuner.model.parameter import Parameter, Value
+from tuner.model.space import Candidate, Point, SearchSpace, format_value, stated
 
 
 def first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[Point]:

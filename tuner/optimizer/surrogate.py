@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tuner.model.parameter import Value
 from tuner.model.space import (
     DYNAMIC_BATCHING,
     INSTANCE_COUNT,
@@ -14,7 +15,6 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
-    Value,
 )
 from tuner.stats.samples import Floats, Ints
 
@@ -218,31 +218,44 @@ def _correlations(
     Where their batches are known, almost all of a deviation is that of what candidates do, and very
     little that of what they are set to.
     """
-    paths = sorted({path for c in candidates for path, _ in c.settings})
-    by_setting = {
-        path: _squared_distances(path, [c.get(path) for c in candidates], settings)
-        for path in paths
-    }
-    set_to = _combined(list(by_setting.values()), len(candidates), settings)
+    settled = [dict(candidate.settings) for candidate in candidates]
+    set_to, alike = (_Additive(len(candidates), settings) for _ in range(2))
+    if batches is not None:
+        doublings = np.log2(batches) / settings.lengths[MAX_BATCH_SIZE]
+        alike.add(np.asarray((doublings[:, None] - doublings[None, :]) ** 2, dtype=np.float64))
+    for path in sorted({path for each in settled for path in each}):
+        distances = _squared_distances(path, [each.get(path) for each in settled], settings)
+        set_to.add(distances)
+        if path not in _SHOWN_BY_BATCHES:
+            alike.add(distances)
     if batches is None:
-        return set_to
-    doublings = np.log2(batches) / settings.lengths[MAX_BATCH_SIZE]
-    distances: list[Floats] = [np.asarray((doublings[:, None] - doublings[None, :]) ** 2)]
-    distances += [by_setting[path] for path in paths if path not in _SHOWN_BY_BATCHES]
-    alike = _combined(distances, len(candidates), settings)
-    return (1 - settings.idiosyncrasy) * alike + settings.idiosyncrasy * set_to
+        return set_to.correlations()
+    share = settings.idiosyncrasy
+    return np.asarray((1 - share) * alike.correlations() + share * set_to.correlations())
 
 
-def _combined(distances: list[Floats], count: int, settings: SurrogateSettings) -> Floats:
+class _Additive:
     """Half of a deviation is shared by candidates that are near in all respects together, half is
     what single ones do, each by itself (Duvenaud et al., Additive Gaussian Processes, 2011).
-    ``distances`` are squared, of shape (count, count) each.
+
+    Distances are added up one by one: thousands of candidates in tens of settings would not fit
+    into memory side by side.
     """
-    total, single = np.zeros((count, count)), np.zeros((count, count))
-    for each in distances:
-        total += each
-        single += np.exp(-settings.single_sharpness * each / 2)
-    return np.asarray((np.exp(-total / 2) + single / max(1, len(distances))) / 2)
+
+    def __init__(self, count: int, settings: SurrogateSettings) -> None:
+        self._total, self._single = np.zeros((count, count)), np.zeros((count, count))
+        self._sharpness = settings.single_sharpness
+        self._added = 0
+
+    def add(self, distances: Floats) -> None:
+        """Squared ones in one respect, of shape (count, count)."""
+        self._total += distances
+        self._single += np.exp(-self._sharpness * distances / 2)
+        self._added += 1
+
+    def correlations(self) -> Floats:
+        """Of shape (count, count)."""
+        return np.asarray((np.exp(-self._total / 2) + self._single / max(1, self._added)) / 2)
 
 
 def _squared_distances(

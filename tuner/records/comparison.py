@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from tuner.errors import RunError, StorageError
+from tuner.documents import fault, read_bytes
+from tuner.errors import DocumentError, RunError, StorageError
 from tuner.records.results import Record
 from tuner.records.run import Run, write_text
 
@@ -119,12 +120,10 @@ def read_comparison(run: Run) -> Comparison:
     """RunError where there is none, or this version cannot read it."""
     path = run.folder / FILE
     try:
-        return Comparison.model_validate_json(path.read_bytes())
+        return Comparison.model_validate_json(read_bytes(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RunError(f"{path}: not a comparison of format 1: {where}: {first['msg']}") from error
-    except OSError as error:
+        raise RunError(f"{path}: not a comparison of format 1: {fault(error)}") from error
+    except DocumentError as error:
         raise RunError(
-            f"cannot read {path}: {error.strerror}; 'tuner compare' writes it when it begins"
+            f"cannot read {path}: {error}; 'tuner compare' writes it when it begins"
         ) from error

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter
 
 from tuner.experiment.model import Experiment
-from tuner.model.space import SearchSpace, ValueField
+from tuner.model.parameter import ValueField
+from tuner.model.space import SearchSpace
 from tuner.records.results import Record
 
 MANIFEST_FORMAT: Final = 2

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tuner.model.space import Candidate, ValueField
+from tuner.model.parameter import ValueField
+from tuner.model.space import Candidate
 
 FORMAT = 3
 LEAST_COST = 1e-12

@@ -17,7 +17,17 @@ from typing import BinaryIO, TextIO, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from tuner.errors import RunError, StorageError, UsageError
+from tuner.documents import (
+    LIMITS,
+    MALFORMED,
+    fault,
+    lines_of,
+    opened,
+    parse_yaml,
+    read_bytes,
+    read_text,
+)
+from tuner.errors import DocumentError, RunError, StorageError, UsageError
 from tuner.experiment.fields import RECORDED
 from tuner.records.manifest import (
     MANIFESTS,
@@ -29,6 +39,10 @@ from tuner.records.manifest import (
 from tuner.records.migration import migrate
 from tuner.records.phases import PhaseClock, TimeBudget
 from tuner.records.results import FORMAT, Evaluation, Outcome, Record, Window
+from tuner.text import shortened
+
+_MANIFEST_SIZE = 8 << 20
+"""Bytes: the largest space that is taken, with its ranges written out, comes to less."""
 
 
 class Run:
@@ -53,14 +67,9 @@ class Run:
     def create(cls, folder: Path, manifest: Manifest | None = None) -> "Run":
         """A new run's folder with its manifest; StorageError where that cannot be."""
         run = cls(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            run.logs.mkdir(mode=0o700, exist_ok=True)
-            if run.experiment_file.exists():
-                raise StorageError(f"another tuner has just begun a run in {folder}")
-            run.probes.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StorageError(_cannot_write(folder, error)) from error
+        run.make_folders()
+        if run.experiment_file.exists():
+            raise StorageError(f"another tuner has just begun a run in {folder}")
         if manifest:
             run.describe(manifest)
         return run
@@ -69,9 +78,20 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """An existing run; RunError where the folder is none."""
         run = cls(folder)
-        if not run.experiment_file.is_file():
-            raise RunError(f"{folder} is not a run of tuner: it has no experiment.yaml")
+        if not os.path.isfile(run.experiment_file):  # Path.is_file raises at odd names
+            raise RunError(
+                f"{shortened(str(folder))} is not a run of tuner: it has no experiment.yaml"
+            )
         return run
+
+    def make_folders(self) -> None:
+        """Those for logs and samples, where they are missing; StorageError where that cannot be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for each in (self.logs, self.probes):
+                each.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageError(cannot_write(self.folder, error)) from error
 
     def lock(self) -> bool:
         """Claim the run for this process; False where another one is at work on it."""
@@ -83,7 +103,7 @@ class Run:
                 self.unlock()
                 return False
             except OSError as error:
-                raise StorageError(_cannot_write(self.folder, error)) from error
+                raise StorageError(cannot_write(self.folder, error)) from error
         return True
 
     def unlock(self, finished: bool = False) -> None:
@@ -101,18 +121,17 @@ class Run:
         """
         file = self.experiment_file
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-            raise RunError(f"cannot read {file}: {_first_line(error)}") from error
+            text = read_text(file, _MANIFEST_SIZE)
+            content = parse_yaml(text, 2 * _MANIFEST_SIZE).content
+        except DocumentError as error:
+            raise RunError(f"cannot read {file}: {error}") from error
         if not isinstance(content, dict):
             raise RunError(f"{file} does not hold an experiment")
         try:
             return MANIFESTS.validate_python(migrate(content), context=RECORDED)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise RunError(f"{file}: {place}: {first['msg']}") from error
-        except (UsageError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RunError(f"{file}: {fault(error)}") from error
+        except (UsageError, *MALFORMED) as error:
             raise RunError(f"{file}: {_first_line(error)}") from error
 
     def describe(self, manifest: Manifest) -> None:
@@ -122,7 +141,7 @@ class Run:
             text = yaml.safe_dump(content, sort_keys=False)
             write_text(self.experiment_file, text, private=True)
         except OSError as error:
-            raise StorageError(_cannot_write(self.folder, error)) from error
+            raise StorageError(cannot_write(self.folder, error)) from error
 
     def append(self, evaluation: Evaluation) -> None:
         """Add a record and flush it to disk, so that a killed run keeps it. With it goes
@@ -156,18 +175,18 @@ class Run:
             text = outcome.model_dump_json(indent=1) + "\n"
             write_text(self.outcome_file, text, private=True)
         except OSError as error:
-            raise StorageError(_cannot_write(self.outcome_file, error)) from error
+            raise StorageError(cannot_write(self.outcome_file, error)) from error
 
     def outcome(self) -> Outcome | None:
         """How the search ended; None where it has not yet, or nothing is known of it."""
-        try:
-            return Outcome.model_validate_json(self.outcome_file.read_bytes())
-        except FileNotFoundError:
+        if not self.outcome_file.exists():
             return None
-        except OSError as error:
-            raise RunError(f"cannot read {self.outcome_file}: {error.strerror}") from error
+        try:
+            return Outcome.model_validate_json(read_bytes(self.outcome_file))
+        except DocumentError as error:
+            raise RunError(f"cannot read {self.outcome_file}: {error}") from error
         except ValidationError as error:
-            raise RunError(f"{self.outcome_file}: {error.errors()[0]['msg']}") from error
+            raise RunError(f"{self.outcome_file}: {fault(error)}") from error
 
     def windows(self) -> list[Window]:
         """All windows in order; none in runs of before there were any."""
@@ -186,30 +205,37 @@ def _append(path: Path, records: Sequence[Record]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StorageError(_cannot_write(path, error)) from error
+        raise StorageError(cannot_write(path, error)) from error
 
 
 def _read(path: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a file, line by line; a last line without an end is left out."""
     if not path.exists():
         return
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from error
-    *lines, _cut = content.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            yield kind.model_validate_json(line)
-        except ValidationError as error:
-            raise RunError(f"{path}:{number}: {_unreadable(line, error)}") from error
+        with opened(path) as file:
+            for number, line in enumerate(lines_of(file, LIMITS.record), 1):
+                if line.endswith(b"\n"):
+                    yield _record(kind, line, f"{path}:{number}")
+    except DocumentError as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def _record(kind: type[R], line: bytes, where: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        raise RunError(f"{where}: {_unreadable(line, error)}") from error
+    except (UsageError, *MALFORMED) as error:
+        raise RunError(f"{where}: {_first_line(error)}") from error
 
 
 def _unreadable(line: bytes, error: ValidationError) -> str:
-    number = re.search(rb'"format":(\d+)', line)
+    number = re.search(rb'"format":(\d{1,9})\b', line)
     if number is not None and int(number[1]) != FORMAT:
         found = int(number[1])
         return f"a record of format {found}, where this version of tuner reads format {FORMAT}"
-    return f"not a record of format {FORMAT}: {error.errors()[0]['msg']}"
+    return f"not a record of format {FORMAT}: {fault(error)}; remove the line to go on without it"
 
 
 def _drop_cut_line(file: BinaryIO) -> None:
@@ -238,8 +264,8 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0]
+    return shortened((str(error) or type(error).__name__).partition("\n")[0])
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
     return f"cannot write {path}: {error.strerror}; make room or choose another --output"

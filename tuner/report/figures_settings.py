@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from tuner.analysis.search_findings import ComparedCandidate, is_same_candidate, subjects
-from tuner.model.space import Value, format_value
+from tuner.model.parameter import Value
+from tuner.model.space import format_value
 from tuner.records.results import Evaluation
 from tuner.report import style
 from tuner.report.figures_candidates import evaluation_hover

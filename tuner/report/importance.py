@@ -8,7 +8,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuner.model.space import Value, format_value
+from tuner.model.parameter import Value
+from tuner.model.space import format_value
 from tuner.records.results import Evaluation, State
 
 if TYPE_CHECKING:

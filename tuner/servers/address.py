@@ -6,8 +6,10 @@ import re
 from tuner.errors import UsageError
 from tuner.security import Security
 from tuner.servers.base import Endpoints
+from tuner.text import shown
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+):([0-9]{1,5})")
+_LONGEST_HOST = 253
 _TLS = {"http": False, "grpc": False, "https": True, "grpcs": True}
 _TLS_PORT = 443
 _LAST_PORT = 65535
@@ -45,12 +47,29 @@ def parse_address(text: str) -> tuple[str, bool]:
     if tls and _ADDRESS.fullmatch(f"{rest}:{_TLS_PORT}"):
         rest = f"{rest}:{_TLS_PORT}"
     address = _ADDRESS.fullmatch(rest)
-    if tls is None or address is None or int(address[2]) > _LAST_PORT:
-        shown = text.partition("?")[0]
+    is_one = address is not None and is_host(address[1].strip("[]"))
+    if tls is None or address is None or not is_one or int(address[2]) > _LAST_PORT:
         raise UsageError(
-            f"{shown!r} is not an address; write it like localhost:8000 or https://localhost:8000"
+            f"{shown(text.partition('?')[0])} is not an address; write it like localhost:8000 or "
+            "https://localhost:8000"
         )
     return rest, tls
+
+
+def is_host(text: str) -> bool:
+    """Whether a name can be looked up, or is an IP address: Python fails at a name with parts that
+    are empty or too long.
+    """
+    if ":" in text:
+        try:
+            return ipaddress.ip_address(text.partition("%")[0]).version == 6
+        except ValueError:
+            return False
+    try:
+        is_name = 0 < len(text) <= _LONGEST_HOST and text.isprintable()
+        return is_name and len(text.encode("idna")) <= _LONGEST_HOST
+    except UnicodeError:
+        return False
 
 
 def is_loopback(address: str) -> bool:

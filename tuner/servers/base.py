@@ -1,5 +1,6 @@
 """What every launcher gives: a running server with its endpoints, which is always stopped."""
 
+import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from tuner.errors import ServerFailed
+from tuner.errors import LauncherUnavailable, ServerFailed
 from tuner.security import PLAIN, Security
 from tuner.servers.protection import Opened, Protection
 from tuner.servers.settings import LAUNCH
@@ -166,14 +167,21 @@ class Launcher(ABC):
     def __enter__(self) -> "Launcher":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.close()
+        except LauncherUnavailable:
+            if error is None:  # else what came first is what counts
+                raise
 
 
 def tail(log: Path) -> str:
     """The last lines of a log file that are not blank or a table's frame; empty if none."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - LAUNCH.log_read))
+            text = file.read(LAUNCH.log_read).decode("utf-8", errors="replace")
     except OSError:
         return ""
     text = text.partition("Usage: tritonserver")[0]  # it follows the reason, and is long

@@ -7,6 +7,7 @@ import ssl
 
 import requests
 
+from tuner.errors import DocumentError
 from tuner.security import Security
 from tuner.servers.base import Endpoints
 from tuner.servers.http_client import HttpClient, Reply
@@ -69,7 +70,7 @@ def _unreachable(endpoints: Endpoints) -> str | None:
 def status_message(reply: Reply) -> str:
     """``HTTP status 403: …`` with the reply's own message, shortened."""
     message = reply.text
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(DocumentError, LookupError, TypeError):
         message = str(reply.json()["error"])
     return f"HTTP status {reply.status}: {message.strip()[: HTTP.shown]}".rstrip(": ")
 

@@ -2,27 +2,24 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import requests
-from google.protobuf.json_format import ParseError
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tuner.errors import LauncherUnavailable, ServerFailed
+from tuner.documents import parse_json
+from tuner.errors import DocumentError, LauncherUnavailable, ModelConfigError, ServerFailed
 from tuner.load.target import model_path
 from tuner.model.config import from_json
 from tuner.model.signature import Signature
 from tuner.servers.base import Endpoints, Server, error_lines, with_log
 from tuner.servers.connection import open_client, refusal, status_message
-from tuner.servers.http_client import Reply, parse_json
+from tuner.servers.http_client import Reply
 from tuner.servers.settings import HTTP
-
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, ParseError)
-"""What reading a reply raises that is not of the form of Triton's."""
 
 
 class Control:
@@ -52,10 +49,16 @@ class Control:
         """
         with ExitStack() as stack:
             for name in models:
-                if not self._server.pids() and not self.is_ready(name):
-                    stack.callback(self.unload, name, timeout)
-                self.load(name, None, timeout)
+                if self._server.pids() or not self.is_ready(name):
+                    stack.callback(self._unload_again, name, timeout)
+                    self.load(name, None, timeout)
             yield
+
+    def _unload_again(self, model: str, timeout: float) -> None:
+        """Unless the server is tuner's own, or gone: then nobody misses it."""
+        if not self._server.pids():
+            with suppress(ServerFailed):
+                self.unload(model, timeout)
 
     def is_ready(self, model: str) -> bool:
         """ServerFailed where the server does not say."""
@@ -79,7 +82,7 @@ class Control:
         """The same as a ModelConfig."""
         try:
             return from_json(self.config(model, version))
-        except _MALFORMED as error:
+        except ModelConfigError as error:
             raise self._not_triton(f"the configuration of {model}", error) from error
 
     def signature(self, model: str, version: str = "") -> Signature:
@@ -87,7 +90,7 @@ class Control:
         metadata = self._call("GET", model_path(model, version), HTTP.metadata)
         try:
             return Signature.of_metadata(metadata, self.config(model, version))
-        except _MALFORMED as error:
+        except ModelConfigError as error:
             raise self._not_triton(f"the metadata of {model}", error) from error
 
     def versions(self, model: str) -> list[str]:
@@ -144,7 +147,7 @@ class Control:
         try:
             length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
             answer = parse_json(reply.content[:length])
-        except ValueError as error:
+        except (ValueError, DocumentError) as error:
             raise ServerFailed(f"the answer to an inference is not JSON: {error}") from error
         if not isinstance(answer, dict):
             raise ServerFailed("the answer to an inference is not one of Triton's: no JSON object")
@@ -173,7 +176,7 @@ class Control:
             raise ServerFailed(
                 self._explain(f"the server did not answer {path or 'v2'} within {timeout:g} s")
             ) from error
-        except (requests.RequestException, ValueError) as error:
+        except (requests.RequestException, DocumentError) as error:
             raise ServerFailed(self._explain("the server stopped answering")) from error
         if not reply.ok:
             raise self._refused(content, reply.reason)
@@ -183,8 +186,9 @@ class Control:
 
     def _refused(self, content: Any, reason: str) -> Exception:
         """The error of a call that the server answered with another status than 2xx."""
-        message = content.get("error", reason) if isinstance(content, dict) else content
-        if "explicit model load / unload is not allowed" in str(message):
+        said = content.get("error", reason) if isinstance(content, dict) else content
+        message = str(said)[: HTTP.refusal_shown]
+        if "explicit model load / unload is not allowed" in message:
             return LauncherUnavailable(
                 f"the server at {self._server.endpoints.http} takes no candidates: "
                 "start it with --model-control-mode=explicit"

@@ -22,12 +22,14 @@ from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig
 
 from tuner.cores import listed
-from tuner.errors import LauncherUnavailable, RepositoryError, UsageError
+from tuner.errors import CandidateError, LauncherUnavailable, RepositoryError, UsageError
+from tuner.interrupts import held_back
 from tuner.model.files import is_public
 from tuner.servers.base import Launcher, Server, ServerSpec, wait_until
 from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.docker_container import LOOPBACK, PORTS, DockerServer
 from tuner.servers.docker_engine import (
+    ENGINE_ERRORS,
     OWNER_LABEL,
     ContainerOwner,
     connect,
@@ -101,20 +103,25 @@ class DockerLauncher(Launcher):
     def close(self) -> None:
         try:
             self._mounts.close()
-            with engine_errors("cannot remove a network"):
-                if self._apart is not None:
-                    self._apart.remove()
         finally:
+            if self._apart is not None:
+                with contextlib.suppress(*ENGINE_ERRORS):  # else the next start removes it
+                    self._apart.remove()
             self._client.close()
 
     @contextmanager
     def launch(self, spec: ServerSpec) -> Iterator[Server]:
         name = fresh_name()
         try:
-            server = self._start(spec, name)
-            yield server
-        finally:
+            yield self._start(spec, name)
+        except CandidateError:  # an engine that is gone may be what failed it, and is then raised
             self._discard(name, spec.log)
+            raise
+        except BaseException:
+            with contextlib.suppress(LauncherUnavailable):  # what came first is what counts
+                self._discard(name, spec.log)
+            raise
+        self._discard(name, spec.log)
 
     def _start(self, spec: ServerSpec, name: str) -> DockerServer:
         repository = spec.repository.resolve()
@@ -165,15 +172,19 @@ class DockerLauncher(Launcher):
         if not self._maps_users:
             uid, gid, groups = _identity(repository)
             identity = {"user": f"{uid}:{gid}", "group_add": groups}
-            private = uid == _NOBODY and not is_public(repository / spec.model)
+            private = uid == _NOBODY and not is_public(repository)
+            if private and self._spec.transfer == "mount":
+                raise RepositoryError(
+                    f"{repository} belongs to root, and others may not read all of it: a server "
+                    "that does not run as root cannot. Give others the right (chmod -R o+rX), or "
+                    "let the files be copied"
+                )
         return self._client.containers.create(
             self._spec.image,
             command,
             name=name,
             labels={OWNER_LABEL: self._owner.text()},
-            mounts=self._mounts.mounts(
-                repository, spec.model, private and self._spec.transfer != "mount"
-            ),
+            mounts=self._mounts.mounts(repository, spec.model, private),
             **identity,
             **self._wiring(),
             **self._options,
@@ -183,7 +194,7 @@ class DockerLauncher(Launcher):
         if self._network is not None:
             return {"network": self._network}
         with self._apart_lock:
-            if self._apart is None:
+            if self._apart is None or not _is_there(self._apart):
                 labels = {OWNER_LABEL: self._owner.text()}
                 self._apart = self._client.networks.create(
                     fresh_name(), driver="bridge", options=_APART, labels=labels
@@ -193,7 +204,7 @@ class DockerLauncher(Launcher):
 
     def _discard(self, name: str, log: Path) -> None:
         """Kill the container, keep its log, and remove it with its volumes."""
-        with engine_errors(f"cannot remove the container {name}"):
+        with held_back(), engine_errors(f"cannot remove the container {name}"):
             try:
                 container = self._client.containers.get(name)
             except NotFound:
@@ -204,6 +215,15 @@ class DockerLauncher(Launcher):
                 DockerServer(container, log).save_log()
             finally:
                 _remove(container)
+
+
+def _is_there(network: Any) -> bool:
+    """Whether nobody has removed it, as ``docker network prune`` does between two servers."""
+    try:
+        network.reload()
+    except NotFound:
+        return False
+    return True
 
 
 def _memory_share(client: Any) -> int | None:

@@ -2,10 +2,11 @@
 
 import contextlib
 import signal
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from tuner.errors import StorageError
 from tuner.servers.base import Endpoints, ResourceUsage, Server, tail
@@ -69,6 +70,10 @@ class DockerServer(Server):
                 text = self._container.logs()
             except NotFound:
                 return
+            except APIError as error:
+                if error.status_code == HTTPStatus.CONFLICT:  # it is being removed
+                    return
+                raise
         try:
             self._log.write_bytes(text)
         except OSError as error:

@@ -178,19 +178,21 @@ class ContainerOwner:
 
 
 def remove_leftovers(client: Any, here: ContainerOwner) -> None:
-    """Remove the containers, volumes and networks of tuner processes that have ended."""
+    """Remove the containers, volumes and networks of tuner processes that have ended. What cannot
+    be removed now, since somebody else is about to, is left to the next start.
+    """
     labelled = {"label": OWNER_LABEL}
     for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
         if _is_left_over(container.labels, here, client):
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(APIError):
                 container.remove(force=True, v=True)
     for volume in client.volumes.list(filters=labelled):
         if _is_left_over(volume.attrs.get("Labels") or {}, here, client):
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(APIError):
                 volume.remove(force=True)
     for network in client.networks.list(filters=labelled):
         if _is_left_over(network.attrs.get("Labels") or {}, here, client):
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(APIError):
                 network.remove()
 
 

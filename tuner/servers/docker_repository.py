@@ -1,6 +1,7 @@
 """The model repository in containers: mounted read-only, or copied into a volume."""
 
 import contextlib
+import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from docker.errors import NotFound
 from docker.types import Mount
 
 from tuner.errors import RepositoryError
-from tuner.model.files import links_out, models_of
+from tuner.model.files import is_inside, links_out, models_of
 from tuner.servers.docker_engine import OWNER_LABEL, engine_errors, fresh_name
 
 MODELS = "/models"
@@ -33,6 +34,12 @@ class RepositoryMounts:
         """What a server of the model needs, by a copy where its files are ``private``;
         RepositoryError where files of the model would be missing in the container.
         """
+        try:
+            return self._mounts(repository, model, private)
+        except OSError as error:
+            raise RepositoryError(f"cannot read {repository}: {error.strerror}") from error
+
+    def _mounts(self, repository: Path, model: str, private: bool) -> list[Mount]:
         for link in links_out(repository / model):
             raise RepositoryError(
                 f"{link} leads out of the repository, to {link.resolve()}, where no container sees "
@@ -88,21 +95,22 @@ def _pack(repository: Path, archive: Any) -> None:
     but for those in a model that lead out of the repository.
     """
 
-    left_out: set[str] = set()
+    models = models_of(repository)
 
     def readable(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        if entry.name in left_out:
+        name, _, inside = entry.name.partition("/")
+        path = models[name] / inside
+        if inside and not is_inside(path, repository / name):
             return None
+        if inside and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path)):
+            return None  # a link to a folder that it lies in
         entry.uid = entry.gid = 0
         entry.mode = 0o755 if entry.isdir() or entry.mode & 0o111 else 0o644
         return entry
 
     try:
         with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
-            for name, place in models_of(repository).items():
-                left_out = {
-                    f"{name}/{link.relative_to(place)}" for link in links_out(repository / name)
-                }
+            for name, place in models.items():
                 tar.add(place, arcname=name, filter=readable)
         archive.seek(0)
     except OSError as error:

@@ -4,7 +4,6 @@ The limits of requests are for each read of the socket alone: a server that send
 would keep a call for as long as it likes.
 """
 
-import json
 import socket
 import ssl
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import requests
 import urllib3
@@ -20,9 +20,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from tuner.documents import parse_json
 from tuner.security import PLAIN, Security
 from tuner.servers.settings import HTTP
 
+_TRITONS = b"/v2/"
 _PIECE = 1 << 16
 """Bytes to read at a time: what a server says of its length is not believed."""
 
@@ -45,16 +47,8 @@ class Reply:
         return self.content.decode("utf-8", errors="replace")
 
     def json(self) -> Any:
-        """ValueError where it is not JSON."""
+        """DocumentError where it is not JSON."""
         return parse_json(self.content)
-
-
-def parse_json(content: bytes) -> Any:
-    """ValueError where it is not JSON, or nested deeper than Python can follow."""
-    try:
-        return json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 class HttpClient:
@@ -202,14 +196,29 @@ def _limited(plain: socket.socket) -> socket.socket:
     return limited
 
 
+def _as_is(request_line: str) -> bytes:
+    """A path of Triton's without percent-encoding: it looks for a model by the bytes there."""
+    method, target, version = request_line.encode("ascii").split(b" ")
+    decoded = unquote_to_bytes(target) if target.startswith(_TRITONS) else target
+    if any(byte <= ord(" ") for byte in decoded):  # would end the path, or the line
+        decoded = target
+    return b" ".join((method, decoded, version))
+
+
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _limited(super()._new_conn())
+
+    def _encode_request(self, request: str) -> bytes:
+        return _as_is(request)
 
 
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _limited(super()._new_conn())
+
+    def _encode_request(self, request: str) -> bytes:
+        return _as_is(request)
 
 
 class _Pool(HTTPConnectionPool):

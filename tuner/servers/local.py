@@ -51,10 +51,20 @@ class LocalLauncher(Launcher):
             self._cores = cores.serving if cores else frozenset()
             self._version = "tritonserver on the PATH"
         else:
-            folder = self._stack.enter_context(scratch_folder("triton"))
-            self._binary = embedded.assemble(Path(folder), cores.stubs if cores else frozenset())
+            self._binary = self._assemble(cores.stubs if cores else frozenset())
             self._cores = cores.server if cores else frozenset()
             self._version = f"nvidia-pytriton {metadata.version('nvidia-pytriton')}"
+
+    def _assemble(self, stub_cores: frozenset[int]) -> embedded.Binary:
+        folder = Path(self._stack.enter_context(scratch_folder("triton")))
+        try:
+            return embedded.assemble(folder, stub_cores)
+        except OSError as error:
+            self.close()
+            raise StorageError(
+                f"cannot put the embedded server together in {folder.parent}: {_reason(error)}; "
+                "make room, or set TMPDIR to another place"
+            ) from error
 
     def gpus(self) -> str:
         chosen = {**os.environ, **self._changes}.get("CUDA_VISIBLE_DEVICES", "all")
@@ -116,3 +126,10 @@ class LocalLauncher(Launcher):
             *self._server_args,
             *spec.server_args,
         )
+
+
+def _reason(error: OSError) -> str:
+    """Of an error that may be a list of those of several files."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][-1])
+    return error.strerror or str(error)

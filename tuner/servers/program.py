@@ -17,16 +17,27 @@ from pathlib import Path
 import psutil
 
 from tuner.cores import run_on
-from tuner.errors import ServerFailed
-from tuner.servers.base import Endpoints, ResourceUsage, Server, tail, wait_until
+from tuner.errors import ServerFailed, StorageError
+from tuner.interrupts import held_back
+from tuner.servers.base import (
+    Endpoints,
+    ResourceUsage,
+    Server,
+    raise_if_ended,
+    tail,
+    wait_until,
+    with_log,
+)
 from tuner.servers.process_tree import ProcessTree
 from tuner.servers.protection import Protection
 from tuner.servers.settings import LAUNCH
 
 _HOST = "127.0.0.1"
+_LISTENS = psutil.CONN_LISTEN
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-_OOM_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+_GROUPS = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/vmstat")
 _PORT_TAKEN = re.compile(r"(address|socket '[^']*') (is )?already in use", re.IGNORECASE)
 
 
@@ -68,7 +79,8 @@ class LocalServer(Server):
         self._log = log
         self._shm_prefix = shm_prefix
         self._tree = ProcessTree(process.pid)
-        self._oom_kills = _oom_kills()
+        self._oom_counter = _oom_counter()
+        self._oom_kills = _oom_kills(self._oom_counter) or 0
 
     def exit_reason(self) -> str | None:
         code = self._process.poll()
@@ -77,12 +89,22 @@ class LocalServer(Server):
         if code >= 0:
             return f"the server ended with exit code {code}"
         name = signal.Signals(-code).name
-        if name == "SIGKILL" and _oom_kills() > self._oom_kills:
+        if name == "SIGKILL" and (_oom_kills(self._oom_counter) or 0) > self._oom_kills:
             return "the server was ended by the kernel: the machine was out of memory"
         return f"the server was ended by {name}"
 
     def log_tail(self) -> str:
         return tail(self._log)
+
+    def listens_everywhere(self) -> bool:
+        """Whether each of its endpoints is its own by now."""
+        wanted = {self.endpoints.http, self.endpoints.grpc, self.endpoints.metrics} - {None}
+        try:
+            found = psutil.Process(self._process.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        at = {f"{each.laddr[0]}:{each.laddr[1]}" for each in found if each.status == _LISTENS}
+        return wanted <= at
 
     def pids(self) -> tuple[int, ...]:
         if self._process.poll() is not None:
@@ -98,26 +120,29 @@ class LocalServer(Server):
         Asked politely, Triton takes one to five seconds (a second for each Python instance); a
         server that was only measured holds nothing worth that wait.
         """
-        children = _children(self._process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        self._process.wait()
-        deadline = time.monotonic() + LAUNCH.stop
-        while any(_runs(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(LAUNCH.stop_poll)
-        for leftover in Path("/dev/shm").glob(f"{self._shm_prefix}*") if self._shm_prefix else ():
-            leftover.unlink(missing_ok=True)
+        with held_back():
+            children = _children(self._process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            self._process.wait()
+            deadline = time.monotonic() + LAUNCH.stop
+            while any(_runs(child) for child in children) and time.monotonic() < deadline:
+                time.sleep(LAUNCH.stop_poll)
+            for leftover in (
+                Path("/dev/shm").glob(f"{self._shm_prefix}*") if self._shm_prefix else ()
+            ):
+                leftover.unlink(missing_ok=True)
 
 
 def start(program: Program) -> LocalServer:
     """The program once it is up; the caller stops it; it ends with the calling thread, too.
     Ports that were taken meanwhile are replaced by others.
 
-    ServerFailed, with the log's last lines, where it does not come up; OSError where its command
-    cannot be run or its log not be written.
+    ServerFailed, with the log's last lines, where it does not come up; StorageError where its log
+    cannot be written, OSError where its command cannot be run.
     """
     for attempt in range(1, LAUNCH.port_attempts + 1):
         ports = free_ports(program.ports)
@@ -131,6 +156,8 @@ def start(program: Program) -> LocalServer:
                 program.startup_timeout,
                 program.not_up,
             )
+            if program.ports > 1:
+                _await_ports(server)
             if program.protection is not None:
                 program.protection.hide(process.pid)
             return server
@@ -142,8 +169,24 @@ def start(program: Program) -> LocalServer:
     raise AssertionError("unreachable")
 
 
+def _await_ports(server: LocalServer) -> None:
+    """Triton answers over HTTP before it has tried its last port; where that is taken, it ends a
+    moment later, and ServerFailed says so. Services that it was told not to offer are not awaited.
+    """
+    deadline = time.monotonic() + LAUNCH.listen
+    while not server.listens_everywhere() and time.monotonic() < deadline:
+        if _PORT_TAKEN.search(server.log_tail()):
+            raise ServerFailed(with_log("a port of the server was taken", server))
+        raise_if_ended(server)
+        time.sleep(LAUNCH.poll)
+
+
 def _spawn(program: Program, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-    with program.log.open("wb") as log:
+    try:
+        output = program.log.open("wb")
+    except OSError as error:
+        raise StorageError(f"cannot write {program.log}: {error.strerror}; make room") from error
+    with output as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -169,15 +212,31 @@ def end_with_parent(sent: signal.Signals) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, sent)
 
 
-def _oom_kills() -> int:
-    """How many processes the kernel has ended for lack of memory so far, as far as it tells."""
-    found = 0
-    for place in _OOM_COUNTERS:
-        with contextlib.suppress(OSError, ValueError):
-            for line in place.read_text(encoding="ascii").splitlines():
-                name, _, number = line.partition(" ")
-                found += int(number) if name == "oom_kill" else 0
-    return found
+def _oom_counter() -> Path:
+    """Where the kernel counts the processes that it ended for lack of memory: those of this
+    process's own control group, to which servers belong, too; of the whole machine where it does
+    not tell.
+    """
+    groups = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            inside = path.lstrip("/")
+            if controllers == "":  # version 2
+                groups.append(_GROUPS / inside / "memory.events")
+            elif "memory" in controllers.split(","):
+                groups.append(_GROUPS / "memory" / inside / "memory.oom_control")
+    return next((each for each in groups if _oom_kills(each) is not None), _MACHINE)
+
+
+def _oom_kills(counter: Path) -> int | None:
+    """How many there were so far; None where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in counter.read_text(encoding="ascii").splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return None
 
 
 def _children(pid: int) -> list[psutil.Process]:

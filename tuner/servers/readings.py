@@ -1,6 +1,5 @@
 """Readings from a server over a time: differences of its statistics, and its GPU metrics."""
 
-import math
 import re
 from statistics import fmean
 from typing import Any
@@ -9,7 +8,9 @@ from tuner.records.results import GpuReading, ServerTimes
 
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 _DIGITS = re.compile(r"[0-9]{1,19}")
-_METRIC = re.compile(r"^(nv_gpu_\w+)(?:\{[^}]*\})?\s+(\S+)$", re.MULTILINE)
+_METRIC = re.compile(r"^(nv_gpu_\w{1,99})(?:\{[^}\n]{0,999}\})?[ \t]{1,9}(\S{1,99})$", re.MULTILINE)
+_LARGEST_COUNT, _LARGEST_GAUGE = 1 << 63, 1e18
+"""Counters of Triton have 64 bits; no byte, watt or share comes near the other."""
 
 
 def server_times(before: Any, after: Any) -> ServerTimes | None:
@@ -107,16 +108,18 @@ def _sizes(snapshot: Any) -> dict[int, tuple[int, int]] | None:
 
 def _count(value: Any) -> int | None:
     """A counter: a whole number from 0 on, or the text of one; else None."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if value >= 0 else None
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < _LARGEST_COUNT else None
 
 
 def gpu_reading(prometheus: str) -> GpuReading | None:
     """Means over the GPUs that Triton's metrics list; None without a GPU."""
     values: dict[str, list[float]] = {}
     for name, text in _METRIC.findall(prometheus):
-        value = _gauge(text)
+        value = gauge(text)
         if value is not None and not (name == "nv_gpu_utilization" and value > 1):
             values.setdefault(name, []).append(value)
 
@@ -132,10 +135,10 @@ def gpu_reading(prometheus: str) -> GpuReading | None:
     )
 
 
-def _gauge(text: str) -> float | None:
-    """A finite number from 0 on; else None."""
+def gauge(text: str) -> float | None:
+    """A number from 0 on; else None."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if 0 <= value <= _LARGEST_GAUGE else None

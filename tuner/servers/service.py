@@ -1,7 +1,6 @@
 """HTTP services as processes of this machine: started on a free port, ready, and ended."""
 
 import contextlib
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import requests
 
-from tuner.errors import ServerFailed
-from tuner.scratch import scratch_folder
+from tuner.errors import DocumentError, ServerFailed
+from tuner.scratch import owned_environment, scratch_folder
 from tuner.servers.http_client import HttpClient
 from tuner.servers.program import LocalServer, Program, start
 from tuner.servers.settings import HTTP
@@ -62,7 +61,7 @@ def _start(spec: ServiceSpec) -> LocalServer:
         command=lambda endpoints: spec.command(int(endpoints.http.rpartition(":")[2])),
         ports=1,
         log=spec.log,
-        environment={**os.environ, **spec.environment},
+        environment={**owned_environment(), **spec.environment},
         is_up=lambda endpoints: _all_ready(spec, endpoints.http, seen[endpoints.http]),
         not_up="the service was not ready",
         startup_timeout=spec.startup_timeout,
@@ -101,6 +100,6 @@ def ready_worker(address: str, path: str) -> str | None:
             return None
     if not reply.ok:
         return None
-    with contextlib.suppress(ValueError, AttributeError):
+    with contextlib.suppress(DocumentError, AttributeError):
         return str(reply.json().get("worker", ""))
     return ""

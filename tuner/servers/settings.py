@@ -10,11 +10,13 @@ class LaunchSettings:
 
     poll: float = 0.05  # s between looks at a server that starts; few beside the 0.5 s it takes
     port_attempts: int = 3  # a free port may be taken before the server listens, hardly twice
+    listen: float = 1.0  # s from the first answer until Triton has tried its last port
     stop: float = 10.0  # s for killed children to go; only what hangs in the kernel takes as long
     stop_poll: float = 0.01  # s between looks at killed children, which go within milliseconds
     metrics_interval: int = 500  # ms between Triton's readings; its own 2000 are coarse for a probe
     exit_timeout: int = 5  # s for Triton in a container to end, where it is not killed at once
     log_tail: int = 12  # lines of a log in an error: Triton's reason is within its last few
+    log_read: int = 1 << 20  # bytes of a log's end that are looked at; a verbose one has gigabytes
     error_lines: int = 5  # errors of the log that follow a refusal: its causes, not what ensues
 
 
@@ -33,6 +35,7 @@ class HttpSettings:
     dying_poll: float = 0.1  # s between looks at that
     shown: int = 300  # characters of a reply in a message; a page of HTML would hide the rest
     inference_shown: int = 500  # the same of a failed inference, whose Python traceback is longer
+    refusal_shown: int = 5000  # the same of why a model is refused, in which a cause is looked for
 
 
 @dataclass(frozen=True)

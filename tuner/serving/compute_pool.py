@@ -1,4 +1,4 @@
-"""A few threads that compute, a bounded queue before them, and a deadline."""
+"""A few threads that compute, and a deadline."""
 
 import asyncio
 import time
@@ -6,22 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tuner.serving.engine import DeadlineExceeded, EngineUnavailable
+from tuner.serving.engine import DeadlineExceeded
 
 _T = TypeVar("_T")
 
 
 class ComputePool:
-    """At most ``threads`` computations at a time and ``queue`` more that wait for a thread.
+    """At most ``threads`` computations at a time; any number waits for a thread.
 
     Used from one event loop. The queue is on the threads' side: one that is done takes the next at
-    once, without a way through the event loop.
+    once, without a way through the event loop. Who asks keeps it short (``LoadShedding``).
     """
 
-    def __init__(self, threads: int, queue: int) -> None:
-        self._threads = threads
-        self._queue = queue
-        self._inside = 0
+    def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
 
     async def run(self, work: Callable[[], _T], deadline: float | None) -> tuple[_T, float, float]:
@@ -29,17 +26,14 @@ class ComputePool:
 
         ``deadline`` is in seconds of ``time.monotonic``. What still waits then, or when the caller
         is cancelled, is never computed; the result of what is under way is lost. Raises
-        EngineUnavailable where too many wait, and DeadlineExceeded.
+        DeadlineExceeded.
         """
-        if self._inside >= self._threads + self._queue:
-            raise EngineUnavailable(f"{self._queue} requests wait for the model already")
         submitted = time.perf_counter()
 
         def timed() -> tuple[_T, float, float]:
             began = time.perf_counter()
             return work(), began - submitted, time.perf_counter() - began
 
-        self._inside += 1
         try:
             future = asyncio.get_running_loop().run_in_executor(self._pool, timed)
             if deadline is None:
@@ -48,8 +42,6 @@ class ComputePool:
                 return await future
         except TimeoutError as error:
             raise DeadlineExceeded("the model gave no answer in time") from error
-        finally:
-            self._inside -= 1
 
     def close(self) -> None:
         """Forget what waits; what is under way ends by itself."""

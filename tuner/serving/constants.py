@@ -37,6 +37,9 @@ class ConnectionConstants:
         16  # requests that wait for an earlier one of their connection; no more are read
     )
     stalled_write: float = 30.0  # s in which a client takes nothing of its answers; then it is cut
+    # Closed at once, a client that still sends would see a reset, and not the answer.
+    linger: float = 2.0  # s to take what a client still sends after the last answer
+    linger_bytes: int = 1 << 20  # of it at most
 
 
 @dataclass(frozen=True)

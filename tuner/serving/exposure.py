@@ -1,6 +1,7 @@
 """Who can reach a service: keys beyond loopback, and proxies whose word counts."""
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -15,6 +16,19 @@ def _network(text: str) -> str:
 
 Proxy = Annotated[str, AfterValidator(_network)]
 """Address or network of a proxy. There is no ``*``: from everybody, the header says anything."""
+
+
+def trusted_networks(proxies: Iterable[str]) -> list[str]:
+    """The networks as a socket sees them: one that listens on ``::`` gives addresses of IPv4 as
+    ``::ffff:192.0.2.1`` (RFC 4291, 2.5.5.2).
+    """
+    networks = [ipaddress.ip_network(proxy) for proxy in proxies]
+    mapped = [
+        f"::ffff:{each.network_address}/{96 + each.prefixlen}"
+        for each in networks
+        if each.version == 4
+    ]
+    return [*map(str, networks), *mapped]
 
 
 def require_keys(address: str, remedy: str) -> None:

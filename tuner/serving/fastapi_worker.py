@@ -14,6 +14,7 @@ from tuner.serving.metrics import Metrics
 from tuner.serving.model_service import ModelService
 from tuner.serving.naive import create_naive
 from tuner.serving.settings import FastApiSettings
+from tuner.serving.shedding import Places, shedding
 from tuner.serving.supervise import end_with_supervisor
 
 
@@ -26,7 +27,12 @@ def app_from_environment() -> FastAPI:
 
 def create_service(settings: FastApiSettings) -> FastAPI:
     """The service; TunerError where the model's own processing cannot be loaded."""
-    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, settings.queue)
+    places, metrics = Places(settings.queue + 1), Metrics()
+    engine = LocalEngine(lambda: load_model(settings), settings.concurrency, places)
     make_processing = find_processing(settings.model, settings.processing)
-    service = ModelService(engine, make_processing, settings, Metrics())
-    return create_app(service, AppOptions(title=f"{settings.model.name}, served by FastAPI"))
+    service = ModelService(engine, make_processing, settings, metrics)
+    early, late = shedding(places, metrics)
+    options = AppOptions(
+        title=f"{settings.model.name}, served by FastAPI", middleware=[early], admission=[late]
+    )
+    return create_app(service, options)

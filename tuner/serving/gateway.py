@@ -24,7 +24,7 @@ from tuner.serving.model_service import MakeProcessing, ModelService
 from tuner.serving.remote import TritonEngine
 from tuner.serving.schema import TensorProcessing
 from tuner.serving.settings import GatewaySettings
-from tuner.serving.shedding import LoadShedding, Places
+from tuner.serving.shedding import Places, shedding
 from tuner.serving.supervise import end_with_supervisor
 from tuner.serving.tracing import RequestTracing, Tracing, setup_tracing
 
@@ -50,11 +50,11 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
     )
     engine = TritonEngine(client)
     service = ModelService(engine, _processing(settings), settings, metrics)
-    places = Places(settings.max_in_flight)
+    early, late = shedding(Places(settings.max_in_flight), metrics)
     options = AppOptions(
         title=f"{settings.model} behind the gateway of tuner",
-        middleware=_middleware(settings, metrics, tracing, places),
-        admission=[Middleware(LoadShedding, places=places, metrics=metrics)],
+        middleware=_middleware(settings, metrics, tracing, early),
+        admission=[late],
         error_statuses=(502,),  # what is Triton's fault
         takeover=WORKERS.takeover,
         on_close=None if tracing is None else tracing.close,
@@ -108,7 +108,7 @@ def _processing(settings: GatewaySettings) -> MakeProcessing:
 
 
 def _middleware(
-    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None, places: Places
+    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None, early: Middleware
 ) -> list[Middleware]:
     """From the outside inwards, within the Envelope; what costs least is asked first.
 
@@ -117,7 +117,7 @@ def _middleware(
     layers: list[Middleware] = []
     if tracing is not None:
         layers.append(Middleware(RequestTracing, tracing=tracing))
-    layers.append(Middleware(LoadShedding, places=places, metrics=metrics, takes_place=False))
+    layers.append(early)
     keys = keys_of(settings)
     if keys is not None:
         layers.append(Middleware(KeyAuthentication, keys=keys, metrics=metrics))

@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -40,9 +40,23 @@ _MALFORMED = Refusal(400, "malformed", "this is not a valid HTTP/1.1 request")
 _TIMEOUT = Refusal(408, "head_timeout", "the head of the request did not come in time")
 
 
+class _Transport:
+    """A connection's transport, which the protocol closes in its own way."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: "BoundedProtocol") -> None:
+        self._transport = transport
+        self.write = transport.write
+        self.close = protocol.finish
+        self.is_closing = protocol.is_finished
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Status 414 for a long URL, 431 for large header fields (trailers count, too), 408 where the
-    head takes long. A connection that sends nothing, or does not read its answers, is closed.
+    head takes long. A connection that sends nothing, or does not read its answers, is closed. One
+    that still sends gets to see its last answer first.
 
     uvicorn makes one for each connection. Subclasses may set other ``bounds``.
     """
@@ -58,9 +72,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal = _MALFORMED
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._own_transport: asyncio.Transport
+        self._lingering: asyncio.TimerHandle | None = None
+        self._passed_over = 0  # bytes that came after the last answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._own_transport = transport
+        super().connection_made(cast("asyncio.Transport", _Transport(transport, self)))
         # uvicorn itself starts this timer after the first response only.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -70,9 +88,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_head_timer()
+        if self._lingering is not None:
+            self._lingering.cancel()
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            self._passed_over += len(data)
+            if self._passed_over > self.bounds.linger_bytes:
+                self._own_transport.close()
+            return
         if self._refused:
             return
         self._unreported += len(data)
@@ -99,7 +124,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + _FIELD)
-        super().on_header(name, value)
+        if not self._in_body:  # a trailer is no header: it must not name the client
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unreported = 0
@@ -122,6 +148,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn where the parser or one of the callbacks above failed."""
         self._refuse(self._refusal)
+
+    def finish(self) -> None:
+        """Close the connection; first take what is on its way of a body that nobody waits for."""
+        if self._in_body and not self.is_finished():
+            self._linger()
+        else:
+            self._close()
+
+    def is_finished(self) -> bool:
+        """Whether nothing more is answered."""
+        return self._lingering is not None or self._own_transport.is_closing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -146,7 +183,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         self._head_timer = None
-        self._refuse(_TIMEOUT)
+        if self.flow.read_paused:  # it is the server that does not read on
+            self._head_timer = self.loop.call_later(self.bounds.head_timeout, self._head_late)
+        else:
+            self._refuse(_TIMEOUT)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -163,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._is_next_to_answer():
             self.transport.write(refusal.to_bytes(self.server_state.default_headers))
-            self.transport.close()
+            self._linger()
         else:
             self.cycle.keep_alive = False
             self.flow.pause_reading()
@@ -173,6 +213,19 @@ class BoundedProtocol(HttpToolsProtocol):
             return True
         # Its body is what is wrong: the answer is that of the request itself.
         return self._in_body and not self.pipeline and not self.cycle.response_started
+
+    def _linger(self) -> None:
+        """The client reads that this was the last answer, and has time to stop sending."""
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()
+        self._own_transport.write_eof()
+        self.flow.resume_reading()
+        self._lingering = self.loop.call_later(self.bounds.linger, self._close)
+
+    def _close(self) -> None:
+        self._own_transport.close()
+        if self._write_timer is None and self._own_transport.get_write_buffer_size():
+            self._watch_writing()
 
     def _watch_writing(self) -> None:
         size = self.transport.get_write_buffer_size()

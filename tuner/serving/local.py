@@ -16,6 +16,7 @@ from tuner.errors import ModelConfigError, RepositoryError
 from tuner.model.signature import Arrays, Signature, TensorSpec
 from tuner.serving.compute_pool import ComputePool
 from tuner.serving.engine import Computed, EngineRefused, join_rows, split_rows
+from tuner.serving.shedding import Places
 
 
 class LocalModel(Protocol):
@@ -33,18 +34,25 @@ class LocalModel(Protocol):
 
 
 class LocalEngine:
-    """Loads in a thread; computes on ``concurrency`` threads, or as many as the model says."""
+    """Loads in a thread; computes on ``concurrency`` threads, or as many as the model says.
 
-    def __init__(self, load: Callable[[], LocalModel], concurrency: int | None, queue: int) -> None:
+    ``places`` are those of one thread, and become more with the others.
+    """
+
+    def __init__(
+        self, load: Callable[[], LocalModel], concurrency: int | None, places: Places
+    ) -> None:
         self._load = load
         self._concurrency = concurrency
-        self._queue = queue
+        self._places = places
         self._model: LocalModel | None = None
         self._pool: ComputePool | None = None
 
     async def start(self) -> Signature:
         self._model = await asyncio.to_thread(self._load)
-        self._pool = ComputePool(self._concurrency or self._model.concurrency, self._queue)
+        threads = self._concurrency or self._model.concurrency
+        self._pool = ComputePool(threads)
+        self._places.most += threads - 1
         return self._model.signature
 
     async def infer(self, inputs: Arrays, deadline: float | None) -> Computed:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tuner.serving.identity import COMPUTING, turn_away
@@ -15,6 +16,12 @@ class Places:
     def __init__(self, most: int) -> None:
         self.most = most
         self.taken = 0
+
+
+def shedding(places: Places, metrics: Metrics) -> tuple[Middleware, Middleware]:
+    """The layer before a body is read, and the one behind it."""
+    early = Middleware(LoadShedding, places=places, metrics=metrics, takes_place=False)
+    return early, Middleware(LoadShedding, places=places, metrics=metrics)
 
 
 class LoadShedding:

@@ -16,7 +16,7 @@ from tuner.errors import LauncherUnavailable, UsageError
 from tuner.scratch import scratch_folder
 from tuner.servers.program import end_with_parent
 from tuner.serving.constants import WORKERS
-from tuner.serving.exposure import require_keys
+from tuner.serving.exposure import require_keys, trusted_networks
 from tuner.serving.settings import REPLACEMENT, ServiceSettings
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _config(app: str, settings: ServiceSettings) -> "Config":
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        forwarded_allow_ips=trusted_networks(settings.trusted_proxies),
         timeout_keep_alive=WORKERS.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.graceful)),
         timeout_worker_healthcheck=max(1, round(settings.startup)),

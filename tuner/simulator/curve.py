@@ -78,13 +78,17 @@ class ServiceCurve:
             tuple(float(v) for v in typical * errors),
         )
 
+    def at(self, sizes: Floats) -> Floats:
+        """Seconds of an execution of each of these sizes, in items; of the same shape."""
+        values = np.interp(sizes, self.sizes, self.seconds)
+        if len(self.sizes) > 1:
+            beyond = sizes > self.sizes[-1]
+            values[beyond] = self.seconds[-1] + self.slope * (sizes[beyond] - self.sizes[-1])
+        return np.asarray(values)
+
     def table(self, largest: int) -> Floats:
         """Seconds by size, shape (largest + 1,); index 0 stands for nothing to do."""
-        at = np.arange(largest + 1, dtype=float)
-        values = np.interp(at, self.sizes, self.seconds)
-        if largest > self.sizes[-1] and len(self.sizes) > 1:
-            beyond = at > self.sizes[-1]
-            values[beyond] = self.seconds[-1] + self.slope * (at[beyond] - self.sizes[-1])
+        values = self.at(np.arange(largest + 1, dtype=float))
         values[0] = 0.0
         return values
 

@@ -22,6 +22,7 @@ class PredictionSettings:
     step_down: float = 0.6  # x the first rate then, if that does not keep the SLA
     least: float = 1e-3  # no capacity is looked for below
     least_seconds: float = 1e-9  # of the front end per request: one that takes no time is no limit
+    most_periods: float = 20.0  # x the requests asked for: a longer pattern is not played whole
 
 
 _SETTINGS = PredictionSettings()
@@ -36,8 +37,10 @@ def play(
     mix: BatchMix | None = None,
     seed: int = 0,
 ) -> Simulation:
-    """About so many requests at ``rate`` requests/s, more where the arrivals' pattern is longer."""
-    period = arrivals.least_seconds(rate)
+    """About so many requests at ``rate`` requests/s; more, up to 20 times as many, where the
+    arrivals' pattern is longer.
+    """
+    period = min(arrivals.least_seconds(rate), _SETTINGS.most_periods * requests / rate)
     if period:
         times, items = _load(arrivals, rate, max(requests / rate, period), mix, seed)
     else:  # any stretch is like any other, and the rate but its scale

@@ -139,9 +139,10 @@ def _busy(reading: Reading, curve: ServiceCurve) -> float:
     """Instances of a device that would be busy if each execution took as long as alone, by Little's
     law.
     """
-    table = curve.table(max(reading.server.batches))
-    number = sum(reading.server.batches.values())
-    alone = sum(n * table[b] for b, n in reading.server.batches.items()) / number
+    batches = reading.server.batches
+    seconds = curve.at(np.array(list(batches), dtype=float))  # whatever sizes a server says
+    alone = sum(n * each for n, each in zip(batches.values(), seconds, strict=True))
+    alone /= sum(batches.values())
     return float(reading.executions * alone)
 
 

@@ -9,11 +9,25 @@ _MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True)
+class SchedulingLimits:
+    """More of either makes no difference in a simulation of some ten thousand requests, and would
+    take time and memory.
+    """
+
+    items: int = 1 << 16
+    """Of a batch."""
+    instances: int = 8192
+
+
+LIMITS = SchedulingLimits()
+
+
+@dataclass(frozen=True)
 class Scheduling:
     """The dynamic batcher's settings, as Triton takes them: sizes in items, times in seconds.
 
     ``preferred`` ascends and is not empty. ``instances`` are all of them, on ``devices`` GPUs.
-    ``queue_size`` 0 and ``timeout`` 0 mean no limit.
+    ``queue_size`` 0 and ``timeout`` 0 mean no limit. Sizes and instances beyond ``LIMITS`` are cut.
     """
 
     batching: bool
@@ -37,8 +51,8 @@ class Scheduling:
                 raise SimulationError(f"{config.name} has {field}, which is not simulated")
         if config.model_transaction_policy.decoupled:
             raise SimulationError(f"{config.name} is decoupled, which is not simulated")
-        largest = max(1, config.max_batch_size)
-        instances, devices = count_instances(config, gpus)
+        largest = min(max(1, config.max_batch_size), LIMITS.items)
+        instances, devices = (min(n, LIMITS.instances) for n in count_instances(config, gpus))
         if not config.HasField("dynamic_batching") or largest == 1:
             return cls(False, largest, (largest,), instances=instances, devices=devices)
         block = config.dynamic_batching
@@ -50,7 +64,8 @@ class Scheduling:
         return cls(
             batching=True,
             max_batch=largest,
-            preferred=tuple(sorted(set(block.preferred_batch_size))) or (largest,),
+            preferred=tuple(sorted({n for n in block.preferred_batch_size if n <= largest}))
+            or (largest,),
             delay=block.max_queue_delay_microseconds * _MICROSECOND,
             instances=instances,
             devices=devices,

@@ -15,6 +15,7 @@ from tuner.load.arrivals.piecewise import parse_profile
 from tuner.load.arrivals.renewal import Constant, Gamma, Poisson, parse_variation
 from tuner.load.arrivals.trace import Trace, read_trace
 from tuner.stats.samples import Floats
+from tuner.text import shown
 
 CLOSED: Final = "closed"
 ClosedLoop = Literal["closed"]
@@ -73,10 +74,10 @@ class Arrivals:
         if text == CLOSED:
             raise UsageError("--load closed is a closed loop: it has no arrivals")
         if kind in _KINDS:
-            raise UsageError(f"--load {text!r} does not parse; {kind} takes nothing after it")
+            raise UsageError(f"--load {shown(text)} does not parse; {kind} takes nothing after it")
         close = difflib.get_close_matches(kind, _KINDS, n=1)
         raise UsageError(
-            f"--load {text!r} is unknown"
+            f"--load {shown(text)} is unknown"
             + (f", did you mean {close[0]!r}?" if close else "")
             + "; there are poisson, constant, gamma:CV, piecewise:1x5s,3x1s, trace:FILE and closed"
         )

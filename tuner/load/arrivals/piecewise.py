@@ -8,13 +8,27 @@ import numpy as np
 
 from tuner.errors import UnitError, UsageError
 from tuner.stats.samples import Floats
+from tuner.text import shown
 from tuner.units import parse_duration
 
-_RATE = r"\d+(?:\.\d+)?|\.\d+"
-_STRETCH = re.compile(rf"\s*({_RATE})(?:-({_RATE}))?\s*x\s*(\S+?)\s*")
+_RATE = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+_STRETCH = re.compile(rf"({_RATE})(?:-({_RATE}))? ?x ?(.+)")
 
 
 @dataclass(frozen=True)
+class ProfileLimits:
+    """Of what a text may say, so that sums and ratios are far from overflowing."""
+
+    stretches: int = 1000
+    """Its text is kept in the record of every probe."""
+    rates: tuple[float, float] = (1e-9, 1e9)
+    """Relative ones that are not zero."""
+
+
+_LIMITS = ProfileLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """``seconds`` in which the rate goes in a straight line from ``first`` to ``last``."""
 
@@ -110,19 +124,39 @@ class Piecewise:
 def parse_profile(text: str, stretches: str) -> Piecewise:
     """The process out of ``1x5s,3x1s``, or with a ramp ``1-3x10s``."""
     parsed = []
-    for part in stretches.split(","):
-        match = _STRETCH.fullmatch(part)
+    parts = stretches.split(",")
+    if len(parts) > _LIMITS.stretches:
+        raise UsageError(
+            f"--load {shown(text)}: there are at most {_LIMITS.stretches:,} stretches; replay more "
+            "with trace:FILE"
+        )
+    for part in parts:
+        match = _STRETCH.fullmatch(" ".join(part.split()))
         if match is None:
             raise UsageError(
-                f"--load {text!r}: the stretch {part!r} does not parse; write relative rate x "
-                "duration, as in piecewise:1x5s,3x1s, or a ramp as in piecewise:1-3x10s"
+                f"--load {shown(text)}: the stretch {shown(part)} does not parse; write relative "
+                "rate x duration, as in piecewise:1x5s,3x1s, or a ramp as in piecewise:1-3x10s"
             )
         try:
             seconds = parse_duration(match[3])
         except UnitError as error:
-            raise UsageError(f"--load {text!r}: {error}") from error
-        first = float(match[1])
-        parsed.append(Stretch(first, float(match[2]) if match[2] else first, seconds))
+            raise UsageError(f"--load {shown(text)}: {error}") from error
+        first = _relative_rate(match[1], text)
+        last = _relative_rate(match[2], text) if match[2] else first
+        parsed.append(Stretch(first, last, seconds))
     if not any(stretch.area > 0 for stretch in parsed):
-        raise UsageError(f"--load {text!r}: the rate is zero everywhere; let one be above zero")
+        raise UsageError(
+            f"--load {shown(text)}: the rate is zero everywhere; let one be above zero"
+        )
     return Piecewise(RateProfile(tuple(parsed)))
+
+
+def _relative_rate(number: str, text: str) -> float:
+    rate = float(number)
+    least, most = _LIMITS.rates
+    if rate and not least <= rate <= most:
+        raise UsageError(
+            f"--load {shown(text)}: the relative rate {shown(number)} is neither zero nor from "
+            f"{least:g} to {most:g}"
+        )
+    return rate

@@ -7,6 +7,7 @@ import numpy as np
 
 from tuner.errors import UsageError
 from tuner.stats.samples import Floats
+from tuner.text import shown
 
 _LEAST_VARIATION, _MOST_VARIATION = 0.01, 100.0
 """Below it gaps are as good as constant; above it a probe sees hardly more than one burst."""
@@ -69,7 +70,7 @@ def parse_variation(text: str, number: str) -> float:
         variation = math.nan
     if not _LEAST_VARIATION <= variation <= _MOST_VARIATION:
         raise UsageError(
-            f"--load {text!r} does not parse; write the coefficient of variation of the gaps, "
+            f"--load {shown(text)} does not parse; write the coefficient of variation of the gaps, "
             f"{_LEAST_VARIATION:g} to {_MOST_VARIATION:g}, as in gamma:3 "
             "(1 is poisson; for even spacing write constant)"
         )

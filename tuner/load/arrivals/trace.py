@@ -7,21 +7,48 @@ beginning again.
 
 import csv
 import hashlib
+import io
+import itertools
 import math
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
-from tuner.errors import UsageError
+from tuner.documents import lines_of, opened
+from tuner.errors import DocumentError, UsageError
 from tuner.load.arrivals.piecewise import RateProfile, Stretch
 from tuner.stats.samples import Floats
+from tuner.text import shortened, shown
 
 _TIMES = ("timestamp", "time")
 _RATES = ("seconds", "rate")
 _WANTED = "name the columns in a header: timestamp, or seconds,rate"
+
+
+@dataclass(frozen=True)
+class TraceLimits:
+    """What a file may hold, and what keeps sums and ratios far from overflowing."""
+
+    requests: int = 10_000_000
+    """With their times sorted and repeated, some hundreds of megabytes."""
+    stretches: int = 1_000_000
+    """Eleven days of rates by the second."""
+    line: int = 1 << 20
+    """Characters of a line."""
+    time: float = 1e24
+    """The latest timestamp: also nanoseconds since 1970 are far below."""
+    rate: float = 1e12
+    """The highest rate, and the longest stretch in seconds."""
+    least: float = 1e-9
+    """Seconds of a stretch or of all requests together, or a rate, below which they are none."""
+
+
+LIMITS = TraceLimits()
 
 
 @dataclass(frozen=True)
@@ -98,7 +125,7 @@ class Trace:
 
 
 def read_trace(file: str) -> Timestamps | Rates:
-    """The replay of a text or CSV file in UTF-8.
+    """The replay of a text or CSV file in UTF-8, which is read line by line.
 
     Either seconds, one a line or in a column ``timestamp`` (or ``time``), in any order and from any
     origin; or rows of the columns ``seconds,rate``: lengths of stretches and requests/s in them.
@@ -106,37 +133,69 @@ def read_trace(file: str) -> Timestamps | Rates:
     """
     if not file:
         raise UsageError("--load 'trace:' names no file; write it like trace:requests.csv")
-    content = _content(file)
-    digest = hashlib.sha256(content).hexdigest()
+    name = shortened(file)
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"trace {file} is not text in UTF-8; {_WANTED}") from error
-    if "\0" in text:
-        raise UsageError(f"trace {file} is not text; {_WANTED}")
-    rows = list(_rows(file, text))
-    if not rows:
+        with opened(Path(file)) as raw:
+            digested = _Digested(raw)
+            text = io.TextIOWrapper(io.BufferedReader(digested), encoding="utf-8-sig")
+            profile = _profile(name, _rows(name, text))
+    except DocumentError as error:
+        raise UsageError(f"cannot read the trace {name}: {error}; {_WANTED}") from error
+    sha256 = digested.sha256.hexdigest()
+    if isinstance(profile, RateProfile):
+        return Rates(file, sha256, profile)
+    return Timestamps(file, sha256, profile)
+
+
+class _Digested(io.RawIOBase):
+    """A file whose digest is taken as it is read; a pipe cannot be read twice."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer))
+        self.sha256.update(content)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _profile(file: str, rows: Iterator[tuple[int, list[str]]]) -> Floats | RateProfile:
+    """What the rows, which are read to their end, hold: offsets of requests, or rates."""
+    first = next(rows, None)
+    if first is None:
         raise UsageError(f"trace {file} is empty; give at least two requests, one time a line")
-    columns, body = _columns(file, rows)
+    columns = _columns(file, *first)
+    if _is_header(first[1]):
+        first = None
+    body = rows if first is None else itertools.chain([first], rows)
     if len(columns) == 1:
-        times = np.array([_number(file, line, row, columns[0]) for line, row in body])
-        return Timestamps(file, digest, _offsets(file, times))
-    stretches = [_stretch(file, line, row, columns) for line, row in body]
+        times = array("d")
+        for line, row in body:
+            _check_count(file, len(times), LIMITS.requests, "requests")
+            times.append(_number(file, line, row, columns[0], LIMITS.time))
+        return _offsets(file, np.array(times))
+    stretches: list[Stretch] = []
+    for line, row in body:
+        _check_count(file, len(stretches), LIMITS.stretches, "stretches")
+        stretches.append(_stretch(file, line, row, columns))
     if not any(stretch.area > 0 for stretch in stretches):
         raise UsageError(f"trace {file} has no rate above zero")
-    return Rates(file, digest, RateProfile(tuple(stretches)))
+    return RateProfile(tuple(stretches))
 
 
-def _content(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the trace {file}: {error.strerror}") from error
+def _check_count(file: str, count: int, most: int, what: str) -> None:
+    if count == most:
+        raise UsageError(f"trace {file} has more than {most:,} {what}; replay a part of it")
 
 
-def _rows(file: str, text: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(file: str, text: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """Line numbers, from 1, and fields."""
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(_lines(file, text))
     try:
         for row in reader:
             fields = [cell.strip() for cell in row]
@@ -146,22 +205,30 @@ def _rows(file: str, text: str) -> Iterator[tuple[int, list[str]]]:
         raise UsageError(f"trace {file}, line {reader.line_num}: {error}") from error
 
 
-def _columns(
-    file: str, rows: list[tuple[int, list[str]]]
-) -> tuple[tuple[int, ...], list[tuple[int, list[str]]]]:
-    """Which columns count, one of times or two of seconds and rate, and the rows below a header."""
-    line, first = rows[0]
-    if all(_is_number(cell) for cell in first):
+def _lines(file: str, text: IO[str]) -> Iterator[str]:
+    for line in lines_of(text, LIMITS.line):
+        if "\0" in line:
+            raise UsageError(f"trace {file} is not text; {_WANTED}")
+        yield line
+
+
+def _is_header(first: list[str]) -> bool:
+    return not all(_is_number(cell) for cell in first)
+
+
+def _columns(file: str, line: int, first: list[str]) -> tuple[int, ...]:
+    """Which columns count: one of times, or two of seconds and rate."""
+    if not _is_header(first):
         if len(first) > 1:
             raise UsageError(f"trace {file} has {len(first)} columns without names; {_WANTED}")
-        return (0,), rows
+        return (0,)
     names = [cell.lower() for cell in first]
     times = [i for i, name in enumerate(names) if name in _TIMES]
     rates = [names.index(name) for name in _RATES if name in names]
     if len(times) == 1 and len(rates) < 2:
-        return (times[0],), rows[1:]
+        return (times[0],)
     if not times and len(rates) == 2:
-        return tuple(rates), rows[1:]
+        return tuple(rates)
     header = ",".join(first)[:80]
     raise UsageError(
         f"trace {file}, line {line}: {header!r} is neither a time in seconds nor a header that "
@@ -177,14 +244,20 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _number(file: str, line: int, row: list[str], column: int) -> float:
+def _number(file: str, line: int, row: list[str], column: int, most: float) -> float:
     cell = row[column] if column < len(row) else ""
     try:
         number = float(cell)
     except ValueError as error:
-        raise UsageError(f"trace {file}, line {line}: {cell!r} is not a number") from error
+        raise UsageError(f"trace {file}, line {line}: {shown(cell)} is not a number") from error
     if not math.isfinite(number) or number < 0:
-        raise UsageError(f"trace {file}, line {line}: {cell} is not zero or a number above it")
+        raise UsageError(
+            f"trace {file}, line {line}: {shortened(cell)} is not zero or a number above it"
+        )
+    if number > most:
+        raise UsageError(
+            f"trace {file}, line {line}: {shortened(cell)} is more than {most:g}; use another unit"
+        )
     return number
 
 
@@ -194,14 +267,17 @@ def _offsets(file: str, times: Floats) -> Floats:
             f"trace {file} holds {len(times)} request{'s' * (len(times) != 1)}; "
             "a replay needs at least two"
         )
-    ordered = np.sort(times)
-    if ordered[0] == ordered[-1]:
-        raise UsageError(f"trace {file}: all {len(times)} requests are at {ordered[0]:g} s")
-    return np.asarray(ordered - ordered[0])
+    times.sort()
+    if times[-1] - times[0] < LIMITS.least:
+        raise UsageError(f"trace {file}: all {len(times)} requests are at {times[0]:g} s")
+    times -= times[0]
+    return times
 
 
 def _stretch(file: str, line: int, row: list[str], columns: tuple[int, ...]) -> Stretch:
-    seconds, rate = (_number(file, line, row, column) for column in columns)
-    if seconds == 0:
+    seconds, rate = (_number(file, line, row, column, LIMITS.rate) for column in columns)
+    if seconds < LIMITS.least:
         raise UsageError(f"trace {file}, line {line}: a stretch must be longer than 0 s")
+    if rate < LIMITS.least:  # hardly one in thirty years
+        rate = 0.0
     return Stretch(rate, rate, seconds)

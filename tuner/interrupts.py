@@ -1,0 +1,72 @@
+"""Ctrl-C, and what ends a process as politely: SIGTERM and SIGHUP.
+
+The first one ends what is being done, and what is known is left behind: report and winner. A second
+one ends that, too. Servers are ended in any case, so that no further one disturbs it.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HEARD = 2
+_TOGETHER = 0.3
+"""Seconds in which several are one: a shell or timeout signals a process and then its group."""
+
+
+class _Interrupts:
+    def __init__(self) -> None:
+        self._left = _HEARD
+        self._last = -_TOGETHER
+        self.waits = 0
+        self.is_waiting = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._left or now - self._last < _TOGETHER:
+            return
+        self._left, self._last = self._left - 1, now
+        if self.waits:
+            self.is_waiting = True
+        else:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """What is done here is done whole: a signal meanwhile is heard at the end. Of a process that
+    does not ``listen``, nothing is changed.
+    """
+    heard = signal.getsignal(signal.SIGTERM)
+    if not isinstance(heard, _Interrupts):
+        yield
+        return
+    heard.waits += 1
+    try:
+        yield
+    finally:
+        heard.waits -= 1
+        if heard.is_waiting and not heard.waits:
+            heard.is_waiting = False
+            raise KeyboardInterrupt
+
+
+def listen() -> None:
+    """For this process, from now on. What it was started to ignore, as by nohup or in a shell's
+    background, it goes on ignoring.
+    """
+    heard = _Interrupts()
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, heard)
+
+
+def hear_no_more() -> None:
+    """All that is left is to say so, and to end. Of a process that does not ``listen``, nothing is
+    changed.
+    """
+    for number in _SIGNALS:
+        if isinstance(signal.getsignal(number), _Interrupts):
+            signal.signal(number, signal.SIG_IGN)  # Python's own end keeps this one alone
