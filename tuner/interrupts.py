@@ -8,12 +8,21 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _HEARD = 2
 _TOGETHER = 0.3
 """Seconds in which several are one: a shell or timeout signals a process and then its group."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, and the folder of the run that it ended: report and best so far are there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
 
 
 class _Interrupts:

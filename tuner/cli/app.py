@@ -11,7 +11,17 @@ from rich.console import Console
 
 from tuner.cli.exit_codes import MISSING, NOT_MET, OK
 from tuner.cli.invocation import command_began, command_line
-from tuner.cli.options import Config, Json, Quiet, RunFolder
+from tuner.cli.options import (
+    Config,
+    DryRun,
+    Json,
+    OlderThan,
+    Output,
+    Quiet,
+    RunFolder,
+    RunFolders,
+    Yes,
+)
 from tuner.cli.parameters import command
 from tuner.cli.serve import serve
 from tuner.commands.options import (
@@ -23,7 +33,7 @@ from tuner.commands.options import (
     SimulateOptions,
 )
 from tuner.experiment.model import DEFAULT_IMAGE, Experiment
-from tuner.interrupts import hear_no_more, listen
+from tuner.interrupts import Interrupted, hear_no_more, listen
 from tuner.text import printable
 from tuner.version import __version__
 
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from tuner.cli.view import LiveView, PlainView
 
 _CODES = """
-Exit codes: 0 a winner was found, 1 nothing meets the promise, 2 usage, 3 something is missing on
+Exit codes: 0 a winner was found, 1 nothing meets the SLA, 2 usage, 3 something is missing on
 this machine (server, engine, disk), 130 interrupted.
 """
 _YOUNG = 200_000
@@ -43,8 +53,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Finds the Triton configuration that serves the most requests within a latency promise, "
-    "and says which way to serve a model fits: FastAPI, Triton, or both.",
+    help="Find the Triton configuration that serves the most requests within a latency SLA, and "
+    "whether FastAPI, Triton, or FastAPI in front of Triton serves your model best.",
     epilog=_CODES,
 )
 
@@ -76,25 +86,32 @@ def search(
     config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    dry_run: DryRun = False,
 ) -> int:
-    """Find the configuration that serves the most requests within a latency promise; or, with
-    --minimize, the one that comes to least at a given rate.
+    """Find the configuration that serves the most requests within a latency SLA; or, with
+    --minimize, the cheapest configuration at a given rate.
 
-    Launches Triton with one candidate after another, measures each under load, and leaves the
-    winner's config.pbtxt, a repository to serve, and a report. The same command resumes a run that
-    was interrupted.
+    Launches Triton with one candidate after another, measures each under load, and writes the
+    winner's config.pbtxt, a repository to serve, and a report. The same command resumes an
+    interrupted search.
     """
     from tuner import api
     from tuner.cli import summary
 
-    with _view(experiment, as_json, quiet, experiment.timeout) as view:
-        result = api.search(
-            experiment,
-            progress=view,
-            command=command_line(),
-            began=command_began(),
-            **dict(options),
-        )
+    if dry_run:
+        return _show_plan(experiment, as_json)
+    try:
+        with _view(experiment, as_json, quiet, experiment.timeout) as view:
+            result = api.search(
+                experiment,
+                progress=view,
+                command=command_line(),
+                began=command_began(),
+                **dict(options),
+            )
+    except Interrupted as interrupt:
+        summary.show_so_far(interrupt.folder, Console(stderr=True))
+        raise
     return summary.show(result.run, result.reason, as_json, Console())
 
 
@@ -110,7 +127,7 @@ def measure(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Measure one configuration: the model as found, or with some fields changed."""
+    """Measure one configuration: your current one, or with some fields changed."""
     from tuner import api
     from tuner.cli import summary
 
@@ -131,13 +148,13 @@ def measure(
     "--rate 2000" + _CODES,
 )
 def simulate(
-    run: Annotated[Path, typer.Argument(help="A run's folder: what it learned of the model.")],
+    run: RunFolder,
     options: SimulateOptions,
     as_json: Json = False,
 ) -> int:
-    """Say what a configuration would do, by simulation: no server, no load.
+    """Predict latency and capacity of a configuration by simulation: no server, no load.
 
-    Service times come from a run; the promise and the load, too, unless they are given.
+    Service times come from a run, and so do SLA and load unless you give them.
     """
     from tuner import api
 
@@ -162,10 +179,10 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Say which way to serve a model fits: FastAPI, Triton, or FastAPI in front of Triton.
+    """Compare FastAPI, Triton, and FastAPI in front of Triton for your model.
 
-    Runs each of them on this machine under the same load, measures them in turns, and answers with
-    figures: which one, up to which rate, and what it costs. Leaves a report.
+    Runs each on this machine under the same load, measures them in interleaved rounds, and says
+    which one to use, up to which rate, and what it costs. Writes a report.
     """
     from tuner import api
     from tuner.cli import compare_summary
@@ -178,7 +195,7 @@ def compare(
 
 @command(app)
 def report(run: RunFolder) -> None:
-    """Write a run's report again, from its records."""
+    """Write a run's report again from its records."""
     from tuner.records.run import Run
     from tuner.report.page import write_report
 
@@ -193,11 +210,49 @@ def export(
         Path | None, typer.Option("--model", help="The model's folder, if it was moved.")
     ] = None,
 ) -> None:
-    """Write the winner as a model repository that Triton serves as it is."""
+    """Write the winner as a model repository that Triton can serve."""
     from tuner.commands.export import export_winner
     from tuner.records.run import Run
 
     typer.echo(export_winner(Run.open(run), model, destination))
+
+
+@command(app, "Example: tuner list --json")
+def list_(
+    output: Output = Path("reports"),
+    as_json: Json = False,
+) -> None:
+    """List runs: the newest first, with what each found."""
+    from tuner.cli.runs_table import runs_table
+    from tuner.commands.listing import list_runs
+
+    listed = list_runs(output)
+    if as_json:
+        typer.echo(json.dumps([vars(each) for each in listed], indent=2, default=str))
+    elif listed:
+        _wide_console().print(runs_table(listed))
+    else:
+        typer.echo(f"no runs in {output}")
+
+
+@command(app, "Example: tuner remove --older-than 30d")
+def remove(
+    runs: RunFolders = None,
+    older_than: OlderThan = None,
+    output: Output = Path("reports"),
+    yes: Yes = False,
+) -> None:
+    """Remove runs, with their reports and records. Asks first."""
+    from tuner.cli.runs_table import runs_table
+    from tuner.commands.listing import chosen_runs, remove_runs
+
+    chosen = chosen_runs(runs or [], older_than, output)
+    if not chosen:
+        typer.echo("nothing to remove")
+        return
+    _wide_console().print(runs_table(chosen))
+    if yes or typer.confirm(f"Remove {len(chosen)} run{'s' * (len(chosen) != 1)}?"):
+        remove_runs([each.folder for each in chosen])
 
 
 @command(app)
@@ -207,7 +262,7 @@ def doctor(
     ] = DEFAULT_IMAGE,
     as_json: Json = False,
 ) -> int:
-    """Show what is here, what is missing, and how to get it."""
+    """Show what this machine has, what is missing, and how to get it."""
     from tuner.commands.doctor import can_launch, examine
 
     findings = examine(image)
@@ -219,6 +274,24 @@ def doctor(
             hint = f"  -> {each.remedy}" if each.remedy and not each.there else ""
             typer.echo(printable(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": ")))
     return OK if can_launch(findings) else MISSING
+
+
+def _show_plan(experiment: Experiment, as_json: bool) -> int:
+    from tuner.commands.dry_run import describe_plan
+    from tuner.commands.plan import Plan
+
+    rows = describe_plan(Plan.of(experiment))
+    if as_json:
+        grouped: dict[str, str] = {}
+        name = ""
+        for key, text in rows:
+            name = key or name
+            grouped[name] = f"{grouped[name]}; {text}" if name in grouped else text
+        typer.echo(json.dumps(grouped, ensure_ascii=False))
+    else:
+        for key, text in rows:
+            typer.echo(printable(f"{key:<10}  {text}"))
+    return OK
 
 
 def _view(

@@ -51,7 +51,7 @@ def _show(run: Run, findings: ComparisonFindings, console: Console) -> None:
     if rate is not None and findings.plans:
         console.print(plans_table(rate, findings.plans))
     elif rate is not None:
-        say(console, f"For {format_rate(rate)}: no deployment keeps the promise.")
+        say(console, f"For {format_rate(rate)}: no deployment meets the SLA.")
     if run.report.exists():
         say(console, f"report: {run.report}")
 
@@ -62,8 +62,8 @@ def deployments_table(findings: ComparisonFindings) -> Table:
     shown.add_column("", ratio=1)
     heads = (
         "capacity\n(95 %)",
-        "safe\nrate",
-        "alone\np50",
+        "recom-\nmended",
+        "single\np50",
         "near cap.\np50, p99",
         "cores,\nmemory",
         "cold\nstart",
@@ -121,7 +121,7 @@ def show_swap(swap: Swap | None, between: str) -> str:
 
 
 def rules_table(judgements: list[Judgement]) -> Table:
-    shown = table("The document's rules of thumb")
+    shown = table("Rules of thumb, checked here")
     shown.add_column("claim", ratio=3)
     shown.add_column("measured here", ratio=4)
     shown.add_column("holds")

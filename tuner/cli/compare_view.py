@@ -23,7 +23,7 @@ class CompareView(PlainView):
             self._say(f"round {number + 1}: {subject.deployment}")
 
     def swapping(self, title: str, rate: float) -> None:
-        self._say(f"another version of the model, at {format_rate(rate)}: {title}")
+        self._say(f"replacing the model under load, at {format_rate(rate)}: {title}")
 
     def swapped(self, swap: Swap) -> None:
         if swap.failure is not None:

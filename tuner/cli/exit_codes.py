@@ -11,7 +11,7 @@ from tuner.interrupts import hear_no_more
 
 OK = 0
 NOT_MET = 1
-"""Nothing meets the promise."""
+"""Nothing meets the SLA."""
 MISSING = InfrastructureError.exit_code
 """This machine lacks something, or nothing could be measured."""
 INTERRUPTED = 130
@@ -30,7 +30,8 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         hear_no_more()
         typer.echo(
-            "interrupted; a search goes on with the same command, a measurement starts anew",
+            "interrupted: the same command resumes a search or a comparison; a measurement starts "
+            "anew",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from interrupt

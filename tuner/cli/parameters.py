@@ -8,7 +8,7 @@ command is called with the models made of what was given:
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -59,7 +59,7 @@ def command(app: typer.Typer, epilog: str | None = None) -> Callable[[Command], 
         run.__doc__ = function.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name=function.__name__, epilog=epilog)(run)
+        app.command(name=function.__name__.rstrip("_"), epilog=epilog)(run)
         return function
 
     return register
@@ -163,9 +163,12 @@ def _shown_default(field: FieldInfo, option: Option) -> str | None:
     return str(default) if written is None else written.text(default)
 
 
-def _completion(suggestions: tuple[str, ...]) -> Callable[[str], list[str]]:
+def _completion(
+    suggestions: tuple[str, ...] | Callable[[], Iterable[str]],
+) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
-        return [each for each in suggestions if each.startswith(incomplete)]
+        known = suggestions() if callable(suggestions) else suggestions
+        return [each for each in known if each.startswith(incomplete)]
 
     return complete
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -52,6 +53,25 @@ def show(run: Run, reason: str | None, json: bool, console: Console) -> int:
     return exit_code(findings.winner is not None, findings.evaluations)
 
 
+def show_so_far(folder: Path, console: Console) -> None:
+    """The best of an interrupted search, and where its report and winner are."""
+    run = Run(folder)
+    findings = SearchFindings.of(run)
+    if findings.winner is not None:
+        sure = "confirmed" if findings.winner.phase == "confirm" else "not confirmed"
+        say(
+            console,
+            f"best so far, {sure}: {findings.winner.label}: {describe_result(findings.winner)}",
+        )
+    say(console, *_paths(run))
+
+
+def _paths(run: Run) -> Iterator[str]:
+    for name, path in (("report", run.report), ("winner", run.winner)):
+        if path.exists():
+            yield f"{name}: {path}"
+
+
 def _show(run: Run, findings: SearchFindings, console: Console) -> None:
     winner, outcome = findings.winner, findings.outcome
     if winner is None:
@@ -60,13 +80,11 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
         _show_winner(findings, winner, console)
     if outcome is not None and winner is not None:
         seen = completeness(outcome, minimised=winner.cost is not None)
-        say(console, f"{seen} It ended because {outcome.reason}.")
+        say(console, f"{seen} The search ended because {outcome.reason}.")
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
         say(console, budget_line(findings.budget))
-    for name, path in (("report", run.report), ("winner", run.winner)):
-        if path.exists():
-            say(console, f"{name}: {path}")
+    say(console, *_paths(run))
 
 
 def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console) -> None:
@@ -118,11 +136,11 @@ def _probe_lines(findings: SearchFindings) -> Iterator[str]:
 
 def _unconfirmed(evaluation: Evaluation) -> str:
     """What became of a finalist in its confirmation."""
-    begin = "was among the best of the search, but when it was to be confirmed it"
+    begin = "was a finalist, but in the confirmation it"
     if evaluation.state is State.FAILED:
         return f"{begin} {describe_result(evaluation)}"
-    kept = "did not keep the promise" if evaluation.cost else "met the SLA at no rate"
-    return f"{begin} {kept}: {evaluation.failure or 'search again on a quieter machine.'}"
+    missed = "missed the SLA" if evaluation.cost else "met the SLA at no rate"
+    return f"{begin} {missed}: {evaluation.failure or 'search again on a quieter machine.'}"
 
 
 def _role(evaluation: Evaluation) -> str:
@@ -139,7 +157,7 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
         verdict = f"; {verdict_in_words(asked)}" if asked else ""
         return f"{format_rate(winner.capacity)} within {kept}{verdict}."
     if winner.baseline:
-        return f"The model's own configuration is the best found: {amount}."
+        return f"Your current configuration is the best found: {amount}. Keep it."
     sure = "interleaved, on fresh servers" if winner.phase == "confirm" else "not confirmed"
     gain, interval = findings.gain, findings.gain_interval
     if first is None or gain is None:
@@ -147,6 +165,8 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
     times = f"{gain:.2f} x"
     if interval is not None:
         times += f" (95 %: {interval.low:.2f} to {interval.high:.2f})"
+        if interval.low <= 1:
+            return f"No gain shown over your current configuration: {times}. Keep it."
     objective = findings.objective
     if objective is not None and winner.cost and first.cost:
         before, after = objective.show(first.cost.value), objective.show(winner.cost.value)
@@ -160,8 +180,8 @@ def _lacking(first: Evaluation | None, winner: Evaluation) -> str:
     if first is None or first.state is not State.INFEASIBLE:
         return "the baseline was not measured"
     if winner.cost:
-        return "the baseline does not keep it there"
-    return "the baseline met it at no rate tried"
+        return "the baseline misses it there"
+    return "the baseline met it at no rate that was tried"
 
 
 def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
@@ -177,22 +197,22 @@ def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
         yield from _proofs(columns)
     if any(e.items != 1 for e in columns):
         items = [None if e.capacity is None else e.capacity * e.items for e in columns]
-        mean = f"items there, {columns[-1].items:.3g} a request"
+        mean = f"items/s, {columns[-1].items:.3g} per request"
         yield mean, [format_rate(each) for each in items]
     near = [e.at_capacity() for e in columns]
     seen = [format_rate(p.rate or p.throughput) if p else "-" for p in near]
-    yield "seen closely at", seen
+    yield "probed at", seen
     for name in ("p50", findings.sla.primary.name if findings.sla else "p99"):
         yield f"{name} there", [format_duration(latency(p, name)) for p in near]
     alone = [e.unloaded() for e in columns]
-    yield "p50, one at a time", [format_duration(latency(p, "p50")) for p in alone]
+    yield "p50 of a single request", [format_duration(latency(p, "p50")) for p in alone]
 
 
 def _cost_rows(objective: Objective, kept: str, columns: list[Evaluation]) -> Iterator[Row]:
     costs = [e.cost for e in columns]
     yield objective.title, [objective.show(c.value) if c else "-" for c in costs]
     yield "95 % interval", [_bare(objective.between(c)) if c else "-" for c in costs]
-    yield f"{kept} there", ["kept" if e.capacity else "not kept" for e in columns]
+    yield f"{kept} there", ["met" if e.capacity else "missed" for e in columns]
     yield from _proofs(columns)
 
 
@@ -202,11 +222,11 @@ def _bare(interval: str) -> str:
 
 def _proofs(columns: list[Evaluation]) -> Iterator[Row]:
     if any(e.verdict() for e in columns):
-        yield "proven", [_proven(e.verdict(), e.proof()) for e in columns]
+        yield "verified at", [_verified(e.verdict(), e.proof()) for e in columns]
 
 
-def _proven(asked: ProbeRecord | None, proof: ProbeRecord | None) -> str:
-    """The baseline is put to the proof only where it is the best."""
+def _verified(asked: ProbeRecord | None, proof: ProbeRecord | None) -> str:
+    """The baseline is verified only if it is the best."""
     if proof is not None:
         return format_rate(proof.rate)
     return "-" if asked is None else "no"
@@ -218,7 +238,7 @@ def _miss(findings: SearchFindings) -> Iterator[str]:
     nearest = findings.closest
     if nearest is not None and nearest.bound_ratio is not None:
         finite = math.isfinite(nearest.bound_ratio)
-        reached = "where too many requests fail"
+        reached = "but too many requests fail"
         if finite:
             reached = f"at {nearest.bound_ratio:.2f} x the bound"
         yield f"Closest: {nearest.label}, {reached}."
@@ -227,7 +247,7 @@ def _miss(findings: SearchFindings) -> Iterator[str]:
         if p50 is not None and p50 - queue_delay(nearest.candidate) > longest:
             yield (
                 f"A single request alone takes {format_duration(p50)}: "
-                "no configuration of batching can keep this promise."
+                "no batching configuration can meet this SLA."
             )
     failed = [e for e in findings.evaluations if e.state is State.FAILED]
     if failed:
@@ -239,16 +259,16 @@ def _verdict_on_all(findings: SearchFindings) -> str:
     if findings.all_failed:
         return "No candidate could be measured"
     if single:
-        return f"Not shown to keep {promise(findings)}: {_judged(single[-1])}"
+        return f"Not shown to meet {promise(findings)}: {_judged(single[-1])}"
     return f"Nothing meets {promise_at(findings)}"
 
 
 def verdict_in_words(probe: ProbeRecord) -> str:
-    """``412/s met at 99.7 % confidence (3 of 12,345 late)``; or that nothing is proven, and why."""
+    """``412/s met at 99.7 % confidence (3 of 12,345 late)``; or why no rate is verified."""
     if probe.outcome == "met":
         sure = f"{probe.confidence * 100:.4g} % confidence"
         return f"{format_rate(probe.rate)} met at {sure} ({_late(probe)})"
-    return f"no rate is proven, {_judged(probe)}"
+    return f"no rate is verified, {_judged(probe)}"
 
 
 def _judged(probe: ProbeRecord) -> str:
@@ -314,7 +334,7 @@ def _brief(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "capacity_interval": [evaluation.low, evaluation.high],
         "cost": None if evaluation.cost is None else as_json([evaluation.cost])[0],
         "recommended_per_second": evaluation.recommended,
-        "proven_per_second": proof.rate if (proof := evaluation.proof()) else None,
+        "verified_per_second": proof.rate if (proof := evaluation.proof()) else None,
         "verdict": _verdict(evaluation.verdict()),
         "steepness": evaluation.steepness,
         "client_limited": evaluation.client_limited,

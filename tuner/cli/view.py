@@ -15,7 +15,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.measurement.draft import Phase
 from tuner.records.costs import describe_cost
-from tuner.records.results import Evaluation, ProbeRecord, State
+from tuner.records.results import Evaluation, ProbeRecord, State, baseline, best
 from tuner.records.run import Run
 from tuner.report.wording import undisturbed_words
 from tuner.text import printable
@@ -26,10 +26,16 @@ _ROWS = 12
 _VERBS = {
     "search": "trial",
     "measure": "trial",
-    "confirm": "confirming",
-    "again": "once more",
+    "confirm": "confirming trial",
+    "again": "repeating trial",
 }
-_COLOURS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
+_PURPOSES = {
+    "unloaded": "one request at a time",
+    "capacity": "probing",
+    "proof": "verifying",
+    "measure": "probing",
+}
+_COLORS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
 
 
 class PlainView:
@@ -47,11 +53,8 @@ class PlainView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
-        if resumed:
-            self._say(f"resuming {run.folder} with {resumed} evaluations on record")
-        else:
-            self._say(f"run {run.folder}")
+    def begins(self, run: Run, about: str, known: list[Evaluation], notes: list[str]) -> None:
+        self._say(f"run {run.folder}" + (f": resumed, {_so_far(known)}" if known else ""))
         self._say(f"server {about}")
         for note in notes:
             self.noted(note)
@@ -60,8 +63,7 @@ class PlainView:
         self._say(f"note: {note}")
 
     def launching(self, subject: Subject, phase: Phase) -> None:
-        what = "baseline: " if subject.baseline else ""
-        self._say(f"{_task(phase, subject.trial)}: {what}{subject.candidate}")
+        self._say(f"{_task(phase, subject)}: {subject.candidate}")
 
     def turning(self, subject: Subject, number: int) -> None:
         self._say(f"  round {number + 1}, trial {subject.trial}: {subject.candidate}")
@@ -73,7 +75,7 @@ class PlainView:
         self._say(f"  {describe_probe(record, self._sla)}")
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        self._say(f"  => {describe_result(evaluation)}")
+        self._say(f"  result: {describe_result(evaluation)}")
 
     def search_ended(self, reason: str, confirms: bool) -> None:
         self._say(_ending(reason, confirms))
@@ -84,17 +86,27 @@ class PlainView:
             say(self._console, f"[{clock}] {text}")
 
 
-def _task(phase: Phase, trial: int) -> str:
+def _task(phase: Phase, subject: Subject) -> str:
     """Calibration serves all trials."""
-    return "calibrating" if phase == "calibrate" else f"{_VERBS[phase]} {trial}"
+    if phase == "calibrate":
+        return "calibrating"
+    return f"{_VERBS[phase]} {subject.trial}" + (" (baseline)" if subject.baseline else "")
 
 
 def _ending(reason: str, confirms: bool) -> str:
-    return f"search ends: {reason}" + ("; confirming on fresh servers" if confirms else "")
+    return f"search ended: {reason}" + ("; confirming on fresh servers" if confirms else "")
+
+
+def _so_far(known: list[Evaluation]) -> str:
+    count = f"{len(known)} evaluation{'s' * (len(known) != 1)} on record"
+    leader = best(known)
+    return count + (f", best {leader.label}: {describe_result(leader)}" if leader else "")
 
 
 class LiveView:
-    """The last candidates, what is being done right now, the best so far, and the time left."""
+    """Phase and time left, the best so far against the baseline, the last candidates, and what is
+    being done right now.
+    """
 
     def __init__(
         self,
@@ -104,14 +116,17 @@ class LiveView:
         budget: float | None,
         objective: Objective | None = None,
     ) -> None:
+        """``budget`` is a search's time limit, in seconds."""
         self._objective = objective
         self._sla = sla
         self._title = title
         self._budget = budget
         self._began = time.monotonic()
+        self._spent = 0.0
+        self._run: Run | None = None
         self._rows: deque[Evaluation] = deque(maxlen=_ROWS)
-        self._best: Evaluation | None = None
-        self._baseline: Evaluation | None = None
+        self._known: list[Evaluation] = []
+        self._candidate = ""
         self._now = Text("starting")
         self._probe = Text("")
         self._about = ""
@@ -127,8 +142,13 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None:
-        self._about = f"{about}   {run.folder}" + (f"   resumed at {resumed}" if resumed else "")
+    def begins(self, run: Run, about: str, known: list[Evaluation], notes: list[str]) -> None:
+        resumed = f"   resumed, {len(known)} evaluations on record" if known else ""
+        self._about = f"{about}   {run.folder}{resumed}"
+        self._run = run
+        self._spent = sum(each.seconds for each in known)
+        for each in known:
+            self.evaluated(each)
         for note in notes:
             self.noted(note)
 
@@ -136,8 +156,7 @@ class LiveView:
         self._notes.append(Text(f"note: {printable(note)}", style="yellow"))
 
     def launching(self, subject: Subject, phase: Phase) -> None:
-        mark = " (baseline)" if subject.baseline else ""
-        self._candidate = f"{_task(phase, subject.trial)}{mark}: {subject.candidate}"
+        self._candidate = f"{_task(phase, subject)}: {subject.candidate}"
         self._now = Text(f"{self._candidate}: launching", style="bold")
         self._probe = Text("")
 
@@ -146,39 +165,60 @@ class LiveView:
 
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""
-        self._now = Text(f"{self._candidate}: {what}{at}", style="bold")
+        self._now = Text(f"{self._candidate}: {_PURPOSES.get(what, what)}{at}", style="bold")
 
     def probed(self, record: ProbeRecord) -> None:
         self._probe = Text(
-            printable(f"  last: {describe_probe(record, self._sla)}"),
-            style=_COLOURS[record.outcome],
+            printable(f"  last probe: {describe_probe(record, self._sla)}"),
+            style=_COLORS[record.outcome],
         )
 
     def evaluated(self, evaluation: Evaluation) -> None:
         self._rows.append(evaluation)
-        if evaluation.baseline:
-            self._baseline = evaluation
-        if (evaluation.merit or 0.0) > ((self._best and self._best.merit) or 0.0):
-            self._best = evaluation
+        self._known.append(evaluation)
 
     def search_ended(self, reason: str, confirms: bool) -> None:
-        self._best = None
         self._about = _ending(reason, confirms)
 
     def _render(self) -> RenderableType:
+        about = Text(printable(self._about), style="dim", no_wrap=True, overflow="ellipsis")
+        lines = [self._head(), about, *self._notes]
+        leader = best(self._known)
+        if leader is not None:
+            lines.append(self._leading(leader))
+        for line in (self._now, self._probe):
+            line.no_wrap, line.overflow = True, "ellipsis"
+        table = [self._table(leader)] if self._rows else []
+        return Group(*lines, *table, self._now, self._probe)
+
+    def _head(self) -> Text:
         elapsed = time.monotonic() - self._began
-        clock = f"   {format_clock(elapsed)} gone"
+        phase = self._run.clock.current if self._run is not None else "start"
+        clock = f"   {phase or 'report'}   {format_clock(elapsed)}"
         if self._budget is not None:
-            clock += f", about {format_clock(self._budget - elapsed)} left"
-        head = Text.assemble((self._title, "bold cyan"), clock)
-        table = Table(box=None, pad_edge=False, expand=False)
-        looked_for = self._objective.title if self._objective else "capacity"
-        for heading in ("trial", "candidate", looked_for, "against baseline", f"{self._p} there"):
-            table.add_column(heading, justify="left" if heading == "candidate" else "right")
+            left = max(0.0, self._budget - self._spent - elapsed)
+            clock += f", at most {format_clock(left)} left"
+        return Text.assemble((self._title, "bold cyan"), clock)
+
+    def _leading(self, leader: Evaluation) -> Text:
+        gain = self._gain(leader)
+        line = f"best so far: {leader.label}, {self._amount(leader)}"
+        if leader.baseline:
+            line = f"best so far: the baseline, {self._amount(leader)}"
+        elif gain:
+            line += f", {gain} the baseline"
+        return Text(printable(line), style="green", no_wrap=True, overflow="ellipsis")
+
+    def _table(self, leader: Evaluation | None) -> Table:
+        table = Table(box=None, pad_edge=False, expand=True)
+        table.add_column("trial", justify="right", no_wrap=True)
+        table.add_column("candidate", ratio=1, no_wrap=True, overflow="ellipsis")
+        amount = self._objective.title if self._objective else "capacity"
+        for heading in (amount, "vs. baseline", f"{self._p} there"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in self._rows:
-            table.add_row(*self._cells(row), style="bold green" if row is self._best else "")
-        about = Text(printable(self._about), style="dim")
-        return Group(head, about, *self._notes, table, self._now, self._probe)
+            table.add_row(*self._cells(row), style="bold green" if row is leader else "")
+        return table
 
     @property
     def _p(self) -> str:
@@ -188,14 +228,18 @@ class LiveView:
         name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
         label = plain(row.label) + (" (baseline)" if row.baseline else "")
         if row.state is not State.OK:
-            return [name, label, plain(describe_result(row).splitlines()[0][:48]), "", ""]
+            result = plain(describe_result(row).splitlines()[0])
+            return [name, f"{label}: {result}", "-", "", ""]
         at = row.at_capacity()
-        base = self._baseline.merit if self._baseline else None
-        gain = f"{row.merit / base:.2f} x" if row.merit and base else ""
-        if row.cost is not None and gain:
-            gain += " less"
         shown = format_duration(at.latency.get(self._p)) if at else "-"
-        return [name, label, self._amount(row), gain, shown]
+        return [name, label, self._amount(row), self._gain(row), shown]
+
+    def _gain(self, row: Evaluation) -> str:
+        """``1.85 x``; empty if there is nothing to compare with."""
+        base = baseline(self._known)
+        if base is None or not base.merit or not row.merit:
+            return ""
+        return f"{row.merit / base.merit:.2f} x" + (" less" if row.cost is not None else "")
 
     def _amount(self, row: Evaluation) -> str:
         if row.cost is not None and self._objective is not None:
@@ -209,7 +253,7 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     if record.rate is not None:
         load = format_rate(record.rate)
     else:
-        load = f"{record.concurrency} at a time: {format_rate(record.throughput)}"
+        load = f"concurrency {record.concurrency}: {format_rate(record.throughput)}"
     value = format_duration(record.latency.get(bound.name))
     text = f"{load}: {bound.name} {value} of {format_duration(bound.limit)}"
     if record.purpose == "unloaded":
@@ -218,7 +262,7 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     if record.undisturbed is not None and record.undisturbed.decides:
         text += f", {undisturbed_words(record)}"
     if record.client_limited:
-        text += ", client behind schedule"
+        text += ", load generator behind schedule"
     if record.gpu is not None and record.gpu.throttled:
         text += f", GPU throttled ({', '.join(record.gpu.throttled)})"
     return text
@@ -230,7 +274,7 @@ def describe_result(evaluation: Evaluation) -> str:
         case State.OK if cost is not None:
             return describe_cost(cost)
         case State.INFEASIBLE if cost is not None and not evaluation.failure:
-            return f"does not keep the promise at {format_rate(cost.rate)}{_by(evaluation)}"
+            return f"misses the SLA at {format_rate(cost.rate)}{_by(evaluation)}"
         case State.OK:
             return f"capacity {format_rate(evaluation.capacity)}{between(evaluation)}"
         case State.INFEASIBLE:
@@ -239,19 +283,19 @@ def describe_result(evaluation: Evaluation) -> str:
             over = evaluation.bound_ratio
             asked = evaluation.verdict()
             if asked is not None and asked.purpose == "measure":
-                return f"{format_rate(asked.rate)} is not shown to keep the promise"
+                return f"{format_rate(asked.rate)}: not shown to meet the SLA"
             known = over is not None and math.isfinite(over)
-            at_best = f": at best {over:.2g} times the bound" if known else ""
+            at_best = f": at best {over:.2g} x the bound" if known else ""
             return f"meets the SLA at no rate{at_best}"
         case State.BEATEN:
-            return f"left behind: at most {format_rate(evaluation.high)}"
+            return f"eliminated: at most {format_rate(evaluation.high)}"
         case State.FAILED:
             cause = f", {evaluation.cause}" if evaluation.cause else ""
             return f"failed{cause}: {evaluation.failure}"
 
 
 def _by(evaluation: Evaluation) -> str:
-    """By how much it misses the bound; or what else it did not keep."""
+    """By how much it misses the bound; or which other constraint it breaks."""
     over = evaluation.bound_ratio
     if over is None or not math.isfinite(over):
         return ""

@@ -11,9 +11,11 @@ from tuner.records.run import Run
 
 
 class Audience(Progress, Protocol):
-    """``notes`` say what limits the worth of all that follows."""
+    """``known`` are the evaluations of earlier sessions, if a run is resumed; ``notes`` say what
+    limits the worth of all that follows.
+    """
 
-    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None: ...
+    def begins(self, run: Run, about: str, known: list[Evaluation], notes: list[str]) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
@@ -31,7 +33,7 @@ class Watcher(Audience, Protocol):
 class Silent:
     """A watcher that keeps everything to itself."""
 
-    def begins(self, run: Run, about: str, resumed: int, notes: list[str]) -> None: ...
+    def begins(self, run: Run, about: str, known: list[Evaluation], notes: list[str]) -> None: ...
 
     def launching(self, subject: Subject, phase: Phase) -> None: ...
 

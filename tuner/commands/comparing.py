@@ -90,7 +90,7 @@ class Comparing:
             raise UsageError("nothing is left to compare; name more --deployments")
         self._comparison = self._first()
         write_comparison(run, self._comparison)
-        self._watcher.begins(run, described(kind, self._launcher, experiment), 0, notes)
+        self._watcher.begins(run, described(kind, self._launcher, experiment), [], notes)
 
     def _lineup(self, folder: Path) -> Iterator[Entry]:
         experiment, selection = self._plan.experiment, self._selection
@@ -150,7 +150,12 @@ class Comparing:
         deployments = DeploymentSet(
             members, len(self._gpus.devices), self._launcher.starts_several()
         )
-        conditions = Conditions(experiment.sla, experiment.load, (), experiment.confirm)
+        conditions = Conditions(
+            experiment.sla,
+            experiment.load,
+            verification=experiment.confirm,
+            longest_test=experiment.probe_seconds,
+        )
         subjects = [
             Subject(number, deployment=entry.name, reference=entry.name == UNBATCHED)
             for number, entry in enumerate(self._entries)

@@ -3,7 +3,7 @@
 from tuner.commands.plan import Plan
 from tuner.deadline import Deadline
 from tuner.deployments.subjects import TritonCandidates
-from tuner.deployments.triton import Inputs, TritonDeployment
+from tuner.deployments.triton import TritonDeployment
 from tuner.load.generator import LoadEngine
 from tuner.measurement.evaluate import Evaluator
 from tuner.measurement.session import Conditions, Progress
@@ -27,7 +27,7 @@ def make_evaluator(
         experiment.model,
         plan.config,
         experiment.protocol,
-        Inputs(experiment.seed, dict(experiment.shapes), experiment.input_data, experiment.batch),
+        plan.inputs,
         experiment.startup_timeout,
         gpus,
         experiment.shared_memory == "system",
@@ -38,7 +38,11 @@ def make_evaluator(
         "model" if experiment.load_engine == "perf_analyzer" else "inference",
     )
     conditions = Conditions(
-        experiment.sla, experiment.load, experiment.constraints, experiment.confirm
+        experiment.sla,
+        experiment.load,
+        experiment.constraints,
+        experiment.confirm,
+        experiment.probe_seconds,
     )
     return Evaluator(
         TritonCandidates(deployment),

@@ -7,6 +7,7 @@ from tuner.commands.completion import completed_plan
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preflight import check_gpus, check_plan
 from tuner.commands.preparation import MEASURING, Preparation
 from tuner.commands.results import MeasureResult
 from tuner.commands.runs import fresh_folder
@@ -41,6 +42,7 @@ def measure(
         raise UsageError("--rate asks for a verdict on a rate, and --confirm none for none")
     check_settings(options.changes)
     _changed(plan, options)
+    check_plan(plan)
     preparation = Preparation(MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
         launcher,
@@ -48,6 +50,7 @@ def measure(
         gpus,
         kind,
     ):
+        check_gpus(plan, gpus)
         plan = completed_plan(plan, launcher)
         candidate = _changed(plan, options)
         notes = notes_on(plan.endpoints, gpus)
@@ -59,7 +62,7 @@ def measure(
         )
         run = Run.create(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
         run.clock.enter("start", began)
-        audience.begins(run, described(kind, launcher, experiment), 0, notes)
+        audience.begins(run, described(kind, launcher, experiment), [], notes)
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
         subject = Subject(0, candidate, baseline=not options.changes)
         run.clock.enter("trials")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tuner.documents import parse_yaml
 from tuner.errors import DocumentError, UsageError
@@ -68,8 +68,18 @@ class RunOptions(Options):
     )
 
 
+def _folder_name(name: str) -> str:
+    if name != Path(name).name or name.startswith("."):
+        raise ValueError("a run's name is that of a folder in --output, without '/' or a first '.'")
+    return name
+
+
 class SearchOptions(RunOptions):
-    run: Annotated[str | None, Option("Name of the run's folder.", "NAME")] = None
+    run: Annotated[
+        str | None,
+        AfterValidator(lambda name: name and _folder_name(name)),
+        Option("Name of the run's folder in --output.", "NAME"),
+    ] = None
 
 
 def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:

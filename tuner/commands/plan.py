@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tuner.commands.workplace import relative_path
+from tuner.deployments.triton import Inputs
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
 from tuner.load.arrivals import Arrivals
@@ -74,6 +75,13 @@ class Plan:
         """With what the server made of the model's configuration; raises as ``of``."""
         check_config(config, f"the configuration of {config.name} in force")
         return self._fitted(self.experiment, config, self.endpoints, self.tunes, self.tunes)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What requests hold."""
+        experiment = self.experiment
+        shapes = dict(experiment.shapes)
+        return Inputs(experiment.seed, shapes, experiment.input_data, experiment.batch)
 
     def changed(self, **fields: Any) -> "Plan":
         """With other values of some fields of the experiment."""

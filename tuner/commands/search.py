@@ -12,6 +12,7 @@ from tuner.commands.evaluators import make_evaluator
 from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
+from tuner.commands.preflight import check_gpus, check_plan
 from tuner.commands.preparation import MEASURING, SIMULATING, Preparation
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import begin_run, fresh_folder, resumable_search
@@ -19,6 +20,7 @@ from tuner.commands.workplace import described, notes_on, open_resources, run_me
 from tuner.deadline import Deadline
 from tuner.errors import RunError, SimulationError, TunerError, UsageError
 from tuner.experiment.model import Experiment
+from tuner.interrupts import Interrupted
 from tuner.load.arrivals import CLOSED
 from tuner.measurement.evaluate import Evaluator
 from tuner.model.config import render
@@ -55,6 +57,7 @@ def search(
     experiment, began = plan.experiment, time.monotonic() if began is None else began
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    check_plan(plan)
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
     known = _learned_before(plan)
     preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
@@ -64,6 +67,7 @@ def search(
         gpus,
         kind,
     ):
+        check_gpus(plan, gpus)
         plan = completed_plan(plan, launcher)
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
@@ -72,7 +76,7 @@ def search(
         seen = run.windows()
         run.append_windows([window for window in known if window not in seen])
         about = described(kind, launcher, experiment)
-        audience.begins(run, about, len(run.evaluations()), notes)
+        audience.begins(run, about, run.evaluations(), notes)
         deadline = Deadline()
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience, deadline)
         study = Study(
@@ -95,9 +99,11 @@ def search(
                 if not run.windows():  # else simulating comes first, and imports all of it itself
                     preparation.start()
                 reason = _search_and_confirm(study, experiment, run, audience)
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(TunerError, OSError):  # what came first is what counts
                     _leave_behind(run, evaluator, experiment.model)
+                if isinstance(error, KeyboardInterrupt):
+                    raise Interrupted(run.folder) from error
                 raise
             _leave_behind(run, evaluator, experiment.model)
             study.finish(reason)

@@ -51,8 +51,17 @@ class Inputs:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     file: Path | None = None
     batches: BatchMix = field(default_factory=BatchMix)
+    _known: dict[Signature, list[list[Tensor]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def pool(self, signature: Signature) -> list[list[Tensor]]:
+        """Read or made once; InputDataError if they do not fit."""
+        if signature not in self._known:
+            self._known[signature] = self._made(signature)
+        return self._known[signature]
+
+    def _made(self, signature: Signature) -> list[list[Tensor]]:
         if self.file is not None:
             return read_inputs(self.file, signature, self.shapes, self.batches, self.seed)
         rng = np.random.default_rng(self.seed)

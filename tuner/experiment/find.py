@@ -42,6 +42,21 @@ def find_model(name: Any) -> Path:
     raise RepositoryError(_no_model(path, own))
 
 
+def known_models() -> list[str]:
+    """Names for a shell to complete: models of ./model_repository, the samples, and paths of models
+    below the working folder.
+    """
+    places = [*_models(Path("model_repository")), *_models(bundled("model_repository"))]
+    below = [str(path.parent) for path in Path().glob("*/*/config.pbtxt")]
+    return sorted({*(place.name for place in places), *below})
+
+
+def known_spaces() -> list[str]:
+    """Names of presets, and YAML files of ./search_spaces, for a shell to complete."""
+    own = [str(path) for path in Path("search_spaces").glob("*.yaml")]
+    return sorted({*(path.stem for path in bundled("search_spaces").glob("*.yaml")), *own})
+
+
 def _absolute(model: Path) -> Path:
     """Its whole path, by the name under which Triton finds it: a model may be a link."""
     return Path(os.path.abspath(model))

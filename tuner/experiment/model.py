@@ -21,6 +21,7 @@ from tuner.experiment.fields import (
     VariableTexts,
     VersionText,
 )
+from tuner.experiment.find import known_models, known_spaces
 from tuner.experiment.options import Duration, Option, Share, Shorthand, Size
 from tuner.load.arrivals import CLOSED, Arrivals
 from tuner.load.batches import BatchMix
@@ -87,6 +88,7 @@ class Experiment(BaseModel):
             "Folder of a model, or its name in ./model_repository or among the samples. "
             "Without it: the only model of ./model_repository.",
             argument=True,
+            suggestions=known_models,
         ),
     ]
     sla: Annotated[SlaText, SLA]
@@ -110,9 +112,10 @@ class Experiment(BaseModel):
             suggestions=("p99", "instances", "gpu_memory", "memory", "cpu", "energy"),
         ),
     ] = None
-    space: Annotated[str, Option("Search space: a preset's name or a YAML file.", "NAME")] = (
-        "default"
-    )
+    space: Annotated[
+        str,
+        Option("Search space: a preset's name or a YAML file.", "NAME", suggestions=known_spaces),
+    ] = "default"
     trials: Annotated[int | None, Option("At most so many candidates.", "NUMBER")] = Field(
         default=None, ge=1
     )
@@ -276,6 +279,16 @@ class Experiment(BaseModel):
             _LOAD,
         ),
     ] = "sequential"
+
+    probe_seconds: Annotated[
+        float | None,
+        Option(
+            "Seconds that the final test of a rate may take; it ends as soon as the answer is "
+            "sure. Without it: 20 in a search, 90 with --rate.",
+            "SECONDS",
+            _LOAD,
+        ),
+    ] = Field(default=None, ge=1, le=3600)
 
     @model_validator(mode="after")
     def _open_loop_to_minimize(self) -> Self:

@@ -45,7 +45,8 @@ class Option:
     """A field as an option: ``flags`` are its spellings, ``--field-name`` if none are given.
 
     ``panel`` is the heading in the help that it stands under. ``argument`` makes it positional.
-    ``suggestions`` are what a shell completes besides the values of a Literal or an enumeration.
+    ``suggestions`` are what a shell completes besides the values of a Literal or an enumeration; a
+    function finds them when they are asked for.
     """
 
     help: str
@@ -54,7 +55,7 @@ class Option:
     flags: tuple[str, ...] = ()
     argument: bool = False
     shorthand: Shorthand | None = None
-    suggestions: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] | Callable[[], Iterable[str]] = ()
 
 
 @dataclass(frozen=True)

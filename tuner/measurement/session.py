@@ -59,13 +59,14 @@ class Conditions:
 
     ``constraints`` have to be kept besides the SLA. ``verification`` names the full test of a rate:
     ``sequential``, or ``mlperf`` for LoadGen's rule; with ``none``, no recommended rate is put to
-    one.
+    one. ``longest_test`` is how long such a test may take (s), if not as usual.
     """
 
     sla: Sla
     load: Arrivals | Literal["closed"]
     constraints: tuple[Constraint, ...] = ()
     verification: str = "sequential"
+    longest_test: float | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -196,6 +197,12 @@ class CandidateSession:
         mlperf = self._conditions.verification == "mlperf"
         own = JUDGEMENT if purpose == "measure" else VERIFICATION
         full = LOADGEN_VERIFICATION if mlperf else own
+        if (longest := self._conditions.longest_test) is not None:
+            full = replace(
+                full,
+                seconds=max(longest, full.least_seconds),
+                most_seconds=max(longest, full.least_seconds),
+            )
         confidence = 1 - share * (1 - full.confidence)
         short = not mlperf and corroborates(None)
         how = replace(full, confidence=confidence, corroborated=short)

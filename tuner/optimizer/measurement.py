@@ -12,6 +12,14 @@ of them may be missing, but a trial that has a ``state`` and meets the SLA has a
 ``cause``         what kind of failure it was (``tuner.records.results.Cause``)
 ``failure``       the failure in words; for people, and for ``cause`` where that is missing
 ``candidate``     the candidate in words; for people
+``p50``, ``p99``  percentiles (s) of the probe next to the capacity, and others that the SLA bounds
+``memory``, …     what that probe read of each quantity (``tuner.goals.quantities``), in base units
+``verdict``       met, violated or inconclusive: what that probe says of its ``rate`` (requests/s)
+``recommended``   the rate to operate at (requests/s)
+``seconds``       what it took
+
+A trial that was eliminated is PRUNED, with the middle of its interval as its value; one that failed
+is COMPLETE with the worst value, so that samplers learn from it.
 """
 
 import math
@@ -22,9 +30,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.goals.quantities import QUANTITIES
 from tuner.model.space import Candidate, SearchSpace
 from tuner.optimizer.suggestion import candidate_of
-from tuner.records.results import LEAST_COST, Cause, Evaluation, State
+from tuner.records.results import LEAST_COST, Cause, Evaluation, ProbeRecord, State
 from tuner.servers.causes import cause_of
 from tuner.stats.estimators import INTERVAL_WIDTH
 
@@ -113,9 +122,17 @@ def attributes_of(evaluation: Evaluation) -> dict[str, Any]:
     """The user attributes of its trial."""
     interval = evaluation.cost or evaluation
     rates = [probe.rate for probe in evaluation.probes if probe.rate]
+    near = evaluation.at_capacity()
+    seen = near.latency if near is not None else {}
     attributes = {
         "candidate": evaluation.label,
         "state": evaluation.state.value,
+        **{name: value for name, value in seen.items() if value and math.isfinite(value)},
+        "rate": None if near is None else near.rate,
+        "verdict": None if near is None else near.outcome,
+        "recommended": evaluation.recommended,
+        "seconds": round(evaluation.seconds, 1),
+        **_readings(near),
         "capacity": evaluation.capacity,
         "low": interval.low,
         "high": interval.high,
@@ -125,6 +142,12 @@ def attributes_of(evaluation: Evaluation) -> dict[str, Any]:
         "failure": evaluation.failure or None,
     }
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _readings(near: ProbeRecord | None) -> dict[str, float | None]:
+    if near is None:
+        return {}
+    return {name: quantity.read(near) for name, quantity in QUANTITIES.items()}
 
 
 def measurements(

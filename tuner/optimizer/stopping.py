@@ -146,6 +146,11 @@ class StoppingPolicy:
             seconds += settings.confirmation_seconds + settings.confirmation_launches * launch
         return min(seconds, settings.confirmation_share * self.budget.seconds)
 
+    def seconds_for_confirmation(self) -> float:
+        """Of the time limit, before anything is known of launches."""
+        settings = self.settings
+        return min(settings.confirmation_seconds, settings.confirmation_share * self.budget.seconds)
+
     def _seconds_to_report(self) -> float:
         settings = self.settings
         return min(settings.reporting_seconds, settings.reporting_share * self.budget.seconds)

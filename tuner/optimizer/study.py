@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _CALIBRATED = "calibrated"
 _FAILURES = "calibration_failures"
+_MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Study:
         on from is not known any more.
         """
         with storage_errors(self._url):
-            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            done = self._study.get_trials(deepcopy=False, states=_MEASURED)
         candidates = (candidate_of(self._space, trial.params) for trial in done)
         return any(each is not None and each not in self._known for each in candidates)
 
@@ -372,4 +373,11 @@ class Study:
                 trial.set_constraint(SLA_CONSTRAINT, constraint_of(evaluation))
             for name, value in attributes_of(evaluation).items():
                 trial.set_user_attr(name, value)
-            self._study.tell(trial, value_of(evaluation, self._minimizes))
+            value = value_of(evaluation, self._minimizes)
+            if evaluation.state is not State.BEATEN:
+                self._study.tell(trial, value)
+                return
+            with warnings.catch_warnings():  # a kill may have come after it
+                warnings.filterwarnings("ignore", "The reported value is ignored")
+                trial.report(value, 0)  # tell takes a pruned trial's value from here
+            self._study.tell(trial, state=TrialState.PRUNED)

@@ -75,6 +75,11 @@ class PhaseClock:
         self._settle()
         self._stack = []
 
+    @property
+    def current(self) -> Phase | None:
+        """The phase at hand."""
+        return self._stack[-1] if self._stack else None
+
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """A phase within the one at hand, which goes on afterwards."""

@@ -1,0 +1,113 @@
+"""What a search would do, from what can be known before anything is started."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tuner.commands.plan import Plan
+from tuner.commands.preflight import check_gpus, check_plan
+from tuner.errors import UsageError
+from tuner.model.config import is_complete
+from tuner.model.parameter import Parameter
+from tuner.model.signature import Signature, TensorSpec
+from tuner.model.space import Candidate, format_value, short_name
+from tuner.optimizer.stopping import Budget, StoppingPolicy
+from tuner.servers.choose import choose
+from tuner.servers.gpu import Gpus
+from tuner.units import format_clock
+
+_COUNTED = 10_000
+"""Candidates: of a larger space, only that it is larger is said."""
+
+
+def describe_plan(plan: Plan) -> list[tuple[str, str]]:
+    """Rows of name and text; raises what the search itself would raise before its first launch."""
+    experiment = plan.experiment
+    if experiment.rate is not None and experiment.minimize is None:
+        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    check_plan(plan)
+    kind = choose(experiment.launcher, experiment.image, experiment.url)
+    with Gpus("none" if experiment.gpus == "none" else "all") as gpus:
+        check_gpus(plan, gpus)
+        devices = ", ".join(gpu.name for gpu in gpus.devices) or "none seen"
+    return [
+        *_model(plan),
+        ("baseline", str(Candidate.of(plan.own)) + " (your current configuration)"),
+        *_space(plan),
+        *_workload(plan),
+        ("server", _server(kind, experiment)),
+        ("GPUs", devices),
+        ("time", _time(plan)),
+    ]
+
+
+def _model(plan: Plan) -> Iterator[tuple[str, str]]:
+    config = plan.config
+    backend = config.backend or config.platform or "chosen by Triton"
+    yield "model", f"{config.name} ({backend}), {plan.experiment.model}"
+    if not is_complete(config):
+        yield "", "config.pbtxt leaves fields to Triton; a server is launched to ask for them"
+        return
+    signature = Signature.of_config(config)
+    yield "inputs", ", ".join(map(_tensor, signature.inputs))
+    yield "outputs", ", ".join(map(_tensor, signature.outputs))
+
+
+def _tensor(spec: TensorSpec) -> str:
+    optional = " (optional)" if spec.optional else ""
+    return f"{spec.name} {spec.datatype}[{','.join(map(str, spec.dims))}]{optional}"
+
+
+def _space(plan: Plan) -> Iterator[tuple[str, str]]:
+    size = plan.space.count(limit=_COUNTED)
+    count = f"more than {_COUNTED:,}" if size is None else f"{size:,}"
+    yield "space", f"{plan.experiment.space}: {count} candidates"
+    for path, parameter in plan.space.parameters.items():
+        yield "", f"{short_name(path)}: {_values(parameter)}"
+
+
+def _values(parameter: Parameter) -> str:
+    if parameter.range is None:
+        listed = parameter.values or ()
+        return ", ".join("as it is" if v is None else format_value(v) or "none" for v in listed)
+    low, high = parameter.range
+    return f"{low} to {high}" + (f", step {parameter.step}" if parameter.step else "")
+
+
+def _workload(plan: Plan) -> Iterator[tuple[str, str]]:
+    experiment = plan.experiment
+    yield "SLA", ", ".join([str(experiment.sla), *map(str, experiment.constraints)])
+    if experiment.minimize is not None:
+        yield "objective", f"minimize {experiment.minimize.title}"
+    load = f"{experiment.load}, over {experiment.protocol.value}"
+    items = str(experiment.batch)
+    yield "load", load + ("" if items == "1" else f", {items} items per request")
+    if experiment.input_data is not None:
+        yield "requests", f"from {experiment.input_data}"
+    else:
+        yield "requests", f"made up from seed {experiment.seed}"
+
+
+def _server(kind: str, experiment: Any) -> str:
+    match kind:
+        case "docker":
+            return f"Docker, {experiment.image}"
+        case "attached":
+            return f"attached, {experiment.url}"
+    return "local, without Docker"
+
+
+def _time(plan: Plan) -> str:
+    experiment = plan.experiment
+    confirms = experiment.confirm != "none"
+    policy = StoppingPolicy(
+        Budget(experiment.trials, experiment.timeout, confirms, experiment.until),
+        None,
+        experiment.minimize is not None,
+    )
+    parts = [f"at most {format_clock(experiment.timeout)} (--timeout), report included"]
+    if experiment.simulates:
+        parts.append(f"calibration up to {format_clock(policy.seconds_to_calibrate())}")
+    if confirms:
+        parts.append(f"confirmation about {format_clock(policy.seconds_for_confirmation())}")
+    parts.append("it ends earlier once no candidate is expected to gain more than --until")
+    return "; ".join(parts)
