@@ -1,9 +1,11 @@
-"""DeploymentSet load processes send what one would."""
+"""Several load processes send what one would."""
 
 import http.server
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import pytest
 from tuner.errors import LoadProcessDied
 from tuner.goals.sla import Sla
 from tuner.load import generator as load_generator
+from tuner.load.board import Board
 from tuner.load.generator import GeneratorSettings, LoadGenerator
 from tuner.load.target import Tensor, Transport, make_target
+from tuner.load.worker import ClosedLoop, main
 from tuner.stats.estimators import quantile
 
 
@@ -58,6 +62,25 @@ def test_processes_share_the_pool(listener: Listener) -> None:
         result = generator.open_loop(np.arange(30) * 0.01, drain=5.0)
     assert result.samples.ok.all()
     assert sorted(listener.heard) == sorted([*range(15), *range(15)])
+
+
+def test_a_load_process_whose_parent_is_gone_ends_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=main, args=(theirs,))
+    worker.start()
+    theirs.close()
+    ours.recv()
+    ours.send(make_target(Transport.HTTP, "127.0.0.1:1", "m", [[]]))
+    board = Board.create(tmp_path / "board", 10)
+    began = time.monotonic()
+    ours.send(ClosedLoop(board.path, 10, 1, began, began + 1.0, 0.5))
+    ours.close()
+    worker.join(20)
+    assert worker.exitcode == 0
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow

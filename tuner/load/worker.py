@@ -248,6 +248,11 @@ class _Worker:
             self._commands.put_nowait(command)
 
     async def _measure(self, run: "_OpenRun | _ClosedRun") -> None:
+        report = await self._report(run)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+            self._pipe.send(report)
+
+    async def _report(self, run: "_OpenRun | _ClosedRun") -> Report:
         self._run = run
         try:
             if self._client is None:
@@ -261,9 +266,9 @@ class _Worker:
                 await self._drop_client()
             assert self._target is not None
             messages = tuple(map(self._target.security.hide, run.messages))
-            self._pipe.send(Report(_cpu() - before, messages=messages))
+            return Report(_cpu() - before, messages=messages)
         except Exception as error:  # noqa: BLE001  a worker ends here, and says why
-            self._pipe.send(Report(0.0, f"{type(error).__name__}: {error}"))
+            return Report(0.0, f"{type(error).__name__}: {error}")
         finally:
             run.close()
             self._run = None
