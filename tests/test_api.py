@@ -26,8 +26,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "simulate": tuner.simulate,
     "compare": tuner.compare,
 }
-OF_THE_COMMAND_LINE = {"as_json", "quiet", "help"}
-"""How a result is printed."""
+OF_THE_COMMAND_LINE = {"as_json", "quiet", "help", "dry_run"}
+"""How a result is printed, or a plan."""
 OF_PYTHON = {"progress", "command", "began"}
 """Who hears what happens, and what is recorded as the command."""
 

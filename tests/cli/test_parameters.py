@@ -32,7 +32,7 @@ HEAVY = (
     "scipy",
     "tritonclient",
 )
-OWN = {"config", "as_json", "quiet", "run"}
+OWN = {"config", "as_json", "quiet", "run", "dry_run"}
 
 
 def command_of(*words: str) -> click.Command:

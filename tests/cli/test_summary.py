@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.manifests import make_manifest
 from tests.search_records import BATCH, EXPERIMENT, evaluate, failed, infeasible, priced, realistic
-from tuner.cli.summary import show
+from tuner.cli.summary import show, show_so_far
 from tuner.records.phases import PhaseClock
 from tuner.records.results import Evaluation, HostReading, Outcome
 from tuner.records.run import Run
@@ -50,7 +50,7 @@ def test_a_search_tells_its_gain_and_how_much_was_seen(make_run: MakeRun) -> Non
     assert " x the requests of the baseline within p99 ≤ 20 ms" in said
     assert "16 of 90 candidates were measured, 90 simulated." in said
     assert "is put at less than 1 %" in said
-    assert "It ended because the time was spent." in said
+    assert "The search ended because the time was spent." in said
 
 
 def test_a_cost_is_told_with_what_it_was(make_run: MakeRun) -> None:
@@ -144,3 +144,24 @@ def test_the_time_is_told_by_phase(make_run: MakeRun) -> None:
     assert "Time 1:43: start 0:03, trials 1:40; of which launches 1:40, warm-up 0:00." in said
     times = json.loads(printed(run, as_json=True)[1])["time_seconds"]
     assert (times["start"], times["trials"], times["launches"]) == (3.0, 100.0, 100.0)
+
+
+def test_a_gain_that_may_be_none_is_not_shown_as_one(make_run: MakeRun) -> None:
+    rounds = {"by_round": ((100.0, 0.1), (104.0, 0.1), (98.0, 0.1))}
+    first = evaluate(0, {BATCH: 8}, phase="confirm", baseline=True, **rounds)
+    last = evaluate(1, {BATCH: 16}, phase="confirm", **rounds)
+    _, said = printed(make_run([first, last]))
+    if "best found" not in said:
+        assert "No gain shown over your current configuration" in said
+        assert "Keep it." in said
+
+
+def test_an_interrupted_search_says_its_best_and_where_the_report_is(make_run: MakeRun) -> None:
+    run = make_run(realistic(None))
+    run.report.write_text("report")
+    console = Console(file=io.StringIO(), width=200)
+    show_so_far(run.folder, console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith("best so far, confirmed: ")
+    assert lines[1] == f"report: {run.report}"

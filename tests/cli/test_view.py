@@ -8,8 +8,10 @@ from rich.console import Console
 
 from tests.records.test_results import evaluation, probe
 from tuner.cli.view import LiveView, PlainView, describe_probe, describe_result
+from tuner.deployments.subjects import Subject
 from tuner.goals.sla import Sla
-from tuner.records.results import GpuReading, State
+from tuner.model.space import Candidate
+from tuner.records.results import Evaluation, GpuReading, State
 from tuner.records.run import Run
 
 SLA = Sla.parse("p99<20ms")
@@ -39,7 +41,7 @@ def test_a_failure_names_its_cause() -> None:
 def test_notes_are_lines_of_the_plain_view() -> None:
     console = Console(file=StringIO(), width=200)
     with PlainView(console, SLA) as view:
-        view.begins(Run(Path("reports/x")), "local: Triton", 0, NOTES)
+        view.begins(Run(Path("reports/x")), "local: Triton", [], NOTES)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.partition("] ")[2] for line in lines[-2:]] == [f"note: {note}" for note in NOTES]
 
@@ -47,7 +49,57 @@ def test_notes_are_lines_of_the_plain_view() -> None:
 def test_notes_stay_in_the_live_view() -> None:
     console = Console(file=StringIO(), width=200, force_terminal=True)
     with LiveView(console, SLA, "model", None) as view:
-        view.begins(Run(Path("reports/x")), "local: Triton", 0, NOTES)
+        view.begins(Run(Path("reports/x")), "local: Triton", [], NOTES)
         view.search_ended("trials", confirms=True)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(f"note: {note}" in shown for note in NOTES)
+
+
+KNOWN = [
+    evaluation(trial=0, baseline=True, capacity=100.0),
+    evaluation(trial=1, baseline=False, capacity=185.0, settings={"max_batch_size": 16}),
+]
+
+
+def rendered(width: int, known: list[Evaluation]) -> list[str]:
+    console = Console(file=StringIO(), width=width, height=24)
+    with LiveView(console, SLA, "my_model, p99 ≤ 20 ms", 60.0) as view:
+        view.begins(Run(Path("reports/x")), "local: Triton", known, [])
+        view.launching(Subject(2, Candidate.of({"max_batch_size": 32})), "search")
+        view.probing("capacity", 150.0)
+        console.print(view._render())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return [line for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_live_view_fits_its_terminal(width: int) -> None:
+    lines = rendered(width, KNOWN)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 9, "nothing is wrapped"
+    assert "best so far: batch 16, 185/s" in "\n".join(lines)
+
+
+def test_a_resumed_search_shows_what_was_measured_and_the_time_that_is_left() -> None:
+    spent = [each.model_copy(update={"seconds": 40.0}) for each in KNOWN]
+    text = "\n".join(rendered(120, spent))
+    assert "resumed, 2 evaluations on record" in text
+    assert "(baseline)" in text
+    assert "1.85 x" in text
+    assert "at most 0:00 left" in text
+    assert "trial 2: batch 32: probing at 150/s" in text
+
+
+def test_the_plain_view_says_what_a_resumed_search_has_found() -> None:
+    console = Console(file=StringIO(), width=200)
+    with PlainView(console, SLA) as view:
+        view.begins(Run(Path("reports/x")), "local: Triton", KNOWN, [])
+    first = console.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
+    assert first.partition("] ")[2].startswith(
+        "run reports/x: resumed, 2 evaluations on record, best batch 16: capacity 185/s"
+    )
+
+
+def test_what_was_eliminated_is_told_so() -> None:
+    gone = evaluation(state=State.BEATEN, capacity=None, high=90.0)
+    assert describe_result(gone) == "eliminated: at most 90/s"

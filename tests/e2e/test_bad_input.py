@@ -48,6 +48,13 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         ((*SEARCH, "--constraint", "cpu<=4,memory<1"), "size '1' needs a unit"),
         ((*SEARCH, "--minimize", "p99"), "add --rate"),
         ((*SEARCH, "--rate", "100"), "--rate goes with --minimize"),
+        ((*SEARCH, "--run", "../evil"), "run: a run's name is that of a folder in --output"),
+        ((*SEARCH, "--shape", "INPTU:3"), "did you mean 'INPUT'?"),
+        ((*SEARCH, "--input-data", "nowhere.json"), "cannot read --input-data nowhere.json"),
+        ((*SEARCH, "--dry-run", "--shape", "INPTU:3"), "did you mean 'INPUT'?"),
+        ((*SEARCH, "--probe-seconds", "0"), "--probe-seconds"),
+        (("list",), "there is no folder reports"),
+        (("remove",), "name runs, or say --older-than 30d"),
         ((*SEARCH, "--minimize", "p98", "--rate", "9"), "did you mean 'p99'?"),
         ((*SEARCH, "--minimize", "p99 + instances", "--rate", "9"), "as in p99/10ms"),
         ((*SEARCH, "--minimize", "p99", "--rate", "9", "--load", "closed"), "an open loop"),
@@ -70,6 +77,13 @@ def test_usage(
 @pytest.fixture
 def broken(repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(repository / "emulated_gpu", tmp_path / "models/emulated_gpu"))
+
+
+def test_storage_of_no_known_kind_makes_no_run(refusal: Callable[..., str]) -> None:
+    said = refusal(*SEARCH, "--storage", "nosuch://x", code=3)
+    assert "the storage nosuch://" in said
+    assert "sqlite:///" in said
+    assert not Path("reports").exists()
 
 
 def test_config_that_does_not_parse(refusal: Callable[..., str], broken: Path) -> None:

@@ -141,6 +141,11 @@ def test_interrupt_leaves_a_report_and_the_best_so_far(story: Story) -> None:
     assert story.interrupted.evaluations
     inside = {"/".join(Path(name).parts[2:]) for name in story.interrupted.files}
     assert {"report.html", f"winner/{MODEL}/config.pbtxt", "winner/manifest.json"} <= inside
+    *_, best, report, winner, how = story.interrupted.err.splitlines()
+    assert best.startswith("best so far, not confirmed: ")
+    assert report.startswith("report: reports/")
+    assert winner.startswith("winner: reports/")
+    assert how.startswith("interrupted: the same command resumes a search")
 
 
 def test_the_same_command_goes_on_with_what_was_cut(story: Story) -> None:

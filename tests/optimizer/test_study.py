@@ -646,3 +646,37 @@ class TestSpaces:
     def test_a_step_that_leaves_whole_numbers_is_refused(self, run: Run) -> None:
         with pytest.raises(SpaceError, match="step"):
             self.explore(run, "parameters: {instance_count: {range: [1, 3], step: 0.5}}", MODEL)
+
+
+class Eliminating(Bench):
+    """Every second candidate is eliminated: somewhere between 10 and 40 requests/s."""
+
+    def search(self, subject: Subject, to_beat: float, *words: Any, **named: Any) -> Evaluation:
+        evaluation = super().search(subject, to_beat, *words, **named)
+        if subject.trial % 2 == 0:
+            return evaluation
+        change = {"state": State.BEATEN, "capacity": None, "low": 10.0, "high": 40.0}
+        return evaluation.model_copy(update=change)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_what_was_eliminated_is_pruned_for_optuna(tmp_path: Path, sampler: str) -> None:
+    if sampler == "gp":
+        pytest.importorskip("torch")
+    run, bench = Run.create(tmp_path / "run"), Eliminating(product)
+    space = fit_space(parse_space(SPACE, "space"), parse_config(MODEL, "config"))
+    own = own_settings(space, parse_config(MODEL, "config"))
+    Study(run, space, own, cast("Measurer", bench), make_sampler(sampler, 0)).search(
+        AT_ONCE, lambda _: None
+    )
+    study = optuna.load_study(study_name="run", storage=f"sqlite:///{run.study_file}")
+    assert study.metric_names == ["capacity, requests/s"]
+    trials = [trial for trial in study.trials if "state" in trial.user_attrs]
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert len({trial.user_attrs["candidate"] for trial in trials}) == 6
+    assert pruned
+    assert all((t.user_attrs["state"] == "beaten") == (t in pruned) for t in trials)
+    assert all(trial.value == pytest.approx(20.0) for trial in pruned)
+    assert all({"seconds", "candidate", "low", "high"} <= set(t.user_attrs) for t in pruned)
+    again = Study(run, space, own, cast("Measurer", bench), make_sampler(sampler, 0))
+    assert len(again.evaluations) == 6, "nothing is measured again"

@@ -69,7 +69,7 @@ class RunOptions(Options):
 
 
 def _folder_name(name: str) -> str:
-    if name != Path(name).name or name.startswith("."):
+    if not name or name != Path(name).name or name.startswith("."):
         raise ValueError("a run's name is that of a folder in --output, without '/' or a first '.'")
     return name
 
@@ -77,7 +77,7 @@ def _folder_name(name: str) -> str:
 class SearchOptions(RunOptions):
     run: Annotated[
         str | None,
-        AfterValidator(lambda name: name and _folder_name(name)),
+        AfterValidator(lambda name: None if name is None else _folder_name(name)),
         Option("Name of the run's folder in --output.", "NAME"),
     ] = None
 
