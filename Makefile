@@ -33,6 +33,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.prose
 	$(MKDOCS)
 
 docs: $(VENV)/.docs ## The documentation as a site that needs no network: build/site/index.html

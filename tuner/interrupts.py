@@ -1,7 +1,7 @@
 """Ctrl-C, and what ends a process as politely: SIGTERM and SIGHUP.
 
-The first one ends what is being done, and what is known is left behind: report and winner. A second
-one ends that, too. Servers are ended in any case, so that no further one disturbs it.
+The first one ends what is being done; report and winner are still written. A second one ends that,
+too. Servers are ended in any case, so that no further one disturbs it.
 """
 
 import signal

@@ -34,8 +34,8 @@ _REQUESTS = "requests.json"
 def compare(
     plan: Plan, options: CompareOptions, watcher: Watcher, command: str | None = None
 ) -> CompareResult:
-    """Measure all deployments and say which one fits; whatever ends it, a report of what is known
-    is left behind. The same command goes on with a search that was interrupted.
+    """Measure all deployments and say which one fits. Whatever ends it, a report of what is known
+    is written; the same command resumes an interrupted search.
     """
     experiment, selection = plan.experiment, Selection.of(options)
     if experiment.load == CLOSED:
@@ -73,7 +73,7 @@ def winner_of(folder: Path, model: str) -> Candidate | None:
     if searched != model:
         raise RunError(f"{folder} is a run of {searched}, and this is {model}")
     if winner is None:
-        raise RunError(f"{folder} found no configuration that keeps its promise")
+        raise RunError(f"{folder} found no configuration that meets its SLA")
     return None if winner.baseline else winner.candidate
 
 
@@ -130,8 +130,8 @@ def _tuned(plan: Plan, selection: Selection, run: Run, watcher: Watcher) -> Tune
         search(searched, SearchOptions(output=run.folder, run=_SEARCH), watcher)
     winner = best(source.evaluations())
     if winner is None:
-        watcher.noted("the search found no configuration that keeps the promise")
+        watcher.noted("the search found no configuration that meets the SLA")
     elif winner.baseline:
-        watcher.noted("the search found nothing better than the model's own configuration")
+        watcher.noted("the search found nothing better than your current configuration")
     candidate = None if winner is None or winner.baseline else winner.candidate
     return Tuned(experiment, candidate, source)

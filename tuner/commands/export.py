@@ -26,7 +26,7 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
     winner = best(evaluations)
     if winner is None:
         searched = any(e.phase == "search" for e in evaluations)
-        why = "no candidate met the promise" if searched else "it is not a search"
+        why = "no candidate met the SLA" if searched else "it is not a search"
         raise RunError(f"{run.folder} has no winner: {why}")
     if not os.path.isdir(model):
         raise RunError(f"the model of {run.folder} is not at {model}; say where, with --model")

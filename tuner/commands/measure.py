@@ -1,4 +1,4 @@
-"""One configuration: the model as found, or with some settings changed."""
+"""One configuration: the current one, or with some settings changed."""
 
 import time
 

@@ -106,7 +106,7 @@ def _is_same(manifest: Manifest, wanted: Manifest) -> bool:
 
 
 def _with_its_headers(run: Run, experiment: Experiment) -> Run:
-    """RunError where the run to go on with was let in by headers that are missing now."""
+    """RunError if the run to resume authenticated with headers that are missing now."""
     manifest = run.manifest()
     given = {name.lower() for name in experiment.security().names}
     missing = [name for name in manifest.headers if name.lower() not in given]

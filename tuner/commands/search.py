@@ -52,7 +52,7 @@ def search(
     """Run or resume a search. ``command`` is recorded; it ``began`` now, or before (monotonic
     clock).
 
-    Whatever ends it (also Ctrl-C), a report and the best so far are left behind.
+    Whatever ends it (also Ctrl-C), a report and the best so far are written.
     """
     experiment, began = plan.experiment, time.monotonic() if began is None else began
     if experiment.rate is not None and experiment.minimize is None:
