@@ -1,7 +1,7 @@
 """``python -m tests.prose``: whether pages and the program's texts keep to plain words.
 
-It holds what a tool can hold: words that only this project would use, one spelling, words that stand
-twice, and sentences that are too long to be read once. ``make check`` runs it.
+It holds what a tool can hold: words that only this project would use, one spelling, words that
+stand twice, and sentences that are too long to be read once. ``make check`` runs it.
 """
 
 import ast

@@ -117,7 +117,7 @@ def test_no_good_reply_has_no_mean() -> None:
 
 def test_a_probe_is_told_in_one_line() -> None:
     assert time_sentence(probe()) == (
-        "where 12.3 ms went at 300/s: client 0.1, queue 4.0, input 0.1, infer 7.9, output 0.1, "
+        "mean latency 12.3 ms at 300/s: client 0.1, queue 4.0, input 0.1, infer 7.9, output 0.1, "
         "rest 0.1 ms · mean batch 6.18 · server 1.4 cores, 312 MiB"
     )
 

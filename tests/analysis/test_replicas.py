@@ -36,7 +36,7 @@ def test_the_pick_says_why_and_what_it_takes() -> None:
     assert first.config is not None
     assert "max_queue_delay_microseconds: 500" in first.config
     assert first.cores == pytest.approx(5 * (0.1 + 3.7 * 1000 / 1480), rel=1e-3)
-    assert plan_reason(second) == "the first for clients that send text: one serves 751/s"
+    assert plan_reason(second) == "the best for clients that send text: one serves 751/s"
 
 
 def test_of_as_many_replicas_the_one_with_least_cores_comes_first() -> None:

@@ -21,8 +21,8 @@ def test_stalls_that_decided_are_told_with_both_verdicts() -> None:
     found, record = measured(stalls=both, undisturbed=REST)
     doubt = next(stall_doubts([found]))
     assert doubt == MachineStalls(6.0, 0.125, 1, 1, 0)
-    assert "stalled 6 times a minute, for up to 125 ms" in doubt_sentence(doubt)
-    assert undisturbed_words(record).startswith("met without the machine's stalls (3 of 800 late")
+    assert "Machine stalls: 6 a minute, up to 125 ms." in doubt_sentence(doubt)
+    assert undisturbed_words(record).startswith("met without machine stalls (3 of 800 late")
     assert record.telling_ratio == REST.bound_ratio
     assert record.bound_ratio != REST.bound_ratio
 
@@ -47,5 +47,5 @@ def test_too_many_stalls_leave_it_undecidable() -> None:
     doubt = next(stall_doubts([found]))
     assert isinstance(doubt, MachineStalls)
     assert doubt.undecidable == 1
-    assert "too many such requests to tell" in doubt_sentence(doubt)
+    assert "too many affected requests for a verdict" in doubt_sentence(doubt)
     assert undisturbed_words(record).startswith("undecidable")

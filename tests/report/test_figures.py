@@ -84,7 +84,7 @@ def test_the_front_has_what_no_other_beats_in_both() -> None:
 def test_the_frontier_is_over_all_candidates(run: Any) -> None:
     evaluations, _ = run
     figure = latency_frontier(evaluations, SLA)
-    line = trace(figure, "no other is better in both")
+    line = trace(figure, "Pareto front")
     assert list(line.x) == sorted(line.x)
     assert list(line.y) == sorted(line.y)
     rates = [p.rate for e in evaluations for p in e.probes if p.bound_ratio and p.bound_ratio < 1]

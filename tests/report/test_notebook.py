@@ -31,7 +31,7 @@ def test_each_figure_of_a_search_has_a_stable_name(whole_run: Run) -> None:
     assert {d.name for d in drawings(whole_run)} == set(names(whole_run)) - {"host"}
     pareto = figure(whole_run, "pareto")
     assert isinstance(pareto, go.Figure)
-    assert "no other is better in both" in [trace.name for trace in pareto.data]
+    assert "Pareto front" in [trace.name for trace in pareto.data]
 
 
 def test_each_figure_of_a_comparison_has_a_stable_name(compared: Run) -> None:

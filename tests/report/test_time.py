@@ -158,7 +158,7 @@ def test_a_server_that_is_not_seen_is_told_and_old_runs_do_not_speak_of_it() -> 
     unseen = HostReading(cpu=None, memory=None, client_cores=0.1)
     drawn = {d.name: d for d in drawings([evaluate(probe(200, host=unseen))], SLA, {})}
     assert drawn["host"].figure is None
-    assert "cannot be seen" in drawn["host"].missing
+    assert "cannot see" in drawn["host"].missing
     old = drawings([evaluate(probe(200, host=None))], SLA, {})
     assert "host" not in [d.name for d in old]
 

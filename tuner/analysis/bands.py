@@ -7,8 +7,8 @@ The order of simplicity is
 2. FastAPI, one process to run. The naive form takes its place only where the well-made one cannot
    keep the SLA, or serves less beyond the intervals of both;
 3. Triton, a server of its own to run. The tuned configuration counts unless the baseline serves as
-   much within the intervals, and the one without batching only where it serves more than that
-   beyond the intervals;
+   much within the intervals. The one without batching only shows what batching does, and is never
+   recommended;
 4. FastAPI in front of Triton: two servers to run.
 
 Where the model has a pre-processing of its own, a client of Triton alone has to do it. There are
@@ -92,16 +92,12 @@ def _fastapi(usable: Sequence[Contender]) -> Contender | None:
 def _triton(usable: Sequence[Contender]) -> Contender | None:
     batched = [each for each in usable if each.is_batched_triton]
     baselines = [each for each in batched if not each.deployed.tuned]
-    best = _unless_less(baselines, [each for each in batched if each.deployed.tuned])
-    unbatched = [each for each in usable if each.name == UNBATCHED]
-    return None if best is None else _unless_less([best], unbatched)
+    return _unless_less(baselines, [each for each in batched if each.deployed.tuned])
 
 
-def may_be_recommended(contender: Contender, contenders: Sequence[Contender]) -> bool:
-    """All but Triton without batching, and that where it is the best Triton there is."""
-    if contender.name != UNBATCHED:
-        return True
-    return _triton([each for each in contenders if each.safe_rate]) is contender
+def may_be_recommended(contender: Contender) -> bool:
+    """All but Triton without batching."""
+    return contender.name != UNBATCHED
 
 
 def _unless_less(preferred: Sequence[Contender], others: Sequence[Contender]) -> Contender | None:

@@ -6,6 +6,16 @@ from dataclasses import dataclass
 from tuner.records.comparison import UNBATCHED, Comparison, Deployed
 from tuner.records.results import Evaluation
 
+_OLD_TITLES = {
+    "FastAPI as in the document": "FastAPI (naive)",
+    "Triton as found": "Triton (baseline)",
+}
+"""What version 0.1 called two deployments, and what they are called now."""
+
+
+def title_of(deployed: Deployed) -> str:
+    return _OLD_TITLES.get(deployed.title, deployed.title)
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -20,11 +30,11 @@ class Contender:
 
     @property
     def title(self) -> str:
-        return self.deployed.title
+        return title_of(self.deployed)
 
     @property
     def safe_rate(self) -> float | None:
-        """The rate to promise: the recommended one; None where no rate keeps the SLA."""
+        """The recommended rate; None where no rate keeps the SLA."""
         return self.evaluation.recommended or self.evaluation.capacity
 
     @property

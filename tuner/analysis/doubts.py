@@ -21,6 +21,8 @@ class DoubtSettings:
     """Standard errors between the outermost rounds: chance alone exceeds it in 3 of 1,000 pairs."""
     cached: float = 0.001
     """Share of requests answered from a cache; below it they are those of warm-ups."""
+    baseline_apart: float = 1.5
+    """Ratio of two measurements of the baseline: smaller ones are within what machines vary by."""
     steal: float = 0.05
     """Share of busy processor time that the hypervisor gave to others. The p99 rests on the worst
     1 % of requests; a few times that share of the time touches many of them."""
@@ -128,6 +130,16 @@ class CachedAnswers:
     share: float
 
 
+@dataclass(frozen=True)
+class BaselineDiffers:
+    """The comparison's own search measured the baseline at ``searched`` requests/s, the comparison
+    itself at ``compared``.
+    """
+
+    searched: float
+    compared: float
+
+
 Doubt = (
     Lacking
     | UnsteadyRounds
@@ -140,6 +152,7 @@ Doubt = (
     | MachineStalls
     | ForeignLoad
     | CachedAnswers
+    | BaselineDiffers
 )
 
 
@@ -186,6 +199,16 @@ def unsteady_rounds(subject: str, evaluation: Evaluation) -> UnsteadyRounds | No
     if math.log(high / low) <= SETTINGS.rounds_apart * math.hypot(low_error, high_error):
         return None
     return UnsteadyRounds(subject, low, high, _objective(evaluation))
+
+
+def baseline_differs(searched: Evaluation, compared: Evaluation) -> Iterator[BaselineDiffers]:
+    """Where a search and a comparison put the same baseline far apart, beyond both intervals."""
+    (one, low, high), (other, lowest, highest) = _interval(searched), _interval(compared)
+    if not one or not other or searched.cost is not None:
+        return
+    apart = max(one, other) / min(one, other) >= SETTINGS.baseline_apart
+    if apart and (low > (highest or math.inf) or lowest > (high or math.inf)):
+        yield BaselineDiffers(one, other)
 
 
 def _objective(evaluation: Evaluation) -> Objective | None:

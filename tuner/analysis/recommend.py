@@ -15,7 +15,7 @@ from tuner.analysis.bands import (
     kinds_of_clients,
     may_be_recommended,
 )
-from tuner.analysis.contenders import Contender, contenders
+from tuner.analysis.contenders import Contender, contenders, title_of
 from tuner.analysis.costs import Costs, costs
 from tuner.analysis.ratios import Ratio, ratio, serves_clearly_less
 from tuner.records.comparison import UNBATCHED, Comparison
@@ -39,7 +39,7 @@ class BandStep:
 
 @dataclass(frozen=True)
 class BandsForClients:
-    """The bands of rates of one kind of clients, but the last; no steps where none keeps the SLA.
+    """The bands of rates of one kind of clients, but the last; no steps where none meets the SLA.
     From ``reach`` requests/s on it takes replicas of ``best``.
     """
 
@@ -117,13 +117,13 @@ class Recommendation:
 
 
 def recommend(comparison: Comparison, evaluations: list[Evaluation]) -> Recommendation:
-    """From records alone; without bands where no deployment keeps the SLA."""
+    """From records alone; without bands where no deployment meets the SLA."""
     measured = contenders(comparison, evaluations)
     answers = tuple(
         Answer(clients=clients, bands=bands(by_simplicity(measured, clients)))
         for clients in kinds_of_clients(comparison)
     )
-    usage = costs([each for each in measured if may_be_recommended(each, measured)])
+    usage = costs([each for each in measured if may_be_recommended(each)])
     return Recommendation(answers, usage, tuple(_findings(comparison, measured, answers, usage)))
 
 
@@ -138,13 +138,13 @@ def _findings(
     if comparison.encode_seconds is not None:
         yield TokenisingTime(comparison.encode_seconds)
     yield from _on_gateway(by_name)
-    yield Takes(usage, {deployed.name: deployed.title for deployed in comparison.deployments})
+    yield Takes(usage, {deployed.name: title_of(deployed) for deployed in comparison.deployments})
     for deployed in comparison.deployments:
         contender = by_name.get(deployed.name)
         shortfall = _shortfall(contender)
         if shortfall is not None:
             failure = contender.evaluation.failure if contender is not None else None
-            yield FallsShort(shortfall, deployed.title, failure)
+            yield FallsShort(shortfall, title_of(deployed), failure)
 
 
 def _steps(answer: Answer, by_name: ByName) -> Iterator[BandStep]:

@@ -15,12 +15,16 @@ import numpy as np
 from tuner.analysis.bands import may_be_recommended
 from tuner.analysis.contenders import Contender, contenders
 from tuner.analysis.costs import usage_at
+from tuner.goals.sla import Sla
 from tuner.records.comparison import Comparison
 from tuner.records.results import Evaluation, ProbeRecord, Record
 
 DEFAULT_ROOM = 0.95
 """The share of a simulated capacity to be promised where no measurement tells it: the margin that
 the recommended rate keeps from a measured one where latency rises gently."""
+MOST_TIMES = 2
+"""Times the replicas that the recommended rate asks for. Where more would be needed to bring a
+percentile below its bound, the probes contradict the recommended rate."""
 
 
 class Advantage(StrEnum):
@@ -63,19 +67,20 @@ def plan_replicas(
     evaluations: list[Evaluation],
     rate: float,
     simulated: Mapping[str, float] | None = None,
+    sla: Sla | None = None,
 ) -> list[ReplicaPlan]:
-    """For ``rate`` requests/s: fewest replicas first, of equals those with the least cores.
+    """For ``rate`` requests/s: fewest replicas first, of equals those with the least cores. Each
+    deployment gets as many as it takes for its percentiles, as far as probes tell them, to meet
+    ``sla``; without such a number it is left out.
 
     ``simulated`` has capacities (requests/s) by the name of the deployment, for those at which the
     load generator gave out; by default those that the comparison holds.
     """
     known = comparison.simulated if simulated is None else simulated
     measured = contenders(comparison, evaluations)
-    plans = [
-        _plan(each, rate, known.get(each.name))
-        for each in measured
-        if each.safe_rate and may_be_recommended(each, measured)
-    ]
+    candidates = [each for each in measured if each.safe_rate and may_be_recommended(each)]
+    found = (_plan(each, rate, known.get(each.name), sla) for each in candidates)
+    plans = [plan for plan in found if plan is not None]
     plans.sort(key=lambda p: (p.replicas, math.inf if p.cores is None else p.cores))
     return [
         plan.model_copy(update={"advantage": _advantage(place, plans)})
@@ -83,10 +88,17 @@ def plan_replicas(
     ]
 
 
-def _plan(contender: Contender, rate: float, simulated: float | None) -> ReplicaPlan:
+def _plan(
+    contender: Contender, rate: float, simulated: float | None, sla: Sla | None
+) -> ReplicaPlan | None:
     safe, is_simulated = _safe_rate(contender, simulated)
-    number = replicas_for(rate, safe)
+    fewest = replicas_for(rate, safe)
+    number = _replicas_within(contender, rate, fewest, sla)
+    if number is None:
+        return None
     share = rate / number
+    if number > fewest:
+        safe = share
     usage = usage_at(contender, share)
     return ReplicaPlan(
         deployment=contender.name,
@@ -116,6 +128,19 @@ def _safe_rate(contender: Contender, simulated: float | None) -> tuple[float, bo
     return (simulated * room, True) if simulated * room > measured else (measured, False)
 
 
+def _replicas_within(contender: Contender, rate: float, fewest: int, sla: Sla | None) -> int | None:
+    """From ``fewest`` on, in steps of about 1 %, the first number with which each replica's
+    percentiles meet the SLA, as far as its probes tell them; None if even ``MOST_TIMES`` as many do
+    not.
+    """
+    bounds = [] if sla is None else [bound for bound in sla.bounds if not bound.on_errors]
+    for number in range(fewest, MOST_TIMES * fewest + 1, math.ceil(fewest / 100)):
+        seen = ((latency_at(contender.evaluation.probes, rate / number, b.name), b) for b in bounds)
+        if all(latency is None or latency <= bound.limit for latency, bound in seen):
+            return number
+    return None
+
+
 def replicas_for(rate: float, safe_rate: float) -> int:
     """The fewest that keep each at or below its safe rate."""
     number = max(1, math.ceil(rate / safe_rate))
@@ -125,25 +150,27 @@ def replicas_for(rate: float, safe_rate: float) -> int:
 
 
 def p99_at(probes: Sequence[ProbeRecord], rate: float) -> float | None:
-    """Seconds, from the medians of the probes at the rates below and above, their logarithms
-    interpolated linearly; None where ``rate`` lies outside of what was probed.
+    return latency_at(probes, rate, "p99")
+
+
+def latency_at(probes: Sequence[ProbeRecord], rate: float, name: str) -> float | None:
+    """Seconds of the percentile ``name``, from the medians of the probes at the rates below and
+    above, their logarithms interpolated linearly; None where ``rate`` lies outside of what was
+    probed.
     """
     loaded = sorted(
-        (p.rate, p.latency["p99"])
+        (p.rate, latency)
         for p in probes
-        if p.rate is not None and not p.client_limited and _is_known(p.latency.get("p99"))
+        if p.rate is not None and not p.client_limited
+        if (latency := p.latency.get(name)) is not None and 0 < latency < math.inf
     )
     if not loaded or not loaded[0][0] <= rate <= loaded[-1][0]:
         return None
     rates, logs = [], []
     for at, group in groupby(loaded, key=lambda point: point[0]):
         rates.append(at)
-        logs.append(float(np.median([math.log(p99 or 0.0) for _, p99 in group])))
+        logs.append(float(np.median([math.log(latency) for _, latency in group])))
     return math.exp(float(np.interp(rate, rates, logs)))
-
-
-def _is_known(latency: float | None) -> bool:
-    return latency is not None and 0 < latency < math.inf
 
 
 def _advantage(place: int, plans: Sequence[ReplicaPlan]) -> Advantage | None:

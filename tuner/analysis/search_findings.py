@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
@@ -35,6 +36,24 @@ from tuner.records.results import (
 from tuner.records.run import Run
 
 Role = Literal["baseline", "winner", "closest"]
+LEAST_GAIN = 0.02
+"""Share: a smaller gain is none, since capacities are found in steps of about that size."""
+SAME_RATIO = 0.05
+"""Share by which the gain may differ from the ratio of the two capacities and still be shown beside
+them. They differ since the gain compares rounds, and a capacity rests on all probes."""
+
+
+class GainVerdict(StrEnum):
+    """Whether the winner is shown to be better than the baseline."""
+
+    UNKNOWN = "unknown"
+    """There is no winner, or no baseline that meets the SLA to compare it with."""
+    BASELINE_BEST = "baseline best"
+    NOT_SHOWN = "not shown"
+    """The interval of the gain contains 1; of a gain without an interval, it is below 2 %."""
+    TOO_SMALL = "too small"
+    """Below 2 %, though its interval does not contain 1."""
+    SHOWN = "shown"
 
 
 @dataclass(frozen=True)
@@ -141,6 +160,35 @@ class SearchFindings:
         if first is None or last is None or not first.merit or self.baseline_wins:
             return None
         return gain(last, first)
+
+    @cached_property
+    def gain_verdict(self) -> GainVerdict:
+        gain, interval = self.gain, self.gain_interval
+        if self.baseline_wins:
+            return GainVerdict.BASELINE_BEST
+        if gain is None:
+            return GainVerdict.UNKNOWN
+        if interval is not None and interval.low <= 1:
+            return GainVerdict.NOT_SHOWN
+        if gain < 1 + LEAST_GAIN:
+            return GainVerdict.NOT_SHOWN if interval is None else GainVerdict.TOO_SMALL
+        return GainVerdict.SHOWN
+
+    @property
+    def to_deploy(self) -> Evaluation | None:
+        """The winner if it is shown to be better than the baseline, or the baseline does not meet
+        the SLA; else the baseline. None without a winner.
+        """
+        keeps = (GainVerdict.BASELINE_BEST, GainVerdict.NOT_SHOWN, GainVerdict.TOO_SMALL)
+        return self.baseline if self.gain_verdict in keeps else self.winner
+
+    @property
+    def gain_fits_values(self) -> bool:
+        """Whether the ratio of the two capacities, or costs, is the gain, up to rounding."""
+        first, last = self.baseline, self.winner
+        if self.gain is None or first is None or last is None or not first.merit or not last.merit:
+            return False
+        return abs(last.merit / first.merit / self.gain - 1) <= SAME_RATIO
 
     @property
     def candidates(self) -> int:

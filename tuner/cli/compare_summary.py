@@ -17,7 +17,7 @@ from tuner.records.comparison import Deployed, Swap
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.run import Run
 from tuner.report.wording import STATES
-from tuner.report.wording_recommendation import headline, plan_reason, promise, reasons
+from tuner.report.wording_recommendation import headline, plan_reason, reasons, sla_text
 from tuner.report.wording_rules import RULES, evidence_words, reason_words
 from tuner.units import format_duration, format_number, format_rate, format_size
 
@@ -58,7 +58,7 @@ def _show(run: Run, findings: ComparisonFindings, console: Console) -> None:
 
 def deployments_table(findings: ComparisonFindings) -> Table:
     """One row per deployment, two lines each; fits 100 columns."""
-    shown = table(f"{findings.comparison.model}, {promise(findings)}")
+    shown = table(f"{findings.comparison.model}, {sla_text(findings)}")
     shown.add_column("", ratio=1)
     heads = (
         "capacity\n(95 %)",

@@ -27,7 +27,7 @@ from tuner.model.space import format_value, queue_delay, short_name
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
-from tuner.report.search_wording import promise, promise_at
+from tuner.report.search_wording import sla_text, sla_text_at_rate
 from tuner.report.time_budget import budget_line
 from tuner.report.wording import (
     HIDDEN_COMPUTE,
@@ -150,7 +150,7 @@ def _role(evaluation: Evaluation) -> str:
 
 
 def _headline(findings: SearchFindings, winner: Evaluation) -> str:
-    first, kept = findings.baseline, promise(findings)
+    first, kept = findings.baseline, sla_text(findings)
     amount = describe_cost(winner.cost) if winner.cost else format_rate(winner.capacity)
     if winner.phase == "measure":
         asked = winner.verdict()
@@ -188,9 +188,9 @@ def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
     for path in sorted({path for e in columns for path in e.settings}):
         yield short_name(path), [format_value(e.candidate.get(path)) for e in columns]
     if findings.objective is not None:
-        yield from _cost_rows(findings.objective, promise(findings), columns)
+        yield from _cost_rows(findings.objective, sla_text(findings), columns)
     else:
-        yield f"capacity, {promise(findings)}", [format_rate(e.capacity) for e in columns]
+        yield f"capacity, {sla_text(findings)}", [format_rate(e.capacity) for e in columns]
     if any(e.steepness is not None for e in columns):  # else one rate was judged, or a closed loop
         yield "95 % interval", [_bare(between(e)) for e in columns]
         yield "recommended rate", [format_rate(e.recommended) for e in columns]
@@ -259,8 +259,8 @@ def _verdict_on_all(findings: SearchFindings) -> str:
     if findings.all_failed:
         return "No candidate could be measured"
     if single:
-        return f"Not shown to meet {promise(findings)}: {_judged(single[-1])}"
-    return f"Nothing meets {promise_at(findings)}"
+        return f"Not shown to meet {sla_text(findings)}: {_judged(single[-1])}"
+    return f"Nothing meets {sla_text_at_rate(findings)}"
 
 
 def verdict_in_words(probe: ProbeRecord) -> str:

@@ -34,62 +34,60 @@ _FIGURES = (
     _Figure(
         "bands",
         "Which deployment at which rate",
-        "The simplest deployment that keeps the promise, by the rate that it has to serve. The "
-        "thin lines are the intervals of 95 % of the capacities, from which bands keep a "
-        "margin.",
+        "The simplest deployment that meets the SLA at each rate. Thin lines: 95 % intervals of "
+        "the capacities. Bands end at the recommended rate, below the capacity.",
         lambda findings, shown: bands_of_rates(findings.recommendation.answers, shown),
-        "No deployment keeps the promise at any rate that was tried.",
+        "No deployment meets the SLA at any probed rate.",
     ),
     _Figure(
         "capacities",
         "Capacity of every deployment",
-        "The highest rate that keeps the promise, with the interval of 95 %. The upright line "
-        "is the rate to operate at.",
+        "Bar: the highest rate that meets the SLA. Thin line: its 95 % interval. Upright line: "
+        "the recommended rate.",
         lambda _, shown: capacities(shown),
-        "Nothing was measured.",
+        "No deployment has a capacity.",
     ),
     _Figure(
         "latency-by-rate",
         "Latency against rate",
-        "Each mark is a probe: a cross where it broke the promise, open where it left it open. "
-        "Lines are the rising ones that come nearest to the marks; where the upper ones cross "
-        "the red line, the promise breaks. Click a name in the legend to hide or show it.",
+        "Mark: one probe; a cross violated the SLA, an open mark is inconclusive. Line: the rising "
+        "fit, in order of rate. In the top panel, the SLA is violated above the red line. Click a "
+        "name in the legend to hide or show it.",
         lambda findings, shown: latency_by_rate(_series(shown), findings.sla, also=("p50",)),
-        "No deployment was probed at a set rate.",
+        "No deployment was probed at a fixed rate.",
     ),
     _Figure(
         "stages",
         "Where the time goes",
-        "The mean latency and its parts, as services and Triton counted them. All but the "
-        'green is overhead. "Rest" is what nobody counted: network, HTTP server, client; for '
-        "Triton alone also its front end, for what it counts begins with the queue.",
+        "Mean latency by stage, as services and Triton counted it. All but green is overhead. "
+        '"Rest" is what neither counts: network, HTTP server and client; for Triton alone also '
+        "its front end.",
         lambda _, shown: stages_by_deployment(shown),
-        "No deployment counted its parts.",
+        "No deployment reported stage times.",
     ),
     _Figure(
         "host",
-        "Processor and memory against rate",
-        "Cores are the mean over each probe, memory is the most that was seen in it; those of "
-        "a service and of the Triton behind it together. Lines go through medians.",
+        "CPU and memory against rate",
+        "Mean cores and peak memory of each probe, of a service and the Triton behind it together. "
+        "Lines connect medians.",
         lambda _, shown: host_by_rate(_series(shown)),
-        "The processes of servers that tuner did not start cannot be seen.",
+        "tuner did not start the servers, so it cannot see their processes.",
     ),
     _Figure(
         "gpu",
-        "GPU utilisation against rate",
-        "The share of the time in which the GPU computed, the mean over each probe. What "
-        "serves more at the same utilisation uses the GPU better.",
+        "GPU utilization against rate",
+        "Mean share of the time in which the GPU was busy, of each probe. More requests at the "
+        "same utilization is better.",
         lambda _, shown: gpu_by_rate(_series(shown)),
-        "The GPU does not tell how busy it is.",
+        "The GPU does not report its utilization.",
     ),
     _Figure(
         "swaps",
-        "What clients feel while the model is replaced",
-        "From the usual p99 (open) to the slowest answer during the swap (filled). Requests "
-        "that were lost, and how long it took until every answer came from the new model, "
-        "stand beside.",
+        "Latency while the model is replaced",
+        "Open mark: the usual p99. Filled mark: the slowest reply during the swap. Left: the "
+        "time until all replies came from the new model, and the lost requests.",
         lambda _, shown: swaps_of_model(shown),
-        "No model was replaced while it served.",
+        "No model was swapped under load.",
     ),
 )
 NAMES = tuple(figure.name for figure in _FIGURES)

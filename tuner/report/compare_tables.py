@@ -24,8 +24,8 @@ def deployments_table(shown: Sequence[ShownDeployment]) -> Html:
         "capacity",
         "95 % from",
         "95 % to",
-        "operate at",
-        "p50 alone",
+        "recommended rate",
+        "p50, one at a time",
         "p50 near capacity",
         "p99 near capacity",
         "cores",
@@ -74,7 +74,7 @@ def _capacity(evaluation: Evaluation | None) -> str:
 
 def _name(shown: ShownDeployment) -> Html:
     mark = f"box-shadow: inset 3px 0 {shown.colour}"
-    return word_cell(shown.deployed.title, "wide short", style=mark)
+    return word_cell(shown.plain_title, "wide short", style=mark)
 
 
 def _rate(value: float | None) -> Html:
@@ -111,8 +111,8 @@ def costs_table(costs: Costs, shown: Sequence[ShownDeployment]) -> Html | None:
         if each.deployed.name in together
     ]
     reading = (
-        f"On the left near each one's own capacity; on the right all at {at}, the highest rate "
-        "that each of them keeps."
+        f"Left: near each deployment's capacity. Right: all at {at}, the highest rate that all of "
+        "them serve."
     )
     return join((paragraph(reading, class_="reading"), table(names, ("deployment",), rows)))
 
@@ -142,7 +142,7 @@ def _bytes(value: float | None) -> Html:
 
 
 def rules_table(findings: ComparisonFindings) -> Html:
-    names = ("claim", "measured here", "holds", "why")
+    names = ("rule", "measured here", "holds", "why")
     rows = [
         tag(
             "tr",
@@ -154,8 +154,8 @@ def rules_table(findings: ComparisonFindings) -> Html:
         for judgement in findings.judgements
     ]
     reading = (
-        "Those of the article that asked which way to serve a model fits, held against this model "
-        "on this machine."
+        "Common rules of thumb about FastAPI and Triton, checked against this model on this "
+        "machine."
     )
     return join((paragraph(reading, class_="reading"), table(names, names, rows)))
 
@@ -190,5 +190,5 @@ def _plan_row(plan: ReplicaPlan, shown: ShownDeployment) -> Html:
 def delays_table(delays: Sequence[Delay]) -> Html | None:
     """Simulated capacities by queue delay."""
     rows = [tag("tr", _seconds(d.delay), _rate(d.capacity), _seconds(d.p50)) for d in delays]
-    whole = table(("queue delay", "capacity", "p50 alone"), (), rows)
+    whole = table(("queue delay", "capacity", "p50, one at a time"), (), rows)
     return tag("div", whole, style="max-width: 30rem") if rows else None

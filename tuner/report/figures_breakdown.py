@@ -18,8 +18,13 @@ from tuner.report.series import ShownDeployment, colour_of, label_of
 from tuner.stats.samples import Samples
 from tuner.units import format_duration, format_number, format_rate
 
-_PARTS = {"client": "client, before sending", "rest": "rest: network, serialisation, client"}
-_STAGES = {"client": "client, before sending", "transport": "to Triton and back"}
+_PARTS = {"client": "client, before sending", "rest": "rest: network, serialization, client"}
+_STAGES = {
+    "client": "client, before sending",
+    "tokenising": "tokenizing",
+    "transport": "to Triton and back",
+    "serialisation": "serialization",
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def _probe_hover(probe: ProbeRecord, parts: Breakdown) -> str:
     if batch is not None:
         lines.append(f"mean batch {format_number(batch)}")
     if parts.rest is None and probe.server is not None:
-        lines.append(f"the server counted {probe.server.requests:,} requests, so no rest is known")
+        lines.append(f"rest unknown: the server counted {probe.server.requests:,} requests")
     if parts.over > 0:
         lines.append(f"the server counted {parts.over * style.MS:.3g} ms more than the client saw")
     return "".join(f"<br>{line}" for line in lines)
@@ -146,7 +151,7 @@ def stages_by_deployment(shown: Sequence[ShownDeployment]) -> go.Figure | None:
     """Stacked bars of stages, one request at a time and at about half of capacity."""
     panels = [
         ("one request at a time", _stage_bars(shown, lambda c: c.evaluation.unloaded())),
-        ("at about half of its capacity", _stage_bars(shown, half_capacity)),
+        ("at about half of capacity", _stage_bars(shown, half_capacity)),
     ]
     panels = [(title, bars) for title, bars in panels if bars]
     if not panels:
@@ -219,5 +224,5 @@ def _stage_hover(bar: _StageBar) -> str:
     ]
     over = excess(probe, bar.shown.deployed)
     if over > 0:
-        lines.append(f"shrunk: {format_duration(over)} more was counted than the client saw")
+        lines.append(f"scaled down: {format_duration(over)} more counted than the client saw")
     return "".join(f"<br>{line}" for line in lines)

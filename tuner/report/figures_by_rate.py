@@ -36,6 +36,8 @@ class ScaleSettings:
     as long as one cares to look."""
     same_rate: float = 1.1
     """Ratio within which probes are at the same rate, and a line goes through their median."""
+    equal_rate: float = 1.01
+    """The same for latencies, which rise steeply near capacity."""
 
 
 SCALES = ScaleSettings()
@@ -117,7 +119,7 @@ def _symbol(probe: ProbeRecord, percentile: str) -> str:
 def _marker_key(symbols: set[str]) -> list[go.Scatter]:
     """Legend entries that explain the symbols, in grey since they hold for every colour."""
     names = {symbol: outcome for outcome, symbol in _OUTCOMES.items()}
-    names |= {_CLIENT_LIMITED: "client-limited", _NO_ANSWER: "no answer (above the scale)"}
+    names |= {_CLIENT_LIMITED: "client-limited", _NO_ANSWER: "no reply (above the scale)"}
     grey = {"color": style.OTHERS, "size": 9, "line": {"width": 2, "color": style.OTHERS}}
     return [
         go.Scatter(
@@ -160,11 +162,12 @@ def sla_line(bound: Bound, first: float, last: float) -> go.Scatter:
 
 
 def rising(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """The best fit that never falls, by the squares of logarithms: latency rises with the rate,
-    and what does not is the machine's restlessness.
+    """In order of the rate, through the medians at each rate, as far as they rise: the best fit
+    that never falls, by the squares of logarithms. What falls is the machine's restlessness.
     """
-    logs = pooled_rising([math.log(y) for _, y, _ in points])
-    return [(x, math.exp(log)) for (x, _, _), log in zip(points, logs, strict=True)]
+    medians = _medians(points, SCALES.equal_rate)
+    logs = pooled_rising([math.log(y) for _, y in medians])
+    return [(x, math.exp(log)) for (x, _), log in zip(medians, logs, strict=True)]
 
 
 def pooled_rising(values: Sequence[float]) -> list[float]:
@@ -181,11 +184,13 @@ def pooled_rising(values: Sequence[float]) -> list[float]:
     return [mean for mean, size in pools for _ in range(size)]
 
 
-def _medians(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Of the points at about the same rate."""
+def _medians(
+    points: Sequence[Point], same_rate: float = SCALES.same_rate
+) -> list[tuple[float, float]]:
+    """Of the points, by rate, whose rates differ by less than this ratio."""
     groups: list[list[Point]] = []
     for point in points:
-        if groups and point[0] <= SCALES.same_rate * groups[-1][0][0]:
+        if groups and point[0] <= same_rate * groups[-1][0][0]:
             groups[-1].append(point)
         else:
             groups.append([point])
@@ -309,7 +314,7 @@ def gpu_by_rate(series: Sequence[Series]) -> go.Figure | None:
         curve = _curve(each, points, symbols, _medians(points), _gpu_hover(each.name), True)
         figure.add_traces(list(curve))
     style.layout(figure, height=400)
-    figure.update_yaxes(title_text="GPU utilisation (%)", range=[0, 104])
+    figure.update_yaxes(title_text="GPU utilization (%)", range=[0, 104])
     _rate_axis(figure, rates, 1, "served (requests/s)")
     return figure
 

@@ -143,7 +143,7 @@ def _eliminated(behind: list[Evaluation]) -> list[go.Scatter]:
     lows = [e.low or at for e, at in zip(behind, middle, strict=True)]
     highs = [e.high or at for e, at in zip(behind, middle, strict=True)]
     marker = {"symbol": "line-ew-open", "size": 7, "color": style.OTHERS}
-    traces = _without_value(behind, middle, "left behind: lies in this range", marker)
+    traces = _without_value(behind, middle, "eliminated: capacity in this range", marker)
     return [trace.update(error_y=_error_bars(middle, lows, highs)) for trace in traces]
 
 
@@ -207,7 +207,7 @@ def evaluation_hover(evaluation: Evaluation) -> str:
     elif evaluation.capacity is not None:
         lines.append(f"capacity {format_rate(evaluation.capacity)}")
     if evaluation.state is State.BEATEN:
-        lines.append("left behind: it could not win any more")
+        lines.append("eliminated: winning became unlikely")
     if evaluation.low is not None and evaluation.high is not None:
         lines.append(f"95 %: {format_rate(evaluation.low)} to {format_rate(evaluation.high)}")
     if evaluation.failure:

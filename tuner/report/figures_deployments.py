@@ -41,7 +41,7 @@ def bands_of_rates(answers: Iterable[Answer], shown: Sequence[ShownDeployment]) 
     spans = [(row, low, high or end) for row, (low, high) in edges]
     figure.add_traces(list(_whiskers(spans)))
     hatched = _fill(style.OTHERS, True)
-    figure.add_bar(x=[None], y=[None], orientation="h", name="replicas of it", marker=hatched)
+    figure.add_bar(x=[None], y=[None], orientation="h", name="replicas", marker=hatched)
     style.layout(figure, height=150 + 64 * len(rows), barmode="overlay")
     figure.update_xaxes(title_text="rate (requests/s)", range=[0, end])
     names = ["<br>".join(wrap(CLIENTS[answer.clients], 12)) for answer in rows]
@@ -122,7 +122,7 @@ def _capacity_hover(shown: ShownDeployment, evaluation: Evaluation) -> str:
     return (
         f"<b>{shown.title}</b><br>{format_rate(evaluation.capacity)}, "
         f"95 %: {format_rate(evaluation.low)} to {high}<br>"
-        f"rate to operate at: {format_rate(evaluation.recommended)}"
+        f"recommended rate: {format_rate(evaluation.recommended)}"
     )
 
 
@@ -136,7 +136,7 @@ def _labels_beside(shown: Sequence[ShownDeployment], most: float) -> go.Scatter:
         elif evaluation.capacity is None:
             places.append(0.0)
             failed = evaluation.state is State.FAILED
-            labels.append("failed" if failed else "no rate kept the promise")
+            labels.append("failed" if failed else "SLA not met")
         else:
             places.append(max(evaluation.high or 0.0, evaluation.capacity))
             more = " or more" if evaluation.client_limited else ""

@@ -131,7 +131,7 @@ def _figure(
             x=[o.rate for o in best],
             y=[o.price * scale for o in best],
             mode="lines",
-            name="no other is better in both",
+            name="Pareto front",
             line={"color": style.WINNER, "width": 1.5, "dash": "dot", "shape": "vh"},
             hoverinfo="skip",
         )

@@ -12,8 +12,8 @@ from tuner.report.wording import undisturbed_words
 from tuner.stats.stalls import Stall, merged
 from tuner.units import format_duration, format_rate
 
-_COLOURS = {"machine stalled": style.BASELINE, "a core taken by others": style.OTHERS}
-_DECIDED = "probe that stalls decided"
+_COLOURS = {"machine stalled": style.BASELINE, "core used by others": style.OTHERS}
+_DECIDED = "verdict decided by stalls"
 
 
 def stalls_over_time(evaluations: Sequence[Evaluation], sla: Sla | None) -> go.Figure | None:
@@ -50,7 +50,7 @@ def stalls_over_time(evaluations: Sequence[Evaluation], sla: Sla | None) -> go.F
     style.layout(figure, height=380)
     figure.update_xaxes(title_text="seconds of probing", range=[0, begin])
     figure.update_yaxes(
-        title_text="length of the stall (ms)", **style.log_axis(min(lengths), max(lengths))
+        title_text="length of stall (ms)", **style.log_axis(min(lengths), max(lengths))
     )
     return figure
 
@@ -70,7 +70,7 @@ def _hover(probe: ProbeRecord, stall: Stall) -> str:
     lines = [
         f"{format_duration(stall.seconds)}, {format_duration(max(stall.start, 0.0))} into a "
         f"probe{at}",
-        f"{probe.outcome} as it happened",
+        f"{probe.outcome} with all requests",
     ]
     return "<br>".join(filter(None, (*lines, undisturbed_words(probe))))
 

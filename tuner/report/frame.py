@@ -20,6 +20,8 @@ from tuner.report.html import Html, code, fold, items, join, mapping, paragraph,
 
 _SHOWN = ("kind", "format", "sla", "model", "command", "seed", "environment", "space")
 """What of a manifest stands in a place of its own."""
+_WIDE = ("settings",)
+"""Figures that scroll on narrow screens, since their columns cannot shrink."""
 
 
 def render_page(title: str, body: Html, drawn: Sequence[Drawing]) -> str:
@@ -53,15 +55,15 @@ def _plotly() -> Html:
 
 
 def head(
-    eyebrow: str, headline: str, answer: str, cards: Html | None, warnings: Sequence[str]
+    eyebrow: str, headline: str, answer: str, details: Html | None, warnings: Sequence[str]
 ) -> Html:
-    """What a reader sees first: the answer, its key figures, and what limits their worth."""
+    """What a reader sees first: the answer with its details, and what limits its worth."""
     return join(
         (
             tag("p", text(eyebrow), class_="eyebrow"),
             tag("h1", text(headline)),
             paragraph(answer, class_="answer"),
-            cards or Html(""),
+            details or Html(""),
             items(warnings, class_="warnings") if warnings else Html(""),
         )
     )
@@ -72,10 +74,15 @@ def section(title: str, content: Html | None) -> Html:
     return Html("") if content is None else tag("section", tag("h2", text(title)), content)
 
 
+def figures(drawn: Sequence[Drawing]) -> Html | None:
+    """None without any. On large screens two stand side by side."""
+    return tag("div", *map(figure, drawn), class_="figures") if drawn else None
+
+
 def figure(drawing: Drawing) -> Html:
     title = tag("h3", text(drawing.title))
     if drawing.figure is None:
-        missing = paragraph(f"Left out: {_lower_first(drawing.missing)}", class_="reading")
+        missing = paragraph(f"Not shown. {drawing.missing}", class_="reading")
         return tag("figure", title, missing, class_="absent")
     plot = tag(
         "div",
@@ -85,6 +92,8 @@ def figure(drawing: Drawing) -> Html:
         role="img",
         aria_label=drawing.title,
     )
+    if drawing.name in _WIDE:
+        plot = tag("div", plot, class_="pane", tabindex=0, role="group", aria_label=drawing.title)
     return tag("figure", title, paragraph(drawing.reading, class_="reading"), plot)
 
 
@@ -110,12 +119,8 @@ def _repeat(manifest: Manifest) -> Html:
     parts.append(fold("Search space", mapping(recorded["space"])))
     asked = recorded.pop("experiment")
     rest = {k: v for k, v in {**asked, **recorded}.items() if k not in _SHOWN}
-    parts.append(fold("Everything else in experiment.yaml", mapping(rest)))
+    parts.append(fold("Other fields of experiment.yaml", mapping(rest)))
     return section("Repeat this run", join(parts))
-
-
-def _lower_first(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
 
 
 def _read(name: str) -> str:

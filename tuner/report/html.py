@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NewType
+from urllib.parse import quote
 
 import yaml
 
@@ -65,6 +66,12 @@ def code(content: str, key: str) -> Html:
     return tag("div", button, tag("pre", text(content), id=key, tabindex=0), class_="code")
 
 
+def download(label: str, content: str, name: str) -> Html:
+    """A button that saves ``content`` as a file; it needs no script and no server."""
+    address = f"data:text/plain;charset=utf-8,{quote(content)}"
+    return tag("a", text(label), href=address, download=name, class_="button")
+
+
 def diff(before: str, after: str) -> Html:
     """The changed lines with some of their surroundings, removed and added ones marked."""
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=3))
@@ -93,7 +100,8 @@ def table(names: Sequence[str], word_columns: Sequence[str], rows: Iterable[Html
     """A click on a heading sorts; ``word_columns`` are aligned to the left."""
     head = join(_heading(name, name in word_columns) for name in names)
     whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", *rows))
-    return tag("div", whole, class_="scroll", tabindex=0)
+    label = f"table of {names[0]}s"
+    return tag("div", whole, class_="scroll", tabindex=0, role="group", aria_label=label)
 
 
 def _heading(name: str, has_words: bool) -> Html:

@@ -67,14 +67,11 @@ def _study(trials: "list[optuna.trial.FrozenTrial]") -> "optuna.Study":
 def why_none(evaluations: list[Evaluation]) -> str:
     """The sentence that stands where the figure would."""
     if all(e.capacity is None for e in evaluations):
-        return "No candidate has a capacity that settings could account for."
+        return "No candidate has a capacity."
     measured = len(_ranked(evaluations))
     if measured < SETTINGS.candidates:
-        return (
-            f"It takes at least {SETTINGS.candidates} measured candidates to say which settings "
-            f"matter; this run has {measured}."
-        )
-    return "The measured candidates do not differ enough to say which settings matter."
+        return f"Needs at least {SETTINGS.candidates} measured candidates; this run has {measured}."
+    return "The measured candidates differ too little."
 
 
 def _ranked(evaluations: list[Evaluation]) -> list[Evaluation]:

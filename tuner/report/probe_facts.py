@@ -22,8 +22,8 @@ def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, s
         ("verdict", f"{probe.outcome} at {percent(probe.confidence)}"),
         *_stall_facts(probe),
         ("latency (95 %)", latencies),
-        ("served (95 %)", _served(probe)),
-        ("client sent late by (p99)", format_duration(probe.lateness_p99)),
+        ("throughput (95 %)", _served(probe)),
+        ("client delay before sending (p99)", format_duration(probe.lateness_p99)),
         ("client CPU", _client_cores(probe)),
         *_host_facts(probe),
         *(_gpu_facts(probe.gpu) if probe.gpu is not None else ()),
@@ -32,14 +32,14 @@ def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, s
 
 def _stall_facts(probe: ProbeRecord) -> Iterator[tuple[str, str]]:
     """The machine's stalls, and the verdict without them."""
-    for name, foreign in (("machine stalled", False), ("a core taken by others", True)):
+    for name, foreign in (("machine stalled", False), ("core used by others", True)):
         stalls = [s for s in stalls_of(probe) if (s.core is None) is foreign]
         stretches = [end - start for start, end in merged(stalls, longest=None)]
         if stretches:
             most = format_duration(max(stretches))
             yield name, f"{count(len(stretches), 'time')}, for up to {most}"
     if probe.undisturbed is not None:
-        yield "verdict without that", undisturbed_words(probe)
+        yield "verdict without stalls", undisturbed_words(probe)
 
 
 def _latency(probe: ProbeRecord, name: str) -> str:

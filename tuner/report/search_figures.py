@@ -61,16 +61,15 @@ def drawings(
 
 def _capacity(evaluations: list[Evaluation]) -> Drawing:
     metric = Metric.of(evaluations)
-    each = "the highest rate at which a candidate keeps the promise, by all its probes"
+    each = "the highest rate at which a candidate meets the SLA"
     if metric.smaller_is_better:
-        each = "what a candidate comes to at that rate: the lower, the better"
+        each = "a candidate's value at that rate; lower is better"
     return Drawing(
         "capacity",
         f"{metric.name}, every candidate" if metric.objective else "Capacity of every candidate",
-        f"Each mark is {each}; "
-        "the bar is the interval of 95 %. The dotted line is the best found so far.",
+        f"Mark: {each}. Bar: 95 % interval. Dotted line: the best so far.",
         capacity_by_candidate(evaluations),
-        "No candidate has been tried yet.",
+        "No candidate has been measured yet.",
     )
 
 
@@ -78,12 +77,11 @@ def _frontier(evaluations: list[Evaluation], sla: Sla) -> Drawing:
     name = sla.primary.name
     return Drawing(
         "pareto",
-        f"What other promises would allow: rate against {name}",
-        f"Each mark is one probe of any candidate. On the line are those that no other beats in "
-        f"both rate and {name}: the most that any candidate held at that {name}. Hover to see "
-        "which one; 'tuner search --warm-start' looks closer at another promise.",
+        f"Rate against {name}, for other SLAs",
+        f"Mark: one probe. Line: the highest rate that any candidate served at that {name} (Pareto "
+        "front). Run 'tuner search --warm-start' to search for another SLA.",
         latency_frontier(evaluations, sla),
-        f"Fewer than two candidates have probes that tell {name}.",
+        f"Fewer than two candidates have probes with a {name}.",
     )
 
 
@@ -91,10 +89,10 @@ def _memory(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "memory",
         "Capacity against memory",
-        "Each mark is a candidate with its capacity and the most memory that its server held. On "
-        "the line are those that no other beats in both: what more memory buys.",
+        "Mark: one candidate, its capacity and the peak memory of its server. Line: the highest "
+        "capacity with that much memory (Pareto front).",
         memory_frontier(evaluations),
-        "Fewer than two candidates have both a capacity and a reading of memory.",
+        "Fewer than two candidates have both a capacity and a memory reading.",
     )
 
 
@@ -102,9 +100,9 @@ def _rates(evaluations: list[Evaluation], sla: Sla) -> Drawing:
     return Drawing(
         "latency-by-rate",
         "Latency against rate",
-        "Each mark is one probe, each line the rising one that comes nearest to a candidate's "
-        f"marks. Where it crosses the red line, {sla.primary} breaks: the further right, the "
-        "better. Click a name in the legend to hide or show it.",
+        "Mark: one probe. Line: the rising fit to a candidate's probes, in order of rate. It "
+        f"crosses the red line where {sla.primary} is violated; further right is better. Click a "
+        "name in the legend to hide or show it.",
         latency_by_rate(candidates(evaluations), sla),
         f"No probe at a set rate reports {sla.primary.name}.",
     )
@@ -116,11 +114,10 @@ def _distribution(
     return Drawing(
         "latency-distribution",
         f"Latency distribution {_where(evaluations)}",
-        "The share of requests that took longer than the time on the axis, each candidate "
-        f"{_at(evaluations)}. A curve that passes below and left of the red corner keeps the "
-        "promise.",
+        "The share of requests slower than the time on the axis, for each candidate "
+        f"{_at(evaluations)}. A curve below and left of the red corner meets the SLA.",
         latency_distribution(evaluations, sla, samples),
-        "No probe at capacity has its raw samples in the run's folder.",
+        "The run's folder has no raw samples of a probe at capacity.",
     )
 
 
@@ -130,19 +127,19 @@ def _where(evaluations: list[Evaluation]) -> str:
 
 def _at(evaluations: list[Evaluation]) -> str:
     if objective_of(evaluations) is None:
-        return "at its own proven rate or near its capacity"
-    return "at the rate that was given"
+        return "at its verified rate or near its capacity"
+    return "at the given rate"
 
 
 def _parallel(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "settings",
-        "Settings and what they reached",
-        "Each line is one candidate, from its settings on the left to what it reached on the "
-        "right; the bluer, the better. Where a setting does not apply, the line dips below its "
-        "axis. Orange is the model as found; the thick blue line is the winner.",
+        "Settings and results",
+        "Line: one candidate, from its settings on the left to its result on the right; bluer is "
+        "better. Below an axis, the setting does not apply. Orange: the baseline. Thick blue: the "
+        "winner.",
         parallel_coordinates(evaluations),
-        "It takes at least two candidates with a capacity and with different settings.",
+        "Fewer than two candidates with different settings have a capacity.",
     )
 
 
@@ -150,33 +147,32 @@ def _importance(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "importance",
         "Which settings matter",
-        "How strongly each setting decides whether a candidate is among the best quarter "
-        "(PED-ANOVA). A hint, not a measurement: it rests on the candidates that were tried.",
+        "How strongly each setting decides whether a candidate is in the best quarter (PED-ANOVA). "
+        "A hint, not a measurement: it depends on which candidates were measured.",
         parameter_importance(evaluations),
         importance.why_none(evaluations),
     )
 
 
 def _server(evaluations: list[Evaluation], samples: Mapping[str, Samples]) -> list[Drawing]:
-    unreported = "No probe at capacity has statistics of the server."
+    unreported = "No probe at capacity has server statistics."
     drawn = [
         Drawing(
             "batch-sizes",
-            f"Batches that formed {_where(evaluations)}",
-            "Above, the share of executions that had a batch of that size; below, the share of "
-            "requests that travelled in one. Large batches amortise the cost of an execution.",
+            f"Batch sizes {_where(evaluations)}",
+            "Top: share of executions with that batch size. Bottom: share of requests in such "
+            "batches.",
             batch_sizes(evaluations),
             unreported,
         ),
         Drawing(
             "time-breakdown",
             "Where the time goes, by rate",
-            "The mean latency of the requests that were answered, and its parts: the wait of the "
-            "client before it sent, the server's own count of queue, input, infer and output, and "
-            "what is left for network, serialisation and client. Rates far above capacity are "
-            f"left out.{_pipeline_note(evaluations)}",
+            "Mean latency of successful requests: the client's delay before sending; queue, input, "
+            "infer and output as the server counted them; the rest is network, serialization and "
+            f"client. Rates far above capacity are left out.{_pipeline_note(evaluations)}",
             time_breakdown(evaluations, samples),
-            "No probe under load has both the mean latency and statistics of the server.",
+            "No probe under load has both a mean latency and server statistics.",
         ),
     ]
     if any(p.host is not None for e in evaluations for p in e.probes):
@@ -190,12 +186,11 @@ def _stalls(evaluations: list[Evaluation], sla: Sla | None) -> Drawing:
     return Drawing(
         "stalls",
         "Stalls of the machine",
-        "Each mark is a moment in which this machine, and not the server, stood still or gave a "
-        "core to another process; probes follow one another without the time between them. In a "
-        "shaded probe they decided: it is stated as it happened, and the capacity rests on the "
-        "requests that they did not touch. The dashed line is the SLA's bound.",
+        "Mark: this machine stalled or gave a core to another process. Probes follow one another "
+        "without gaps. In shaded probes, stalls decided the verdict; there, the capacity rests on "
+        "the requests that no stall touched. Dashed line: the SLA's bound.",
         stalls_over_time(evaluations, sla),
-        "No stall of the machine was seen, or it was not watched.",
+        "No stall was seen, or stalls were not recorded.",
     )
 
 
@@ -207,22 +202,20 @@ def _pipeline_note(evaluations: list[Evaluation]) -> str:
 def _host(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "host",
-        "Processor and memory of the server",
-        "Cores are the mean over each probe, memory is the most that was seen in it. A line that "
-        "bends towards all cores of the machine has found the limit; memory that climbs with every "
-        "probe may be a leak.",
+        "CPU and memory of the server",
+        "Mean cores and peak memory of each probe. A curve that flattens at all cores of the "
+        "machine is CPU-bound; memory that grows with every probe may be a leak.",
         host_by_rate(candidates(evaluations)),
-        "The processes of a server that was not started by tuner cannot be seen.",
+        "tuner did not start the server, so it cannot see its processes.",
     )
 
 
 def _gpu(evaluations: list[Evaluation]) -> Drawing:
     return Drawing(
         "gpu",
-        "GPU utilisation",
-        "Mean over each probe. A candidate that serves more at the same utilisation uses the "
-        "GPU better; one that stays low has its limit elsewhere. A cross marks a probe in which "
-        "the GPU throttled.",
+        "GPU utilization",
+        "Mean of each probe. More requests at the same utilization is better; low utilization at "
+        "capacity means that the GPU is not the bottleneck. Cross: the GPU throttled.",
         gpu_by_rate(candidates(evaluations)),
-        "The GPU does not tell how busy it is, as a slice of one (MIG) does not.",
+        "The GPU does not report its utilization, as MIG slices do not.",
     )

@@ -1,18 +1,16 @@
 """The report of a search, or of one measurement, made from its records alone."""
 
 from collections.abc import Iterator, Sequence
-from math import isfinite
 
-from tuner.analysis.search_findings import ComparedCandidate, SearchFindings, is_same_candidate
+from tuner.analysis.search_findings import SearchFindings, is_same_candidate
 from tuner.model.space import short_name
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
 from tuner.report.drawing import Drawing
 from tuner.report.figures import search_drawings
-from tuner.report.frame import ending, figure, head, render_page, section
+from tuner.report.frame import ending, figures, head, render_page, section
 from tuner.report.html import (
     Html,
-    card,
     code,
     diff,
     facts,
@@ -27,10 +25,11 @@ from tuner.report.html import (
 )
 from tuner.report.metric import Metric
 from tuner.report.probe_facts import probe_facts
+from tuner.report.search_answer import search_answer
 from tuner.report.search_wording import answer, headline, method_sentences, search_sentences
 from tuner.report.time_budget import budget_bar
-from tuner.report.wording import STATES, doubt_sentence, percent, times
-from tuner.units import format_clock, format_duration, format_rate
+from tuner.report.wording import STATES, doubt_sentence
+from tuner.units import format_clock, format_duration
 
 
 def page(run: Run) -> str:
@@ -50,11 +49,11 @@ def _body(run: Run, findings: SearchFindings, drawn: Sequence[Drawing]) -> Html:
                 f"{experiment.model} · run {name}",
                 headline(findings),
                 answer(findings),
-                cards(findings) if is_begun else None,
+                search_answer(findings) if is_begun else None,
                 list(map(doubt_sentence, findings.doubts())),
             ),
             _configuration(findings),
-            section("Figures", join(map(figure, drawn)) if drawn else None),
+            section("Figures", figures(drawn)),
             section("All candidates", candidates_table(findings) if is_begun else None),
             section("How the search went", _search(findings)),
             section("Failures", failures(_failures(findings))),
@@ -65,87 +64,21 @@ def _body(run: Run, findings: SearchFindings, drawn: Sequence[Drawing]) -> Html:
 
 
 def _configuration(findings: SearchFindings) -> Html:
-    first, last = findings.baseline, findings.winner
-    if last is None:
-        if first is None:
-            return Html("")
-        return section("The configuration as found", code(first.config, "config"))
-    if first is None or findings.baseline_wins:
-        return section("The configuration", code(last.config, "config"))
-    whole = tag("div", tag("h3", text("config.pbtxt of the winner")), code(last.config, "config"))
-    title = tag("h3", text("What changes against the model as found"))
-    changed = tag("div", title, diff(first.config, last.config))
-    return section("The configuration to use", tag("div", whole, changed, class_="columns"))
-
-
-def cards(findings: SearchFindings) -> Html:
-    """The key figures, most important first."""
-    one = _capacity_card if findings.objective is None else _cost_card
-    shown = [one(findings, s) for s in findings.subjects if s.role != "closest"]
-    if findings.gain is not None and len(findings.subjects) == 2:
-        shown.append(card("gain", times(findings.gain), _gain_note(findings)))
-    elif findings.winner is None:
-        shown += _nearest_card(findings)
-    shown.append(card("candidates", str(findings.candidates), _states(findings)))
-    spent = sum(e.seconds for e in findings.evaluations)
-    shown.append(card("time spent", format_clock(spent), "min:s, launches included"))
-    return tag("div", join(shown), class_="cards")
-
-
-def _capacity_card(findings: SearchFindings, subject: ComparedCandidate) -> Html:
-    name, evaluation = subject.role, subject.evaluation
-    if evaluation.capacity is None:
-        failed = evaluation.state is State.FAILED
-        note = "could not be measured" if failed else "no rate kept the promise"
-        return card(f"{name}, capacity", "none", note, name)
-    notes = []
-    probe = evaluation.at_capacity()
-    if probe is not None and findings.sla is not None:
-        percentile = findings.sla.primary.name
-        notes.append(f"{percentile} there {format_duration(probe.latency.get(percentile))}")
-    if evaluation.low is not None and evaluation.high is not None:
-        low, high = format_rate(evaluation.low), format_rate(evaluation.high)
-        notes.append(f"95 %: {low} to {high}")
-    if evaluation.recommended is not None:
-        proof = evaluation.proof()
-        proven = f", proven at {format_rate(proof.rate)}" if proof else ", not proven"
-        notes.append(f"recommended: {format_rate(evaluation.recommended)}{proven}")
-    return card(f"{name}, capacity", format_rate(evaluation.capacity), "; ".join(notes), name)
-
-
-def _cost_card(findings: SearchFindings, subject: ComparedCandidate) -> Html:
-    name, evaluation, metric = subject.role, subject.evaluation, Metric(findings.objective)
-    title = f"{name}, {metric.name}"
-    value = metric.value(evaluation)
-    if value is None:
-        failed = evaluation.state is State.FAILED
-        note = "could not be measured" if failed else "did not keep the promise there"
-        return card(title, "none", note, name)
-    low, high = metric.range(evaluation)
-    notes = []
-    if low is not None and high is not None and low != high:
-        notes.append(f"95 %: {metric.show(low)} to {metric.show(high)}")
-    asked = evaluation.verdict()
-    if asked is not None:
-        notes.append("promise proven there" if evaluation.proof() else "promise not proven there")
-    return card(title, metric.show(value), "; ".join(notes), name)
-
-
-def _gain_note(findings: SearchFindings) -> str:
-    interval = findings.gain_interval
-    if interval is not None:
-        return f"95 %: {times(interval.low)} to {times(interval.high)}, measured by turns"
-    if findings.objective is not None:
-        return "baseline over winner"
-    return "capacity of winner over baseline"
-
-
-def _nearest_card(findings: SearchFindings) -> Iterator[Html]:
-    nearest = findings.closest
-    if nearest is None or nearest.bound_ratio is None:
-        return
-    value = percent(nearest.bound_ratio) if isfinite(nearest.bound_ratio) else "no answer"
-    yield card("closest", value, f"of the bound, with {nearest.label}")
+    first, last, chosen = findings.baseline, findings.winner, findings.to_deploy
+    if chosen is None:
+        return (
+            section("Your current configuration", code(first.config, "config"))
+            if first
+            else Html("")
+        )
+    if first is None or last is None or findings.baseline_wins:
+        return section("The configuration", code(chosen.config, "config"))
+    name = "the winner" if chosen is last else "the best candidate"
+    whole = tag("div", tag("h3", text(f"config.pbtxt of {name}")), code(last.config, "config"))
+    changed = tag(
+        "div", tag("h3", text("Changes to the baseline")), diff(first.config, last.config)
+    )
+    return section(f"Configuration of {name}", tag("div", whole, changed, class_="columns"))
 
 
 def _states(findings: SearchFindings) -> str:
@@ -164,10 +97,9 @@ def candidates_table(findings: SearchFindings) -> Html:
         Metric(findings.objective).name,
         "95 % from",
         "95 % to",
-        "× baseline",
     )
     percentile = findings.sla.primary.name if findings.sla else "p99"
-    where = "at capacity" if findings.objective is None else "there"
+    where = "at capacity" if findings.objective is None else "at that rate"
     heads = [*names, f"{percentile} {where}", "probes", "time"]
     rows = [_row(findings, e, percentile) for e in findings.evaluations]
     return table(heads, ("phase", "candidate", "result"), rows)
@@ -178,8 +110,6 @@ def _row(findings: SearchFindings, evaluation: Evaluation, percentile: str) -> H
     latency = probe.latency.get(percentile) if probe else None
     metric = Metric(findings.objective)
     value, (low, high) = metric.value(evaluation), metric.range(evaluation)
-    reference = metric.value(findings.baseline) if findings.baseline else None
-    ratio = value / reference if value and reference else None
     cells = (
         number_cell(evaluation.trial, str(evaluation.trial)),
         word_cell(evaluation.phase),
@@ -188,7 +118,6 @@ def _row(findings: SearchFindings, evaluation: Evaluation, percentile: str) -> H
         number_cell(value, metric.show(value)),
         number_cell(low, metric.show(low)),
         number_cell(high, metric.show(high)),
-        number_cell(ratio, f"{ratio:.2f}" if ratio else "-"),
         number_cell(latency, format_duration(latency)),
         number_cell(len(evaluation.probes), str(len(evaluation.probes))),
         number_cell(evaluation.seconds, format_clock(evaluation.seconds)),
@@ -215,16 +144,19 @@ def _search(findings: SearchFindings) -> Html | None:
     """How much of the space was seen, why the search ended, and where the time went; None before
     anything of it is known.
     """
-    sentences, budget = search_sentences(findings), findings.budget
-    if not sentences and budget is None:
+    if not findings.evaluations:
         return None
-    parts = [items(sentences)] if sentences else []
+    sentences, budget = search_sentences(findings), findings.budget
+    spent = sum(e.seconds for e in findings.evaluations)
+    measured = f"{_states(findings)}, in {format_clock(spent)} min:s including launches"
+    parts = [facts([("candidates", f"{findings.candidates}: {measured}")])]
+    parts += [items(sentences)] if sentences else []
     if budget is not None:
         parts.append(budget_bar(budget))
     lacking = findings.unmeasured_values() if sentences else {}
     if lacking:
         rows = tuple((short_name(path), ", ".join(values)) for path, values in lacking.items())
-        parts += [tag("h3", text("Values that no measured candidate had")), facts(rows)]
+        parts += [tag("h3", text("Values that no measured candidate has")), facts(rows)]
     return join(parts)
 
 
@@ -235,15 +167,15 @@ def _measurement(findings: SearchFindings) -> Html:
     for subject in findings.subjects:
         probe = subject.evaluation.at_capacity()
         if probe is not None:
-            where = "proven" if subject.evaluation.proof() else near
+            where = "verified" if subject.evaluation.proof() else near
             title = tag("h3", text(f"{subject.role.capitalize()}, {where}"))
             shown.append(tag("div", title, facts(probe_facts(probe, subject.evaluation))))
     probes = [probe for e in findings.evaluations for probe in e.probes]
     total = facts(
         (
-            ("seed of the run", str(findings.manifest.experiment.seed)),
-            ("probes in all", str(len(probes))),
-            ("requests in all", f"{sum(p.n for p in probes):,}"),
+            ("seed", str(findings.manifest.experiment.seed)),
+            ("probes", str(len(probes))),
+            ("requests", f"{sum(p.n for p in probes):,}"),
         )
     )
     method = items(method_sentences(findings))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import wrap
 
-from tuner.analysis.contenders import Contender, contenders
+from tuner.analysis.contenders import Contender, contenders, title_of
 from tuner.analysis.search_findings import (
     ComparedCandidate,
     is_same_candidate,
@@ -75,13 +75,18 @@ class ShownDeployment:
     colour: str
 
     @property
+    def plain_title(self) -> str:
+        return title_of(self.deployed)
+
+    @property
     def title(self) -> str:
-        return style.label(self.deployed.title)
+        """For a figure."""
+        return style.label(self.plain_title)
 
     @property
     def lines(self) -> str:
         """The title, broken for the side of a figure."""
-        lines = wrap(self.deployed.title, 17) or [self.deployed.name]
+        lines = wrap(self.plain_title, 17) or [self.deployed.name]
         return "<br>".join(map(style.label, lines))
 
     @property

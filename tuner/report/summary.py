@@ -27,6 +27,8 @@ def _of_search(findings: SearchFindings) -> Html:
     metric = Metric(findings.objective)
     rows = []
     for subject in findings.subjects:
+        if subject.role == "baseline" and findings.gain and not findings.gain_fits_values:
+            continue  # its capacity would contradict the gain
         value, (low, high) = metric.value(subject.evaluation), metric.range(subject.evaluation)
         name = f"{subject.role}: {subject.evaluation.label}"
         interval = _interval(metric.show(low), metric.show(high)) if low and high else ""
@@ -47,7 +49,7 @@ def _of_comparison(findings: ComparisonFindings) -> Html:
         if evaluation is not None and evaluation.low and evaluation.high:
             interval = _interval(format_rate(evaluation.low), format_rate(evaluation.high))
         capacity = format_rate(evaluation.capacity if evaluation is not None else None)
-        rows.append((each.colour, each.deployed.title, capacity, interval))
+        rows.append((each.colour, each.plain_title, capacity, interval))
     return _block(
         compare_page.title(findings),
         compare_page.answer(findings),

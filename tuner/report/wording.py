@@ -8,6 +8,7 @@ import math
 
 from tuner.analysis.breakdown import Breakdown, break_down
 from tuner.analysis.doubts import (
+    BaselineDiffers,
     CachedAnswers,
     ClientLimitedProbes,
     CpuSteal,
@@ -38,30 +39,27 @@ NBSP = "\N{NO-BREAK SPACE}"
 STATES = {
     State.OK: "met",
     State.INFEASIBLE: "not met",
-    State.BEATEN: "left behind",
+    State.BEATEN: "eliminated",
     State.FAILED: "failed",
 }
 HIDDEN_COMPUTE = (
-    '"infer" is not the time on the card alone: the model keeps several batches in hand '
-    "(parameters[pipeline]), and each also waits for the one before it."
+    '"infer" includes waiting: the model keeps several batches in flight (parameters[pipeline]), '
+    "and each waits for the one before it."
 )
 _LACKING = {
-    Lack.BASELINE: "The model as found was not measured: there is nothing to compare with.",
+    Lack.BASELINE: "The baseline was not measured, so no gain is known.",
     Lack.CONFIRMATION: (
-        "Not confirmed: the figures come from the search alone, which measures each candidate "
-        "once; the best of many such measurements tends to flatter."
+        "Not confirmed: the search measures each candidate once, and the best of many single "
+        "measurements tends to be too high."
     ),
-    Lack.OWN_CONFIRMATION: (
-        "{subject}: taken from the search, not confirmed by a second measurement."
-    ),
-    Lack.EVALUATION: "Not measured: {subject}. The comparison did not come to its end.",
+    Lack.OWN_CONFIRMATION: ("{subject}: measured once by the search, not confirmed."),
+    Lack.EVALUATION: "Not measured: {subject}. The comparison did not finish.",
     Lack.UPPER_END: (
-        "{subject}: no rate was found at which the promise breaks, so the true capacity may be "
-        "higher."
+        "{subject}: no probed rate violates the SLA, so the true capacity may be higher."
     ),
     Lack.CLIENT: (
-        "{subject}: the load generator fell behind before the server did, so the true capacity may "
-        "be higher: raise --workers, or give it cores of its own."
+        "{subject}: the load generator saturated before the server, so the true capacity may be "
+        "higher. Raise --workers or give the load generator its own cores."
     ),
 }
 
@@ -72,16 +70,16 @@ def doubt_sentence(doubt: Doubt) -> str:
         case Lacking(lack, subject):
             return upper_first(_LACKING[lack].format(subject=subject))
         case UnsteadyRounds(subject, low, high, objective):
-            ends = " and ".join(_amount(end, objective) for end in (low, high))
+            ends = " to ".join(_amount(end, objective) for end in (low, high))
             return (
-                f"{upper_first(subject)}: its rounds lie between {ends}, further apart than chance "
-                "allows: the machine was not steady, and the interval is wide for it."
+                f"{upper_first(subject)}: rounds range from {ends}, more than chance explains. The "
+                "machine was not steady, which widens the interval."
             )
         case ClientLimitedProbes(number):
             return (
-                f"Client-limited: {count(number, 'probe')} broke the promise only because the "
-                "client sent late. No capacity is taken from them: more --workers, or a machine of "
-                "its own for the load, would show whether the server holds more."
+                f"Client-limited: {count(number, 'probe')} violated the SLA only because the "
+                "client sent late, and do not count. Raise --workers or send the load from another "
+                "machine to see whether the server serves more."
             )
         case Refutation() | Drift():
             return _change_sentence(doubt)
@@ -89,8 +87,14 @@ def doubt_sentence(doubt: Doubt) -> str:
             return _machine_sentence(doubt)
         case CachedAnswers(share):
             return (
-                f"Triton answered {percent(share)} of the requests from its response cache, "
-                "without executing the model. The capacity holds for traffic that repeats as much."
+                f"Triton answered {percent(share)} of the requests from its response cache. The "
+                "capacity holds only for traffic with as many repeats."
+            )
+        case BaselineDiffers(searched, compared):
+            return (
+                "The machine changed: the search measured the baseline at "
+                f"{format_rate(searched)}, the comparison at {format_rate(compared)}, so the tuned "
+                "configuration may not be the best under these conditions."
             )
         case MachineStalls() | ForeignLoad():
             return _stall_sentence(doubt)
@@ -100,18 +104,15 @@ def _change_sentence(doubt: Refutation | Drift) -> str:
     if isinstance(doubt, Refutation):
         hoped, other = doubt.hoped, doubt.other
         return (
-            f"Trial {hoped.trial} ({hoped.label}) was put at "
-            f"{format_rate(doubt.searched_capacity)} by the search and at "
-            f"{format_rate(doubt.confirmed_capacity)} by its confirmation: of many measurements "
-            f"the best one was also lucky. So trial {other.trial} ({other.label}) was confirmed as "
-            "well."
+            f"Trial {hoped.trial} ({hoped.label}) reached {format_rate(doubt.searched_capacity)} "
+            f"in the search and {format_rate(doubt.confirmed_capacity)} in its confirmation, so "
+            f"trial {other.trial} ({other.label}) was confirmed, too."
         )
-    verb = "held" if doubt.objective is None else "came to"
+    first, later = (_amount(value, doubt.objective) for value in (doubt.first, doubt.later))
     return (
-        f"The machine changed: the model as found {verb} {_amount(doubt.first, doubt.objective)} "
-        f"at first and {_amount(doubt.later, doubt.objective)} later, more than the intervals "
-        "allow. Candidates that were measured far apart in time do not compare; what was confirmed "
-        "was measured by turns."
+        f"The machine changed: the baseline measured {first} at first and {later} later, outside "
+        "both intervals. Candidates measured far apart in time are not comparable; those of the "
+        "confirmation are, since they were measured interleaved."
     )
 
 
@@ -119,70 +120,66 @@ def _machine_sentence(doubt: CpuSteal | GpuThrottled | GpuShared) -> str:
     match doubt:
         case CpuSteal(share):
             return (
-                f"The hypervisor took {share:.0%} of the time in which this machine's processors "
-                "wanted to run: late sends and late answers are also its own. Measure where "
-                "processors are not shared, or take the figures for what this host gives now."
+                f"CPU steal: the hypervisor took {percent(share)} of this machine's busy CPU time, "
+                "which delays requests and replies. Measure on dedicated CPUs for reliable numbers."
             )
         case GpuThrottled(probes, read, reasons):
             return (
                 f"GPU throttled: in {count(probes, 'probe')} of {read} the GPU lowered its clock "
-                f"({', '.join(reasons)}). A power cap holds wherever that card serves; heat and "
-                "hardware slowdowns belong to this machine and this hour, and cost capacity."
+                f"({', '.join(reasons)}). A power cap applies to every such card; heat and "
+                "hardware slowdowns are specific to this machine and lower the capacity."
             )
         case GpuShared(probes, read, others):
             return (
                 f"GPU in use by others: in {count(probes, 'probe')} of {read} the server shared "
-                f"its GPU with {', '.join(others)}. With the GPU to itself it may serve more."
+                f"its GPU with {', '.join(others)}. On a GPU of its own it may serve more."
             )
 
 
 def _stall_sentence(doubt: MachineStalls | ForeignLoad) -> str:
     if isinstance(doubt, ForeignLoad):
         return (
-            f"Other processes of this machine had half a core or more for {percent(doubt.share)} "
-            "of the time: the server shared its processors with them. End them, or take the "
-            "figures for what is left."
+            f"Other load: other processes used half a core or more for {percent(doubt.share)} of "
+            "the time. Stop them and measure again, or read the capacities as those of a shared "
+            "machine."
         )
-    said = (
-        f"The machine itself stalled {doubt.per_minute:.0f} times a minute, for up to "
-        f"{format_duration(doubt.longest)}: no server answers then"
-    )
+    sentences = [
+        f"Machine stalls: {doubt.per_minute:.0f} a minute, up to {format_duration(doubt.longest)}. "
+        "No server answers during a stall."
+    ]
     if doubt.decided:
-        said += (
-            f". In {count(doubt.decided, 'probe')} of {doubt.probes} this made the difference: "
-            "they are stated as they happened, and the capacity rests on the requests that no "
-            "stall can have touched"
+        sentences.append(
+            f"They decided {count(doubt.decided, 'probe')} of {doubt.probes}; there, the capacity "
+            "rests on the requests that no stall touched."
         )
     if doubt.undecidable:
-        said += (
-            f". {upper_first(count(doubt.undecidable, 'probe'))} of {doubt.probes} had too many "
-            "such requests to tell"
+        sentences.append(
+            f"{upper_first(count(doubt.undecidable, 'probe'))} of {doubt.probes} had too many "
+            "affected requests for a verdict."
         )
-    return f"{said}. Measure where processors are not shared."
+    return " ".join([*sentences, "Measure on dedicated CPUs."])
 
 
 def unfit_sentence(unfit: Unfitness, bound: Bound) -> str:
     """Said before anything is measured."""
     return (
-        f"this machine stalls {unfit.per_minute:.0f} times a minute, for up to "
-        f"{format_duration(unfit.longest)} (seen in {format_duration(unfit.seconds)}): "
-        f"{percent(unfit.share)} of the time, and {bound} allows {percent(bound.budget)} of the "
-        "requests to be late, so it is unfit for that SLA, whatever the server"
+        f"this machine stalls {unfit.per_minute:.0f} times a minute, up to "
+        f"{format_duration(unfit.longest)} (observed for {format_duration(unfit.seconds)}): "
+        f"{percent(unfit.share)} of the time, but {bound} allows only {percent(bound.budget)} of "
+        "the requests to be late. No server can meet that SLA here"
     )
 
 
 def undisturbed_words(probe: ProbeRecord) -> str:
-    """``met without the machine's stalls (3 of 800 late, 20 % left out)``; empty if none touched
-    it.
-    """
+    """``met without machine stalls (3 of 800 late, 20 % left out)``; empty if none touched it."""
     rest = probe.undisturbed
     if rest is None:
         return ""
     left_out = f"{percent(rest.left_out)} left out"
     if rest.outcome is None:
-        return f"undecidable without the machine's stalls ({left_out})"
+        return f"undecidable without machine stalls ({left_out})"
     late = f"{rest.late:,} of {rest.n:,} late"
-    return f"{rest.outcome} without the machine's stalls ({late}, {left_out})"
+    return f"{rest.outcome} without machine stalls ({late}, {left_out})"
 
 
 def _amount(value: float, objective: Objective | None) -> str:
@@ -196,30 +193,30 @@ _MOST_NAMED = 3
 
 def completeness(outcome: Outcome, minimised: bool) -> str:
     """How much of the space was seen, and how likely a better candidate was missed."""
-    size = (
-        "of more than can be counted"
-        if outcome.candidates is None
-        else f"of {outcome.candidates:,}"
-    )
-    measured = f"{outcome.measured} {size} candidates were measured"
+    size = "" if outcome.candidates is None else f" of {outcome.candidates:,}"
+    measured = f"Measured {outcome.measured:,}{size} candidates"
     if not outcome.simulated:
         return f"{measured}."
-    measured += f", {outcome.simulated:,} simulated."
-    if outcome.missed is None:
-        return measured
-    better = "comes to less by over" if minimised else "serves more by over"
-    chance = (
-        "less than 1 %" if outcome.missed < 0.01 else f"{outcome.missed:.0%}".replace("%", " %")
-    )
-    by = f"{100 * outcome.by:.0f} %"
-    return (
-        f"{measured} The chance that one of the others {better} {by} is "
-        f"put at {chance}, as far as the simulation, set right by what was measured, can tell."
-        f"{_equals(outcome, by)}"
-    )
+    measured += f", simulated {outcome.simulated:,}."
+    missed = missed_sentence(outcome, minimised)
+    return f"{measured} {missed}{_equals(outcome)}" if missed else measured
 
 
-def _equals(outcome: Outcome, by: str) -> str:
+def missed_sentence(outcome: Outcome, minimised: bool) -> str | None:
+    """The probability that a better candidate was not measured; None if nothing tells it."""
+    if not outcome.simulated or outcome.missed is None:
+        return None
+    by = _by(outcome)
+    better = f"costs at least {by} less" if minimised else f"is more than {by} better"
+    chance = "less than 1 %" if outcome.missed < 0.01 else f"{100 * outcome.missed:.0f} %"
+    return f"Estimated probability that an unmeasured configuration {better}: {chance}."
+
+
+def _by(outcome: Outcome) -> str:
+    return f"{100 * outcome.by:.0f} %"
+
+
+def _equals(outcome: Outcome) -> str:
     """Which candidates were treated as equal to the best, in a sentence that begins with a space;
     empty if there are none.
     """
@@ -227,29 +224,29 @@ def _equals(outcome: Outcome, by: str) -> str:
     if alike:
         shown = "; ".join(alike[:_MOST_NAMED])
         more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
-        parts.append(f"{count(len(alike), 'other')} would do the same ({shown}{more})")
+        parts.append(f"{count(len(alike), 'other')} the same ({shown}{more})")
     if outcome.near:
-        parts.append(f"{count(outcome.near, 'other')} would come within {by} of it")
+        parts.append(f"{count(outcome.near, 'other')} within {_by(outcome)}")
     if not parts:
         return ""
-    return f" In the simulation, {', and '.join(parts)}: treated as equal to the best one."
+    return f" Treated as equal to the best in the simulation: {', and '.join(parts)}."
 
 
 def time_sentence(probe: ProbeRecord) -> str | None:
-    """``where 12.3 ms went at 300/s: client 0.1, … rest 0.1 ms · mean batch 6.18 · server 1 core``,
-    as far as it is known.
+    """``mean latency 12.3 ms at 300/s: client 0.1, … rest 0.1 ms · mean batch 6.18 · server 1
+    core``, as far as it is known.
     """
     breakdown = break_down(probe)
     mean = probe.server.mean_batch if probe.server is not None else None
     clauses = (
-        None if breakdown is None or breakdown.mean <= 0 else _where_it_went(probe, breakdown),
+        None if breakdown is None or breakdown.mean <= 0 else _parts_of_mean(probe, breakdown),
         None if mean is None else f"mean batch {format_number(mean)}",
         None if probe.host is None else _used(probe.host),
     )
     return " · ".join(clause for clause in clauses if clause) or None
 
 
-def _where_it_went(probe: ProbeRecord, breakdown: Breakdown) -> str:
+def _parts_of_mean(probe: ProbeRecord, breakdown: Breakdown) -> str:
     """All parts with the same number of decimals, so that they add up."""
     decimals = min(6, max(0, 2 - math.floor(math.log10(breakdown.mean * 1000))))
 
@@ -258,7 +255,7 @@ def _where_it_went(probe: ProbeRecord, breakdown: Breakdown) -> str:
 
     known = ", ".join(f"{name} {ms(v)}" for name, v in breakdown.parts.items() if v is not None)
     at = f" at {format_rate(probe.rate)}" if probe.rate is not None else ""
-    clause = f"where {ms(breakdown.mean)} ms went{at}: {known} ms"
+    clause = f"mean latency {ms(breakdown.mean)} ms{at}: {known} ms"
     if breakdown.rest is None and probe.server is not None:
         return f"{clause}; rest unknown: the server counted {probe.server.requests:,} requests"
     over = breakdown.over
@@ -279,11 +276,11 @@ def list_known(*values: str | None) -> str:
 
 
 def ratio_words(ratio: Ratio) -> str:
-    """``3.12 × (95 %: 2.9 to 3.4)``."""
-    low = format_number(ratio.low)
+    """``3.1 × (95 %: 2.9 to 3.4)``."""
+    low = _ratio_digits(ratio.low)
     is_open = not math.isfinite(ratio.high)
-    ends = f"at least {low}" if is_open else f"{low} to {format_number(ratio.high)}"
-    return f"{format_number(ratio.value)}{NBSP}× (95{NBSP}%: {ends})"
+    ends = f"at least {low}" if is_open else f"{low} to {_ratio_digits(ratio.high)}"
+    return f"{times(ratio.value)} (95{NBSP}%: {ends})"
 
 
 def interval_words(low: float, high: float | None) -> str:
@@ -300,8 +297,12 @@ def swap_words(seconds: float | None, lost: int, requests: int) -> str:
 
 def times(ratio: float) -> str:
     """``2.3 ×``, with as many digits as can matter."""
+    return f"{_ratio_digits(ratio)}{NBSP}×"
+
+
+def _ratio_digits(ratio: float) -> str:
     digits = 0 if ratio >= 20 else 1 if ratio >= 2 else 2
-    return f"{ratio:.{digits}f}{NBSP}×"
+    return f"{ratio:.{digits}f}"
 
 
 def percent(share: float) -> str:

@@ -24,32 +24,32 @@ CLIENTS = {
     "tensors": "clients that send tensors",
 }
 _SIMPLICITY = {
-    "service": "which runs already",
+    "service": "already running",
     "naive": "the simplest to run",
     "fastapi": "the simplest to run",
-    "triton": "one server more to run, and no FastAPI",
+    "triton": "one server to run, without FastAPI",
     "hybrid": "two servers to run",
 }
+NAIVE = (
+    "FastAPI (naive) computes on the event loop, as most tutorials do: while it computes one "
+    "request, all others wait."
+)
 _ADVANTAGES = {
-    Advantage.ONLY: "the only one that keeps the promise",
+    Advantage.ONLY: "the only one that meets the SLA",
     Advantage.FEWEST: "the fewest replicas",
-    Advantage.FEWEST_CORES_UNKNOWN: "no other takes fewer replicas, and cores were not read",
-    Advantage.FEWEST_AND_LEAST_CORES: (
-        "no other takes fewer replicas, and it takes the least cores"
-    ),
-    Advantage.FIRST_FOR_TEXT: "the first for clients that send text",
+    Advantage.FEWEST_CORES_UNKNOWN: "no other needs fewer replicas; cores are unknown",
+    Advantage.FEWEST_AND_LEAST_CORES: "no other needs fewer replicas or cores",
+    Advantage.FIRST_FOR_TEXT: "the best for clients that send text",
 }
 _SHORTFALLS = {
     Shortfall.UNMEASURED: "{title} was not measured.",
     Shortfall.FAILED: "{title} could not be measured: {failure}",
-    Shortfall.KEEPS_NO_RATE: "{title} keeps {kept} at no rate that was tried.",
-    Shortfall.CLIENT_FELL_BEHIND: (
-        "{title} may serve more: the load generator fell behind before it did."
-    ),
+    Shortfall.KEEPS_NO_RATE: "{title} meets {sla} at no probed rate.",
+    Shortfall.CLIENT_FELL_BEHIND: "{title} may serve more: the load generator saturated first.",
 }
 
 
-def promise(findings: ComparisonFindings) -> str:
+def sla_text(findings: ComparisonFindings) -> str:
     """``p99 ≤ 20 ms``; as it stands in the record where this version cannot read it."""
     return str(findings.sla or findings.comparison.sla)
 
@@ -59,7 +59,7 @@ def headline(findings: ComparisonFindings) -> str:
     answers = findings.recommendation.answers
     answer = next((answer for answer in answers if answer.bands), None)
     if answer is None:
-        return f"No deployment keeps {promise(findings)}"
+        return f"No deployment meets {sla_text(findings)}"
     steps = band_steps(answer.bands, findings)
     return steps if answer is answers[0] else f"For {CLIENTS[answer.clients]} alone: {steps}"
 
@@ -76,34 +76,39 @@ def answer_sentence(findings: ComparisonFindings) -> str:
     """Below the headline: the bands of all kinds of clients."""
     answers = [answer for answer in findings.recommendation.answers if answer.bands]
     if not answers:
-        return "What came nearest is in the table below."
+        return "The table below shows what came closest."
     steps = [f"For {CLIENTS[a.clients]}: {band_steps(a.bands, findings)}." for a in answers]
-    return f"Within {promise(findings)}. {' '.join(steps)} Above, it takes replicas."
+    return f"Within {sla_text(findings)}. {' '.join(steps)} Higher rates need replicas."
 
 
 def reasons(findings: ComparisonFindings) -> list[str]:
     """The sentences behind the recommendation."""
-    kept = promise(findings)
-    sentences = (_reason(finding, kept) for finding in findings.recommendation.findings)
-    return [sentence for sentence in sentences if sentence]
+    sla = sla_text(findings)
+    sentences = (_reason(finding, sla) for finding in findings.recommendation.findings)
+    told = [sentence for sentence in sentences if sentence]
+    return [*told, NAIVE] if _has_naive(findings) else told
 
 
-def _reason(finding: Finding, kept: str) -> str | None:
+def _has_naive(findings: ComparisonFindings) -> bool:
+    return any(each.kind == "naive" for each in findings.comparison.deployments)
+
+
+def _reason(finding: Finding, sla: str) -> str | None:
     match finding:
         case BandsForClients():
-            return _bands_sentence(finding, kept)
+            return _bands_sentence(finding, sla)
         case Times():
             return _times_sentence(finding)
         case TokenisingTime(seconds):
             return (
-                "Clients of Triton alone have to tokenise for themselves, which took them "
+                "Clients of Triton alone must tokenize their requests, which took "
                 f"{format_duration(seconds)} a request here."
             )
         case Takes():
             return _takes_sentence(finding)
         case FallsShort(shortfall, title, failure):
             return _SHORTFALLS[shortfall].format(
-                title=title, kept=kept, failure=failure or "no reason was recorded"
+                title=title, sla=sla, failure=failure or "no reason was recorded"
             )
 
 
@@ -112,33 +117,33 @@ def _times_sentence(finding: Times) -> str:
     serves = f"{first} serves {ratio_words(ratio)} what {second} does"
     match finding.question:
         case Question.IS_NAIVE_ENOUGH if ratio.low > 1:
-            return f"{serves}: here the plain form is enough."
+            return f"{serves}: the naive form is enough here."
         case Question.IS_NAIVE_ENOUGH if ratio.is_tie:
-            return f"{serves}: a tie, which the well-made form wins."
+            return f"{serves}: a tie, so FastAPI is preferred."
         case Question.IS_NAIVE_ENOUGH:
-            return f"{serves}, and is not recommended."
+            return f"{serves} and is not recommended."
         case Question.DOES_TUNING_PAY if ratio.is_tie:
-            return f"{serves}: a tie, so it may stay as found."
+            return f"{serves}: no gain shown, so keep your current configuration."
         case Question.DOES_BATCHING_PAY:
             return (
-                f"{first} serves more than {second}: it costs more here to put requests together "
-                "than a batch saves."
+                f"{serves}: batching costs more than it saves here. {first} is measured for "
+                "comparison only and never recommended."
             )
         case _:
             return f"{serves}."
 
 
-def _bands_sentence(finding: BandsForClients, kept: str) -> str:
+def _bands_sentence(finding: BandsForClients, sla: str) -> str:
     clients = CLIENTS[finding.answer.clients].capitalize()
     if not finding.steps:
-        return f"{clients}: no deployment for them keeps {kept} at any rate that was tried."
-    sentences = [sentence for step in finding.steps for sentence in _step_sentences(step, kept)]
+        return f"{clients}: no deployment meets {sla} at any probed rate."
+    sentences = [sentence for step in finding.steps for sentence in _step_sentences(step, sla)]
     reach = format_rate(finding.answer.reach)
-    sentences.append(f"Above {reach} it takes replicas, best of {finding.best.title}.")
+    sentences.append(f"Above {reach}: replicas of {finding.best.title}.")
     return f"{clients}: {' '.join(sentences)}"
 
 
-def _step_sentences(step: BandStep, kept: str) -> list[str]:
+def _step_sentences(step: BandStep, sla: str) -> list[str]:
     title, edge = step.chosen.title, step.band.edge
     interval = "" if edge is None else f", {interval_words(*edge)}"
     capacity = format_rate(step.chosen.evaluation.capacity)
@@ -146,14 +151,14 @@ def _step_sentences(step: BandStep, kept: str) -> list[str]:
         f"up to {format_rate(step.band.high)}, {_SIMPLICITY[step.chosen.deployed.kind]} "
         f"(capacity {capacity}{interval})"
     )
-    sentences = [f"{title} keeps {kept} {reach}."]
+    sentences = [f"{title} meets {sla} {reach}."]
     if step.below is not None:
         gain = step.gain
         more = f"; it serves {ratio_words(gain)} what {step.below.title} does" if gain else ""
         sentences = [f"Above, {title} {reach}{more}."]
     for other, ratio in step.ties:
         times = f" ({ratio_words(ratio)})" if ratio else ""
-        sentences.append(f"{other.title} and {title} are a tie{times}, which the simpler one wins.")
+        sentences.append(f"{other.title} and {title} tie{times}; the simpler one is preferred.")
     return sentences
 
 
@@ -162,7 +167,9 @@ def _takes_sentence(finding: Takes) -> str | None:
     known = "; ".join(f"{title} {usage}" for title, usage in usages if usage)
     if not known or finding.costs.rate is None:
         return None
-    return f"At {format_rate(finding.costs.rate)}, which each of them keeps, they take: {known}."
+    return (
+        f"Resources at {format_rate(finding.costs.rate)}, a rate that all of them serve: {known}."
+    )
 
 
 def usage_words(usage: Usage) -> str:
@@ -178,14 +185,14 @@ def plan_reason(plan: ReplicaPlan) -> str:
     """``the fewest replicas: one serves 1,034/s``."""
     serves = f"one serves {format_rate(plan.safe_rate)}"
     if plan.simulated:
-        serves += " as simulated, more than the load generator could send"
+        serves += " (simulated; the load generator saturated first)"
     return serves if plan.advantage is None else f"{_ADVANTAGES[plan.advantage]}: {serves}"
 
 
 def plan_sentence(rate: float, plans: list[ReplicaPlan]) -> str:
     """What serves ``rate`` requests/s, for clients that send text, too."""
     if not plans:
-        return f"No deployment keeps the promise, so none serves {format_rate(rate)}."
+        return f"No deployment serves {format_rate(rate)} within the SLA."
     first = plans[0]
     sentence = f"{format_rate(rate)}: {_replicas(first)}"
     own = next((plan for plan in plans if plan.sends == "text"), None)

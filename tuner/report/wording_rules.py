@@ -22,21 +22,21 @@ from tuner.records.comparison import Delay, Swap
 from tuner.report.wording import NBSP, interval_words, ratio_words, swap_words
 from tuner.units import format_duration, format_number, format_rate
 
-_OVERHEAD = "20 ms of inference become 200 ms in FastAPI: nine tenths outside it"
+_OVERHEAD = "20 ms of inference become 200 ms in FastAPI: 90 % overhead"
 RULES = {
-    Rule.OVERHEAD_ALONE: f"{_OVERHEAD} (alone)",
+    Rule.OVERHEAD_ALONE: f"{_OVERHEAD} (one request at a time)",
     Rule.OVERHEAD_NEAR_CAPACITY: f"{_OVERHEAD} (near capacity)",
     Rule.ONE_INSTANCE: "one instance of FastAPI serves 50 requests/s",
     Rule.BATCHING_GAIN: "dynamic batching gives 5 to 10 times the throughput",
     Rule.TRITON_GAIN: "Triton serves 5 to 10 times what FastAPI does",
-    Rule.BATCHING_PRICE: "batching costs a lone request a few milliseconds",
+    Rule.BATCHING_PRICE: "batching adds a few milliseconds to a single request",
     Rule.LOW_LOADS: "FastAPI is enough below 100 requests/s",
-    Rule.HIGH_LOADS: "above 100 requests/s it takes Triton",
+    Rule.HIGH_LOADS: "above 100 requests/s, Triton is needed",
     Rule.FASTAPI_GPU: f"FastAPI keeps the GPU busy for less than 10{NBSP}%",
     Rule.TRITON_GPU: f"Triton keeps the GPU busy for 60 to 80{NBSP}%",
-    Rule.SHORT_DELAY: "a queue delay of 1 to 2 ms where latency matters",
-    Rule.LONG_DELAY: "a queue delay of 5 to 10 ms where throughput matters",
-    Rule.SWAPPING: "a model is swapped more easily in FastAPI",
+    Rule.SHORT_DELAY: "a queue delay of 1 to 2 ms if latency matters",
+    Rule.LONG_DELAY: "a queue delay of 5 to 10 ms if throughput matters",
+    Rule.SWAPPING: "swapping a model is easier in FastAPI",
     Rule.MEDIUM_LOADS: "FastAPI in front of Triton suits medium loads",
     Rule.DAYS: "FastAPI takes 1 to 2 days to develop, Triton 3 to 5",
 }
@@ -48,17 +48,17 @@ _RANGES = {
     Rule.TRITON_GPU: f"60 to 80{NBSP}%",
 }
 _UNKNOWN = {
-    Reason.NO_STAGES: "the naive form did not count its parts",
+    Reason.NO_STAGES: "FastAPI (naive) reported no stage times",
     Reason.NO_BATCHING: "the tuned configuration does not batch",
-    Reason.NO_LONE_LATENCY: ("no latency one request at a time of both, with and without batching"),
+    Reason.NO_LONE_LATENCY: "single-request latency is not known both with and without batching",
     Reason.NO_GPU: "no GPU here",
-    Reason.NO_GPU_READING: "the GPU did not tell how busy it is",
-    Reason.NO_SWAP: "no swap of both a FastAPI service and Triton",
-    Reason.NO_SIMULATION: "no simulation of such a delay and of a shorter one",
-    Reason.NOT_MEASURABLE: "days of work are nothing that a load can measure",
+    Reason.NO_GPU_READING: "the GPU did not report its utilization",
+    Reason.NO_SWAP: "a swap was not measured for both FastAPI and Triton",
+    Reason.NO_SIMULATION: "no simulation of such a delay and a shorter one",
+    Reason.NOT_MEASURABLE: "development time cannot be measured by load",
 }
 _OVERHEAD_REASONS = {
-    Reason.WITHIN: f"at least 80{NBSP}% counts as nine tenths",
+    Reason.WITHIN: f"at least 80{NBSP}% counts as 90{NBSP}%",
     Reason.BELOW: f"less than 80{NBSP}%",
 }
 _REASONS = {
@@ -71,23 +71,23 @@ _REASONS = {
     },
     Rule.LOW_LOADS: {
         Reason.BELOW: "it serves less than 100/s",
-        Reason.WITHIN: "it keeps the promise at 100/s",
+        Reason.WITHIN: "it meets the SLA at 100/s",
     },
     Rule.HIGH_LOADS: {
-        Reason.MORE: "FastAPI gives out by 200/s, and Triton serves more",
+        Reason.MORE: "FastAPI serves at most 200/s, and Triton serves more",
         Reason.ABOVE: "FastAPI serves more than 200/s",
-        Reason.NO_MORE: "Triton does not serve more beyond the intervals",
+        Reason.NO_MORE: "the intervals do not show that Triton serves more",
     },
     Rule.SWAPPING: {
         Reason.FASTAPI_LOSES_FEWER: "FastAPI loses fewer requests",
         Reason.TRITON_LOSES_FEWER: "Triton loses fewer requests",
-        Reason.FASTAPI_QUICKER: "as few requests are lost, and FastAPI is quicker",
-        Reason.TRITON_QUICKER: "as few requests are lost, and Triton is quicker",
-        Reason.AS_QUICK: ("as few requests are lost, and neither is quicker by more than a tenth"),
+        Reason.FASTAPI_QUICKER: "equal losses, and FastAPI is faster",
+        Reason.TRITON_QUICKER: "equal losses, and Triton is faster",
+        Reason.AS_QUICK: f"equal losses, and the times differ by at most 10{NBSP}%",
     },
     Rule.MEDIUM_LOADS: {
         Reason.MORE: "it serves rates that FastAPI does not",
-        Reason.NO_MORE: "it serves no more than FastAPI, within the intervals",
+        Reason.NO_MORE: "the intervals do not show that it serves more than FastAPI",
         Reason.LESS: "it serves less than FastAPI",
     },
 }
@@ -97,7 +97,7 @@ def reason_words(judgement: Judgement) -> str:
     """Why the rule holds, does not, or could not be judged."""
     rule, reason = judgement.rule, judgement.reason
     if reason is Reason.NO_CAPACITY:
-        return f"no capacity of {' and '.join(judgement.lacking)}"
+        return f"no known capacity: {' and '.join(judgement.lacking)}"
     if reason in _UNKNOWN:
         return _UNKNOWN[reason]
     if rule in _REASONS:
@@ -167,8 +167,8 @@ def _delay_name(delay: Delay) -> str:
 
 
 def _delay_words(delay: Delay) -> str:
-    alone = "" if delay.p50 is None else f", p50 alone {format_duration(delay.p50)}"
-    return f"{_delay_name(delay)} {format_rate(delay.capacity)}{alone}"
+    alone = "" if delay.p50 is None else f", single-request p50 {format_duration(delay.p50)}"
+    return f"{_delay_name(delay)}: {format_rate(delay.capacity)}{alone}"
 
 
 def _percent(share: float) -> str:
