@@ -78,13 +78,13 @@ def test_without_a_target_there_is_no_plan(make_run: MakeRun) -> None:
         ([], 3),
     ],
 )
-def test_the_exit_code_says_whether_the_promise_is_kept(
+def test_the_exit_code_says_whether_the_sla_is_met(
     make_run: MakeRun, evaluations: list[Evaluation], code: int
 ) -> None:
     run = make_run(comparison(), evaluations)
     found, said = printed(run)
     assert found == code
-    assert ("No deployment keeps p99 ≤ 20 ms." in said) is (code != 0)
+    assert ("No deployment meets p99 ≤ 20 ms." in said) is (code != 0)
     assert printed(run, as_json=True)[0] == code
 
 

@@ -18,7 +18,7 @@ from tuner.analysis.doubts import (
     UnsteadyRounds,
     drift,
 )
-from tuner.analysis.search_findings import SearchFindings
+from tuner.analysis.search_findings import GainVerdict, SearchFindings
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
 from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
 from tuner.cli.view import between, describe_result
@@ -80,7 +80,7 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
         _show_winner(findings, winner, console)
     if outcome is not None and winner is not None:
         seen = completeness(outcome, minimised=winner.cost is not None)
-        say(console, f"{seen} The search ended because {outcome.reason}.")
+        say(console, seen, f"The search ended because {outcome.reason}.")
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
         say(console, budget_line(findings.budget))
@@ -165,8 +165,8 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
     times = f"{gain:.2f} x"
     if interval is not None:
         times += f" (95 %: {interval.low:.2f} to {interval.high:.2f})"
-        if interval.low <= 1:
-            return f"No gain shown over your current configuration: {times}. Keep it."
+    if findings.gain_verdict in (GainVerdict.NOT_SHOWN, GainVerdict.TOO_SMALL):
+        return f"No gain shown over your current configuration: {times}. Keep it."
     objective = findings.objective
     if objective is not None and winner.cost and first.cost:
         before, after = objective.show(first.cost.value), objective.show(winner.cost.value)
@@ -293,6 +293,7 @@ def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str
         "winner": _brief(winner),
         "baseline": _brief(findings.baseline),
         "gain": _gain(findings),
+        "gain_shown": findings.gain_verdict is GainVerdict.SHOWN,
         "closest": _brief(findings.closest) if winner is None else None,
         "drift": None if changed is None else doubt_sentence(changed),
         "time_seconds": None if findings.budget is None else as_json([findings.budget])[0],

@@ -35,6 +35,11 @@ _PURPOSES = {
     "proof": "verifying",
     "measure": "probing",
 }
+_STATES = {
+    State.BEATEN: "eliminated",
+    State.INFEASIBLE: "misses SLA",
+    State.FAILED: "failed",
+}
 _COLORS = {"met": "green", "violated": "red", "inconclusive": "yellow"}
 
 
@@ -126,7 +131,7 @@ class LiveView:
         self._run: Run | None = None
         self._rows: deque[Evaluation] = deque(maxlen=_ROWS)
         self._known: list[Evaluation] = []
-        self._candidate = ""
+        self._task = self._candidate = ""
         self._now = Text("starting")
         self._probe = Text("")
         self._about = ""
@@ -156,16 +161,21 @@ class LiveView:
         self._notes.append(Text(f"note: {printable(note)}", style="yellow"))
 
     def launching(self, subject: Subject, phase: Phase) -> None:
-        self._candidate = f"{_task(phase, subject)}: {subject.candidate}"
-        self._now = Text(f"{self._candidate}: launching", style="bold")
+        self._task, self._candidate = _task(phase, subject), str(subject.candidate)
+        self._happens("launching")
         self._probe = Text("")
 
     def turning(self, subject: Subject, number: int) -> None:
-        self._candidate = f"confirming {subject.trial}, round {number + 1}: {subject.candidate}"
+        self._task = f"confirming trial {subject.trial}, round {number + 1}"
+        self._candidate = str(subject.candidate)
 
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""
-        self._now = Text(f"{self._candidate}: {_PURPOSES.get(what, what)}{at}", style="bold")
+        self._happens(f"{_PURPOSES.get(what, what)}{at}")
+
+    def _happens(self, what: str) -> None:
+        """The candidate last: a narrow terminal cuts it."""
+        self._now = Text(f"{self._task}, {what}: {self._candidate}", style="bold")
 
     def probed(self, record: ProbeRecord) -> None:
         self._probe = Text(
@@ -202,11 +212,11 @@ class LiveView:
 
     def _leading(self, leader: Evaluation) -> Text:
         gain = self._gain(leader)
-        line = f"best so far: {leader.label}, {self._amount(leader)}"
+        line = f"best so far: {self._amount(leader)}"
         if leader.baseline:
-            line = f"best so far: the baseline, {self._amount(leader)}"
-        elif gain:
-            line += f", {gain} the baseline"
+            line += ", the baseline"
+        else:
+            line += f", {gain} the baseline" * bool(gain) + f": {leader.label}"
         return Text(printable(line), style="green", no_wrap=True, overflow="ellipsis")
 
     def _table(self, leader: Evaluation | None) -> Table:
@@ -228,8 +238,7 @@ class LiveView:
         name = f"{row.trial}{'*' if row.phase == 'confirm' else ''}"
         label = plain(row.label) + (" (baseline)" if row.baseline else "")
         if row.state is not State.OK:
-            result = plain(describe_result(row).splitlines()[0])
-            return [name, f"{label}: {result}", "-", "", ""]
+            return [name, label, _STATES[row.state], "", ""]
         at = row.at_capacity()
         shown = format_duration(at.latency.get(self._p)) if at else "-"
         return [name, label, self._amount(row), self._gain(row), shown]
@@ -258,7 +267,7 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     text = f"{load}: {bound.name} {value} of {format_duration(bound.limit)}"
     if record.purpose == "unloaded":
         return f"{text}, p50 {format_duration(record.latency.get('p50'))}"
-    text += f", {record.outcome} ({record.violations} of {record.n} late)"
+    text += f", {record.outcome} ({record.violations:,} of {record.n:,} late)"
     if record.undisturbed is not None and record.undisturbed.decides:
         text += f", {undisturbed_words(record)}"
     if record.client_limited:
