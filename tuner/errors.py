@@ -21,7 +21,11 @@ TunerError
     └── OutOfTime           the time limit came before it was measured
 """
 
+import errno
+
 from tuner.text import printable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TunerError(Exception):
@@ -107,3 +111,11 @@ class LoadFailed(CandidateError):
 
 class OutOfTime(CandidateError):
     pass
+
+
+def write_remedy(error: OSError, *others: str) -> str:
+    """What to do if a file cannot be written: free disk space if there is none, or one of
+    ``others``.
+    """
+    remedies = ("free some disk space", *others) if error.errno in _FULL else others
+    return ", or ".join(remedies) or "check the permissions"

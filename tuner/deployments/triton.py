@@ -363,7 +363,7 @@ class TritonDeployment:
         except ServerFailed as error:
             if self._launcher.shares_memory() and lacks_shared_memory(str(error)):
                 raise StorageError(
-                    f"no room in /dev/shm for a server; make room, or enlarge it: {error}"
+                    f"/dev/shm is full; enlarge it, or free space in it: {error}"
                 ) from error  # the machine's, not the candidate's
             raise
         in_force = control.in_force(name, self._version)

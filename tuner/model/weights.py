@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from tuner.documents import fault, parse_yaml, read_text
-from tuner.errors import DocumentError, RepositoryError, StorageError
+from tuner.errors import DocumentError, RepositoryError, StorageError, write_remedy
 
 WEIGHTS_FILE = "weights.yaml"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
@@ -98,8 +98,8 @@ def complete_model(model: Path) -> Path:
                     _assemble(model, copy, weights, cache)
     except OSError as error:
         raise StorageError(
-            f"cannot put the weights of {model.name} into {cache}: {error.strerror or error}; "
-            "make room, or name another place in XDG_CACHE_HOME"
+            f"cannot write the weights of {model.name} to {cache}: {error.strerror or error}; "
+            f"{write_remedy(error, 'set XDG_CACHE_HOME to a writable folder')}"
         ) from error
     return copy
 

@@ -1,4 +1,4 @@
-"""Where Optuna keeps a search: opened, or made, with what goes wrong said as ``StorageError``."""
+"""Opens or creates the Optuna study of a search; translates errors into ``StorageError``."""
 
 import re
 from collections.abc import Iterator
@@ -13,13 +13,16 @@ from tuner.errors import StorageError
 from tuner.records.run import Run
 
 _DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)", re.IGNORECASE)
-_FULL = re.compile(r"full|no space|quota|disk I/O", re.IGNORECASE)
+_FULL = re.compile(r"disk is full|no space|quota|disk I/O", re.IGNORECASE)
+_UNKNOWN = re.compile(r"Can't load plugin|Could not parse|Invalid SQLite URL|RedisStorage")
+_NO_DRIVER = re.compile(r"No module named '([\w.]+)'")
+_SCHEMES = "sqlite:///FILE, postgresql://HOST/DATABASE or mysql://HOST/DATABASE"
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
 
 def is_finished(run: Run, storage: str | None) -> bool:
-    """Whether the run's search came to its end, so that there is nothing to resume."""
+    """Whether the run's search has ended, so that there is nothing to resume."""
     if storage is None and not run.study_file.exists():
         return False
     url = url_of(run, storage)
@@ -42,7 +45,7 @@ def open_study(
     *,
     anew: bool = False,
 ) -> optuna.Study:
-    """The run's study; with ``anew``, an empty one in the place of the one that is there."""
+    """The run's study; with ``anew``, the existing one is replaced by an empty one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(url):
         name = _name(run, url)
@@ -82,12 +85,17 @@ def storage_errors(url: str) -> Iterator[None]:
 def _remedy(reason: str) -> str:
     if _DAMAGED.search(reason):
         return (
-            "the file is damaged: remove it, and the same command goes on from the records of the "
-            "run, where nothing is lost"
+            "the file is damaged. Remove it and repeat the command: the search resumes from the "
+            "run's own records, and nothing is lost"
         )
     if _FULL.search(reason):
-        return "make room, or choose another with --storage"
-    return "see that it can be reached and written, or choose another with --storage"
+        return "free some disk space, or choose another --storage"
+    if _UNKNOWN.search(reason):
+        return f"write --storage as {_SCHEMES}"
+    driver = _NO_DRIVER.search(reason)
+    if driver is not None:
+        return f"install {driver[1]}, the Python driver of this database"
+    return "check that it is reachable and writable, or choose another --storage"
 
 
 def hide_password(url: str) -> str:

@@ -27,7 +27,7 @@ from tuner.documents import (
     read_bytes,
     read_text,
 )
-from tuner.errors import DocumentError, RunError, StorageError, UsageError
+from tuner.errors import DocumentError, RunError, StorageError, UsageError, write_remedy
 from tuner.experiment.fields import RECORDED
 from tuner.records.manifest import (
     MANIFESTS,
@@ -268,4 +268,6 @@ def _first_line(error: Exception) -> str:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror}; make room or choose another --output"
+    """The message for a file or folder of a run that cannot be written."""
+    remedy = write_remedy(error, "choose another --output")
+    return f"cannot write {path}: {error.strerror}; {remedy}"

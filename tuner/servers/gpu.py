@@ -12,8 +12,10 @@ from typing import Any
 import psutil
 import pynvml
 
+from tuner.servers.container_spec import GPU_IDS
 from tuner.servers.gpu_devices import Gpu, choose_gpus, list_gpus
 from tuner.servers.settings import WATCH
+from tuner.text import shortened
 from tuner.units import format_size
 
 _THROTTLES = {
@@ -111,8 +113,8 @@ class Gpus:
             return
         if unknown is not None:
             self._problem = Note(
-                f"GPU {unknown} was asked for, but NVML knows none of that name",
-                "see 'nvidia-smi -L' for those that are here",
+                f"this machine has no GPU {shortened(unknown)}",
+                f"choose from 'nvidia-smi -L': {GPU_IDS}",
             )
         for gpu in self.devices:
             self.sample(gpu)  # finds out what cannot be read
