@@ -119,7 +119,7 @@ class TestRefusals:
         ("options", "words"),
         [
             ({"sla": "p99<20"}, "'20' needs a unit"),
-            ({"timeout": "20"}, "'20' needs a unit"),
+            ({"timeout": "20"}, "'20' needs a unit: us, ms, s, m or h; did you mean 20s or 20m\\?"),
             ({"shm_size": "2 gigs"}, "'2 gigs'"),
             ({"launcher": "podman"}, "launcher: .*not 'podman'"),
             ({"startup_timeout": "soon"}, "'soon'"),

@@ -6,6 +6,7 @@ Declared on the field, as in ``timeout: Annotated[Duration, Option("At most so l
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
@@ -68,12 +69,18 @@ def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda raw: parse(raw) if isinstance(raw, str) else raw)
 
 
-Duration = Annotated[float, _parsed(parse_duration), Le(LONGEST), Written(exact_duration)]
-"""Seconds, of a year at most; text such as ``20ms`` and ``3m`` is taken, too."""
+Duration = Annotated[
+    float,
+    _parsed(partial(parse_duration, likely=("s", "m"))),
+    Le(LONGEST),
+    Written(exact_duration),
+]
+"""Seconds, at most a year. Accepts text such as ``90s`` and ``3m``, too. All such options take
+seconds to minutes, so ``5`` is more likely ``5s`` or ``5m`` than ``5ms``."""
 Size = Annotated[int, _parsed(parse_size), Le(LARGEST_NUMBER), Written(exact_size)]
-"""Bytes; text such as ``2GiB`` is taken, too."""
+"""Bytes. Accepts text such as ``2GiB``, too."""
 Share = Annotated[float, _parsed(parse_share), Written(exact_share)]
-"""A part of 1; text such as ``1%`` is taken, too."""
+"""A share from 0 to 1. Accepts text such as ``1%``, too."""
 
 
 def option_of(field: FieldInfo) -> Option | None:
