@@ -28,12 +28,12 @@ from tuner.units import (
 )
 
 _MOST_LINES = 20
-"""Told at once of all that is wrong."""
+"""Errors that one message lists at most."""
 
 
 @dataclass(frozen=True)
 class Shorthand:
-    """A second option for the same field, which stands for ``template`` filled with its text."""
+    """A second option for the same field: its text is inserted into ``template``."""
 
     name: str
     template: str
@@ -84,7 +84,7 @@ Share = Annotated[float, _parsed(parse_share), Written(exact_share)]
 
 
 def option_of(field: FieldInfo) -> Option | None:
-    """None where the field is no option."""
+    """None if the field is not an option."""
     return next((each for each in field.metadata if isinstance(each, Option)), None)
 
 
@@ -94,7 +94,7 @@ def takes_several(field: FieldInfo) -> bool:
 
 
 def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with shorthands in the form of their fields; UsageError where both are given."""
+    """The values with shorthands in the form of their fields; UsageError if both are given."""
     written = dict(values)
     for name, field in model.model_fields.items():
         option = option_of(field)
@@ -103,15 +103,15 @@ def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
             continue
         if name in written:
             raise UsageError(
-                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} takes "
-                "several, as in 'p50<5ms,p99<20ms'"
+                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} accepts "
+                "several bounds: 'p50<5ms,p99<20ms'"
             )
         written[name] = short.template.format(written.pop(short.name))
     return written
 
 
 def usage_error(error: ValidationError, source: str = "") -> UsageError:
-    """All that is wrong, a line for each, with the offending value."""
+    """Each error on its own line, with the offending value."""
     lines = islice(_explained(error.errors()), _MOST_LINES)
     return UsageError("\n".join(source + line for line in lines))
 

@@ -24,7 +24,7 @@ from tuner.servers.settings import HTTP
 
 
 class Control:
-    """A client of one server's control API; every call raises ServerFailed where it cannot be had.
+    """A client of one server's control API; every call raises ServerFailed if it fails.
 
     The error says why in the server's own words, or, where the server is gone, its exit reason and
     the last lines of its log. Where authentication fails, it is LauncherUnavailable.
@@ -67,7 +67,7 @@ class Control:
             url = f"{self._root}/{model_path(model)}/ready"
             reply = self._client.call("GET", url, HTTP.metadata)
         except requests.RequestException as error:
-            raise ServerFailed(f"the server does not say whether {model} is ready") from error
+            raise ServerFailed(f"the server does not report whether {model} is ready") from error
         self._raise_if_refused(reply)
         return reply.ok
 

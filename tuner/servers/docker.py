@@ -178,9 +178,9 @@ class DockerLauncher(Launcher):
             private = uid == _NOBODY and not is_public(repository)
             if private and self._spec.transfer == "mount":
                 raise RepositoryError(
-                    f"{repository} belongs to root, and others may not read all of it: a server "
-                    "that does not run as root cannot. Give others the right (chmod -R o+rX), or "
-                    "let the files be copied"
+                    f"{repository} belongs to root and is not readable by other users, and the "
+                    "server does not run as root. Make it readable (chmod -R o+rX), or let "
+                    "tuner copy the files"
                 )
         return self._client.containers.create(
             self._spec.image,

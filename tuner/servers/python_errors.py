@@ -2,7 +2,7 @@
 
 Triton's Python backend reports an exception with pybind11's list of frames ("At:" and a line for
 each), and a model may add a traceback of its own. A user needs the exception; the frames would bury
-it. They are shown with TUNER_DEBUG=1, and the server's log has what the server wrote of them.
+it. TUNER_DEBUG=1 shows them, and the server's log has those that the server wrote.
 """
 
 import os
