@@ -46,24 +46,24 @@ class TestYaml:
         ("text", "words"),
         [
             ("a: [", "not YAML"),
-            ("a: 1\na: 2", "the key 'a' is there twice"),
-            ("{a: 1, 'a': 2}", "the key 'a' is there twice"),
+            ("a: 1\na: 2", "duplicate key 'a'"),
+            ("{a: 1, 'a': 2}", "duplicate key 'a'"),
             ("--- 1\n--- 2", "not YAML"),
-            ("a: 2020-01-01", "a date is no value here; write text in quotes"),
-            ("a: 2020-13-45", "a date is no value"),
-            ("a: !!binary aGk=", "binary data is no value"),
-            ("!!set {a}", "a set is no value"),
-            ("!!omap [a: 1]", "an ordered mapping is no value"),
-            ("!!pairs [a: 1]", "a list of pairs is no value"),
+            ("a: 2020-01-01", "a date is not allowed here; put text in quotes"),
+            ("a: 2020-13-45", "a date is not allowed"),
+            ("a: !!binary aGk=", "binary data is not allowed"),
+            ("!!set {a}", "a set is not allowed"),
+            ("!!omap [a: 1]", "an ordered mapping is not allowed"),
+            ("!!pairs [a: 1]", "a list of pairs is not allowed"),
             ("!!python/object:os.system x", "could not determine a constructor"),
             ("{[1]: 2}", "found unhashable key"),
-            ("&a [*a]", "an alias lies within what it stands for"),
-            ("&a {b: {c: *a}}", "an alias lies within what it stands for"),
+            ("&a [*a]", "an alias refers to a node that contains it"),
+            ("&a {b: {c: *a}}", "an alias refers to a node that contains it"),
             ("*a", "undefined alias"),
-            ("a: " + "9" * 5000, "a number is too long"),
-            ("a: 0x" + "f" * 5000, "a number is too long"),
-            ("a: 1" + ":59" * 5000, "a number is too long"),
-            ("a: 1" + ":59" * 5000 + ".5", "a number is too long"),
+            ("a: " + "9" * 5000, "a number has too many digits"),
+            ("a: 0x" + "f" * 5000, "a number has too many digits"),
+            ("a: 1" + ":59" * 5000, "a number has too many digits"),
+            ("a: 1" + ":59" * 5000 + ".5", "a number has too many digits"),
             ("!!int x", "not YAML"),
             ("!!int ''", "not YAML"),
             ("!!float ''", "not YAML"),
@@ -82,30 +82,30 @@ class TestYaml:
 
     @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
     def test_deep_nesting_is_refused(self, opening: str) -> None:
-        assert "nested deeper than 64 levels" in refusal(opening * 100_000)
+        assert "nested more than 64 levels" in refusal(opening * 100_000)
 
     def test_as_deep_as_the_limit_is_read(self) -> None:
         depth = LIMITS.depth
         assert parse_yaml("[" * depth + "]" * depth).content
-        assert "nested deeper" in refusal("[" * (depth + 1) + "]" * (depth + 1))
+        assert "nested more than" in refusal("[" * (depth + 1) + "]" * (depth + 1))
 
     def test_aliases_count_for_the_depth(self) -> None:
         chain = "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, LIMITS.depth))
-        assert "nested deeper" in refusal("a0: &a0 [1]\n" + chain)
+        assert "nested more than" in refusal("a0: &a0 [1]\n" + chain)
 
     @pytest.mark.parametrize("leaf", ["x", "x" * 2000, "{a: 1}"])
     def test_what_aliases_repeat_is_bounded(self, leaf: str) -> None:
         laughs = f"a0: &a0 [{leaf}, {leaf}]\n"
         laughs += "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
-        assert "with its aliases written out" in refusal(laughs)
+        assert "with all aliases expanded" in refusal(laughs)
 
     def test_merges_are_bounded(self) -> None:
         merged = "a0: &a0 {x: 1}\n"
         merged += "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40))
-        assert "with its aliases written out" in refusal(merged)
+        assert "with all aliases expanded" in refusal(merged)
 
     def test_too_many_values_are_refused(self) -> None:
-        assert "it holds more than" in refusal("[" + "1," * 100_000 + "]")
+        assert "it has more than" in refusal("[" + "1," * 100_000 + "]")
 
 
 class TestJson:
@@ -118,7 +118,7 @@ class TestJson:
     @pytest.mark.parametrize("opening", ["[", '{"a":'])
     def test_deep_nesting_is_refused(self, depth: int, opening: str) -> None:
         closing = "]" if opening == "[" else "}"
-        with pytest.raises(DocumentError, match="nested deeper"):
+        with pytest.raises(DocumentError, match="nested more than"):
             parse_json(opening * depth + "1" + closing * depth)
 
     def test_what_is_one_is_read(self) -> None:
@@ -146,7 +146,7 @@ class TestFiles:
             read_text(tmp_path / "latin")
 
     def test_what_is_too_large_is_refused_and_hardly_read(self) -> None:
-        with pytest.raises(DocumentError, match="more than 1,000 bytes"):
+        with pytest.raises(DocumentError, match="larger than 1,000 bytes"):
             read_bytes(Path("/dev/zero"), 1000)
 
     def test_a_pipe_is_read(self, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ class TestRefusals:
         [
             ("timout: 3m", r"tuner.yaml: unknown field 'timout'; did you mean 'timeout'\?"),
             ("sla: [", r"tuner.yaml:\d: not YAML"),
-            ("- sla", "an experiment is a mapping"),
-            ("", "an experiment is a mapping"),
+            ("- sla", "an experiment must be a mapping"),
+            ("", "an experiment must be a mapping"),
         ],
     )
     def test_a_file_that_is_wrong_is_named(self, here: Path, text: str, words: str) -> None:
@@ -119,23 +119,23 @@ class TestRefusals:
         ("options", "words"),
         [
             ({"sla": "p99<20"}, "'20' needs a unit"),
-            ({"timeout": "20"}, "'20' needs a unit"),
+            ({"timeout": "20"}, "'20' needs a unit: us, ms, s, m or h; did you mean 20s or 20m\\?"),
             ({"shm_size": "2 gigs"}, "'2 gigs'"),
             ({"launcher": "podman"}, "launcher: .*not 'podman'"),
             ({"startup_timeout": "soon"}, "'soon'"),
             ({"trials": 0}, "trials: .*not 0"),
             ({"seed": -1}, "seed: .*not -1"),
             ({"workers": 65}, "workers: .*not 65"),
-            ({"shapes": ("ids",)}, "--shape 'ids' does not parse; write it like"),
-            ({"env": ("PATH",)}, "env: 'PATH' does not parse; write it like NAME=value"),
-            ({"env": ("=s3cret",)}, "env: a variable has a name"),
-            ({"env": ("A=b\0c",)}, "no null character"),
-            ({"env": {"A": True}}, "is text; write it in quotes"),
-            ({"server_args": ("--a\0b",)}, "no argument holds a null character"),
-            ({"shapes": {"x": "3"}}, "the shape of 'x' is a list of whole numbers"),
-            ({"shapes": {"x": [3, 0]}}, "--shape 'x:3,0' does not parse"),
-            ({"shapes": ("x:" + "1," * 40 + "1",)}, "of at most 32 dimensions"),
-            ({"shapes": ("x:" + "9" * 5000,)}, "does not parse"),
+            ({"shapes": ("ids",)}, "--shape 'ids' is not valid; write it like"),
+            ({"env": ("PATH",)}, "env: 'PATH' is not valid; write it like NAME=value"),
+            ({"env": ("=s3cret",)}, "env: a variable needs a name"),
+            ({"env": ("A=b\0c",)}, "must not contain a null character"),
+            ({"env": {"A": True}}, "must be text; put it in quotes"),
+            ({"server_args": ("--a\0b",)}, "an argument must not contain a null character"),
+            ({"shapes": {"x": "3"}}, "the shape of 'x' must be a list of whole numbers"),
+            ({"shapes": {"x": [3, 0]}}, "--shape 'x:3,0' is not valid"),
+            ({"shapes": ("x:" + "1," * 40 + "1",)}, "with at most 32 dimensions"),
+            ({"shapes": ("x:" + "9" * 5000,)}, "is not valid"),
             ({"timeout": math.inf}, "timeout: "),
             ({"timeout": 1e300}, "timeout: "),
             ({"rate": math.nan}, "rate: .*finite"),
@@ -144,7 +144,7 @@ class TestRefusals:
             ({"seed": 2**32}, "seed: .*not 4294967296"),
             ({"model": "a" * 5000}, "there is no model"),
             ({"model": "a\0b"}, "there is no model"),
-            ({"space": "a" * 5000}, "no search space is named"),
+            ({"space": "a" * 5000}, "there is no search space"),
         ],
     )
     def test_a_wrong_value_is_named(self, options: dict[str, object], words: str) -> None:
@@ -237,7 +237,7 @@ class TestModel:
     def test_several_models_must_be_told_apart(self, here: Path) -> None:
         make_model(here / "model_repository" / "one")
         make_model(here / "model_repository" / "two")
-        with pytest.raises(RepositoryError, match="several models; name one of one, two"):
+        with pytest.raises(RepositoryError, match="several models; name one: one, two"):
             find_model(None)
 
     def test_a_misspelt_name_gets_a_suggestion(self, here: Path) -> None:
@@ -249,7 +249,7 @@ class TestModel:
 
     def test_a_repository_is_not_a_model(self, here: Path) -> None:
         make_model(here / "models" / "one")
-        with pytest.raises(RepositoryError, match=r"is a repository.* such as models/one"):
+        with pytest.raises(RepositoryError, match=r"is a model repository.* such as models/one"):
             find_model("models")
 
     def test_a_folder_without_a_configuration_is_refused(self, here: Path) -> None:
@@ -297,7 +297,7 @@ def test_constraints_are_one_text_each_however_they_are_written(given: object) -
 
 
 def test_a_constraint_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="nothing is called 'disk'"):
+    with pytest.raises(UsageError, match="there is no quantity 'disk'"):
         Experiment.model_validate({"model": "m", "sla": "p99<20ms", "constraints": ["disk<1GiB"]})
 
 
@@ -349,11 +349,11 @@ def test_of_a_variable_its_name_is_written_and_a_trace_of_its_value() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rate": None}, "--minimize needs the rate to compare at: add --rate"),
-        ({"load": CLOSED}, "--minimize goes with an open loop"),
+        ({"rate": None}, "--minimize needs a rate to compare at: add --rate"),
+        ({"load": CLOSED}, "--minimize needs an open loop"),
         ({"minimize": "p98"}, "did you mean 'p99'"),
         ({"load": "trace:nowhere.csv"}, "cannot read the trace nowhere.csv"),
-        ({"pin": "0:99999"}, "there is no core 99999 here"),
+        ({"pin": "0:99999"}, "core 99999 is not available"),
     ],
 )
 def test_a_text_that_does_not_hold_is_refused(changes: dict[str, object], words: str) -> None:

@@ -56,11 +56,11 @@ def test_headers_parse(text: str, pair: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (SECRET, "without a colon"),
-        (f"X Key: {SECRET}", "'X Key' has characters"),
-        (f": {SECRET}", "'' has characters"),
-        (f"X-Key: {SECRET}\r\nHost: evil", "'X-Key' has characters"),
-        (f"X-Key: {SECRET}é", "'X-Key' has characters"),
+        (SECRET, "needs a colon"),
+        (f"X Key: {SECRET}", "'X Key' contains characters"),
+        (f": {SECRET}", "'' contains characters"),
+        (f"X-Key: {SECRET}\r\nHost: evil", "'X-Key' contains characters"),
+        (f"X-Key: {SECRET}é", "'X-Key' contains characters"),
         (f"Host: {SECRET}", "tuner sets it itself"),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_a_server_repeats_of_a_secret_is_hidden() -> None:
 
 
 def test_headers_are_given_once() -> None:
-    with pytest.raises(UsageError, match="'x-key' is given twice"):
+    with pytest.raises(UsageError, match="'x-key' appears twice"):
         Security.of([("X-Key", "1"), ("x-key", "2")])
 
 
@@ -147,13 +147,19 @@ HTTPS = (*SEARCH, "--url", "https://localhost:1")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((*SEARCH, "--header", f"X-Key: {SECRET}"), "--header goes with a server that runs"),
-        ((*SEARCH, "--launcher", "local", "--tls-insecure"), "--tls-insecure goes with a server"),
-        ((*SEARCH, "--launcher", "docker", "--token-env", "X"), "--token-env goes with a server"),
+        ((*SEARCH, "--header", f"X-Key: {SECRET}"), "--header needs a running server"),
+        (
+            (*SEARCH, "--launcher", "local", "--tls-insecure"),
+            "--tls-insecure needs a running server",
+        ),
+        (
+            (*SEARCH, "--launcher", "docker", "--token-env", "X"),
+            "--token-env needs a running server",
+        ),
         ((*HTTPS, "--token-env", "NO_SUCH_NAME"), "NO_SUCH_NAME is not set or empty"),
-        ((*HTTPS, "--token-env", f"eyJ.{SECRET}"), "takes the name of an environment variable"),
+        ((*HTTPS, "--token-env", f"eyJ.{SECRET}"), "needs the name of an environment variable"),
         ((*HTTPS, "--tls-ca", "nowhere.pem"), "cannot read --tls-ca nowhere.pem: No such file"),
-        ((*HTTPS, "--tls-ca", __file__), "it holds no certificate in PEM form"),
+        ((*HTTPS, "--tls-ca", __file__), "it contains no certificate in PEM format"),
         ((*HTTPS, "--tls-ca", __file__, "--tls-insecure"), "not both"),
         ((*HTTPS, "--header", SECRET), "write it like 'Name: value'"),
         ((*HTTPS, "--load-engine", "perf_analyzer"), "go with --load-engine tuner"),
@@ -162,8 +168,8 @@ HTTPS = (*SEARCH, "--url", "https://localhost:1")
             "could be seen by all users",
         ),
         ((*SEARCH, "--url", "h:1", "--tls-insecure"), "write --url https://h:1"),
-        ((*SEARCH, "--url", f"https://me:{SECRET}@h:1"), "give --header 'Authorization: Basic"),
-        ((*SEARCH, "--url", f"https://h:1/?key={SECRET}"), "'https://h:1/' is not an address"),
+        ((*SEARCH, "--url", f"https://me:{SECRET}@h:1"), "use --header 'Authorization: Basic"),
+        ((*SEARCH, "--url", f"https://h:1/?key={SECRET}"), "'https://h:1/' is not a valid address"),
     ],
 )
 def test_usage(refusal: Callable[..., str], words: tuple[str, ...], message: str) -> None:

@@ -5,9 +5,9 @@
     result = tuner.search("text_classifier", sla_p99="20ms", timeout="3m")
     result.winner.capacity, result.config, result.to_dataframe(), result.figure("pareto")
 
-Every option of a command is a keyword of its function, with underscores for dashes, and takes text
-as the command line does, or the value itself: ``timeout="3m"`` or ``timeout=180``. ``help`` shows
-them. Nothing is printed; errors are subclasses of ``tuner.errors.TunerError``.
+Every option of a command is a keyword of its function, with underscores for dashes, and accepts
+text as on the command line, or the value itself: ``timeout="3m"`` or ``timeout=180``. ``help``
+shows them. Nothing is printed; errors are subclasses of ``tuner.errors.TunerError``.
 """
 
 import inspect
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Chosen = TypeVar("Chosen", bound=BaseModel)
 Model = str | Path | Experiment | None
-"""A model's folder or name, as on the command line; or a whole experiment."""
+"""A model's folder or name, as on the command line; or an Experiment."""
 NOTHING = Without()
 
 
@@ -101,11 +101,12 @@ def search(
     began: float | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Find the configuration that serves the most requests within an SLA, or costs least.
+    """Find the configuration that serves the most requests within an SLA, or the cheapest one at a
+    given rate.
 
     Runs or resumes a search as ``tuner search`` does, and leaves the same run folder. ``config`` is
-    an experiment file, ``progress`` hears what happens, ``command`` is recorded; the run ``began``
-    now, or before (monotonic clock).
+    an experiment file, ``progress`` receives events, ``command`` is recorded, and ``began`` is when
+    the run started (monotonic clock; default: now).
     """
     from tuner.commands.plan import Plan
     from tuner.commands.search import search
@@ -138,7 +139,7 @@ def measure(
 
 @_takes(SimulateOptions)
 def simulate(run: str | Path, **options: Any) -> SimulateResult:
-    """Say what a configuration would do, from what the ``run`` learned: no server, no load."""
+    """Predict what a configuration would do, from the profile in ``run``; no server and no load."""
     from tuner.commands.simulate import simulate
     from tuner.simulator import is_available
 
@@ -157,7 +158,7 @@ def compare(
     command: str | None = None,
     **options: Any,
 ) -> CompareResult:
-    """Say which way to serve a model fits: FastAPI, Triton, or FastAPI in front of Triton.
+    """Compare ways to serve a model: FastAPI, Triton, and FastAPI in front of Triton.
 
     ``config``, ``progress`` and ``command`` are as in ``search``. Needs the extra ``serve``.
     """
@@ -204,4 +205,4 @@ def _refuse_unknown(
     known = [each.name for model in models for each in _parameters(model, without)]
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no option {name!r}{did_you_mean(name, known)}")
+            raise UsageError(f"unknown option {name!r}{did_you_mean(name, known)}")

@@ -1,4 +1,4 @@
-"""Which processor cores the server, its Python stubs and the load generator run on."""
+"""CPU cores of the server, its Python stubs and the load generator."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _LAST_CORE = 99_999
 """Linux counts to 8,191."""
 _MOST_CORES = 1_000_000
 """Written in one set, repeated ones included: it takes a tenth of a second."""
-_FORMS = "none, auto, SERVER:LOAD or SERVER:STUBS:LOAD, as in 0-3:4-11:12-15"
+_FORMS = "none, auto, SERVER:LOAD or SERVER:STUBS:LOAD, such as 0-3:4-11:12-15"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Cores:
 
 @dataclass(frozen=True)
 class Pin:
-    """What ``--pin`` says; ``cores`` is how it divides this machine, None: all share all cores."""
+    """The value of ``--pin``; ``cores`` divides this machine; None: all share all cores."""
 
     text: str = NONE
     cores: Cores | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> "Pin":
-        """UsageError where it does not parse, or the cores are not here."""
+        """UsageError if it is invalid, or a core is not available."""
         return cls(text, parse_cores(text))
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Pin:
 
 
 def parse_cores(text: str, available: frozenset[int] | None = None) -> Cores | None:
-    """What ``--pin`` says; None: all share all cores. UsageError if the cores are not there."""
+    """The value of ``--pin``; None: all share all cores. UsageError if a core is not available."""
     there = frozenset(os.sched_getaffinity(0)) if available is None else available
     if text == NONE:
         return None
@@ -69,15 +69,15 @@ def parse_cores(text: str, available: frozenset[int] | None = None) -> Cores | N
         return _divide(sorted(there))
     parts = text.split(":")
     if len(parts) not in (2, 3):
-        raise UsageError(f"--pin {shown(text)} is none of: {_FORMS}")
+        raise UsageError(f"--pin {shown(text)} is not valid; write {_FORMS}")
     sets = [_parse_set(part, text) for part in parts]
     server, stubs, load = sets[0], sets[-2], sets[-1]
     missing = sorted((server | stubs | load) - there)
     if missing:
-        raise UsageError(f"--pin {shown(text)}: there is no core {missing[0]} here to use")
+        raise UsageError(f"--pin {shown(text)}: core {missing[0]} is not available")
     if load & (server | stubs):
         raise UsageError(
-            f"--pin {shown(text)}: the load generator's cores must not be the server's"
+            f"--pin {shown(text)}: the load generator and the server must not share cores"
         )
     return Cores(server, stubs, load)
 
@@ -100,7 +100,7 @@ def _parse_set(part: str, text: str) -> frozenset[int]:
         low, high = whole_number(first, _LAST_CORE), whole_number(rest or first, _LAST_CORE)
         written += 0 if low is None or high is None else high - low + 1
         if low is None or high is None or low > high or written > _MOST_CORES:
-            raise UsageError(f"--pin {shown(text)} is none of: {_FORMS}")
+            raise UsageError(f"--pin {shown(text)} is not valid; write {_FORMS}")
         cores |= set(range(low, high + 1))
     return frozenset(cores)
 

@@ -1,4 +1,4 @@
-"""Until when work may take: one clock for all that wait on behalf of a run."""
+"""The deadline of a run: one clock for everything that waits on its behalf."""
 
 import math
 import time
@@ -7,17 +7,17 @@ from contextlib import contextmanager
 
 from tuner.errors import OutOfTime
 
-OUT_OF_TIME = "the time limit came before it was measured"
+OUT_OF_TIME = "the time limit was reached before it was measured"
 
 
 class Deadline:
-    """A moment by which all has to be done; there is none until one is set."""
+    """The time by which everything must be done; none until one is set."""
 
     def __init__(self) -> None:
         self._at = math.inf
 
     def set(self, seconds: float) -> None:
-        """It is so many seconds from now; +inf: there is none."""
+        """Set it to this number of seconds from now; +inf: no deadline."""
         self._at = time.monotonic() + seconds
 
     @property
@@ -26,17 +26,17 @@ class Deadline:
         return max(0.0, self._at - time.monotonic())
 
     def bound(self, seconds: float) -> float:
-        """So many seconds, or those that are left."""
+        """This number of seconds, or those that are left if fewer."""
         return min(seconds, self.left)
 
     def require(self, seconds: float = 0.0) -> None:
-        """OutOfTime unless more than so many seconds are left."""
+        """OutOfTime unless more than this number of seconds is left."""
         if self.left <= seconds:
             raise OutOfTime(OUT_OF_TIME)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """At most so many seconds for what is done meanwhile."""
+        """Allow at most this number of seconds for what is done in the context."""
         before = self._at
         self._at = min(before, time.monotonic() + seconds)
         try:

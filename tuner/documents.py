@@ -1,7 +1,7 @@
 """Text, YAML and JSON that others wrote, read within limits of size, depth and repetition.
 
-All files of users and of runs are read here. What cannot be read, or is not of its form, is a
-DocumentError that says why; who asked for the document adds which one it is.
+All files of users and of runs are read here. A DocumentError says why a document cannot be read or
+is invalid; the caller adds which document it is.
 """
 
 import json
@@ -41,7 +41,7 @@ class DocumentLimits:
 
 
 LIMITS = DocumentLimits()
-_DEEP = f"it is nested deeper than {LIMITS.depth} levels"
+_DEEP = f"it is nested more than {LIMITS.depth} levels deep"
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -66,7 +66,7 @@ def read_bytes(path: Path, most: int = LIMITS.record) -> bytes:
         except OSError as error:  # a folder, or a disk that fails
             raise _unreadable(error) from error
     if len(content) > most:
-        raise DocumentError(f"it has more than {most:,} bytes")
+        raise DocumentError(f"it is larger than {most:,} bytes")
     return content
 
 
@@ -80,7 +80,7 @@ def opened(path: Path) -> IO[bytes]:
 
 def _unreadable(error: Exception) -> DocumentError:
     reason = getattr(error, "strerror", None)
-    return DocumentError(str(reason or "no file can have such a name"))
+    return DocumentError(str(reason or "this is not a valid file name"))
 
 
 def lines_of(file: IO[AnyStr], most: int) -> Iterator[AnyStr]:
@@ -200,7 +200,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             known = self._extents.get(id(node))
             if known is None:
-                raise _limit(event.start_mark, "an alias lies within what it stands for")
+                raise _limit(event.start_mark, "an alias refers to a node that contains it")
             if self._level + known.levels > LIMITS.depth:
                 raise _limit(event.start_mark, _DEEP)
             self._grow(known.size, event)
@@ -219,7 +219,7 @@ class _Loader(yaml.SafeLoader):
     def _grow(self, size: int, event: Any) -> None:
         self._size += size
         if self._size > self._most:
-            large = f"it holds more than {self._most:,} characters, with its aliases written out"
+            large = f"it has more than {self._most:,} characters with all aliases expanded"
             raise _limit(event.start_mark, large)
 
 
@@ -233,14 +233,14 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
             continue
         if (key.tag, key.value) in seen:
-            raise _limit(key.start_mark, f"the key {shown(key.value)} is there twice")
+            raise _limit(key.start_mark, f"duplicate key {shown(key.value)}")
         seen.add((key.tag, key.value))
 
 
 def _number(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def checked(loader: Any, node: Any) -> Any:
         if len(node.value) > LIMITS.number:
-            raise ConstructorError(None, None, "a number is too long", node.start_mark)
+            raise ConstructorError(None, None, "a number has too many digits", node.start_mark)
         return construct(loader, node)
 
     return checked
@@ -249,7 +249,7 @@ def _number(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 def _refuse(what: str) -> Callable[[Any, Any], Any]:
     def refuse(loader: Any, node: Any) -> Any:
         raise ConstructorError(
-            None, None, f"{what} is no value here; write text in quotes", node.start_mark
+            None, None, f"{what} is not allowed here; put text in quotes", node.start_mark
         )
 
     return refuse

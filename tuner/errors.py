@@ -1,14 +1,14 @@
 """All errors of tuner.
 
 TunerError
-├── UsageError              what was asked cannot be done as it is written (exit code 2)
-│   ├── UnitError           a duration, rate or size does not parse
+├── UsageError              an option, file or argument is invalid (exit code 2)
+│   ├── UnitError           a duration, rate or size is invalid
 │   ├── DocumentError       a file cannot be read, is too large, or is not YAML or JSON
-│   ├── SpaceError          a search space is wrong, or no candidate of it is legal
+│   ├── SpaceError          a search space is invalid, or no candidate of it is legal
 │   ├── ModelConfigError    a config.pbtxt is missing, does not parse, or Triton would refuse it
 │   ├── RepositoryError     a model repository or a model in it is missing
-│   ├── InputDataError      inputs cannot be made or read
-│   ├── SimulationError     a model or configuration that the simulator does not cover
+│   ├── InputDataError      inputs cannot be generated or read
+│   ├── SimulationError     the simulator does not support the model or configuration
 │   └── RunError            a run's folder is missing, foreign, or does not fit the command
 ├── InfrastructureError     something this machine or network lacks (exit code 3)
 │   ├── LauncherUnavailable no engine, no image, no binary, no endpoint
@@ -17,11 +17,15 @@ TunerError
 └── CandidateError          one candidate failed; the search goes on
     ├── ServerFailed        the server died, hung, or refused the model
     ├── LoadFailed          the server stopped answering under load
-    ├── ConstraintBroken    it uses more than it may, at whatever rate
-    └── OutOfTime           the time limit came before it was measured
+    ├── ConstraintBroken    it violates a constraint at every rate
+    └── OutOfTime           the time limit was reached before it was measured
 """
 
+import errno
+
 from tuner.text import printable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TunerError(Exception):
@@ -107,3 +111,11 @@ class LoadFailed(CandidateError):
 
 class OutOfTime(CandidateError):
     pass
+
+
+def write_remedy(error: OSError, *others: str) -> str:
+    """What to do if a file cannot be written: free disk space if there is none, or one of
+    ``others``.
+    """
+    remedies = ("free some disk space", *others) if error.errno in _FULL else others
+    return ", or ".join(remedies) or "check the permissions"

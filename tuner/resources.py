@@ -15,4 +15,4 @@ def bundled(folder: str) -> Path:
     for place in (_PACKAGE / "data" / folder, _PACKAGE.parent / folder):
         if place.is_dir():
             return place
-    raise RepositoryError(f"this installation of tuner lacks its folder {folder}; install it again")
+    raise RepositoryError(f"this installation of tuner lacks its folder {folder}; reinstall it")

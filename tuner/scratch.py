@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from tuner.errors import StorageError
+from tuner.errors import StorageError, write_remedy
 
 OWNER_VARIABLE = "TUNER_OWNER"
 """Of the environment of a process that must not outlive its owner."""
@@ -31,9 +31,9 @@ def scratch_folder(purpose: str, parent: Path | None = None) -> "tempfile.Tempor
             shutil.rmtree(folder, ignore_errors=True)
         return tempfile.TemporaryDirectory(prefix=f"tuner-{purpose}-{owner()}-", dir=place)
     except OSError as error:
-        elsewhere = "" if parent else ", or set TMPDIR to another place"
+        remedy = write_remedy(error, *([] if parent else ["set TMPDIR to a writable folder"]))
         raise StorageError(
-            f"cannot make a folder in {parent or 'TMPDIR'}: {error.strerror}; make room{elsewhere}"
+            f"cannot create a folder in {parent or 'TMPDIR'}: {error.strerror}; {remedy}"
         ) from error
 
 

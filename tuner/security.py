@@ -1,4 +1,4 @@
-"""How tuner shows itself to a server that others run, and how it makes sure of that server."""
+"""How tuner authenticates to a running server, and verifies that server's identity."""
 
 import hashlib
 import os
@@ -45,14 +45,14 @@ class Security:
     ) -> "Security":
         """``token_env`` names the environment variable of a bearer token.
 
-        UsageError where the variable is empty, a header is given twice, or the file holds no
+        UsageError if the variable is empty, a header appears twice, or the file contains no
         certificate.
         """
         pairs = list(headers)
         if token_env is not None:
             if not _VARIABLE.fullmatch(token_env):  # perhaps the token itself
                 raise UsageError(
-                    "--token-env takes the name of an environment variable that holds the token"
+                    "--token-env needs the name of an environment variable that contains the token"
                 )
             token = os.environ.get(token_env, "").strip()
             if not token:
@@ -61,15 +61,15 @@ class Security:
                     f"empty; set it to the token (export {token_env}=...)"
                 )
             if not _VALUE.fullmatch(token):
-                raise UsageError(f"--token-env {token_env}: the token is not printable ASCII text")
+                raise UsageError(f"--token-env {token_env}: the token must be printable ASCII text")
             if any(name.lower() == "authorization" for name, _ in pairs):
-                raise UsageError("give --token-env or a header Authorization, not both")
+                raise UsageError("use --token-env or a header Authorization, not both")
             pairs.append(("Authorization", f"Bearer {token}"))
         names = [name.lower() for name, _ in pairs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UsageError(f"the header {shown(twice[0])} is given twice")
+            raise UsageError(f"the header {shown(twice[0])} appears twice")
         if ca is not None and insecure:
-            raise UsageError("give --tls-ca or --tls-insecure, not both")
+            raise UsageError("use --tls-ca or --tls-insecure, not both")
         security = cls(tuple(pairs), ca, insecure)
         if ca is not None:
             security.context()
@@ -84,7 +84,7 @@ class Security:
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             reason = getattr(error, "strerror", None) or error
             if isinstance(error, ssl.SSLError):
-                reason = "it holds no certificate in PEM form"
+                reason = "it contains no certificate in PEM format"
             raise UsageError(f"cannot read --tls-ca {shortened(str(self.ca))}: {reason}") from error
         if self.insecure:
             context.check_hostname = False
@@ -115,14 +115,14 @@ def parse_header(text: str) -> Header:
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()
     if not colon:
-        raise UsageError("a --header without a colon; write it like 'Name: value'")
+        raise UsageError("a --header needs a colon; write it like 'Name: value'")
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
         raise UsageError(
-            f"--header {shown(name)} has characters that no header may have; write it like "
-            "'Name: value'"
+            f"--header {shown(name)} contains characters that are not allowed in headers; write "
+            "it like 'Name: value'"
         )
     if name.lower() in _OURS:
-        raise UsageError(f"--header {shown(name)} cannot be given: tuner sets it itself")
+        raise UsageError(f"--header {shown(name)} cannot be set: tuner sets it itself")
     return name, value
 
 

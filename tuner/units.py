@@ -10,6 +10,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 from tuner.errors import UnitError
@@ -36,13 +37,16 @@ LARGEST_NUMBER = 2**53
 """Whole numbers up to it are the same as floats."""
 
 
-def parse_duration(text: str) -> float:
-    """Seconds from ``20ms``, ``500us``, ``1.5s``, ``3m`` or ``1h``; the unit must be written."""
-    value, unit = _split(text, "duration", "20ms")
+def parse_duration(text: str, likely: Sequence[str] = ("ms",)) -> float:
+    """Seconds from ``20ms``, ``500us``, ``1.5s``, ``3m`` or ``1h``; the unit must be written.
+
+    ``likely`` are the units that the error suggests if there is none.
+    """
+    value, unit = _split(text, "duration", f"20{likely[0]}")
     if unit not in _SECONDS:
-        guess = shortened(f"did you mean {text.strip()}ms?")
-        hint = f"unknown unit {shown(unit)}" if unit else guess
-        raise UnitError(f"duration {shown(text)} needs a unit out of us, ms, s, m, h: {hint}")
+        guess = " or ".join(f"{text.strip()}{each}" for each in likely)
+        hint = f"unknown unit {shown(unit)}" if unit else shortened(f"did you mean {guess}?")
+        raise UnitError(f"duration {shown(text)} needs a unit: us, ms, s, m or h; {hint}")
     seconds = value * _SECONDS[unit]
     if seconds < SHORTEST:
         raise UnitError(f"duration {shown(text)} must be greater than zero")
@@ -55,7 +59,7 @@ def parse_size(text: str) -> int:
     """Bytes from ``512MiB``, ``2GiB`` or ``1GB``; the unit must be written."""
     value, unit = _split(text, "size", "2GiB")
     if unit not in _BYTES:
-        raise UnitError(f"size {shown(text)} needs a unit out of {', '.join(_BYTES)}")
+        raise UnitError(f"size {shown(text)} needs a unit: one of {', '.join(_BYTES)}")
     return int(_bounded(value * _BYTES[unit], text, "size"))
 
 
@@ -69,7 +73,7 @@ def parse_share(text: str) -> float:
     share = value / 100 if unit else value
     if share > 1:
         hint = f"; did you mean {text.strip()}%?" if not unit and value <= 100 else ""
-        raise UnitError(f"share {shown(text)} is more than the whole{shortened(hint)}")
+        raise UnitError(f"share {shown(text)} is more than 100 %{shortened(hint)}")
     return share
 
 
@@ -82,7 +86,7 @@ def parse_energy(text: str) -> float:
     """Joules from ``0.5J`` or ``80mJ``; the unit must be written."""
     value, unit = _split(text, "energy", "80mJ")
     if unit not in _JOULES:
-        raise UnitError(f"energy {shown(text)} needs a unit out of {', '.join(_JOULES)}")
+        raise UnitError(f"energy {shown(text)} needs a unit: one of {', '.join(_JOULES)}")
     return _bounded(value * _JOULES[unit], text, "energy")
 
 
@@ -118,14 +122,14 @@ def _plain(text: str, what: str, example: str, known: tuple[str, ...]) -> float:
 
 def _bounded(value: float, text: str, what: str) -> float:
     if value > _LARGEST:
-        raise UnitError(f"{what} {shown(text)} is too large to mean anything")
+        raise UnitError(f"{what} {shown(text)} is too large")
     return value
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(" ".join(text.split()))
     if match is None:
-        raise UnitError(f"{what} {shown(text)} does not parse; write it like {example}")
+        raise UnitError(f"{what} {shown(text)} is not valid; write it like {example}")
     return float(match[1]), match[2]
 
 

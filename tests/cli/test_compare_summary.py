@@ -141,8 +141,8 @@ def test_a_comparison_is_read_as_it_was_written(make_run: MakeRun) -> None:
     run = make_run(records, [])
     assert read_comparison(run) == records
     (run.folder / FILE).write_text('{"model": 3}')
-    with pytest.raises(RunError, match=r"comparison\.json: not a comparison of format 1"):
+    with pytest.raises(RunError, match=r"comparison\.json: not a comparison in format 1"):
         read_comparison(run)
     (run.folder / FILE).unlink()
-    with pytest.raises(RunError, match=r"'tuner compare' writes it"):
+    with pytest.raises(RunError, match=r"'tuner compare' writes this file"):
         read_comparison(run)

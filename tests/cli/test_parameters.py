@@ -93,7 +93,7 @@ def invoke(*words: str) -> str:
         (("search", "emulated_gpu", "--sla-p99", "9ms", "--trials", "0"), "--trials"),
         (("compare", "emulated_gpu", "--sla-p99", "9ms", "--rounds", "21"), "--rounds"),
         (("serve", "fastapi", "text_classifier", "--engine", "oven"), "engine: Input should be"),
-        (("serve", "fastapi", "text_classifier", "--timeout", "5"), "did you mean 5ms?"),
+        (("serve", "fastapi", "text_classifier", "--timeout", "5"), "did you mean 5s or 5m?"),
         (("serve", "fastapi"), "model"),
         (("serve", "gateway", "m", "--max-body", "12"), "size '12' needs a unit"),
         (("serve", "gateway", "./nowhere"), "there is no folder ./nowhere"),

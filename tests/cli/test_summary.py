@@ -106,8 +106,8 @@ def test_a_search_tells_only_how_its_winner_stands_to_the_constraints(make_run: 
     one = measured().model_copy(update={"phase": "search"})
     _, said = printed(make_run([one], constraints=["cpu<1", "gpu_memory<1GiB"]))
     assert "went at" not in said
-    assert "cpu<1: broken (1.4 cores)" in said
-    assert "gpu_memory<1GiB: kept (" in said
+    assert "cpu<1: violated (1.4 cores)" in said
+    assert "gpu_memory<1GiB: met (" in said
 
 
 def test_doubts_are_said_once_and_in_the_words_of_the_report(make_run: MakeRun) -> None:

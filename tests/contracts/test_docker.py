@@ -458,7 +458,7 @@ def test_gpus_that_the_engine_cannot_give(test_image: str, spec: ServerSpec) -> 
 
 
 def test_gpus_must_be_named(test_image: str) -> None:
-    with pytest.raises(UsageError, match="list of ids"):
+    with pytest.raises(UsageError, match="ids such as 0,1"):
         DockerLauncher(ContainerSpec(image=test_image, gpus="0,,1"))
 
 

@@ -73,7 +73,7 @@ def test_services_are_read(tmp_path: Path) -> None:
         ("[1, 2]", "maps the names of services"),
         ("mine: {", "not YAML"),
         ("mine: {command: ['{port}']}\nmine: {}", ":2: not YAML: the key 'mine' is there twice"),
-        ("mine: {command: ['{port}'], body: 2020-01-01}", "a date is no value here"),
+        ("mine: {command: ['{port}'], body: 2020-01-01}", "a date is not allowed here"),
         ("mine: {command: ['{port}', \"a\\0b\"]}", "null character"),
         ("mine: {command: ['{port}'], env: {A=B: c}}", "no equals sign"),
         ("mine: {command: ['{port}'], path: no slash}", "path 'no slash' is no path of a URL"),

@@ -21,15 +21,15 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         (("search", "nowhere/model", "--sla-p99", "20ms"), "there is no model 'nowhere/model'"),
         (("search", "text_clasifier", "--sla-p99", "20ms"), "did you mean 'text_classifier'?"),
         (("search", "emulated_gpu", "--sla-p99", "20"), "did you mean 20ms?"),
-        (("search", "emulated_gpu", "--sla-p99", "fast"), "duration 'fast' does not parse"),
-        (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "bound 'p5' does not parse"),
+        (("search", "emulated_gpu", "--sla-p99", "fast"), "duration 'fast' is not valid"),
+        (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "bound 'p5' is not valid"),
         (("search", "emulated_gpu"), "no promise is given"),
-        ((*SEARCH, "--space", "defualt"), "no search space is named 'defualt'"),
+        ((*SEARCH, "--space", "defualt"), "there is no search space 'defualt'"),
         ((*SEARCH, "--space", "missing.yaml"), "cannot read the search space missing.yaml"),
         ((*SEARCH, "--launcher", "cloud"), "launcher: "),
         ((*SEARCH, "--launcher", "attached"), "--url"),
-        ((*SEARCH, "--timeout", "5"), "did you mean 5ms?"),
-        ((*SEARCH, "--shape", "INPUT"), "--shape 'INPUT' does not parse"),
+        ((*SEARCH, "--timeout", "5"), "did you mean 5s or 5m?"),
+        ((*SEARCH, "--shape", "INPUT"), "--shape 'INPUT' is not valid"),
         ((*SEARCH, "--env", "NAME"), "write it like NAME=value"),
         ((*SEARCH, "--shm-size", "12"), "size '12' needs a unit"),
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--set", "max_bach_size=3"), "did you"),
@@ -37,12 +37,12 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         (("measure", "emulated_gpu", "--sla-p99", "20ms", "--rate", "-3"), "rate"),
         (("measure", *SEARCH[1:], "--rate", "9", "--confirm", "none"), "--confirm none for none"),
         ((*SEARCH, "--confirm", "twice"), "confirm: "),
-        (("report", "nowhere"), "nowhere is not a run of tuner"),
-        (("export", "nowhere", "--to", "x"), "nowhere is not a run of tuner"),
+        (("report", "nowhere"), "nowhere is not a run folder"),
+        (("export", "nowhere", "--to", "x"), "nowhere is not a run folder"),
         ((*SEARCH, "--load", "gama:3"), "did you mean 'gamma'?"),
         ((*SEARCH, "--load", "gamma:0"), "as in gamma:3"),
         ((*SEARCH, "--load", "trace:nowhere.csv"), "cannot read the trace nowhere.csv"),
-        ((*SEARCH, "--batch", "1:x"), "--batch '1:x' does not parse"),
+        ((*SEARCH, "--batch", "1:x"), "--batch '1:x' is not valid"),
         ((*SEARCH, "--shared-memory", "cuda"), "shared-memory: "),
         ((*SEARCH, "--constraint", "gpu_memroy<1GiB"), "did you mean 'gpu_memory'?"),
         ((*SEARCH, "--constraint", "cpu<=4,memory<1"), "size '1' needs a unit"),
@@ -61,9 +61,9 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         ((*SEARCH, "--sampler", "magic"), "sampler: "),
         ((*SEARCH, "--relaunch", "never"), "relaunch: "),
         ((*SEARCH, "--until", "0%"), "until: "),
-        ((*SEARCH, "--until", "soon"), "share 'soon' does not parse"),
-        ((*SEARCH, "--warm-start", "nowhere"), "nowhere is not a run of tuner"),
-        (("simulate", "nowhere"), "nowhere is not a run of tuner"),
+        ((*SEARCH, "--until", "soon"), "share 'soon' is not valid"),
+        ((*SEARCH, "--warm-start", "nowhere"), "nowhere is not a run folder"),
+        (("simulate", "nowhere"), "nowhere is not a run folder"),
         (("search", "--no-such-option"), "No such option"),
     ],
 )
@@ -168,7 +168,7 @@ def test_full_disk(tuner: Tuner, embedded_triton: None, tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert done.code == 3, done.out + done.err
-    assert "make room" in done.err
+    assert "free some disk space" in done.err
 
 
 @pytest.mark.triton

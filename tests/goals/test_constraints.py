@@ -127,14 +127,14 @@ def test_a_probe_is_held_against_it(text: str, value: float, broken: bool) -> No
     [
         ("gpu_memroy<20GiB", "did you mean 'gpu_memory'"),
         ("gpu_memory<20", "needs a unit"),
-        ("gpu_memory<20Gib", "needs a unit out of"),
+        ("gpu_memory<20Gib", "needs a unit: one of"),
         ("gpu_memory", "write it like gpu_memory<20GiB"),
-        ("gpu_memory>=20GiB", "is no upper limit; write it like gpu_memory<20GiB"),
+        ("gpu_memory>=20GiB", "is not an upper limit; write it like gpu_memory<20GiB"),
         ("gpu_memory=20GiB", "write it like gpu_memory<20GiB"),
         ("<20GiB", "write it like"),
         ("", "write it like"),
         ("gpu_utilisation<80", "did you mean 80%"),
-        ("gpu_utilisation<101%", "more than the whole"),
+        ("gpu_utilisation<101%", "more than 100 %"),
         ("gpu_power<250", "needs a unit; write it like 250W"),
         ("gpu_power<250kW", "unknown unit 'kW'"),
         ("gpu_temperature<80F", "unknown unit 'F'"),
@@ -158,9 +158,9 @@ def test_no_reading_is_an_error_and_never_kept() -> None:
     with pytest.raises(UsageError) as caught:
         require_readings(asked, record)
     for words in (
-        "no GPU readings here: gpu_memory cannot be held",
-        "no host readings here: memory cannot be held",
-        "no server readings here: queue cannot be held",
+        "no GPU readings, so gpu_memory cannot be checked",
+        "no host readings, so memory cannot be checked",
+        "no server readings, so queue cannot be checked",
     ):
         assert words in str(caught.value)
     require_readings(asked, probe())
@@ -174,7 +174,10 @@ def test_memory_hardly_depends_on_the_rate_and_the_others_do() -> None:
 
 
 def test_how_a_probe_stands_to_it_is_said_in_words() -> None:
-    assert Constraint.parse("memory<1GiB").describe(probe()) == "memory<1GiB: kept (300 MiB)"
-    assert Constraint.parse("cpu<1").describe(probe()) == "cpu<1: broken (1.5 cores)"
+    assert Constraint.parse("memory<1GiB").describe(probe()) == "memory<1GiB: met (300 MiB)"
+    assert Constraint.parse("cpu<1").describe(probe()) == "cpu<1: violated (1.5 cores)"
     unknown = Constraint.parse("gpu_power<90W").describe(probe(gpu=None))
-    assert unknown == "gpu_power<90W: unknown, no GPU readings here: gpu_power cannot be held"
+    assert (
+        unknown
+        == "gpu_power<90W: unknown, this machine provides no GPU readings, so gpu_power cannot be checked"
+    )

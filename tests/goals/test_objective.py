@@ -58,15 +58,15 @@ def test_energy_is_what_the_gpus_took_for_each_good_reply() -> None:
     [
         ("p98", "did you mean 'p99'"),
         ("gpu_memroy", "did you mean 'gpu_memory'"),
-        ("p99 + instances", "in a sum, say what one p99 is worth, as in p99/10ms"),
+        ("p99 + instances", "in a sum, scale p99, as in p99/10ms"),
         ("gpu_memory + instances", "as in gpu_memory/4GiB"),
         ("p99/10", "needs a unit"),
         ("p99/4GiB + instances", "unknown unit 'GiB'"),
-        ("0*p99", "must exceed zero"),
-        ("-1*p99", "does not parse"),
-        ("p99 instances", "does not parse"),
-        ("", "does not parse"),
-        ("p99/10ms +", "does not parse"),
+        ("0*p99", "must be above zero"),
+        ("-1*p99", "is not valid"),
+        ("p99 instances", "is not valid"),
+        ("", "is not valid"),
+        ("p99/10ms +", "is not valid"),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(text: str, hint: str) -> None:
@@ -79,7 +79,7 @@ def test_a_missing_reading_is_no_value_and_an_error() -> None:
     objective = Objective.parse("gpu_memory", 1000.0)
     record = probe(gpu=None)
     assert objective.value(record, 1) is None
-    with pytest.raises(UsageError, match="no GPU readings here: gpu_memory cannot be minimised"):
+    with pytest.raises(UsageError, match="no GPU readings, so gpu_memory cannot be minimized"):
         objective.require_readings(record)
     objective.require_readings(probe())
 

@@ -92,7 +92,7 @@ class TestParse:
         assert sla.longest == pytest.approx(0.02)
 
     def test_errors_alone_are_no_promise(self) -> None:
-        with pytest.raises(UnitError, match="bounds no latency"):
+        with pytest.raises(UnitError, match="has no bound on latency"):
             Sla.parse("errors<1%")
 
     @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ class TestJudge:
         times, latency = fast()
         verdict = judge(answered(times[:200], latency[:200]), P99, 0.95)
         assert verdict.outcome is SlaOutcome.INCONCLUSIVE
-        needed = re.search(r"at least (\d+) requests", str(verdict.remedy))
+        needed = re.search(r"about (\d+) would", str(verdict.remedy))
         assert needed is not None
         enough = int(needed[1])
         assert 300 < enough < 600
@@ -224,7 +224,7 @@ class TestJudge:
         latency[::100] = 0.03
         verdict = judge(answered(times, latency), P99, 0.95)
         assert verdict.outcome is SlaOutcome.INCONCLUSIVE
-        assert "too near the bound" in str(verdict.remedy)
+        assert "too close to the capacity" in str(verdict.remedy)
 
     def test_a_latency_at_the_limit_keeps_the_promise(self) -> None:
         limit = 1 / 64  # sums of binary fractions are exact

@@ -251,7 +251,7 @@ WINDOW, FRAME = frames.INITIAL_WINDOW_SIZE, frames.MAX_FRAME_SIZE
 @pytest.mark.parametrize(
     ("received", "reason"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak HTTP/2"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not use HTTP/2"),
         (GREETING + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", "a frame of 16777215 bytes"),
         (GREETING + frame(frames.CONTINUATION, 4, 1), "CONTINUATION without HEADERS"),
         (GREETING + frame(1, 0, 1, b"a") + frame(0, 0, 1), "a header block is not complete"),

@@ -196,7 +196,7 @@ def _whole(head: bytes, trailers: bytes) -> bytes:
         (GREETING + frame(9, 4, 1, b""), (False, "CONTINUATION without HEADERS")),
         (GREETING + b"\xff\xff\xff\x01\x04\x00\x00\x00\x01", (False, "frame of 16777215 bytes")),
         (GREETING + frame(RESET, 0, 1, b""), (False, "broke the HTTP/2 protocol")),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(60), (False, "does not speak HTTP/2")),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(60), (False, "does not use HTTP/2")),
     ],
 )
 def test_what_a_server_may_say(script: bytes, expected: tuple[bool, str]) -> None:

@@ -58,9 +58,9 @@ def moody(folder: Path, after: int, into: str) -> Path:
 @pytest.mark.parametrize(
     ("after", "into", "why"),
     [
-        (0, "errors", "the model fails at an inference: "),
+        (0, "errors", "the model failed an inference: "),
         (10, "errors", "the weights are gone"),
-        (10, "silence", "none succeeded; no answer came"),
+        (10, "silence", "requests failed: no reply arrived"),
         (8_000, "errors", "the weights are gone"),
     ],
 )

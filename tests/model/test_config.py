@@ -164,11 +164,11 @@ class TestRefusals:
             ),
             (
                 "sequence_batching {} response_cache { enable: true }",
-                "response_cache does not go with sequence_batching",
+                "response_cache cannot be combined with sequence_batching",
             ),
             (
                 "model_transaction_policy { decoupled: true } response_cache { enable: true }",
-                "response_cache does not go with a decoupled model",
+                "response_cache cannot be used with a decoupled model",
             ),
         ],
     )
@@ -409,7 +409,7 @@ class TestPaths:
     def test_wrong_types_are_refused_with_path_and_value(self, path: str, value: Value) -> None:
         with pytest.raises(SpaceError) as caught:
             set_path(ModelConfig(), path, value)
-        assert f"{path} does not take {value!r}" in str(caught.value)
+        assert f"{path} does not accept {value!r}" in str(caught.value)
 
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -461,7 +461,9 @@ class TestFitSpace:
 
     def test_a_space_of_which_nothing_applies_is_refused(self) -> None:
         space = parse_space("parameters: {max_batch_size: [1, 2]}", "x.yaml")
-        with pytest.raises(SpaceError, match="nothing of the space 'custom' applies to m"):
+        with pytest.raises(
+            SpaceError, match="no parameter of the search space 'custom' applies to m"
+        ):
             fit_space(space, small("max_batch_size: 0"))
 
     @pytest.mark.parametrize(
@@ -538,7 +540,7 @@ class TestSignature:
     def test_a_number_that_is_no_data_type_is_refused(self) -> None:
         """Where protobuf takes a name, it takes any number."""
         config = parse_config('name: "m" input { name: "x" data_type: 1000 dims: 1 }', "x")
-        with pytest.raises(ModelConfigError, match="tensor x: there is no data type 1000"):
+        with pytest.raises(ModelConfigError, match="tensor x: unknown data type 1000"):
             Signature.of_config(config)
 
     @pytest.mark.parametrize(
@@ -557,7 +559,7 @@ class TestSignature:
     def test_what_is_not_described_as_by_triton_is_refused(
         self, metadata: Any, config: Any
     ) -> None:
-        with pytest.raises(ModelConfigError, match="not described as by Triton"):
+        with pytest.raises(ModelConfigError, match="not in Triton's format"):
             Signature.of_metadata(metadata, config)
 
     @pytest.mark.parametrize(

@@ -131,7 +131,9 @@ def test_processes_that_ask_at_once_get_the_same_and_one_makes_it(model: Path, c
 )
 def test_a_description_that_is_wrong_is_refused(model: Path, text: str) -> None:
     (model / "weights.yaml").write_text(text)
-    with pytest.raises(RepositoryError, match=r"weights\.yaml does not describe weights"):
+    with pytest.raises(
+        RepositoryError, match=r"weights\.yaml is not a valid description of weights"
+    ):
         complete_model(model)
 
 

@@ -600,8 +600,12 @@ class TestStorage:
 
     @pytest.mark.parametrize("url", ["nonsense", "oracle+nothing://host/db"])
     def test_a_url_that_is_none_is_named(self, run: Run, url: str) -> None:
-        with pytest.raises(StorageError, match=f"the storage {url.split('+')[0]}.* failed"):
+        with pytest.raises(
+            StorageError, match=f"the storage {url.split('+')[0]}.* failed"
+        ) as error:
             make(run, Bench(product), storage=url)
+        assert "sqlite:///FILE, postgresql://" in str(error.value)
+        assert "disk space" not in str(error.value)
 
     def test_a_database_that_is_broken_is_named(self, run: Run) -> None:
         run.study_file.write_text("this is not a database" * 100)

@@ -78,10 +78,10 @@ def test_the_committed_runs_can_be_reported(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("format: 3\nkind: search\n", "a manifest of format 3, where this version .* up to 2"),
+        ("format: 3\nkind: search\n", "the manifest has format 3, and this version .* up to 2"),
         ("format: 2\nkind: bake\n", "kind"),
         ("format: 2\nkind: search\n", r"search\.experiment: Field required"),
-        ("kind: search\nsla: soon\nmodel: m\n", "bound 'soon' does not parse"),
+        ("kind: search\nsla: soon\nmodel: m\n", "bound 'soon' is not valid"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_told(text: str, words: str, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ class TestCutRecords:
 
     @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "nowhere"])
     def test_a_folder_that_cannot_be_is_no_run(self, name: str) -> None:
-        with pytest.raises(RunError, match="is not a run of tuner"):
+        with pytest.raises(RunError, match="is not a run folder"):
             Run.open(Path(name))
 
     @pytest.mark.slow
@@ -353,7 +353,7 @@ class TestRun:
         assert Run.open(run.folder).manifest() == make_manifest()
 
     def test_a_foreign_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="is not a run of tuner"):
+        with pytest.raises(RunError, match="is not a run folder"):
             Run.open(tmp_path)
 
     @pytest.mark.parametrize("text", ["[1, 2]", "a: [", ""])

@@ -15,7 +15,7 @@ TORCH = (
     "text",
     [
         f"the server refused: load failed for model 'm': OutOfMemoryError: {TORCH}",
-        "the model fails at an inference: torch.OutOfMemoryError",
+        "the model failed an inference: torch.OutOfMemoryError",
         "the server refused: CUDA error: out of memory",
         "the server refused: RuntimeError: cudaErrorMemoryAllocation",
         "the server refused: CUDA failure 2: CUDA_ERROR_OUT_OF_MEMORY",
@@ -48,16 +48,16 @@ def test_memory_that_ran_out(text: str) -> None:
         ("the server refused: load failed: Stub process 'm_0_0' is not healthy.", "died"),
         ("no request succeeded: the server closed the connection", "died"),
         (
-            "of 9 requests none succeeded; every request failed: [Errno 111] Connect call failed",
+            "all 9 requests failed: [Errno 111] Connect call failed",
             "died",
         ),
-        ("every request failed: no connection to the database: [Errno 111]", None),
+        ("all 9 requests failed: no connection to the database: [Errno 111]", None),
         ("the server was ended by SIGSEGV\nSignal (11) received", "died"),
         ("the server ended with exit code 1", "died"),
         ("the server stopped answering: the server ended with exit code 1", "died"),
         ("the server's container was removed", "died"),
         ("the endpoint no longer answers", "died"),
-        ("the model fails at an inference: shape mismatch", None),
+        ("the model failed an inference: shape mismatch", None),
         ("no request succeeded: see the server's log", None),
     ],
 )

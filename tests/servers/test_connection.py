@@ -39,15 +39,15 @@ def test_one_that_answers_is_reachable() -> None:
     [
         (
             reply("403 Forbidden", '{"error": "no"}'),
-            "authentication at the server failed (HTTP status 403: no); give",
+            "authentication at the server failed (HTTP status 403: no); pass",
         ),
         (
             reply("401 Unauthorized"),
-            "authentication at the server failed (HTTP status 401); give --header",
+            "authentication at the server failed (HTTP status 401); pass the credentials",
         ),
         (reply("403 Forbidden", f"bad {SECRET}"), "HTTP status 403: bad ***"),
-        (reply("404 Not Found"), "the answer there is HTTP status 404"),
-        (reply("400 Bad Request"), "the answer there is HTTP status 400"),
+        (reply("404 Not Found"), "it replied with HTTP status 404"),
+        (reply("400 Bad Request"), "it replied with HTTP status 400"),
     ],
 )
 def test_what_its_answer_means(talk: Talk, words: str) -> None:
@@ -60,9 +60,7 @@ def test_headers_do_not_follow_to_another_place() -> None:
     with served(("other", reply("200 OK"), None)) as other:
         place = f"http://127.0.0.1:{other['other']}/v2?key={SECRET}"
         said = said_by(reply(f"308 Permanent Redirect\r\nLocation: {place}"))
-    assert said == (
-        f"it sends requests elsewhere, to http://127.0.0.1:{other['other']}/v2; give that address"
-    )
+    assert said == (f"it redirects to http://127.0.0.1:{other['other']}/v2; use that address")
 
 
 def test_a_server_that_wants_to_know_the_client_too() -> None:
@@ -76,7 +74,7 @@ def test_a_server_that_wants_to_know_the_client_too() -> None:
         said = unreachable(attach(f"https://{address}", None, Security(ca=file)))
         assert speaks_tls(address)
     assert said is not None
-    assert "certificate of the client, which tuner cannot give" in said
+    assert "client certificate, which tuner does not support" in said
 
 
 def test_a_certificate_that_has_expired() -> None:
@@ -87,7 +85,7 @@ def test_a_certificate_that_has_expired() -> None:
         url = f"https://localhost:{ports['http']}"
         said = unreachable(attach(url, None, Security(ca=file)))
     assert said is not None
-    assert "not valid today" in said
+    assert "has expired or is not yet valid" in said
 
 
 def test_nobody_there_speaks_anything() -> None:

@@ -151,3 +151,20 @@ def test_redirects_are_not_followed() -> None:
         call(say(reply))
     assert caught.value.response is not None
     assert caught.value.response.headers["Location"] == "http://elsewhere/"
+
+
+@pytest.mark.parametrize("words", ["模型失败：显存不足", "modèle indisponible : mémoire épuisée"])
+def test_what_a_server_says_is_utf_8(words: str) -> None:
+    head = f"HTTP/1.1 500 {words}\r\nX-Reason: {words}\r\nContent-Type: text/plain\r\n"
+    body = words.encode()
+    answer = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    reply = call(lambda connection: connection.sendall(answer))
+    assert reply.text == words
+    assert reply.reason == words
+    assert reply.headers["x-reason"] == words
+
+
+def test_bytes_that_are_not_utf_8_do_not_fail() -> None:
+    answer = b"HTTP/1.1 500 \xff\r\nContent-Length: 1\r\n\r\n\xff"
+    reply = call(lambda connection: connection.sendall(answer))
+    assert (reply.reason, reply.text) == ("\ufffd", "\ufffd")

@@ -46,7 +46,7 @@ class AsyncTritonClient:
     ) -> None:
         self._connection = Connection.to(url, model, tls, channels, headers, version)
         if protocol not in _TRANSPORTS:
-            raise UsageError(f"protocol is {protocol!r}; it is {', '.join(_TRANSPORTS)}")
+            raise UsageError(f"unknown protocol {protocol!r}; choose from {', '.join(_TRANSPORTS)}")
         self._protocol = protocol
         self._opened: _Transport | None = None
         self._name = model
@@ -62,7 +62,7 @@ class AsyncTritonClient:
         return self._opened
 
     async def signature(self) -> Signature:
-        """What the model takes and gives; asked of the server once."""
+        """The model's signature; fetched from the server once."""
         if self._signature is not None:
             return self._signature
         if self._asking is None:
@@ -76,7 +76,7 @@ class AsyncTritonClient:
             self._asking = None
 
     async def describe(self, *, timeout: float | None = None) -> Description:
-        """What the server says of the model now, which ``signature`` is from then on."""
+        """Fetch the model's signature again; ``signature`` returns it from then on."""
         description = await self._transport.describe(self._timeout if timeout is None else timeout)
         self._signature = description.signature
         return description
@@ -93,7 +93,7 @@ class AsyncTritonClient:
     async def predict(
         self, item: Mapping[str, Any], *, timeout: float | None = None
     ) -> dict[str, Array]:
-        """One item, without the batch dimension; lists and numbers will do."""
+        """One item, without the batch dimension; accepts lists and numbers."""
         signature = await self.signature()
         arrays = as_item(signature, item)
         if not signature.batched:
@@ -128,7 +128,7 @@ class AsyncTritonClient:
     async def readiness_problem(
         self, timeout: float = REQUESTS.readiness_timeout
     ) -> ClientError | None:
-        """What keeps the model from being asked right now; None where nothing does."""
+        """Why the model cannot be called right now; None if it can."""
         try:
             if await self._transport.is_ready(timeout):
                 return None

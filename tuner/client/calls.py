@@ -118,9 +118,9 @@ class CallConnection(asyncio.Protocol):
         self._timer = self._loop.call_later(KEEPALIVE.interval, self._check_alive)
 
     def _check_alive(self) -> None:
-        """Ask a peer from which nothing came for a while, though it owes answers."""
+        """Ping a peer that has sent nothing for a while, though replies are outstanding."""
         if self._awaiting_pong:
-            self._fail("the server does not answer any more")
+            self._fail("the server stopped responding")
             return
         if self._http2.data_received != self._data_at_ping:
             self._pings = 0

@@ -66,9 +66,9 @@ class Connection:
     ) -> "Connection":
         """``url`` is ``host:port``, or has a scheme, which is over TLS for https and grpcs."""
         if channels < 1:
-            raise UsageError(f"channels is {channels}; a client needs at least 1")
+            raise UsageError(f"channels is {channels}; at least 1 is needed")
         if not model:
-            raise UsageError("the model's name is empty; give the name of its folder")
+            raise UsageError("the model's name is empty; pass the name of its folder")
         address, over_tls = parse_address(url)
         pairs = tuple((name.lower(), value) for name, value in (headers or {}).items())
         return cls(address, model, tls or (Tls() if over_tls else None), channels, pairs, version)

@@ -35,5 +35,5 @@ class Description:
             raise ServerError(str(error)) from error
         except MALFORMED as error:
             raise ServerError(
-                f"the model is not described as by Triton: {shortened(repr(error))}"
+                f"the description of the model is not in Triton's format: {shortened(repr(error))}"
             ) from error

@@ -2,12 +2,12 @@
 
 ClientError
 ├── InvalidInput   the tensors do not fit the model; nothing was sent
-├── Refused        the server says that the request is at fault: it would be refused again
+├── Refused        the server rejected the request, and would reject it again
 │   ├── UnknownModel   the server has no such model, or no such version of it
-│   └── NotAllowed     the server does not let this client in
-├── Unavailable    the server, or the model on it, cannot be had right now
-│   └── Overloaded     it has more waiting than it takes; asking again at once makes it worse
-├── Timeout        no answer within the time given
+│   └── NotAllowed     authentication failed
+├── Unavailable    the server, or the model on it, is not available right now
+│   └── Overloaded     its queue is full; an immediate retry makes it worse
+├── Timeout        no reply within the timeout
 └── ServerError    the server or the model failed at this request
 """
 

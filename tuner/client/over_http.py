@@ -71,7 +71,7 @@ class HttpMessages:
                 at += size
         except MALFORMED as error:
             raise ServerError(
-                f"{self.where} answers in another form: {shortened(repr(error))}"
+                f"{self.where} replied in an unknown format: {shortened(repr(error))}"
             ) from error
         return outputs
 
@@ -92,7 +92,7 @@ class HttpMessages:
             case 429 | 502 | 503:
                 return unavailability(f"{self.where} is not available: {message}")
             case 408 | 499 | 504:
-                return Timeout(f"{self.where} did not answer in time: {message}")
+                return Timeout(f"{self.where} did not reply in time: {message}")
             case _ if 300 <= status < 500:
                 return refusal(f"{self._model} says: {message}")
             case _:
@@ -103,7 +103,8 @@ class HttpMessages:
             return Description.of(json.loads(metadata), json.loads(config))
         except (ServerError, *MALFORMED) as error:
             raise ServerError(
-                f"{self.where} is not described as by Triton: {shortened(str(error))}"
+                f"{self.where} does not describe the model in Triton's format: "
+                f"{shortened(str(error))}"
             ) from error
 
     @property

@@ -25,7 +25,7 @@ class TritonClient:
     which carries any number of requests at once. Outputs are read-only arrays.
 
     Raises ``tuner.client.errors``: InvalidInput before anything is sent, else Refused, Unavailable,
-    Timeout or ServerError. Nothing is sent twice.
+    Timeout or ServerError. No request is sent twice.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TritonClient:
         self._lock = threading.Lock()
 
     def signature(self) -> Signature:
-        """What the model takes and gives; asked of the server once."""
+        """The model's signature; fetched from the server once."""
         if self._signature is None:
             with self._lock:
                 if self._signature is None:
@@ -56,7 +56,7 @@ class TritonClient:
         return self._signature
 
     def describe(self, *, timeout: float | None = None) -> Description:
-        """What the server says of the model now, which ``signature`` is from then on."""
+        """Fetch the model's signature again; ``signature`` returns it from then on."""
         description = self._transport.describe(self._timeout if timeout is None else timeout)
         self._signature = description.signature
         return description
@@ -71,7 +71,7 @@ class TritonClient:
         )
 
     def predict(self, item: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Array]:
-        """One item, without the batch dimension; lists and numbers will do."""
+        """One item, without the batch dimension; accepts lists and numbers."""
         signature = self.signature()
         arrays = as_item(signature, item)
         if not signature.batched:
@@ -99,7 +99,7 @@ class TritonClient:
         return self.readiness_problem() is None
 
     def readiness_problem(self, timeout: float = REQUESTS.readiness_timeout) -> ClientError | None:
-        """What keeps the model from being asked right now; None where nothing does."""
+        """Why the model cannot be called right now; None if it can."""
         try:
             if self._transport.is_ready(timeout):
                 return None
@@ -124,4 +124,4 @@ def _transport(protocol: str, connection: Connection) -> GrpcTransport | HttpTra
         case "http":
             return HttpTransport(connection)
         case _:
-            raise UsageError(f"protocol is {protocol!r}; it is grpc or http")
+            raise UsageError(f"unknown protocol {protocol!r}; choose grpc or http")

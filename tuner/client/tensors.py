@@ -53,26 +53,26 @@ def check(signature: Signature, inputs: Arrays) -> list[tuple[TensorSpec, Array]
 def _check_type(spec: TensorSpec, array: Any) -> None:
     if not isinstance(array, np.ndarray):
         raise InvalidInput(
-            f"input {spec.name!r} is a {type(array).__name__}; give a numpy array of {spec.dtype}"
+            f"input {spec.name!r} is a {type(array).__name__}; pass a numpy array of {spec.dtype}"
         )
     fits = array.dtype.kind in _TEXT if spec.datatype == "BYTES" else array.dtype == spec.dtype
     if not fits:
         raise InvalidInput(
             f"input {spec.name!r} has type {array.dtype}; the model takes {spec.datatype}: "
-            f"give it as {spec.dtype}"
+            f"convert it to {spec.dtype}"
         )
 
 
 def _check_batch(spec: TensorSpec, shape: tuple[int, ...], batch: int | None) -> int:
     if not shape or shape[0] == 0:
         raise InvalidInput(
-            f"input {spec.name!r} has shape {list(shape)}: "
-            "the first dimension is the batch, of at least 1"
+            f"input {spec.name!r} has shape {list(shape)}: the first dimension is the batch and "
+            "must be at least 1"
         )
     if batch is not None and shape[0] != batch:
         raise InvalidInput(
-            f"input {spec.name!r} holds {shape[0]} items, an input before it {batch}; "
-            "give all the same batch"
+            f"input {spec.name!r} holds {shape[0]} items, a previous input {batch}; all inputs "
+            "need the same batch size"
         )
     return shape[0]
 
@@ -123,7 +123,7 @@ def _converted(spec: TensorSpec, value: Any) -> Array:
     if array.dtype.kind not in "biuf" or (
         spec.dtype.kind in "biu" and not np.array_equal(converted, array)
     ):
-        raise InvalidInput(f"input {spec.name!r} holds values that are not {spec.datatype}")
+        raise InvalidInput(f"input {spec.name!r} contains values that are not {spec.datatype}")
     return converted
 
 
@@ -152,7 +152,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
         return np.frombuffer(raw, TensorSpec(name, datatype, ()).dtype).reshape(shape)
     except (*MALFORMED, struct.error, ModelConfigError) as error:
         raise ServerError(
-            f"output {shown(name)} came with {len(raw)} bytes, which are no "
+            f"output {shown(name)} has {len(raw)} bytes, which do not make a "
             f"{shortened(str(datatype))} {shown(list(shape))}"
         ) from error
 

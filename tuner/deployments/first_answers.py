@@ -78,7 +78,7 @@ class Answers:
 
 
 def ask(control: Control, model: str, version: str, requests: Requests) -> Answers:
-    """One inference of each size; ServerFailed where an answer is none, or not what it says."""
+    """One inference of each size; ServerFailed if a reply is missing or inconsistent."""
     outputs, found, took = {}, version, 0.0
     for size, (body, header_length) in requests.bodies.items():
         began = time.monotonic()
@@ -98,7 +98,7 @@ def _explained(error: ServerFailed, model: str) -> ServerFailed:
     name = called and next(filter(None, called.groups()))
     if not name or name == model:
         return error
-    return ServerFailed(f"{error}; if {model} calls {name}, give --load-model {name}")
+    return ServerFailed(f"{error}; if {model} calls {name}, add --load-model {name}")
 
 
 def _outputs(answer: dict[str, Any], signature: Signature) -> tuple[Output, ...]:
@@ -106,11 +106,11 @@ def _outputs(answer: dict[str, Any], signature: Signature) -> tuple[Output, ...]
         found = tuple(map(_output, answer["outputs"]))
     except MALFORMED as error:
         raise ServerFailed(
-            f"the answer to an inference is not one of Triton's: {shortened(str(error))}"
+            f"the reply to an inference is not in Triton's format: {shortened(str(error))}"
         ) from error
     missing = {spec.name for spec in signature.outputs} - {each.name for each in found}
     if missing:
-        raise ServerFailed(f"the answer to an inference lacks the output {shown(min(missing))}")
+        raise ServerFailed(f"the reply to an inference lacks the output {shown(min(missing))}")
     for output in found:
         _check_size(output)
     return found
@@ -141,7 +141,7 @@ def _check_size(output: Output) -> None:
     least = math.prod(output.shape) * (_element_bytes(output.datatype) or _LENGTH_BYTES)
     if output.size < least:
         raise ServerFailed(
-            f"output {shown(output.name)} came with {output.size} bytes, too few for "
-            f"{shortened(output.datatype)} {list(output.shape)}; does the Python backend suit the "
-            "installed numpy?"
+            f"output {shown(output.name)} has {output.size} bytes, too few for "
+            f"{shortened(output.datatype)} {list(output.shape)}; check that the Python backend "
+            "supports the installed numpy version"
         )

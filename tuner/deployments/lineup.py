@@ -163,7 +163,7 @@ class Lineup:
             assert triton is not None
             address = triton.server.endpoints.grpc
             if address is None:
-                raise LauncherUnavailable("the gateway needs Triton's gRPC: give --grpc-url")
+                raise LauncherUnavailable("the gateway needs Triton's gRPC service: add --grpc-url")
 
             def command(port: int) -> tuple[str, ...]:
                 where = ("--host", "127.0.0.1", "--port", str(port), "--triton", address)

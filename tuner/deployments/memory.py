@@ -19,12 +19,12 @@ _IN_USE_SECONDS = 10.0
 
 
 def check_shares_memory(launcher: Launcher) -> None:
-    """UsageError where the launcher's servers do not see this machine's /dev/shm."""
+    """UsageError if the launcher's servers do not see this machine's /dev/shm."""
     if not launcher.shares_memory():
         raise UsageError(
-            f"--shared-memory system does not go with the launcher {launcher.name} here: its "
-            "servers do not see /dev/shm of this machine. Use --launcher local, or attached with "
-            "a loopback address, or --shared-memory none"
+            f"--shared-memory system cannot be used with the launcher {launcher.name} here: its "
+            "servers do not see /dev/shm of this machine. Use --launcher local, an attached "
+            "server with a loopback address, or --shared-memory none"
         )
 
 
@@ -47,8 +47,8 @@ def shared_tensors(
                 if server.exit_reason() is not None:
                     raise
                 raise LauncherUnavailable(
-                    f"the server cannot use shared memory of this machine: {error}. Does it run in "
-                    "a container, or as another user? Then use --shared-memory none"
+                    f"the server cannot use shared memory of this machine: {error}. If it runs "
+                    "in a container or as another user, use --shared-memory none"
                 ) from error
             registered.callback(_unregister, control, server, region.name)
         yield shared.placements

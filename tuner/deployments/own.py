@@ -54,27 +54,27 @@ class OwnService(BaseModel):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.url is None) == (not self.command):
-            raise ValueError("give either the url of a service that runs, or a command")
+            raise ValueError("set either url, for a running service, or command")
         if self.command and not any(_PORT in word for word in self.command):
-            raise ValueError(f"command has to say where {_PORT} goes")
+            raise ValueError(f"command must contain {_PORT}")
         if any("\0" in text for text in (*self.command, *self.env, *self.env.values())):
-            raise ValueError("neither command nor env holds a null character")
+            raise ValueError("command and env must not contain null characters")
         if any("=" in name or not name for name in self.env):
-            raise ValueError("the name of a variable has no equals sign, and is not empty")
+            raise ValueError("the name of a variable must not be empty or contain an equals sign")
         if self.url is not None:
             parts = urlsplit(self.url)
             if "@" in parts.netloc:
-                raise ValueError("a url holds no password; give headers or token_env")
+                raise ValueError("a url must not contain a password; use headers or token_env")
             is_one = parts.scheme in _PORTS and is_host(parts.hostname or "") and parts.port != 0
             if not is_one or not _is_one_word(self.url):
-                raise ValueError(f"url {shown(self.url)} is none; write http://HOST:PORT/PATH")
+                raise ValueError(f"url {shown(self.url)} is not valid; write http://HOST:PORT/PATH")
         for name, path in (("path", self.path), ("ready", self.ready)):
             if not path.startswith("/") or not _is_one_word(path):
                 raise ValueError(
-                    f"{name} {shown(path)} is no path of a URL; write it like /predict"
+                    f"{name} {shown(path)} is not the path of a URL; write it like /predict"
                 )
         if not self.content_type.isprintable():
-            raise ValueError(f"content_type {shown(self.content_type)} is none")
+            raise ValueError(f"content_type {shown(self.content_type)} is not valid")
         return self
 
     @property
@@ -95,7 +95,7 @@ def _is_one_word(text: str) -> bool:
 
 
 def read_services(file: Path) -> dict[str, OwnService]:
-    """Services by name; UsageError where the file cannot be read or says something unknown."""
+    """Services by name; UsageError if the file cannot be read or has unknown fields."""
     source = shortened(str(file))
     try:
         text = read_text(file)
@@ -106,7 +106,7 @@ def read_services(file: Path) -> dict[str, OwnService]:
     except DocumentError as error:
         raise UsageError(f"{source}{error.place}: {error}") from error
     if not isinstance(content, dict) or not content:
-        raise UsageError(f"{source}: it maps the names of services to what they are")
+        raise UsageError(f"{source}: it must map names of services to their settings")
     found = {}
     for name, entry in content.items():
         try:
@@ -123,14 +123,14 @@ def _placed(service: OwnService, file: Path, where: str) -> OwnService:
         return service
     folder = file.parent / service.folder
     if not os.path.isdir(folder):
-        raise UsageError(f"{where}.folder: there is no folder {shortened(str(folder))}")
+        raise UsageError(f"{where}.folder: the folder {shortened(str(folder))} does not exist")
     return service.model_copy(update={"folder": folder.resolve()})
 
 
 def own_deployment(
     service: OwnService, payload: Payload, gpus: Gpus, cores: frozenset[int] = frozenset()
 ) -> Deployment:
-    """UsageError where its headers are unfit, InputDataError where its template is."""
+    """UsageError if its headers are invalid, InputDataError if its template is."""
     security = Security.of(service.headers, service.token_env)
     bodies = payload.json(service.body)
     config = parse_config("", "a service")

@@ -66,14 +66,14 @@ class Payload:
         """Of a model with a processing of its own: from the file of requests, or the samples in its
         folder. Else from ``input_data`` or made up, as a search does it.
 
-        InputDataError where there is nothing to send, or it does not fit.
+        InputDataError if there is nothing to send, or it does not fit.
         """
         make = find_processing(model, processing)
         if make is TensorProcessing:
             if requests is not None:
                 raise InputDataError(
-                    f"--requests {requests} needs a processing of the model's own, to make tensors "
-                    "of them; give --processing FILE, or tensors with --input-data"
+                    f"--requests {requests} needs the model's own processing, to convert them to "
+                    "tensors; add --processing FILE, or pass tensors with --input-data"
                 )
             return cls._of_tensors(signature, input_data, dict(shapes or {}), seed)
         bodies = read_bodies(requests or _samples(model))
@@ -85,7 +85,7 @@ class Payload:
             ]
         except (ValidationError, ValueError) as error:
             raise InputDataError(
-                f"a request does not fit the model's processing: {error}"
+                f"a request is not valid for the model's processing: {error}"
             ) from error
         spent = (time.perf_counter() - began) / len(bodies)
         return cls(tuple(bodies), tuple(pool), signature.batched, spent)
@@ -123,7 +123,7 @@ def read_bodies(file: Path) -> list[Body]:
     except DocumentError as error:
         raise InputDataError(f"cannot read --requests {name}: {error}") from error
     if not bodies:
-        raise InputDataError(f"--requests {name} holds no request; write one a line")
+        raise InputDataError(f"--requests {name} contains no request; write one per line")
     return bodies
 
 
@@ -154,7 +154,7 @@ def fill(template: Any, body: Mapping[str, Any]) -> Any:
             if template[1:] not in body:
                 known = ", ".join(f"${name}" for name in (*body, "request"))
                 raise InputDataError(
-                    f"the template names {shortened(template)}; a request has {shortened(known)}"
+                    f"the template uses {shortened(template)}; a request has {shortened(known)}"
                 )
             return body[template[1:]]
     return template
@@ -165,8 +165,8 @@ def _samples(model: Path) -> Path:
         if (model / name).is_file():
             return model / name
     raise InputDataError(
-        f"{model} has a processing of its own, and nothing to send: give --requests FILE, one "
-        f"request a line, or put a {_SAMPLES[0]} beside it"
+        f"{model} has its own processing, but no requests: add --requests FILE with one request "
+        f"per line, or a {_SAMPLES[0]} beside the model"
     )
 
 

@@ -21,6 +21,7 @@ from tuner.servers.gpu import Gpus
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.http_client import HttpClient
+from tuner.servers.python_errors import without_frames
 from tuner.servers.readings import gauge
 from tuner.servers.service import ServiceSpec, launch_service
 from tuner.servers.settings import HTTP
@@ -208,5 +209,5 @@ def _ask(target: Target, server: Server | None) -> None:
     if server is not None:
         raise_if_ended(server)
     log = "" if server is None else server.log_tail()
-    why = f"the service at {target.address} fails at the first request: {failure}"
+    why = f"the first request to {target.address} did not succeed: {without_frames(failure)}"
     raise ServerFailed("\n".join(filter(None, (why, log))))

@@ -59,7 +59,7 @@ def add_version(model: Path) -> None:
     numbers = [whole_number(each.name) for each in model.iterdir() if each.is_dir()]
     versions = [number for number in numbers if number is not None]
     if not versions:
-        raise ServerFailed(f"{model.name} has no version to replace")
+        raise ServerFailed(f"{model.name} has no version that could be replaced")
     last = max(versions)
     shutil.copytree(
         model / str(last), model / str(last + 1), symlinks=True, copy_function=link_or_copy
@@ -95,7 +95,7 @@ def _load(triton: RunningTriton, model: Path, config: Any | None) -> None:
     else:
         load_over_grpc(endpoints, model.name, override, SWAP.load)
     if triton.control.versions(model.name) == before:
-        raise ServerFailed(f"Triton still serves version {before} of {model.name}")
+        raise ServerFailed(f"Triton still serves version {before} of {model.name} after the swap")
 
 
 def _restart(running: RunningService, model: Path) -> None:

@@ -198,7 +198,9 @@ class RunningTriton(Running):
 
 
 class TritonDeployment:
-    """Starts a server per candidate through a launcher; the model as found is candidate None."""
+    """Starts a server per candidate through a launcher; candidate None is the model's own
+    configuration.
+    """
 
     def __init__(
         self,
@@ -325,7 +327,7 @@ class TritonDeployment:
         address: str | None = getattr(server.endpoints, self._protocol)
         if address is None:
             raise LauncherUnavailable(
-                f"the server's {self._protocol} address is not known; give --{self._protocol}-url"
+                f"the server's {self._protocol} address is unknown; add --{self._protocol}-url"
             )
         return address
 
@@ -372,7 +374,7 @@ class TritonDeployment:
         except ServerFailed as error:
             if self._launcher.shares_memory() and lacks_shared_memory(str(error)):
                 raise StorageError(
-                    f"no room in /dev/shm for a server; make room, or enlarge it: {error}"
+                    f"/dev/shm is full; enlarge it, or free space in it: {error}"
                 ) from error  # the machine's, not the candidate's
             raise
         in_force = control.in_force(name, self._version)
@@ -407,8 +409,8 @@ class TritonDeployment:
         asked = self._inputs.batches.largest
         if largest is not None and largest < asked:
             raise ServerFailed(
-                f"max_batch_size {largest} is below the client's largest batch, {asked} items: "
-                "the server would refuse such requests"
+                f"max_batch_size {largest} is below the largest request of the load, {asked} "
+                "items: the server would refuse such requests"
             )
 
 
@@ -416,14 +418,14 @@ def _varied(target: Target, repeated: float) -> Target:
     """The target with requests of which no more than that share repeat."""
     if target.source is None:
         raise InputDataError(
-            "the model has a response cache, and requests in shared memory repeat: use "
+            "the model has a response cache, and requests in shared memory repeat; use "
             "--shared-memory none"
         )
     variation = variation_of(target, repeated)
     if not variation.is_enough:
         raise InputDataError(
-            "the model has a response cache, and its inputs take too few different values for "
-            "requests that do not repeat: give those of your traffic with --input-data"
+            "the model has a response cache, and its inputs have too few values for requests "
+            "that do not repeat; use requests of your traffic with --input-data"
         )
     return replace(target, variation=variation)
 
@@ -439,8 +441,8 @@ def _check_grpc(server: Server, target: Target) -> None:
     if (reason := server.exit_reason()) is not None:
         raise ServerFailed(reason)
     why = refusal(failure) or fault(failure, target.address, target.tls)
-    why = why or f"{failure}; give the address of its gRPC service"
-    raise LauncherUnavailable(f"no inference at {server.endpoints.root('grpc')}: {why}")
+    why = why or f"{failure}; check the address of its gRPC service"
+    raise LauncherUnavailable(f"inference failed at {server.endpoints.root('grpc')}: {why}")
 
 
 def _is_counted(config: Any) -> bool:
@@ -462,6 +464,6 @@ def _check_in_force(candidate: Candidate, in_force: Any) -> None:
             found = asked if asked in counts else counts[0] if counts else None
         if asked is not None and asked != found:
             raise ServerFailed(
-                f"the server changed {path} from {asked} to {found} (it completes configurations "
-                "by itself); spell out all inputs and outputs in config.pbtxt"
+                f"the server changed {path} from {asked} to {found} (Triton completes "
+                "configurations by itself); declare all inputs and outputs in config.pbtxt"
             )

@@ -1,4 +1,4 @@
-"""Fields that hold types and are written as text: parsed once, on the way in."""
+"""Fields that are written as text and hold types; parsed once, at the edge."""
 
 import os
 import re
@@ -19,8 +19,8 @@ from tuner.text import shown
 from tuner.units import whole_number
 
 RECORDED: Final = {"recorded": True}
-"""The context in which an experiment is read that was recorded, perhaps on another machine: files
-and cores that it names need not be here.
+"""The context for reading a recorded experiment, perhaps from another machine: files and cores that
+it names need not exist here.
 """
 
 
@@ -59,7 +59,7 @@ def _objective(raw: Any, info: ValidationInfo) -> Objective | None:
     rate = info.data.get("rate", 1.0)  # a rate that is wrong is told of by itself
     objective = Objective.parse(_text(raw), rate or 1.0)
     if rate is None:
-        raise UsageError("--minimize needs the rate to compare at: add --rate, in requests/s")
+        raise UsageError("--minimize needs a rate to compare at: add --rate, in requests/s")
     return objective
 
 
@@ -90,21 +90,21 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     sizes = [whole_number(size.strip(), _LARGEST_DIM) for size in dims.split(",")]
     if not separator or not name or not all(sizes) or len(sizes) > _MOST_DIMS:
         raise UsageError(
-            f"--shape {shown(text)} does not parse; write it like name:3,224,224, of at most "
+            f"--shape {shown(text)} is not valid; write it like name:3,224,224, with at most "
             f"{_MOST_DIMS} dimensions"
         )
     return name, tuple(size for size in sizes if size)
 
 
 def _shapes(raw: Any) -> Mapping[str, tuple[int, ...]]:
-    """Texts or, as YAML and the Python API have them, dimensions by name."""
+    """Texts, or dimensions by name as in YAML and the Python API."""
     if not isinstance(raw, Mapping):
         return dict(map(parse_shape, _texts(raw)))
     found: dict[str, tuple[int, ...]] = {}
     for name, dims in raw.items():
         sizes = tuple(dims) if isinstance(dims, list | tuple) else (dims,)
         if not all(type(size) is int for size in sizes):
-            raise ValueError(f"the shape of {shown(name)} is a list of whole numbers")
+            raise ValueError(f"the shape of {shown(name)} must be a list of whole numbers")
         text = ",".join(map(str, sizes))
         found.update([parse_shape(f"{_text(name)}:{text}")])
     return found
@@ -113,23 +113,23 @@ def _shapes(raw: Any) -> Mapping[str, tuple[int, ...]]:
 def _variable(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise UsageError(f"env: {shown(text)} does not parse; write it like NAME=value")
+        raise UsageError(f"env: {shown(text)} is not valid; write it like NAME=value")
     try:
         can_be = bool(name) and b"\0" not in os.fsencode(text)
     except UnicodeError:
         can_be = False
     if not can_be:  # its value may be a secret
-        raise UsageError("env: a variable has a name, and no null character in name or value")
+        raise UsageError("env: a variable needs a name, and must not contain a null character")
     return name, value
 
 
 def _variables(raw: Any) -> Mapping[str, str]:
-    """Texts ``NAME=value`` or, as YAML and the Python API have them, values by name."""
+    """Texts ``NAME=value``, or values by name as in YAML and the Python API."""
     if not isinstance(raw, Mapping):
         return dict(map(_variable, _texts(raw)))
     for value in raw.values():
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise UsageError("env: the value of a variable is text; write it in quotes")
+            raise UsageError("env: the value of a variable must be text; put it in quotes")
     return dict(_variable(f"{_text(name)}={value}") for name, value in raw.items())
 
 
@@ -151,7 +151,7 @@ def _version(raw: Any) -> str:
     """Triton's versions are whole numbers above zero; none chosen is empty."""
     text = "" if raw is None else str(raw)
     if isinstance(raw, bool) or (text and not _VERSION.fullmatch(text)):
-        raise ValueError("a version is a whole number above zero")
+        raise ValueError("a version must be a whole number above zero")
     return text
 
 
@@ -159,7 +159,7 @@ def _server_arguments(raw: Any, info: ValidationInfo) -> tuple[str, ...]:
     arguments = _texts(raw)
     for argument in () if is_recorded(info) else arguments:
         if "\0" in argument:
-            raise ValueError("no argument holds a null character")
+            raise ValueError("an argument must not contain a null character")
         flag = next(iter(argument.partition("=")[0].split()), "")
         if not flag.startswith("-"):
             raise ValueError(
@@ -176,19 +176,20 @@ _MOST_DIMS = 32
 _LARGEST_DIM = 2**31 - 1
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _OWN_FLAGS = {
-    r"--(model-repository|model-store)": "; name the model's folder in its place",
-    r"--(model-control-mode|load-model|repository-poll-secs)": ": it loads each candidate "
-    "explicitly; other models are loaded with --load-model",
-    r"--(http|grpc|metrics|sagemaker|vertex-ai)-(port|address)|--reuse-\w+-port": ": servers get "
-    "free ports on loopback",
-    r"--allow-(http|grpc|metrics)": ": it needs all three",
-    r"--(http-restricted-api|grpc-restricted-protocol)": ": each server has a secret of its own",
+    r"--(model-repository|model-store)": "; pass the model's folder to tuner instead",
+    r"--(model-control-mode|load-model|repository-poll-secs)": ": it loads models "
+    "explicitly; use --load-model for others",
+    r"--(http|grpc|metrics|sagemaker|vertex-ai)-(port|address)|--reuse-\w+-port": ": servers "
+    "listen on free ports of the loopback address",
+    r"--allow-(http|grpc|metrics)": ": it needs HTTP, gRPC and metrics",
+    r"--(http-restricted-api|grpc-restricted-protocol)": ": it protects each server with its "
+    "own secret",
     r"--metrics-interval-ms|--disable-auto-complete-config": "",
-    r"--(backend|cache)-directory": " where the server is the embedded one; put a tritonserver on "
-    "the PATH to use another",
+    r"--(backend|cache)-directory": " for the embedded server; put another tritonserver on the "
+    "PATH to change it",
     r"--exit-on-error|--strict-model-config|-h|--help|--id": "",
 }
-"""Flags of tritonserver that cannot be given, as patterns, and what to say beside that."""
+"""Patterns of tritonserver flags that users cannot set, and the reason."""
 
 SlaText = Annotated[
     Sla, PlainValidator(_sla), PlainSerializer(lambda sla: sla.text, return_type=str)

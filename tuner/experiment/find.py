@@ -11,14 +11,14 @@ from tuner.resources import bundled
 from tuner.text import shortened, shown
 
 SAMPLE = "text_classifier"
-"""The model of those who name none and have no repository."""
+"""The default model if there is no ./model_repository."""
 
 
 def find_model(name: Any) -> Path:
     """The folder of a model: by its path, by its name in ./model_repository, or among the samples.
 
-    With no name: the only model of ./model_repository, or the sample where there is no such folder.
-    A model whose weights are still to be made is found in the user's cache, complete.
+    Without a name: the only model of ./model_repository, or the sample model if there is no such
+    folder. If a model's weights are generated, its complete copy in the user's cache is returned.
     """
     own = Path("model_repository")
     if name is None:
@@ -27,13 +27,13 @@ def find_model(name: Any) -> Path:
             return complete_model(_absolute(models[0]))
         if models:
             raise RepositoryError(
-                f"{own} holds several models; name one of {', '.join(m.name for m in models)}"
+                f"{own} contains several models; name one: {', '.join(m.name for m in models)}"
             )
         return bundled("model_repository") / SAMPLE
     if "://" in str(name):
         raise RepositoryError(
-            f"{shortened(str(name))} is not a folder of this machine: copy the repository here, or "
-            "start Triton on it with --model-control-mode=explicit and attach to it with --url"
+            f"{shortened(str(name))} is not a local folder; copy the repository here, or start "
+            "Triton on it with --model-control-mode=explicit and attach to it with --url"
         )
     path = Path(str(name))
     for place in (path, own / path, bundled("model_repository") / path):
@@ -58,7 +58,7 @@ def known_spaces() -> list[str]:
 
 
 def _absolute(model: Path) -> Path:
-    """Its whole path, by the name under which Triton finds it: a model may be a link."""
+    """Its absolute path, by the name under which Triton finds it: a model may be a link."""
     return Path(os.path.abspath(model))
 
 
@@ -74,5 +74,7 @@ def _no_model(path: Path, own: Path) -> str:
         return f"there is no model {shown(str(path))}{did_you_mean(path.name, sorted(set(known)))}"
     inside = _models(path)
     if inside:
-        return f"{path} is a repository; name one of its models, such as {inside[0]}"
-    return f"{path} has no config.pbtxt; tuner needs the model's own configuration as a start"
+        return f"{path} is a model repository; name one of its models, such as {inside[0]}"
+    return (
+        f"{path} has no config.pbtxt; tuner starts from the model's own configuration, so add one"
+    )

@@ -6,6 +6,7 @@ Declared on the field, as in ``timeout: Annotated[Duration, Option("At most so l
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
@@ -27,12 +28,12 @@ from tuner.units import (
 )
 
 _MOST_LINES = 20
-"""Told at once of all that is wrong."""
+"""Errors that one message lists at most."""
 
 
 @dataclass(frozen=True)
 class Shorthand:
-    """A second option for the same field, which stands for ``template`` filled with its text."""
+    """A second option for the same field: its text is inserted into ``template``."""
 
     name: str
     template: str
@@ -69,16 +70,22 @@ def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda raw: parse(raw) if isinstance(raw, str) else raw)
 
 
-Duration = Annotated[float, _parsed(parse_duration), Le(LONGEST), Written(exact_duration)]
-"""Seconds, of a year at most; text such as ``20ms`` and ``3m`` is taken, too."""
+Duration = Annotated[
+    float,
+    _parsed(partial(parse_duration, likely=("s", "m"))),
+    Le(LONGEST),
+    Written(exact_duration),
+]
+"""Seconds, at most a year. Accepts text such as ``90s`` and ``3m``, too. All such options take
+seconds to minutes, so ``5`` is more likely ``5s`` or ``5m`` than ``5ms``."""
 Size = Annotated[int, _parsed(parse_size), Le(LARGEST_NUMBER), Written(exact_size)]
-"""Bytes; text such as ``2GiB`` is taken, too."""
+"""Bytes. Accepts text such as ``2GiB``, too."""
 Share = Annotated[float, _parsed(parse_share), Written(exact_share)]
-"""A part of 1; text such as ``1%`` is taken, too."""
+"""A share from 0 to 1. Accepts text such as ``1%``, too."""
 
 
 def option_of(field: FieldInfo) -> Option | None:
-    """None where the field is no option."""
+    """None if the field is not an option."""
     return next((each for each in field.metadata if isinstance(each, Option)), None)
 
 
@@ -88,7 +95,7 @@ def takes_several(field: FieldInfo) -> bool:
 
 
 def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with shorthands in the form of their fields; UsageError where both are given."""
+    """The values with shorthands in the form of their fields; UsageError if both are given."""
     written = dict(values)
     for name, field in model.model_fields.items():
         option = option_of(field)
@@ -97,15 +104,15 @@ def written_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
             continue
         if name in written:
             raise UsageError(
-                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} takes "
-                "several, as in 'p50<5ms,p99<20ms'"
+                f"give --{short.name.replace('_', '-')} or --{name}, not both; --{name} accepts "
+                "several bounds: 'p50<5ms,p99<20ms'"
             )
         written[name] = short.template.format(written.pop(short.name))
     return written
 
 
 def usage_error(error: ValidationError, source: str = "") -> UsageError:
-    """All that is wrong, a line for each, with the offending value."""
+    """Each error on its own line, with the offending value."""
     lines = islice(_explained(error.errors()), _MOST_LINES)
     return UsageError("\n".join(source + line for line in lines))
 

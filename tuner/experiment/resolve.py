@@ -1,4 +1,4 @@
-"""An experiment out of all places where it may be given: options, environment, a YAML file."""
+"""Builds an experiment from options, environment variables and a YAML file."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -22,11 +22,10 @@ PREFIX = "TUNER_"
 def resolve(
     options: Mapping[str, Any], file: Path | None = None, without: Collection[str] = ()
 ) -> Experiment:
-    """The experiment out of a YAML file (``tuner.yaml`` where none is named), environment variables
+    """The experiment from a YAML file (by default ``tuner.yaml``), environment variables
     (``TUNER_TIMEOUT=5m``) and options, later ones first; None and empty lists mean not given.
 
-    Fields ``without`` which a command does are not read: they keep their defaults. UsageError says
-    what is wrong.
+    Fields in ``without`` are not read and keep their defaults. UsageError if a value is invalid.
     """
     values = {**_from_file(file), **_from_environment()}
     given = {name: value for name, value in options.items() if value not in (None, (), [])}
@@ -34,7 +33,7 @@ def resolve(
     for name in without:
         values.pop(name, None)
     if "sla" not in values:
-        raise UsageError("no promise is given; say which, as in --sla-p99 20ms")
+        raise UsageError("no SLA is given; set one, such as --sla-p99 20ms")
     values["model"] = find_model(values.get("model"))
     try:
         return Experiment.model_validate(values)
@@ -56,7 +55,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     except DocumentError as error:
         raise UsageError(f"{name}{error.place}: {error}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{name}: an experiment is a mapping such as 'sla: p99<20ms'")
+        raise UsageError(f"{name}: an experiment must be a mapping, such as 'sla: p99<20ms'")
     for key in content:
         if key not in Experiment.model_fields:
             hint = did_you_mean(str(key), list(Experiment.model_fields))

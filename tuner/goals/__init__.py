@@ -1,1 +1,1 @@
-"""What is asked of a candidate: the SLA and its verdicts, constraints, objectives."""
+"""The goals of a search: the SLA and its verdicts, constraints, objectives."""

@@ -1,4 +1,4 @@
-"""What a search minimises at a given rate, in place of maximising the capacity.
+"""The cost that a search minimizes at a given rate, instead of maximizing the capacity.
 
 >>> str(Objective.parse("p99/10ms + 0.5 * instances", 1000.0))
 'p99/10ms + 0.5*instances'
@@ -69,7 +69,7 @@ class Term:
         return self.weight / (self.scale or 1.0)
 
     def read(self, record: Readings, instances: int) -> float | None:
-        """What the probe read, in the base unit; None where it read nothing."""
+        """The probe's reading in the base unit; None if it has none."""
         if self.name == INSTANCES:
             return float(instances)
         if self.name == _MEAN:
@@ -97,7 +97,7 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str, rate: float) -> "Objective":
-        """UnitError says what is wrong, and how to write it."""
+        """UnitError, with an example, if the text is invalid."""
         parts = text.split("+")
         if len(parts) > _MOST_TERMS:
             raise UnitError(f"objective {shown(text.strip())} has more than {_MOST_TERMS} terms")
@@ -106,8 +106,8 @@ class Objective:
             for term in terms:
                 if term.scale is None and term.name != INSTANCES:
                     raise UnitError(
-                        f"objective {shown(text.strip())}: in a sum, say what one {term.name} is "
-                        f"worth, as in {term.name}/{_example(term.name)}"
+                        f"objective {shown(text.strip())}: in a sum, scale {term.name}, as in "
+                        f"{term.name}/{_example(term.name)}"
                     )
         return cls(terms, rate)
 
@@ -147,12 +147,12 @@ class Objective:
         return max((round(_SETTINGS.tail_requests / (1 - share)) for share in shares), default=0)
 
     def require_readings(self, record: Readings) -> None:
-        """UsageError where a term cannot be told from this probe."""
+        """UsageError if a term cannot be read from this probe."""
         for term in self.terms:
             if term.read(record, 1) is None:
                 raise UsageError(
-                    f"no {term.source} readings here: {term.name} cannot be minimised; measure "
-                    "where it can be read (see 'tuner doctor')"
+                    f"this machine provides no {term.source} readings, so {term.name} cannot be "
+                    "minimized; use a machine with these readings (see 'tuner doctor')"
                 )
 
     def show(self, value: float | None) -> str:
@@ -190,19 +190,21 @@ class Objective:
 def _parse_term(text: str) -> Term:
     match = _TERM.fullmatch(" ".join(text.split()))
     if match is None:
-        raise UnitError(f"objective {shown(text.strip())} does not parse; write {_EXAMPLE}")
+        raise UnitError(f"objective {shown(text.strip())} is not valid; write {_EXAMPLE}")
     name = ALIASES.get(match["name"], match["name"])
     if name not in _NAMES:
         hint = did_you_mean(name, list(_NAMES)) or f"; write {_EXAMPLE}"
-        raise UnitError(f"objective {shown(text.strip())}: nothing is called {shown(name)}{hint}")
+        raise UnitError(
+            f"objective {shown(text.strip())}: there is no quantity {shown(name)}{hint}"
+        )
     weight = float(match["weight"] or 1.0)
     scale = None if match["scale"] is None else float(_parser(name)(match["scale"]))
     term = Term(name, weight, scale)
     least, most = _SETTINGS.factors
     if scale == 0 or not least <= term.factor <= most:
         raise UnitError(
-            f"objective {shown(text.strip())}: weight and scale must exceed zero, and "
-            "neither may be vast"
+            f"objective {shown(text.strip())}: weight and scale must be above zero and not "
+            "extremely large"
         )
     return term
 

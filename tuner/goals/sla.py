@@ -43,7 +43,7 @@ class Bound:
 
     @property
     def budget(self) -> float:
-        """The share of requests that may be late."""
+        """The error budget: the share of requests that may be late."""
         return 1 - self.percentile
 
     @property
@@ -90,7 +90,9 @@ class Sla:
             raise UnitError(f"{shown(text)} has more than {_MOST_BOUNDS} bounds")
         bounds = sorted({_parse_bound(part) for part in parts})
         if all(bound.on_errors for bound in bounds):
-            raise UnitError(f"{shown(text.strip())} bounds no latency; write p99<20ms,errors<0.1%")
+            raise UnitError(
+                f"{shown(text.strip())} has no bound on latency; write p99<20ms,errors<0.1%"
+            )
         return cls(tuple(bounds))
 
     @property
@@ -105,7 +107,9 @@ class Sla:
 
     @property
     def longest(self) -> float:
-        """The largest limit of a latency, in seconds: after it a request is late for sure."""
+        """The loosest latency limit in seconds: a request that takes longer is late for every
+        bound.
+        """
         return max(bound.limit for bound in self.bounds if not bound.on_errors)
 
     def __str__(self) -> str:
@@ -119,7 +123,7 @@ def _parse_bound(text: str) -> Bound:
         return Bound(1 - float(errors[1]) / 100, math.inf)
     if match is None or not 0 < float(match[1]) / 100 < 1:
         raise UnitError(
-            f"bound {shown(text.strip())} does not parse; write p99<20ms, or errors<0.1% beside it"
+            f"bound {shown(text.strip())} is not valid; write p99<20ms, or p99<20ms,errors<0.1%"
         )
     limit = parse_duration(match[2])
     if not 0 < limit < math.inf:
@@ -129,10 +133,8 @@ def _parse_bound(text: str) -> Bound:
 
 def bound_ratio(samples: Samples, sla: Sla) -> float | None:
     """The largest ratio of a measured percentile, or share of errors, to its limit over all bounds;
-    None without data.
-
-    At most 1 where the samples, taken at face value, keep the Sla; +inf where failures reach a
-    percentile.
+    None without data. At most 1 if the samples, taken at face value, meet the SLA; +inf if failed
+    requests reach a percentile.
     """
     if len(samples) == 0:
         return None

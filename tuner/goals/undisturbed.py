@@ -1,4 +1,4 @@
-"""What a probe says without the machine's own stalls: a second verdict beside the honest one."""
+"""A second verdict on a probe, without requests that the machine's own stalls delayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,10 +87,13 @@ def told_apart(honest: Verdict, undisturbed: Undisturbed | None) -> Verdict:
         verdict = replace(verdict, telling=undisturbed.verdict.telling)
     if undisturbed.excuses(honest):
         why = (
-            "the machine's own stalls decided"
+            "stalls of the machine decided the result"
             if undisturbed.is_decidable
-            else ("the machine stalled too often to tell")
+            else "the machine stalled too often"
         )
-        remedy = f"{why} ({undisturbed.left_out:.0%} of the requests left out): repeat"
+        remedy = (
+            f"{why} ({undisturbed.left_out:.0%} of the requests excluded); repeat on a "
+            "quieter machine"
+        )
         verdict = replace(verdict, remedy=remedy, repeat=True)
     return verdict

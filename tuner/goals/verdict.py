@@ -1,4 +1,4 @@
-"""Whether samples keep an SLA: met, violated or inconclusive.
+"""Whether samples meet an SLA: met, violated or inconclusive.
 
 docs/explanation/statistics.md explains the tests and their settings.
 """
@@ -60,11 +60,11 @@ class LateCount:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What samples say of one Sla.
+    """The verdict of samples on one SLA.
 
     ``counts`` has one entry per bound, ``decided`` is the one that decided; ``telling`` are the
-    counts that tell of the capacity: of one stall, as of one late request. ``remedy`` says what
-    would settle an inconclusive one, and ``repeat`` that it is to do the same again.
+    counts that tell of the capacity: of one stall, as of one late request. ``remedy`` says how to
+    settle an inconclusive one, and ``repeat`` whether the probe should be repeated as it was.
     """
 
     outcome: SlaOutcome
@@ -86,14 +86,14 @@ Judge = Callable[[Samples, Sla, float], Verdict]
 def judge(samples: Samples, sla: Sla, confidence: float, final: bool = True) -> Verdict:
     """The verdict on all bounds together: met if all are, violated if one surely is.
 
-    It may be asked at any time, again and again, and each of the two is said wrongly with a
-    probability of at most 1 - ``confidence`` over all looks and bounds together: the evidence is a
-    mixture of sequential likelihood ratios (``tuner.stats.evidence``) on counts divided by their
-    design effect, since late requests come in clusters. One stall shorter than a second does not
-    make a violation: where the rest of the samples does not bear it out, the verdict is
-    inconclusive, and to be repeated.
+    It may be evaluated at any time and any number of times: each of the two is wrong with a
+    probability of at most 1 - ``confidence`` over all evaluations and bounds together: the evidence
+    is a mixture of sequential likelihood ratios (``tuner.stats.evidence``) on counts divided by
+    their design effect, since late requests come in clusters. One stall shorter than a second does
+    not make a violation: unless the rest of the samples confirms it, the verdict is inconclusive,
+    and the probe should be repeated.
 
-    Where not ``final``, requests without a reply are no failures yet.
+    Unless ``final``, requests without a reply do not count as failed yet.
     """
     above = _shared(confidence, sla)
     verdicts = [_judge_bound(samples, bound, confidence, above, final) for bound in sla.bounds]
@@ -133,7 +133,7 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
             outcome = SlaOutcome.VIOLATED
         else:
             outcome = SlaOutcome.INCONCLUSIVE
-            remedy = f"{count.n} requests leave it open: probe longer, at least {needed} requests"
+            remedy = f"{count.n} requests do not decide, {needed} would; try a lower rate"
         verdicts.append(_BoundVerdict(outcome, count, remedy))
     return _combine(verdicts, confidence)
 
@@ -182,12 +182,12 @@ def _judge_bound(
         others = _count(samples.take(rest), bound)
         if _evidence_above(others) >= enough(above):
             return _BoundVerdict(SlaOutcome.VIOLATED, count)
-        remedy = "most late requests came at once, in one stall: repeat"
+        remedy = "most late requests belong to one stall of less than a second; repeat the probe"
         one = replace(others, late=others.late + 1, n=others.n + 1)
         return _BoundVerdict(SlaOutcome.INCONCLUSIVE, count, remedy, one)
     if _evidence_above(count) >= enough(above):
         return _BoundVerdict(SlaOutcome.VIOLATED, count)
-    remedy = "late requests came in a few long runs, as near the capacity: probe longer"
+    remedy = "late requests came in a few long runs, as happens near the capacity; try a lower rate"
     return _BoundVerdict(SlaOutcome.INCONCLUSIVE, count, remedy)
 
 
@@ -233,11 +233,14 @@ def requests_to_settle(count: LateCount, confidence: float) -> int | None:
 
 def _remedy(count: LateCount, confidence: float) -> str:
     if count.n == 0:
-        return "no request was due in so short a time: probe longer, or at a higher rate"
+        return "no request was due during the probe; try a higher rate"
     needed = requests_to_settle(count, confidence)
     if needed is None:
-        return f"{count.n} requests leave it open: this rate is too near the bound, try a lower one"
-    return f"{count.n} requests leave it open: probe longer, at least {needed} requests"
+        return (
+            f"{count.n} requests do not decide: the rate is too close to the capacity; try a "
+            "lower one"
+        )
+    return f"{count.n} requests do not decide, about {needed} would; try a lower rate"
 
 
 def _longest_burst(late: Bools) -> tuple[int, int]:

@@ -26,7 +26,10 @@ from tuner.http2.headers import HeaderReader
 _DATA, _HEADERS, _CONTINUATION = frames.DATA, frames.HEADERS, frames.CONTINUATION
 _END_STREAM, _END_HEADERS, _PADDED = frames.END_STREAM, frames.END_HEADERS, frames.PADDED
 _UNUSUAL = frames.PADDED | frames.WITH_PRIORITY
-_OTHER_PROTOCOL = "the server does not speak HTTP/2 here; is this the address of its gRPC?"
+_OTHER_PROTOCOL = (
+    "the server does not use HTTP/2 on this port; check that the address is that "
+    "of its gRPC service"
+)
 
 
 @dataclass(frozen=True)

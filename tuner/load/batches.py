@@ -51,20 +51,18 @@ class BatchMix:
         weights: dict[int, float] = {}
         texts = text.split(",")
         if len(texts) > LIMITS.sizes:
-            raise UsageError(f"--batch {shown(text)}: there are at most {LIMITS.sizes:,} sizes")
+            raise UsageError(f"--batch {shown(text)}: at most {LIMITS.sizes:,} sizes are supported")
         parts = [_PART.fullmatch(" ".join(part.split())) for part in texts]
         with_share = {match[2] is not None for match in parts if match}
         if not all(parts) or len(with_share) != 1:
-            raise UsageError(
-                f"--batch {shown(text)} does not parse; write 8, 1,4,16 or 1:0.7,4:0.3"
-            )
+            raise UsageError(f"--batch {shown(text)} is not valid; write 8, 1,4,16 or 1:0.7,4:0.3")
         for match in parts:
             assert match is not None
             size, weight = whole_number(match[1], LIMITS.size), float(match[2] or 1)
             if not size or not 0 < weight <= LIMITS.weight or size in weights:
                 raise UsageError(
-                    f"--batch {shown(text)}: sizes are different whole numbers from 1 to "
-                    f"{LIMITS.size:,}, and shares are above zero"
+                    f"--batch {shown(text)}: sizes must be distinct whole numbers from 1 to "
+                    f"{LIMITS.size:,}, and shares above zero"
                 )
             weights[size] = weight
         return cls._of_weights(weights, text)
@@ -78,7 +76,8 @@ class BatchMix:
         shares = tuple(weights[size] / total for size in sizes)
         if min(shares) < LIMITS.share:
             raise UsageError(
-                f"--batch {shown(text)}: a share of {min(shares):.0e} is too small to be sent"
+                f"--batch {shown(text)}: a share of {min(shares):.0e} is too small: no request "
+                "would be sent"
             )
         return cls(sizes, shares)
 

@@ -29,7 +29,9 @@ class Board:
             with path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, 4 * rows * 8)
         except OSError as error:
-            raise StorageError(f"no room for {rows} samples in {path.parent}: {error}") from error
+            raise StorageError(
+                f"cannot reserve space for {rows} samples in {path.parent}: {error.strerror}"
+            ) from error
         board = cls(path, rows)
         board.intended[:] = board.sent[:] = board.done[:] = np.nan
         board.status[:] = PENDING

@@ -309,7 +309,7 @@ class LoadGenerator:
                 raise LoadFailed(f"load process {number} failed: {report.error}")
         missing = [number for number in waiting if number not in reports]
         if missing and patience.is_over:
-            raise LoadProcessDied(f"load process {missing[0]} hangs")
+            raise LoadProcessDied(f"load process {missing[0]} does not respond")
 
     def _death_notice(self, number: int) -> str:
         process = self._processes[number]

@@ -96,7 +96,7 @@ class GrpcConnection(asyncio.Protocol):
             return None
         size = response.size - grpc.PREFIX_SIZE
         if size < 0 or grpc.message_size(response.body) != size:
-            return "wrong answer: it is not one message"
+            return "wrong reply: it is not one message"
         return self._check.grpc_fault(index, bytes(response.body[grpc.PREFIX_SIZE :]), size)
 
     def _flush(self) -> None:

@@ -36,7 +36,7 @@ class HiccupMeter:
             path.write_bytes(bytes(slots * SLOT_BYTES))
         except OSError as error:
             self._folder.cleanup()
-            raise StorageError(f"no room in {path.parent.parent}: {error.strerror}") from error
+            raise StorageError(f"cannot write to {path.parent.parent}: {error.strerror}") from error
         self._slots: Any = np.memmap(
             path, dtype=np.float64, mode="r", shape=(slots, HEAD + 2 * ROWS)
         )

@@ -187,8 +187,8 @@ class _Reader:
 
     def _too_large(self, why: str) -> InputDataError:
         return InputDataError(
-            f"{self._name}, entry {max(0, self._number - 1)}: it has {why}; write large tensors as "
-            "b64"
+            f"{self._name}, entry {max(0, self._number - 1)}: it has {why}; encode large tensors "
+            "as b64"
         )
 
 
@@ -197,7 +197,7 @@ class _Entry:
 
     def __init__(self, entry: Any, where: str, signature: Signature, shapes: Shapes) -> None:
         if not isinstance(entry, dict):
-            raise InputDataError(f"{where}: an entry maps input names to their content")
+            raise InputDataError(f"{where}: an entry must map input names to their content")
         known = [spec.name for spec in signature.inputs]
         for name in entry:
             if name not in known:
@@ -215,7 +215,7 @@ class _Entry:
             elif not spec.optional:
                 raise InputDataError(f"{self._where}: input {spec.name!r} is missing")
         if not found:
-            raise InputDataError(f"{self._where}: it holds no input")
+            raise InputDataError(f"{self._where}: it contains no input")
         return found
 
     def _array(self, spec: TensorSpec) -> _Array:
@@ -237,7 +237,7 @@ class _Entry:
     def _shape(self, spec: TensorSpec, array: _Array, given: Any) -> tuple[int, ...]:
         if given is not None:
             if not isinstance(given, list) or not all(type(size) is int for size in given):
-                raise ValueError("its shape is not a list of whole numbers")
+                raise ValueError("its shape must be a list of whole numbers")
             return fitting(tuple(given), spec, f"{self._where}: tensor of shape ")
         if spec.name in self._shapes or all(size >= 0 for size in spec.dims):
             return self._shapes.get(spec.name, spec.dims)
@@ -256,7 +256,7 @@ def _parts(content: dict[str, Any]) -> tuple[Any, Any]:
     """What stands for the tensor, and the shape beside it."""
     unknown = sorted(set(content) - _KEYS)
     if unknown or ("b64" in content) == ("content" in content):
-        raise ValueError('an object holds either "b64" or "content", and "shape" if need be')
+        raise ValueError('an object must have either "b64" or "content", and may have "shape"')
     if "b64" in content:
         return {"b64": content["b64"]}, content.get("shape")
     return content["content"], content.get("shape")
@@ -265,11 +265,11 @@ def _parts(content: dict[str, Any]) -> tuple[Any, Any]:
 def _decoded(content: Any, spec: TensorSpec) -> _Array:
     if isinstance(content, dict):
         if set(content) != {"b64"} or not isinstance(content["b64"], str):
-            raise ValueError('base64 is written as {"b64": "…"}')
+            raise ValueError('base64 must be written as {"b64": "…"}')
         raw = base64.b64decode(content["b64"], validate=True)
         return _of_bytes(raw, spec)
     if not isinstance(content, list):
-        raise ValueError('it is neither a list nor {"b64": "…"}')
+        raise ValueError('it must be a list or {"b64": "…"}')
     return _strings(content) if spec.datatype == "BYTES" else _numbers(content, spec)
 
 
@@ -281,7 +281,7 @@ def _of_bytes(raw: bytes, spec: TensorSpec) -> _Array:
             length = _LENGTH.unpack_from(raw, place)[0] if len(raw) - place >= 4 else math.inf
             place += _LENGTH.size
             if length > len(raw) - place:
-                raise ValueError("each string is 4 bytes with its length, little-endian, then it")
+                raise ValueError("each string must start with its length in 4 bytes, little-endian")
             found.append(raw[place : place + int(length)])
             place += int(length)
         strings = np.empty(len(found), dtype=np.object_)
@@ -295,7 +295,7 @@ def _of_bytes(raw: bytes, spec: TensorSpec) -> _Array:
 def _strings(content: list[Any]) -> _Array:
     words = np.array(content, dtype=np.object_)
     if not _types(words) <= {str}:
-        raise ValueError("it holds something other than strings")
+        raise ValueError("it must contain only strings")
     encoded = np.empty(words.size, dtype=np.object_)
     encoded[:] = [str(word).encode() for word in words.flat]
     return encoded.reshape(words.shape)
@@ -303,12 +303,12 @@ def _strings(content: list[Any]) -> _Array:
 
 def _numbers(content: list[Any], spec: TensorSpec) -> _Array:
     if not _types(np.array(content, dtype=np.object_)) <= {bool, int, float}:
-        raise ValueError("it holds something other than numbers")
+        raise ValueError("it must contain only numbers")
     array = np.array(content)
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(sendable(spec))
     if np.issubdtype(converted.dtype, np.integer) and not np.array_equal(converted, array):
-        raise ValueError(f"some of its numbers are not {spec.datatype}")
+        raise ValueError(f"some of its numbers do not fit {spec.datatype}")
     return converted
 
 

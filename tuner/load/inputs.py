@@ -1,4 +1,4 @@
-"""Inputs of requests that are made up from what the model says of them."""
+"""Inputs of requests that are generated from the model's signature."""
 
 import itertools
 import math
@@ -94,8 +94,8 @@ def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
     names = {tuple(tensor.name for tensor in item) for item in items}
     if len(names) > 1:
         raise InputDataError(
-            "--batch cannot join items of which some leave an optional input out: give it in all "
-            "of them or in none, or --batch 1"
+            "--batch cannot combine items if only some of them have an optional input: add it "
+            "to all or to none, or use --batch 1"
         )
     tensors = []
     for parts in zip(*items, strict=True):
@@ -103,8 +103,8 @@ def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
         if len(shapes) > 1:
             examples = " and ".join(str(list(shape[1:])) for shape in sorted(shapes)[:2])
             raise InputDataError(
-                f"--batch cannot join items whose input {parts[0].name} has different shapes, "
-                f"{examples}: give items of one shape, or --batch 1"
+                f"--batch cannot combine items whose input {parts[0].name} has different shapes, "
+                f"{examples}: use items of one shape, or --batch 1"
             )
         array = np.concatenate([part.array for part in parts])
         tensors.append(Tensor(parts[0].name, parts[0].datatype, array))
@@ -115,8 +115,8 @@ def check_batched(signature: Signature, batches: BatchMix) -> None:
     """InputDataError where requests would hold several items of a model that takes one."""
     if not signature.batched and batches.largest > 1:
         raise InputDataError(
-            "the model has no batch dimension (max_batch_size 0): a request holds one item, so "
-            "leave --batch at 1"
+            "the model has no batch dimension (max_batch_size 0), so a request has one item: "
+            "use --batch 1"
         )
 
 
@@ -124,8 +124,8 @@ def _bytes_of(spec: TensorSpec, dims: tuple[int, ...]) -> int:
     """Of an item's tensor, about; InputDataError where numpy knows none of so many dimensions."""
     if len(dims) >= POOL.dimensions:
         raise InputDataError(
-            f"input {shown(spec.name)} has {len(dims)} dimensions, and at most "
-            f"{POOL.dimensions - 1} can be made"
+            f"input {shown(spec.name)} has {len(dims)} dimensions; at most {POOL.dimensions - 1} "
+            "are supported"
         )
     each = _WORD_BYTES if spec.datatype == "BYTES" else sendable(spec).itemsize
     return math.prod(dims) * each
@@ -135,8 +135,8 @@ def _check_size(item: int, batches: BatchMix) -> None:
     """InputDataError where the largest request, of items of so many bytes, could not be held."""
     if max(item, _ITEM_BYTES) * batches.largest > POOL.request:
         raise InputDataError(
-            f"a request of {batches.largest:,} items would have more than "
-            f"{POOL.request >> 30} GiB: give smaller shapes or a smaller --batch"
+            f"a request of {batches.largest:,} items would exceed {POOL.request >> 30} GiB: use "
+            "smaller shapes or a smaller --batch"
         )
 
 
@@ -165,7 +165,7 @@ def item_shapes(
         )
         open_ones = ", ".join(f"{each.name} {list(each.dims)}" for each in missing[:_MOST_NAMED])
         what = "input leaves" if len(missing) == 1 else "inputs leave"
-        raise InputDataError(f"{what} dimensions open, {open_ones}: give {options}")
+        raise InputDataError(f"{what} dimensions open, {open_ones}: add {options}")
     return found
 
 
@@ -213,5 +213,5 @@ def sendable(spec: TensorSpec) -> np.dtype[np.generic]:
         return spec.dtype
     except ModelConfigError as error:
         raise InputDataError(
-            f"data type {spec.datatype} is not one that Triton's clients can send"
+            f"data type {spec.datatype} is not supported by Triton's clients"
         ) from error

@@ -76,7 +76,7 @@ def version(binary: str) -> str:
     match = _VERSION.search(done.stdout + done.stderr)
     if match is None:
         output = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
-        raise LauncherUnavailable(f"{binary} does not run as perf_analyzer: {output}")
+        raise LauncherUnavailable(f"{binary} is not a working perf_analyzer: {output}")
     return match[1]
 
 
@@ -93,7 +93,7 @@ class PerfAnalyzer:
         binary = find()
         if binary is None:
             raise LauncherUnavailable(
-                f"there is no perf_analyzer: put it on the PATH, name it in {VARIABLE}, "
+                f"perf_analyzer was not found: put it on the PATH, set {VARIABLE} to its path, "
                 "or use --load-engine tuner"
             )
         self._binary = binary
@@ -217,7 +217,7 @@ def complaint(log: str) -> str:
     relevant = [line for line in lines if not line.startswith("WARNING: data type")]
     return (
         " ".join(relevant[-SETTINGS.complaint_lines :])[-SETTINGS.complaint_text :]
-        or "it said nothing"
+        or "it printed nothing"
     )
 
 
@@ -276,7 +276,7 @@ def _content(tensor: Tensor, batched: bool) -> dict[str, Any]:
         texts = [bytes(text).decode() for text in tensor.array.ravel()]
     except UnicodeDecodeError as error:
         raise InputDataError(
-            f"input {tensor.name} holds bytes that are not UTF-8, which perf_analyzer cannot "
+            f"input {tensor.name} contains bytes that are not UTF-8, which perf_analyzer cannot "
             "read; use --load-engine tuner"
         ) from error
     return {"content": texts, "shape": shape}

@@ -99,7 +99,7 @@ class ReplyCheck:
         try:
             length = _raw_begins(first)
         except (IndexError, ValueError):
-            return None if len(first) < size else "the answer is not a ModelInferResponse"
+            return None if len(first) < size else "the reply is not a ModelInferResponse"
         if length == len(first) < size:  # contents may begin there, or not
             return None
         return self._fault(index, first[:length], size - length, _read_message)
@@ -110,14 +110,14 @@ class ReplyCheck:
             try:
                 found = self._check(*read(description))
             except WrongAnswer as error:
-                return f"wrong answer: {error}"
+                return f"wrong reply: {error}"
             known = self._remember(self._known, description, found)
         identity, expected_rest = known
         places = self._expected.places
         if identity and identity != str(places[index % len(places)]):
-            return "wrong answer: it is one to another request"
+            return "wrong reply: it belongs to another request"
         if expected_rest is not None and rest != expected_rest:
-            return f"wrong answer: {rest} bytes of outputs, not {expected_rest}"
+            return f"wrong reply: {rest} bytes of outputs, not {expected_rest}"
         return None
 
     @staticmethod

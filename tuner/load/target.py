@@ -116,7 +116,7 @@ def make_target(
     which the server repeats, so that a reply to another one is told.
     """
     if not pool:
-        raise InputDataError(f"there is no input to send to {model}")
+        raise InputDataError(f"there are no inputs to send to {model}")
     source = None if batched is None else Source(model, tuple(map(tuple, pool)), batched, version)
     requests: tuple[bytes, ...]
     ids = map(str, itertools.count())
@@ -147,7 +147,7 @@ def body_target(
 ) -> Target:
     """A target of any HTTP service: one request for each of the bodies, at least one."""
     if not bodies:
-        raise InputDataError(f"there is nothing to send to {address}{path}")
+        raise InputDataError(f"there are no requests to send to {address}{path}")
     head = (("Content-Type", content_type),)
     requests = tuple(_message(address, method, path, head, b, security) for b in bodies)
     return Target(Transport.HTTP, address, requests, None, tls, security)

@@ -1,4 +1,4 @@
-"""What the simulator needs to know of a model: a few seconds of probes on one server."""
+"""Profiles a model for the simulator: a few seconds of load on one server."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tuner.model.space import (
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """How much of a model a calibration looks at."""
+    """How much load a calibration runs."""
 
     alone_seconds: float = 0.5
     """Seconds of one request at a time: the base of the service time, so it is measured longest."""
@@ -29,7 +29,8 @@ class CalibrationSettings:
     saturated_seconds: float = 0.6
     """Of the one window with all instances busy: it has no other beside it."""
     executions: int = 8
-    """In a window at least: their mean is then known to about a tenth of their scatter."""
+    """Executions in a window at least: their mean is then known to about a tenth of their scatter.
+    """
     most_seconds: float = 3.0
     """Seconds of a window at most; a model too slow for that gets fewer windows."""
     most_counts: int = 3
@@ -38,11 +39,11 @@ class CalibrationSettings:
     tries: int = 3
     """Largest batches that are tried where the larger ones do not load."""
     most_concurrency: int = 512
-    """Requests outstanding: more only wait."""
+    """Most requests outstanding: more would only wait."""
     backlog: float = 2.0
     """Full batches outstanding per instance: one that is computed and one that waits."""
     hopeless: float = 1.5
-    """Times the SLA's loosest limit: a request alone that takes longer keeps it nowhere."""
+    """Times the SLA's loosest limit: if a request alone takes longer, no rate meets the SLA."""
 
 
 CALIBRATION = CalibrationSettings()
@@ -78,7 +79,7 @@ class CalibrationPlan:
 
     def further(self, alone: float, longest: float) -> tuple[int | None, ...]:
         """The counts that are worth a look where a request alone takes so many seconds: of slow
-        ones the highest, and none that cannot keep the promise.
+        ones the highest, and none that cannot meet the SLA.
         """
         if alone > CALIBRATION.hopeless * longest:
             return ()
@@ -98,7 +99,7 @@ def sweep_concurrency(prober: Prober, largest: int, longest: float) -> Sweep:
     their ``largest`` batches, and back at one, since the first may have met a bad time.
 
     Of slow executions two windows have to do; and one where a request alone takes clearly more than
-    the ``longest`` seconds of the promise.
+    the ``longest`` seconds of the SLA.
     """
     first = prober.sample_window(1, CALIBRATION.alone_seconds)
     if first is None:

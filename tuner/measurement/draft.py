@@ -1,8 +1,9 @@
 """An evaluation in the making, while its servers come and go."""
 
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,6 +22,8 @@ from tuner.servers.causes import cause_of
 Phase = Literal["search", "again", "confirm", "measure", "calibrate"]
 PHASES: tuple[Phase, ...] = ("search", "confirm", "measure", "again", "calibrate")
 """Their order is part of what seeds are made of."""
+_BUSY = 0.85
+"""Of the cores in use, from which another load process would only take time from the server."""
 
 
 @dataclass
@@ -131,9 +134,15 @@ class Draft:
 
     def _why_failed(self) -> str | None:
         if self.failure is None and self.capacity.rate is None and self.capacity.client_limited:
+            busy = _busy_cores(self.probes)
+            if busy is not None:
+                return (
+                    "the load generator could not keep up because the machine is busy "
+                    f"({busy:.1f} of {_cores()} cores in use): free cores, or use --pin"
+                )
             return (
-                "the load generator fell behind at every rate that was tried: raise --workers, "
-                "or give it cores of its own"
+                "the load generator could not keep up at any rate: raise --workers, or use --pin "
+                "to reserve cores for it"
             )
         return self.failure
 
@@ -173,6 +182,24 @@ class Draft:
             high=high,
             by_round=by_round,
         )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _busy_cores(probes: Sequence[ProbeRecord]) -> float | None:
+    """Cores that server and load generator used while the client was late; None if some were free
+    or nothing was read: then more load processes may help.
+    """
+    used = [
+        host.cpu + host.client_cores
+        for host in (probe.host for probe in probes if probe.client_limited)
+        if host is not None and host.cpu is not None and host.client_cores is not None
+    ]
+    if not used or max(used) < _BUSY * _cores():
+        return None
+    return max(used)
 
 
 def _out_of_time(error: CandidateError) -> str:

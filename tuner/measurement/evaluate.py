@@ -1,4 +1,4 @@
-"""What a search and a measurement ask for: the evaluation of a subject, or of several."""
+"""Evaluates one subject, or several in interleaved rounds."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Whether the machine is steady enough for an SLA, seen while the first server starts and warms up
+"""Whether the machine is quiet enough for an SLA, seen while the first server starts and warms up
 and, where that is too short to tell, between the first probes.
 """
 

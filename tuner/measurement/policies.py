@@ -59,7 +59,7 @@ class Policy(Protocol):
     """What is measured of each subject, and how."""
 
     objective: Objective | None
-    """What is minimised in the place of maximising the capacity."""
+    """The cost that is minimized; None: the capacity is maximized."""
 
     def prepare(self, session: CandidateSession) -> ProbeRecord:
         """Measure the server unloaded, and warm it up."""
@@ -85,7 +85,7 @@ class SearchPolicy(Policy, Protocol):
 
 
 class CapacityPolicy:
-    """Finds the highest rate that keeps the SLA; in a closed loop, the highest throughput."""
+    """Finds the highest rate that meets the SLA; in a closed loop, the highest throughput."""
 
     objective: Objective | None = None
 
@@ -197,8 +197,8 @@ class DeploymentPolicy:
 
 
 class FixedRatePolicy:
-    """Finds what a candidate costs at the objective's rate, if it keeps the SLA there: every probe
-    is at this rate.
+    """Finds a candidate's cost at the objective's rate if it meets the SLA there: every probe is at
+    this rate.
     """
 
     def __init__(self, objective: Objective, sla: Sla) -> None:
@@ -210,7 +210,7 @@ class FixedRatePolicy:
         self._probe = replace(SEARCH_PROBE, seconds=seconds, least_seconds=seconds)
 
     def prepare(self, session: CandidateSession) -> ProbeRecord:
-        """UsageError where the objective cannot be read of this server."""
+        """UsageError if the objective cannot be read from this server."""
         unloaded = session.unloaded()
         self._objective.require_readings(unloaded)
         session.warm_up()
@@ -248,7 +248,7 @@ class FixedRatePolicy:
         record, instances = prober.records[-1], prober.instances
         value = self._objective.value(record, instances)
         if value is None:
-            raise LoadFailed(f"a reading went missing: {self._objective} cannot be told")
+            raise LoadFailed(f"a reading is missing, so {self._objective} cannot be computed")
         return value, self._objective.error(record, instances)
 
     def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:

@@ -26,6 +26,7 @@ from tuner.measurement.recording import (
 from tuner.measurement.watch import ProbeWatch, Thoroughness
 from tuner.model.space import Candidate
 from tuner.records.results import ProbeRecord, Purpose, Window
+from tuner.servers.python_errors import without_frames
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Prober:
             self._running.raise_if_gone()
         if best <= 0:
             self._running.raise_if_gone()
-            reason = failures[0] if failures else "see the server's log"
+            reason = without_frames(failures[0]) if failures else "see the server's log"
             raise LoadFailed(f"no request succeeded: {reason}")
         if window is not None:
             self.windows.append(window)
@@ -259,12 +260,8 @@ class Prober:
         self._running.raise_if_full(result.messages)
         overrun = offer.rate is not None and had_answered and not result.messages
         if len(samples) and not samples.ok.any() and not overrun:
-            why = (
-                f"every request failed: {result.messages[0]}"
-                if result.messages
-                else "no answer came"
-            )
-            raise LoadFailed(f"of {len(samples):,} requests none succeeded; {why}")
+            why = without_frames(result.messages[0]) if result.messages else "no reply arrived"
+            raise LoadFailed(f"all {len(samples):,} requests failed: {why}")
         return self._constrained(*self._falling_behind(record, verdict))
 
     def _note_answers(self, result: LoadResult) -> None:
@@ -283,8 +280,8 @@ class Prober:
             if time.monotonic() > deadline:
                 self._deadline.require()
                 raise LoadFailed(
-                    f"{PROBER.backlog_seconds:.0f} s after it was overloaded, the server still "
-                    "answers no request"
+                    f"{PROBER.backlog_seconds:.0f} s after an overload, the server still answers "
+                    "no request"
                 )
             self._running.raise_if_gone()
             result = self._generator.closed_loop(1, PROBER.round_seconds, self._drain)
@@ -295,7 +292,7 @@ class Prober:
         shown = {
             "outcome": "met",
             "confidence": confidence,
-            "remedy": "shown together with the other probes of this configuration",
+            "remedy": "met by all probes of this configuration together",
         }
         self.records[-1] = self.records[-1].model_copy(update=shown)
         return self.records[-1]
@@ -307,7 +304,7 @@ class Prober:
         return self._violated(
             record,
             verdict,
-            f"the server falls behind: latency grows by {record.growth:.0%} of the time",
+            f"the server falls behind: latency grows by {record.growth:.2g} s per second",
         )
 
     def falls_behind(self, record: ProbeRecord) -> bool | None:
@@ -325,14 +322,14 @@ class Prober:
         except UsageError as error:
             if len(self.records) == 1:
                 raise
-            raise LoadFailed(f"a reading went missing: {error}") from error
+            raise LoadFailed(f"a reading is missing: {error}") from error
         broken = [c for c in self._constraints if c.broken(record)]
         if not broken:
             return record, verdict
         remedy = "; ".join(c.describe(record) for c in broken)
         record, verdict = self._violated(record, verdict, remedy)
         if any(c.static for c in broken):
-            raise ConstraintBroken(f"breaks a constraint at every rate: {remedy}")
+            raise ConstraintBroken(f"violates a constraint at every rate: {remedy}")
         return record, verdict
 
     def _violated(

@@ -38,7 +38,7 @@ _KEEPING_UP = "keeping up"
 
 
 class Progress(Protocol):
-    """Hears what happens while a subject is measured."""
+    """Receives events while a subject is measured."""
 
     def launching(self, subject: Subject, phase: Phase) -> None: ...
 
@@ -50,14 +50,14 @@ class Progress(Protocol):
     def probed(self, record: ProbeRecord) -> None: ...
 
     def noted(self, note: str) -> None:
-        """What goes otherwise than planned."""
+        """A notice of a deviation from the plan."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every subject of a run is measured under.
+    """The conditions under which every subject of a run is measured.
 
-    ``constraints`` have to be kept besides the SLA. ``verification`` names the full test of a rate:
+    ``constraints`` must hold besides the SLA. ``verification`` names the full test of a rate:
     ``sequential``, or ``mlperf`` for LoadGen's rule; with ``none``, no recommended rate is put to
     one. ``longest_test`` is how long such a test may take (s), if not as usual.
     """

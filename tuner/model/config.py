@@ -18,7 +18,7 @@ from tuner.units import LARGEST_NUMBER
 
 ModelConfig = model_config_pb2.ModelConfig
 _COUNTED_BY_BACKEND = ("onnxruntime", "tensorflow")
-"""Backends whose number of instances on a processor is not 1 if nothing is said of it."""
+"""Backends whose default number of instances on a CPU is not 1."""
 _COMPLETED = ("max_batch_size", "input", "output", "model_transaction_policy")
 """What a model or its backend completes, beside its instances and its batcher."""
 _FILLED_IN = (
@@ -27,7 +27,7 @@ _FILLED_IN = (
 )
 _MOST_PROBLEMS = 10
 _UNFIT_FOR_PATHS = re.compile(r"[\x00-\x20\x7f?#/]")
-"""Told at once; a configuration may have thousands of instance groups."""
+"""Errors that one message lists at most: a configuration may have thousands of instance groups."""
 
 
 def read_config(model: Path) -> Any:
@@ -38,7 +38,8 @@ def read_config(model: Path) -> Any:
     path = model / "config.pbtxt"
     if not os.path.exists(path):
         raise RepositoryError(
-            f"{model} has no config.pbtxt; tuner needs the model's own configuration as a start"
+            f"{model} has no config.pbtxt; tuner starts from the model's own configuration, so "
+            "add one"
         )
     try:
         text = read_text(path)
@@ -49,7 +50,7 @@ def read_config(model: Path) -> Any:
         config.name = config.name or model.name
     except ValueError as error:
         raise ModelConfigError(
-            f"{path}: a folder's name that is not text names no model"
+            f"{path}: the folder's name is not valid text, so it cannot be a model's name"
         ) from error
     if config.name != model.name:
         raise ModelConfigError(
@@ -80,7 +81,7 @@ def to_json(config: Any) -> str:
 
 def from_json(config: dict[str, Any]) -> Any:
     """The ModelConfig of a ``GET v2/models/M/config`` reply; fields unknown here are left out.
-    ModelConfigError where it is not of that form.
+    ModelConfigError if it is not in that format.
     """
     try:
         return json_format.ParseDict(config, ModelConfig(), ignore_unknown_fields=True)
@@ -201,9 +202,9 @@ def check_config(config: Any, source: str) -> None:
     if levels and not 1 <= config.dynamic_batching.default_priority_level <= levels:
         problems.append(f"default_priority_level must lie in 1..{levels}")
     if config.response_cache.enable and config.HasField("sequence_batching"):
-        problems.append("response_cache does not go with sequence_batching")
+        problems.append("response_cache cannot be combined with sequence_batching")
     if config.response_cache.enable and config.model_transaction_policy.decoupled:
-        problems.append("response_cache does not go with a decoupled model")
+        problems.append("response_cache cannot be used with a decoupled model")
     if problems:
         raise ModelConfigError(f"{source}: {'; '.join(problems[:_MOST_PROBLEMS])}")
 
@@ -215,24 +216,25 @@ def check_measurable(config: Any) -> None:
     check_name(config.name)
     if config.model_transaction_policy.decoupled:
         raise ModelConfigError(
-            f"{config.name} is decoupled: it answers a request any number of times, also never, "
-            "and tuner measures the time to the one answer of a request. Measure it with AIPerf or "
-            "with perf_analyzer --streaming"
+            f"{config.name} is decoupled: it may send any number of responses to a request, "
+            "while tuner measures the time to a single response. Use AIPerf or perf_analyzer "
+            "--streaming instead"
         )
     if config.HasField("sequence_batching"):
         raise ModelConfigError(
-            f"{config.name} has a sequence batcher: its requests belong to sequences, and tuner "
-            "sends requests that are independent of one another. Measure it with perf_analyzer "
-            "--sequence-length"
+            f"{config.name} has a sequence batcher, while tuner sends independent requests. Use "
+            "perf_analyzer --sequence-length instead"
         )
 
 
 def check_name(model: str) -> None:
-    """ModelConfigError where no HTTP path can hold the name: Triton decodes none."""
+    """ModelConfigError if the name cannot be part of an HTTP path, since Triton does not decode
+    paths.
+    """
     if unfit := _UNFIT_FOR_PATHS.search(model):
         raise ModelConfigError(
-            f"the model's name {model!r} has the character {unfit[0]!r}, which Triton's HTTP API "
-            "cannot take; give its folder another name"
+            f"the model's name {model!r} contains {unfit[0]!r}, which Triton's HTTP API does not "
+            "support; rename its folder"
         )
 
 
@@ -240,7 +242,7 @@ def fit_space(space: SearchSpace, config: Any, may_be_empty: bool = False) -> Se
     """The part of a space that this model can vary, checked and widened by the model's own values.
 
     A model without a batch dimension (max_batch_size 0) has no batching to tune, and an ensemble
-    nothing of its own. SpaceError where nothing is left, unless it ``may_be_empty``.
+    nothing of its own. SpaceError if nothing is left, unless it ``may_be_empty``.
     """
     for path, parameter in space.parameters.items():
         _check_parameter(space, path, parameter)
@@ -248,15 +250,15 @@ def fit_space(space: SearchSpace, config: Any, may_be_empty: bool = False) -> Se
         if may_be_empty:
             return space.without(set(space.parameters))
         raise SpaceError(
-            f"{config.name} is an ensemble, which has no batcher or instances of its own; "
-            "tune its composing models. 'tuner measure' measures the ensemble as a whole"
+            f"{config.name} is an ensemble, which has no batcher or instances of its own; tune "
+            "its composing models, or measure the whole ensemble with 'tuner measure'"
         )
     if config.max_batch_size == 0:
         space = space.without({MAX_BATCH_SIZE, DYNAMIC_BATCHING})
     if not space.parameters and not may_be_empty:
         raise SpaceError(
-            f"nothing of the space {space.name!r} applies to {config.name}, "
-            "which has max_batch_size 0"
+            f"no parameter of the search space {space.name!r} applies to {config.name}, which "
+            "has max_batch_size 0"
         )
     return space.including(own_settings(space, config))
 

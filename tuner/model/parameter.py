@@ -69,7 +69,8 @@ class Parameter(BaseModel):
         listed = fields.get("values") if isinstance(fields, dict) else None
         if isinstance(listed, list) and len(listed) > LIMITS.listed:
             raise ValueError(
-                f"the list has {len(listed):,} values, more than {LIMITS.listed:,}; write a range"
+                f"the list has {len(listed):,} values, more than {LIMITS.listed:,}; use a range "
+                "instead"
             )
         return fields
 
@@ -81,7 +82,7 @@ class Parameter(BaseModel):
             if not self.values:
                 raise ValueError("the list of values is empty")
             if self.step is not None or self.log:
-                raise ValueError("step and log go with a range, not with values")
+                raise ValueError("step and log need a range, not a list of values")
         elif self.range is not None:
             self._check_range(*self.range)
         return self
@@ -92,11 +93,11 @@ class Parameter(BaseModel):
         if max(abs(low), abs(high), self.step or 0) > LARGEST_NUMBER:
             raise ValueError(f"ends and step of a range are at most {LARGEST_NUMBER:,}")
         if isinstance(self.step, float) and isinstance(low, int):
-            raise ValueError("a range of whole numbers takes a whole step")
+            raise ValueError("a range of whole numbers needs a whole step")
         if self.step is not None and (high - low) / self.step > LARGEST_NUMBER:
             raise ValueError(f"the step {self.step} is too small for the range")
         if self.log and (self.step is not None or low < LIMITS.least_log):
-            raise ValueError("log needs a range above zero and no step")
+            raise ValueError("log needs a range above zero, and no step")
 
     def including(self, value: Value | None) -> "Parameter":
         """The same with that value made possible, so that the model's own belongs to the space."""
@@ -104,9 +105,10 @@ class Parameter(BaseModel):
         if values is None and value is None:
             if self.size is None or self.size > MOST_VALUES:
                 raise SpaceError(
-                    "the model does not state it, so to leave it as it is would be one value more "
-                    f"of the range {list(self.range or ())}, which cannot be listed: give a step "
-                    f"that leaves at most {MOST_VALUES:,} values, or a list"
+                    "the model's configuration does not set it, so leaving it unset would be "
+                    f"one more value of the range {list(self.range or ())}, which has too many "
+                    f"values to list; set a step that leaves at most {MOST_VALUES:,} values, or "
+                    "use a list"
                 )
             values = self.points()
         if values is not None:
@@ -166,6 +168,8 @@ class Parameter(BaseModel):
             return self.values
         assert self.range is not None
         if self.size is None or self.size > MOST_VALUES:
-            raise SpaceError(f"the range {list(self.range)} has no list of values; give a step")
+            raise SpaceError(
+                f"the range {list(self.range)} has too many values to list; set a step"
+            )
         step = self.step or 1
         return tuple(self.range[0] + i * step for i in range(self.size))

@@ -17,11 +17,11 @@ from tuner.text import shortened, shown
 
 _SEGMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<key>[^\]]+)\])?")
 _NOT_TAKEN = (TypeError, ValueError, AttributeError, OverflowError)
-"""What protobuf raises where a field does not take a value."""
+"""What protobuf raises if a field rejects a value."""
 
 
 def get_path(config: Message, path: str) -> Value | None:
-    """The value at a path; None where the configuration does not state it, or states several."""
+    """The value at a path; None if the configuration does not set it, or sets several."""
     owners, field, key = _walk(config, path, create=False)
     _check_readable(path, field, key)
     if not owners and path == INSTANCE_COUNT:
@@ -60,7 +60,7 @@ def states(config: Message, path: str, value: Value) -> bool:
 def set_path(config: Message, path: str, value: Value) -> None:
     """Set the field at a path, creating what lies on the way.
 
-    Raises SpaceError for a path that ModelConfig lacks or a value that the field does not take.
+    Raises SpaceError if ModelConfig has no such path, or the field rejects the value.
     """
     owners, field, key = _walk(config, path, create=True)
     for owner in owners:
@@ -68,7 +68,7 @@ def set_path(config: Message, path: str, value: Value) -> None:
             _assign(owner, field, key, value)
         except _NOT_TAKEN as error:
             raise SpaceError(
-                f"{shortened(path)} does not take {shown(value)}: {shortened(str(error))}"
+                f"{shortened(path)} does not accept {shown(value)}: {shortened(str(error))}"
             ) from error
 
 
@@ -85,17 +85,17 @@ def _assign(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -
     elif isinstance(value, str) and field.enum_type is not None:
         known = field.enum_type.values_by_name
         if value not in known:
-            raise ValueError(f"it is one of {', '.join(known)}")
+            raise ValueError(f"it must be one of {', '.join(known)}")
         setattr(owner, field.name, known[value].number)
     else:
         if isinstance(value, bool) and field.type != FieldDescriptor.TYPE_BOOL:
-            raise TypeError("true and false switch messages, not numbers")
+            raise TypeError("true and false switch a message on or off; this field is a number")
         setattr(owner, field.name, value)
 
 
 def _switch(owner: Any, field: FieldDescriptor, key: str | None, value: Value) -> None:
     if not isinstance(value, bool):
-        raise TypeError("a message is switched by true or false; name a field below it")
+        raise TypeError("a message is switched on or off by true or false; name a field of it")
     if key is None:
         if value:
             getattr(owner, field.name).SetInParent()
@@ -124,7 +124,7 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
             )
         if key is not None and not (_is_map(field) or _has_names(field)):
             raise SpaceError(
-                f"{shown(path)}: {shown(name)} has no entries to choose from by [{shortened(key)}]"
+                f"{shown(path)}: {shown(name)} has no entries, so [{shortened(key)}] does not apply"
             )
         if position == len(segments) - 1:
             return owners, field, key
@@ -132,7 +132,7 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
             raise SpaceError(f"{shown(path)}: {shown(name)} has no fields below it")
         owners = [child for owner in owners for child in _children(owner, field, key, create)]
         descriptor = field.message_type
-    raise AssertionError("a path has at least one segment")
+    raise AssertionError("a path needs at least one segment")
 
 
 def _check_readable(path: str, field: FieldDescriptor, key: str | None) -> None:
@@ -153,7 +153,7 @@ def _check_readable(path: str, field: FieldDescriptor, key: str | None) -> None:
 
 def _segments(path: str) -> list[tuple[str, str | None]]:
     if not path.isprintable():
-        raise SpaceError(f"the path {shown(path)} has characters that no field has")
+        raise SpaceError(f"the path {shown(path)} contains characters that no field name has")
     segments: list[tuple[str, str | None]] = []
     position = 0
     while position < len(path) or not segments:

@@ -1,4 +1,4 @@
-"""What a model takes and gives: names, data types and shapes of its tensors, and its largest batch.
+"""A model's signature: names, data types and shapes of its tensors, and its largest batch.
 
 It comes from a config.pbtxt, or from what a server says of the model (KServe's v2 protocol).
 """
@@ -37,7 +37,7 @@ class TensorSpec:
         dtype = triton_to_np_dtype(self.datatype)
         if dtype is None:
             raise ModelConfigError(
-                f"tensor {self.name}: data type {shortened(self.datatype)} is unknown"
+                f"tensor {self.name}: unknown data type {shortened(self.datatype)}"
             )
         return np.dtype(dtype)
 
@@ -81,7 +81,7 @@ class Signature:
             return cls._of_json(metadata, config)
         except MALFORMED as error:
             raise ModelConfigError(
-                f"the model is not described as by Triton: {shortened(repr(error))}"
+                f"the description of the model is not in Triton's format: {shortened(repr(error))}"
             ) from error
 
     @classmethod
@@ -110,7 +110,7 @@ def _of_entry(entry: Any, optional: bool = False) -> TensorSpec:
         name = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
     except ValueError as error:  # any number is taken where a name is meant
         raise ModelConfigError(
-            f"tensor {shortened(entry.name)}: there is no data type {entry.data_type}"
+            f"tensor {shortened(entry.name)}: unknown data type {entry.data_type}"
         ) from error
     datatype = "BYTES" if name == "STRING" else name
     return TensorSpec(entry.name, datatype, tuple(int(d) for d in entry.dims), optional)

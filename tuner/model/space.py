@@ -53,7 +53,9 @@ SHORT_NAMES = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of a space: values by path, sorted by path. The empty one is the model as found."""
+    """One point of a space: values by path, sorted by path. The empty one is the model's own
+    configuration.
+    """
 
     settings: tuple[tuple[str, Value], ...] = ()
 
@@ -105,7 +107,7 @@ class Candidate:
         if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
             parts.append(f"instances {count}")
         parts += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
-        return ", ".join(parts) or "as found"
+        return ", ".join(parts) or "unchanged"
 
 
 def stated(settings: Mapping[str, Value | None]) -> dict[str, Value]:
@@ -160,12 +162,14 @@ class SearchSpace(BaseModel):
             for name, value in raw["parameters"].items():
                 path = SHORT_NAMES.get(str(name), str(name))
                 if path in named:
-                    raise ValueError(f"{shortened(path)}: it is there twice, by both its names")
+                    raise ValueError(
+                        f"{shortened(path)}: it appears twice, under both of its names"
+                    )
                 named[path] = value
             if len(named) > LIMITS.parameters:
                 raise ValueError(
-                    f"there are {len(named):,} parameters, and at most {LIMITS.parameters} can be "
-                    "told apart"
+                    f"there are {len(named):,} parameters, and at most {LIMITS.parameters} are "
+                    "supported"
                 )
             return {**raw, "parameters": dict(sorted(named.items()))}
         return raw
@@ -178,7 +182,7 @@ class SearchSpace(BaseModel):
             for sizes in self.parameters[PREFERRED].examples():
                 if not isinstance(sizes, tuple) or any(size < 1 for size in sizes):
                     raise ValueError(
-                        f"{PREFERRED}: {shortened(format_value(sizes))} is not a list of sizes "
+                        f"{PREFERRED}: {shortened(format_value(sizes))} must be a list of sizes "
                         "above zero, such as [4, 8]; [] leaves the choice to Triton"
                     )
         return self
@@ -208,7 +212,7 @@ class SearchSpace(BaseModel):
             _check_number(path, widened)
         except ValueError as error:  # also pydantic's
             raise SpaceError(
-                f"{self.place(path)}: the space cannot hold the model's own value {shown(value)}: "
+                f"{self.place(path)}: cannot add the model's own value {shown(value)}: "
                 + shortened(str(error))
             ) from error
         except SpaceError as error:
@@ -277,7 +281,7 @@ def _check_number(path: str, parameter: Parameter) -> None:
 
 
 def check_settings(settings: dict[str, Value]) -> None:
-    """Raise SpaceError for values that no candidate may have, such as no instances at all."""
+    """Raise SpaceError for values that no candidate can have, such as zero instances."""
     try:
         for path, value in settings.items():
             SearchSpace(parameters={path: Parameter(values=(value,))})

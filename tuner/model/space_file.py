@@ -15,7 +15,7 @@ from tuner.resources import bundled
 from tuner.text import shortened, shown
 
 _MOST_ERRORS = 20
-"""Told at once; thousands of values may be wrong."""
+"""Errors that one message lists at most: thousands of values may be wrong."""
 
 
 def load_space(name_or_path: str) -> SearchSpace:
@@ -27,8 +27,8 @@ def load_space(name_or_path: str) -> SearchSpace:
         if not os.path.isfile(path):  # Path.is_file raises where no file can have such a name
             known = sorted(p.stem for p in presets.glob("*.yaml"))
             raise SpaceError(
-                f"no search space is named {shown(name_or_path)}; the presets are "
-                f"{', '.join(known)}, or give the path of a .yaml file"
+                f"there is no search space {shown(name_or_path)}; choose a preset "
+                f"({', '.join(known)}) or the path of a .yaml file"
             )
     try:
         text = read_text(path)
@@ -45,7 +45,7 @@ def parse_space(text: str, source: str) -> SearchSpace:
         raise SpaceError(f"{source}{error.place}: {error}") from error
     root = document.root
     if not isinstance(document.content, dict):
-        raise SpaceError(f"{source}: a search space is a mapping with the key 'parameters'")
+        raise SpaceError(f"{source}: a search space must be a mapping with the key 'parameters'")
     try:
         space = SearchSpace.model_validate(document.content)
         for path in space.parameters:
@@ -55,7 +55,8 @@ def parse_space(text: str, source: str) -> SearchSpace:
         raise SpaceError("\n".join(explained)) from error
     if not space.parameters:
         raise SpaceError(
-            f"{source}:{_line_of(root, ['parameters'])}: a space needs at least one parameter"
+            f"{source}:{_line_of(root, ['parameters'])}: a search space needs at least one "
+            "parameter"
         )
     return space
 

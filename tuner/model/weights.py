@@ -1,7 +1,8 @@
-"""Weights that are made from a seed at first use, since they are too large to come with a model.
+"""Weights that are generated from a seed at first use, since they are too large to ship with a
+model.
 
-A model says so in ``weights.yaml`` in its folder. The complete model, its files and the weights,
-is then put together in the user's cache, once, and used from there.
+A model says so in ``weights.yaml`` in its folder. The complete model, its files and the weights, is
+then put together in the user's cache, once, and used from there.
 """
 
 import fcntl
@@ -19,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from tuner.documents import fault, parse_yaml, read_text
-from tuner.errors import DocumentError, RepositoryError, StorageError
+from tuner.errors import DocumentError, RepositoryError, StorageError, write_remedy
 
 WEIGHTS_FILE = "weights.yaml"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
@@ -42,13 +43,13 @@ class Weights(BaseModel):
     def _bounded(self) -> Self:
         """A repository may come from somebody else, and the cache is on the user's disk."""
         if 4 * sum(inputs * outputs for inputs, outputs in pairwise(self.layers)) > _LARGEST:
-            raise ValueError(f"these layers have more than {_LARGEST >> 30} GiB")
+            raise ValueError(f"the weights exceed {_LARGEST >> 30} GiB")
         return self
 
     def write(self, file: IO[bytes]) -> None:
         """Little-endian values, uniform in ±sqrt(6 / inputs), by which a ReLU network keeps the
-        size of what passes (He et al., 2015). The same seed gives the same bytes everywhere: of
-        numpy's generators only the raw bits are promised to stay the same.
+        size of what passes (He et al., 2015). The same seed gives the same bytes everywhere: numpy
+        guarantees stable output only for the raw bits of its generators.
         """
         bits = np.random.PCG64(self.seed)
         for inputs, outputs in pairwise(self.layers):
@@ -74,16 +75,18 @@ def read_weights(model: Path) -> Weights | None:
     try:
         return Weights.model_validate(parse_yaml(read_text(file)).content)
     except DocumentError as error:
-        raise RepositoryError(f"{file} does not describe weights: {error}") from error
+        raise RepositoryError(f"{file} is not a valid description of weights: {error}") from error
     except ValidationError as error:
-        raise RepositoryError(f"{file} does not describe weights: {fault(error)}") from error
+        raise RepositoryError(
+            f"{file} is not a valid description of weights: {fault(error)}"
+        ) from error
 
 
 def complete_model(model: Path) -> Path:
     """The folder of the model with its weights: itself, unless they are still to be made. Then it
     is a copy in the user's cache; of several processes that ask at once, one makes it.
 
-    RepositoryError where ``weights.yaml`` is wrong, StorageError where the cache cannot be written.
+    RepositoryError if ``weights.yaml`` is invalid, StorageError if the cache cannot be written.
     """
     weights = read_weights(model)
     if weights is None or os.path.isfile(model / weights.file):
@@ -98,8 +101,8 @@ def complete_model(model: Path) -> Path:
                     _assemble(model, copy, weights, cache)
     except OSError as error:
         raise StorageError(
-            f"cannot put the weights of {model.name} into {cache}: {error.strerror or error}; "
-            "make room, or name another place in XDG_CACHE_HOME"
+            f"cannot write the weights of {model.name} to {cache}: {error.strerror or error}; "
+            f"{write_remedy(error, 'set XDG_CACHE_HOME to a writable folder')}"
         ) from error
     return copy
 

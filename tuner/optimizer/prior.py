@@ -1,4 +1,4 @@
-"""What is expected of every candidate before it is measured: all are simulated."""
+"""The prior of every candidate before it is measured: all are simulated."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class SimulatedSpace:
         if points is None or len(points) > settings.most_candidates:
             points = space.sample(settings.sampled, np.random.default_rng(seed))
         if workload.mix.largest > LIMITS.items:
-            raise SimulationError(f"requests of {workload.mix.largest:,} items are not simulated")
+            raise SimulationError(f"requests of {workload.mix.largest:,} items cannot be simulated")
         schedulings = {
             candidate: Scheduling.of(config_of(candidate), workload.gpus)
             for candidate in (*points, *wanted)
@@ -125,7 +125,7 @@ class SimulatedSpace:
         """
         profile = ModelProfile.fit(windows)
         if profile is None:
-            raise SimulationError("the server's statistics tell nothing of single executions")
+            raise SimulationError("the server's statistics do not show single executions")
         sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
         fitting = np.array(fits(windows, self._workload.limits, sizes))
         if self._workload.objective is None:

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 class Stop(StrEnum):
     """Why a search ended."""
 
-    TRIALS = "the number of trials was reached"
-    TIMEOUT = "the time was spent"
-    EXHAUSTED = "every candidate of the space, or one that does the same, was measured"
-    NONE_LEFT = "no candidate is left of which it is expected that it can be measured"
-    CONVERGED = "no other candidate is expected to be better by as much as asked"
-    NOTHING_NEW = "the sampler proposes nothing new"
-    HOPELESS = "not one of the first candidates could be shown to keep the promise"
+    TRIALS = "the maximum number of trials was reached"
+    TIMEOUT = "the time limit was reached"
+    EXHAUSTED = "every candidate of the space was measured, or one with the same behavior"
+    NONE_LEFT = "all remaining candidates are expected to fail"
+    CONVERGED = "the expected improvement fell below --until"
+    NOTHING_NEW = "the sampler proposed no new candidate"
+    HOPELESS = "none of the first candidates met the SLA"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after so many trials (None: no limit) or seconds, confirmation included where
-    there is to be one; or once less than the share ``until`` is expected from any other candidate.
+    """When to stop: after this number of trials (None: no limit) or seconds, including any
+    confirmation; or once the expected improvement is below the share ``until``.
     """
 
     trials: int | None
@@ -44,25 +44,27 @@ class StoppingSettings:
     """Of such proposals: a Gaussian process that has converged repeats itself, too, and takes a
     second each time; six measurements would fit into that minute."""
     hopeless_trials: int = 5
-    """Without a single rate, the model itself is too slow for the SLA."""
+    """Candidates without any rate that meets the SLA, after which the model itself is too slow."""
     hopeless_trials_at_rate: int = 15
-    """At one given rate: that some miss it tells less of the others."""
+    """The same at a given rate, where a candidate that misses the SLA says less about the others.
+    """
     hopeless_trials_forecast: int = 2
-    """Where the simulation sees no way either: one failure may be the baseline's own."""
+    """The same if the simulation predicts failure, too: one failure may be the baseline's own."""
     least_feasibility: float = 0.05
-    """Below this probability of the likeliest candidate the simulation sees no way."""
+    """Probability of the likeliest candidate below which the simulation predicts failure."""
     calibration_share: float = 0.25
-    """Of the whole time that a calibration takes at most, however slow the model."""
+    """Of the time limit: the longest calibration, however slow the model."""
     confirmation_seconds: float = 30.0
     """Of load: two rounds of two configurations, and the verification of the winner's rate."""
     confirmation_launches: float = 2.5
-    """Besides, in launches of the search: of both, and their warm-up."""
+    """In addition, in launches of the search: of both, and their warm-up."""
     reporting_seconds: float = 1.5
-    """At the end: the report is written."""
+    """To write the report."""
     reporting_share: float = 0.1
-    """Of the whole time that is set aside for it at most."""
+    """Of the time limit: the most that is reserved for the report."""
     confirmation_share: float = 0.4
-    """Of the whole time that is set aside at most, so that a short search still searches."""
+    """Of the time limit: the most that is reserved in all, so that a short search still searches.
+    """
 
 
 SETTINGS = StoppingSettings()
@@ -70,7 +72,7 @@ SETTINGS = StoppingSettings()
 
 @dataclass(frozen=True)
 class StoppingPolicy:
-    """Asked before each trial. ``size`` is the number of candidates (None: no end of them)."""
+    """Asked before each trial. ``size`` is the number of candidates (None: a continuum)."""
 
     budget: Budget
     size: int | None
@@ -106,15 +108,19 @@ class StoppingPolicy:
         return self.settings.calibration_share * self.budget.seconds
 
     def seconds_to_search(self, done: Sequence[Evaluation]) -> float:
-        """Since the search began, until it has to be over, for the confirmation's sake."""
+        """Seconds from the start of the search to its end, so that time remains for the
+        confirmation.
+        """
         return self.budget.seconds - self._seconds_to_confirm(done)
 
     def seconds_to_confirm_by(self) -> float:
-        """Since the search began, until the confirmation has to be over, for the report's sake."""
+        """Seconds from the start of the search to the end of the confirmation, so that time remains
+        for the report.
+        """
         return self.budget.seconds - self._seconds_to_report()
 
     def converged(self, done: Sequence[Evaluation], forecast: "Forecast | None") -> Stop | None:
-        """Whether nothing is left to gain; a sampler that foresees nothing goes on."""
+        """Whether the search has converged; without a forecast it goes on."""
         if forecast is None:
             return None
         if forecast.propose() is None:
@@ -136,8 +142,8 @@ class StoppingPolicy:
         return done >= most
 
     def _seconds_to_confirm(self, done: Sequence[Evaluation]) -> float:
-        """What confirming finalist and baseline will take, and the report; the report alone as long
-        as there is none to confirm.
+        """Seconds for confirming finalist and baseline, and for the report; for the report alone
+        while there is no finalist.
         """
         settings = self.settings
         seconds = self._seconds_to_report()

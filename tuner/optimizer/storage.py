@@ -17,7 +17,7 @@ _DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)"
 _FULL = re.compile(r"disk is full|no space|quota|disk I/O", re.IGNORECASE)
 _UNKNOWN = re.compile(r"Can't load plugin|Could not parse|Invalid SQLite URL|RedisStorage")
 _NO_DRIVER = re.compile(r"No module named '([\w.]+)'")
-_SCHEMES = "sqlite:///FILE, postgresql+psycopg2://USER@HOST/DB or mysql+pymysql://USER@HOST/DB"
+_SCHEMES = "sqlite:///FILE, postgresql://HOST/DATABASE or mysql://HOST/DATABASE"
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
@@ -105,7 +105,7 @@ def _remedy(reason: str) -> str:
         return f"write --storage as {_SCHEMES}"
     driver = _NO_DRIVER.search(reason)
     if driver is not None:
-        return f"install the database driver {driver[1]}, or name another one: {_SCHEMES}"
+        return f"install {driver[1]}, the Python driver of this database"
     return "check that it is reachable and writable, or choose another --storage"
 
 

@@ -130,8 +130,9 @@ class Study:
         if self._lacks_records():
             if self._url != url_of(run, None):
                 raise StorageError(
-                    f"the storage {hide_password(self._url)} holds another search of the name "
-                    f"{self._study.study_name}, or one whose records are lost: choose another --run"
+                    f"the storage {hide_password(self._url)} already has a study "
+                    f"{self._study.study_name} of another search, or of one whose records are "
+                    "lost; choose another --run"
                 )
             self._study = open_study(run, self._url, sampler, minimizes, anew=True)
         self._finalists = Finalists(self._rank, minimizes, self._may_win)
@@ -171,7 +172,7 @@ class Study:
 
     @property
     def stopped(self) -> str | None:
-        """Why the search ended, if it did."""
+        """Why the search ended; None if it did not."""
         reason = self._study.user_attrs.get(STOPPED)
         return str(reason) if reason else None
 
@@ -265,7 +266,7 @@ class Study:
             with self._run.clock.phase("simulation"):
                 self._forecaster.calibrate(self._run.windows(), self._failures())
         except SimulationError as error:
-            self._note(f"nothing is simulated, Optuna's sampler chooses: {error}")
+            self._note(f"no simulation, so Optuna's sampler chooses candidates: {error}")
             self._forecaster = None
 
     def _failures(self) -> list[tuple[Candidate, str]]:

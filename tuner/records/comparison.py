@@ -17,8 +17,8 @@ FILE = "comparison.json"
 UNBATCHED = "triton-unbatched"
 """The name of a deployment that shows what batching does: the tuned instances without it."""
 Kind = Literal["naive", "fastapi", "triton", "hybrid", "service"]
-"""FastAPI as in the document that asked the question; FastAPI well made; Triton alone; FastAPI in
-front of Triton; a service of the user's."""
+"""FastAPI with the naive implementation; FastAPI, optimized; Triton alone; FastAPI in front of
+Triton; a service of the user's."""
 Sends = Literal["text", "tensors", "own"]
 """What a client has to send: what the model's own processing takes; tensors; or what a service of
 the user's asks for."""
@@ -108,7 +108,7 @@ class Comparison(Record):
 
 
 def write_comparison(run: Run, comparison: Comparison) -> None:
-    """Whole or not at all; StorageError where it cannot be written."""
+    """Write the whole file or nothing; StorageError if it cannot be written."""
     path = run.folder / FILE
     try:
         write_text(path, comparison.model_dump_json(indent=1) + "\n", private=True)
@@ -117,13 +117,13 @@ def write_comparison(run: Run, comparison: Comparison) -> None:
 
 
 def read_comparison(run: Run) -> Comparison:
-    """RunError where there is none, or this version cannot read it."""
+    """RunError if there is none, or this version cannot read it."""
     path = run.folder / FILE
     try:
         return Comparison.model_validate_json(read_bytes(path))
     except ValidationError as error:
-        raise RunError(f"{path}: not a comparison of format 1: {fault(error)}") from error
+        raise RunError(f"{path}: not a comparison in format 1: {fault(error)}") from error
     except DocumentError as error:
         raise RunError(
-            f"cannot read {path}: {error}; 'tuner compare' writes it when it begins"
+            f"cannot read {path}: {error}; 'tuner compare' writes this file when it starts"
         ) from error

@@ -1,4 +1,4 @@
-"""The objective of a search out of its records, which keep it as text."""
+"""The objective of a search from its records, which keep it as text."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from tuner.units import format_rate
 
 
 def objective_of(evaluations: Iterable[Evaluation]) -> Objective | None:
-    """What the search minimised; None where it looked for the capacity."""
+    """What the search minimized; None if it maximized the capacity."""
     costs = (each.cost for each in evaluations if each.cost is not None)
     return next(map(_objective, costs), None)
 

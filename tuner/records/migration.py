@@ -12,8 +12,8 @@ def migrate(content: dict[str, Any]) -> dict[str, Any]:
     number = content.get("format", 1)
     if not isinstance(number, int) or number > MANIFEST_FORMAT:
         raise ValueError(
-            f"a manifest of format {number}, where this version of tuner reads up to "
-            f"{MANIFEST_FORMAT}"
+            f"the manifest has format {number}, and this version of tuner reads formats up to "
+            f"{MANIFEST_FORMAT}; update tuner"
         )
     while number in _STEPS:
         content = _STEPS[number](content)

@@ -262,9 +262,9 @@ class State(StrEnum):
     OK = "ok"
     """The Sla is met at some rate: there is a capacity."""
     INFEASIBLE = "infeasible"
-    """The Sla is not met at any rate that was tried, down to one request at a time."""
+    """The SLA is not met at any rate that was tried, down to one request at a time."""
     BEATEN = "beaten"
-    """It was left once it could not win any more; its capacity lies from ``low`` to ``high``."""
+    """Eliminated once it could not win any more; its capacity lies from ``low`` to ``high``."""
     FAILED = "failed"
     """The candidate could not be measured; ``failure`` says why, ``cause`` what kind it is."""
 
@@ -343,15 +343,15 @@ class Evaluation(Record):
 
     @property
     def estimate(self) -> float | None:
-        """The capacity or, of what was left behind, the middle of what it may be."""
+        """The capacity or, of an eliminated candidate, the middle of its interval."""
         if self.state is State.BEATEN and self.low and self.high:
             return math.sqrt(self.low * self.high)
         return self.capacity
 
     @property
     def merit(self) -> float | None:
-        """What the search maximises: the capacity or, where a cost is minimised, 1 / cost; None
-        where the promise is not kept. Ratios of merits are gains.
+        """What the search maximises: the capacity or, where a cost is minimised, 1 / cost; None if
+        the SLA is not met. Ratios of merits are gains.
         """
         if self.capacity is None or self.cost is None:
             return self.capacity
@@ -403,10 +403,8 @@ class Evaluation(Record):
 
 def best(evaluations: list[Evaluation]) -> Evaluation | None:
     """The winner: the highest capacity or the least cost, as confirmed where anything was
-    confirmed, the last time where it was more than once; None if none. Of equal costs, that with
-    the most room below the promise counts.
-
-    Where every confirmation failed there is no winner.
+    confirmed, the last time where it was more than once; None if none. Of equal costs, the one with
+    the largest margin below the SLA counts. If every confirmation failed there is no winner.
     """
     again = any(e.phase == "confirm" for e in evaluations)
     confirmed = [e for e in evaluations if e.phase == "confirm" and e.capacity is not None]
@@ -417,7 +415,7 @@ def best(evaluations: list[Evaluation]) -> Evaluation | None:
 
 
 def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
-    """The model as found: as confirmed, if it was, the last time."""
+    """The baseline; the last confirmation if it was confirmed."""
     own = [e for e in evaluations if e.baseline]
     confirmed = [e for e in own if e.phase == "confirm"]
     return max(confirmed, key=lambda e: e.look) if confirmed else next(iter(own), None)

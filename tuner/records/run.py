@@ -27,7 +27,7 @@ from tuner.documents import (
     read_bytes,
     read_text,
 )
-from tuner.errors import DocumentError, RunError, StorageError, UsageError
+from tuner.errors import DocumentError, RunError, StorageError, UsageError, write_remedy
 from tuner.experiment.fields import RECORDED
 from tuner.records.manifest import (
     MANIFESTS,
@@ -69,7 +69,7 @@ class Run:
         run = cls(folder)
         run.make_folders()
         if run.experiment_file.exists():
-            raise StorageError(f"another tuner has just begun a run in {folder}")
+            raise StorageError(f"another tuner process has just started a run in {folder}")
         if manifest:
             run.describe(manifest)
         return run
@@ -80,7 +80,7 @@ class Run:
         run = cls(folder)
         if not os.path.isfile(run.experiment_file):  # Path.is_file raises at odd names
             raise RunError(
-                f"{shortened(str(folder))} is not a run of tuner: it has no experiment.yaml"
+                f"{shortened(str(folder))} is not a run folder: it has no experiment.yaml"
             )
         return run
 
@@ -126,7 +126,7 @@ class Run:
         except DocumentError as error:
             raise RunError(f"cannot read {file}: {error}") from error
         if not isinstance(content, dict):
-            raise RunError(f"{file} does not hold an experiment")
+            raise RunError(f"{file} does not contain an experiment")
         try:
             return MANIFESTS.validate_python(migrate(content), context=RECORDED)
         except ValidationError as error:
@@ -234,8 +234,10 @@ def _unreadable(line: bytes, error: ValidationError) -> str:
     number = re.search(rb'"format":(\d{1,9})\b', line)
     if number is not None and int(number[1]) != FORMAT:
         found = int(number[1])
-        return f"a record of format {found}, where this version of tuner reads format {FORMAT}"
-    return f"not a record of format {FORMAT}: {fault(error)}; remove the line to go on without it"
+        return f"a record of format {found}; this version of tuner reads format {FORMAT}"
+    return (
+        f"not a record of format {FORMAT}: {fault(error)}; remove the line to continue without it"
+    )
 
 
 def _drop_cut_line(file: BinaryIO) -> None:
@@ -268,4 +270,6 @@ def _first_line(error: Exception) -> str:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror}; make room or choose another --output"
+    """The message for a file or folder of a run that cannot be written."""
+    remedy = write_remedy(error, "choose another --output")
+    return f"cannot write {path}: {error.strerror}; {remedy}"

@@ -1,4 +1,4 @@
-"""Addresses of a server that runs already, out of what a user writes."""
+"""Parses the addresses of a running server."""
 
 import ipaddress
 import re
@@ -18,7 +18,7 @@ _LAST_PORT = 65535
 def attach(url: str, grpc_url: str | None, security: Security) -> Endpoints:
     """The endpoints at these addresses: ``triton:8000``, ``https://triton:8000``, ``grpcs://…``.
 
-    UsageError where one is none, or where ``security`` is about TLS and there is none.
+    UsageError if one is invalid, or ``security`` needs TLS and no address uses it.
     """
     http, http_tls = parse_address(url)
     grpc, grpc_tls = (None, False) if grpc_url is None else parse_address(grpc_url)
@@ -27,7 +27,7 @@ def attach(url: str, grpc_url: str | None, security: Security) -> Endpoints:
     if not tls and (security.ca is not None or security.insecure):
         option = "--tls-insecure" if security.insecure else "--tls-ca"
         raise UsageError(
-            f"{option} goes with TLS; write --url https://{http} or --grpc-url grpcs://HOST:PORT"
+            f"{option} needs TLS; write --url https://{http} or --grpc-url grpcs://HOST:PORT"
         )
     return Endpoints(http, grpc, tls=tls, security=security)
 
@@ -42,7 +42,8 @@ def parse_address(text: str) -> tuple[str, bool]:
     rest = rest.rstrip("/")
     if "@" in rest:
         raise UsageError(
-            "an address cannot hold a password; give --header 'Authorization: Basic ...' instead"
+            "an address must not contain a password; use --header 'Authorization: Basic ...' "
+            "instead"
         )
     if tls and _ADDRESS.fullmatch(f"{rest}:{_TLS_PORT}"):
         rest = f"{rest}:{_TLS_PORT}"
@@ -50,8 +51,8 @@ def parse_address(text: str) -> tuple[str, bool]:
     is_one = address is not None and is_host(address[1].strip("[]"))
     if tls is None or address is None or not is_one or int(address[2]) > _LAST_PORT:
         raise UsageError(
-            f"{shown(text.partition('?')[0])} is not an address; write it like localhost:8000 or "
-            "https://localhost:8000"
+            f"{shown(text.partition('?')[0])} is not a valid address; write it like "
+            "localhost:8000 or https://localhost:8000"
         )
     return rest, tls
 
@@ -90,6 +91,6 @@ def readable_by_others(endpoints: Endpoints) -> str | None:
         if endpoints.security.headers:
             return (
                 f"{endpoints.security.names[-1]} goes to {endpoints.root(service)} unencrypted; "
-                f"write {service}s:// if the server speaks TLS"
+                f"write {service}s:// if the server supports TLS"
             )
     return None

@@ -1,4 +1,4 @@
-"""A server that already runs: candidates are loaded into it, and its own configuration put back."""
+"""A running server: candidates are loaded into it, and its own configuration is restored."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from tuner.servers.control import Control
 
 
 class AttachedServer(Server):
-    """An endpoint of which nothing is known but what it answers."""
+    """An endpoint about which nothing is known but its replies."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
@@ -30,9 +30,8 @@ class AttachedServer(Server):
 
 
 class AttachedLauncher(Launcher):
-    """Uses an endpoint that runs with ``--model-control-mode=explicit``; no other takes candidates.
-
-    The configuration found at launch is in force again when the context is left.
+    """Uses an endpoint that runs with ``--model-control-mode=explicit``, which candidates need.
+    When the context is left, the configuration found at launch is in force again.
     """
 
     name = "attached"
@@ -83,5 +82,5 @@ def _restore(control: Control, spec: ServerSpec, original: dict[str, Any] | None
         control.load(spec.model, json.dumps(original), spec.startup_timeout)
     except ServerFailed as error:
         raise LauncherUnavailable(
-            f"could not put the original configuration of {spec.model} back: {error}"
+            f"could not restore the original configuration of {spec.model}: {error}"
         ) from error

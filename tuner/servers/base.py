@@ -1,4 +1,4 @@
-"""What every launcher gives: a running server with its endpoints, which is always stopped."""
+"""The interface of launchers: a running server with its endpoints, which is always stopped."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _ERROR_LINE = re.compile(r"E\d{4} ")
 
 @dataclass(frozen=True)
 class Endpoints:
-    """``host:port`` of each service; None where it is not offered. ``tls`` names those of them that
+    """``host:port`` of each service; None if it is not offered. ``tls`` names those of them that
     are reached over TLS; ``security`` holds for all, and ``protection`` lets tuner alone control a
     server of its own.
     """
@@ -81,14 +81,14 @@ class Server(ABC):
 
     @abstractmethod
     def log_tail(self) -> str:
-        """The last lines that the server wrote; empty where there is no log."""
+        """The last lines that the server wrote; empty if there is no log."""
 
     @abstractmethod
     def pids(self) -> tuple[int, ...]:
         """Processes of this machine that belong to the server; empty where they cannot be seen."""
 
     def usage(self) -> ResourceUsage | None:
-        """What the server uses at this moment; None where it cannot be seen, or has ended.
+        """What the server uses at this moment; None if it cannot be seen, or has ended.
 
         Never raises, so that a probe says by itself why a server is gone.
         """
@@ -96,7 +96,7 @@ class Server(ABC):
 
 
 def raise_if_ended(server: Server) -> None:
-    """ServerFailed, with the log's last lines, where the server has ended."""
+    """ServerFailed, with the log's last lines, if the server has ended."""
     reason = server.exit_reason()
     if reason is not None:
         raise ServerFailed(with_log(reason, server))
@@ -108,7 +108,7 @@ def with_log(message: str, server: Server) -> str:
     unknown = _UNKNOWN_OPTION.search(tail)
     hint = ""
     if unknown is not None:
-        hint = f"this server does not know {unknown[1]}: take a newer one, or leave it out"
+        hint = f"this server does not support {unknown[1]}: use a newer Triton, or remove the flag"
     return "\n".join(filter(None, (message, hint, tail)))
 
 
@@ -117,8 +117,8 @@ def wait_until(
 ) -> _T:
     """The first result of ``check`` that is not None; it is called twenty times a second.
 
-    ServerFailed, with the log's last lines, where the server ends first, or the ``condition``
-    (``the server was not live``) goes on for ``timeout`` seconds.
+    ServerFailed, with the log's last lines, if the server ends first, or the ``condition`` (``the
+    server was not live``) persists for ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     while (result := check()) is None:

@@ -1,4 +1,4 @@
-"""The launcher that an experiment asks for, or the best one that this machine has."""
+"""Chooses the launcher that an experiment names, or the best one on this machine."""
 
 import os
 from dataclasses import replace
@@ -32,12 +32,12 @@ def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
             if local.is_available():
                 return "local"
             raise LauncherUnavailable(
-                "there is no Triton to launch. Either install the embedded one: "
-                "pip install 'triton-tuner[local]'; or start a Docker engine and get the image: "
-                f"docker pull {image}; or attach to a running server: --launcher attached --url "
-                "HOST:8000"
+                "there is no Triton to launch. Install the embedded one (pip install "
+                "'triton-tuner[local]'), or start a Docker engine and pull the image (docker "
+                f"pull {image}), or attach to a running server (--launcher attached --url "
+                "HOST:8000)"
             )
-    raise UsageError(f"launcher {wanted!r} is none of auto, docker, local, attached")
+    raise UsageError(f"unknown launcher {wanted!r}; choose auto, docker, local or attached")
 
 
 def make_launcher(
@@ -60,7 +60,9 @@ def make_launcher(
             return LocalLauncher(container.server_args, container.environment, cores)
         case "attached":
             if endpoints is None:
-                raise UsageError("--launcher attached needs --url HOST:PORT of the HTTP service")
+                raise UsageError(
+                    "--launcher attached needs the address of the HTTP service: add --url HOST:PORT"
+                )
             return AttachedLauncher(endpoints)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP connection to a server, and what keeps requests from it: in words, with a remedy."""
+"""The HTTP connection to a server, and why it fails: a message with a remedy."""
 
 import contextlib
 import re
@@ -13,27 +13,29 @@ from tuner.servers.base import Endpoints
 from tuner.servers.http_client import HttpClient, Reply
 from tuner.servers.settings import HTTP
 
-HOW_TO_SIGN_IN = "give --header 'Name: value' or --token-env NAME as it asks for"
+HOW_TO_SIGN_IN = (
+    "pass the credentials that it expects, with --header 'Name: value' or --token-env NAME"
+)
 _REFUSED = re.compile(
     r"HTTP status 40[13]\b|gRPC status (7|16)\b|is restricted, expecting header", re.IGNORECASE
 )
 _FAULTS = {
     r"(hostname|IP address) mismatch|doesn't match": "its certificate is for another host name; "
-    "give the name that it is for in the address, or --tls-insecure to take any certificate",
-    r"certificate has expired|not yet valid": "its certificate is not valid today; have it "
-    "renewed, or give --tls-insecure to take any certificate",
-    r"certificate.verify.failed": "its certificate is not trusted; give --tls-ca FILE with the "
-    "certificate of who signed it, or --tls-insecure to take any certificate",
-    r"certificate.required|bad.certificate|handshake.failure": "it asks for a certificate of the "
-    "client, which tuner cannot give, or for another TLS",
+    "use that name in the address, or --tls-insecure to accept any certificate",
+    r"certificate has expired|not yet valid": "its certificate has expired or is not yet "
+    "valid; renew it, or use --tls-insecure to accept any certificate",
+    r"certificate.verify.failed": "its certificate is not trusted; use --tls-ca FILE with the "
+    "certificate of its CA, or --tls-insecure to accept any certificate",
+    r"certificate.required|bad.certificate|handshake.failure": "it requires a client "
+    "certificate, which tuner does not support, or another TLS version",
 }
 """Remedies by patterns of what OpenSSL and requests report; the first that matches counts."""
-_NO_TLS = "it does not speak TLS there; write http:// or, for gRPC, grpc://"
+_NO_TLS = "it does not use TLS on this port; write http:// or, for gRPC, grpc://"
 _HANGS_UP = (
-    "it ends the connection instead of answering; does it ask for a certificate of the client, "
-    "which tuner cannot give?"
+    "it closes the connection without a reply; it may require a client certificate, which tuner "
+    "does not support"
 )
-_SPEAKS_TLS = "it speaks TLS there; write https:// or, for gRPC, grpcs://"
+_SPEAKS_TLS = "it uses TLS on this port; write https:// or, for gRPC, grpcs://"
 
 
 def open_client(endpoints: Endpoints) -> HttpClient:
@@ -55,7 +57,7 @@ def _unreachable(endpoints: Endpoints) -> str | None:
         except requests.RequestException as error:
             return (
                 fault(error, endpoints.http, "http" in endpoints.tls)
-                or "give the address of its HTTP service"
+                or "check the address, which must be that of its HTTP service"
             )
     if reply.ok:
         return None
@@ -63,16 +65,22 @@ def _unreachable(endpoints: Endpoints) -> str | None:
     if refused is None and "http" not in endpoints.tls and speaks_tls(endpoints.http):
         return _SPEAKS_TLS
     return refused or (
-        f"the answer there is HTTP status {reply.status}; give the address of its HTTP service"
+        f"it replied with HTTP status {reply.status}; check that the address is that of Triton's "
+        "HTTP service"
     )
 
 
 def status_message(reply: Reply) -> str:
     """``HTTP status 403: …`` with the reply's own message, shortened."""
+    return f"HTTP status {reply.status}: {error_message(reply)[: HTTP.shown]}".rstrip(": ")
+
+
+def error_message(reply: Reply) -> str:
+    """The ``error`` of Triton's JSON or, if the reply is not of that format, its text."""
     message = reply.text
     with contextlib.suppress(DocumentError, LookupError, TypeError):
         message = str(reply.json()["error"])
-    return f"HTTP status {reply.status}: {message.strip()[: HTTP.shown]}".rstrip(": ")
+    return message.strip()
 
 
 def refusal(message: str) -> str | None:
@@ -86,7 +94,7 @@ def fault(error: Exception | str, address: str, tls: bool) -> str | None:
     """What is wrong with the connection, and the remedy; None where TLS is not at fault."""
     if isinstance(error, requests.TooManyRedirects):
         target = error.response.headers.get("Location", "") if error.response is not None else ""
-        return f"it sends requests elsewhere, to {target.partition('?')[0]}; give that address"
+        return f"it redirects to {target.partition('?')[0]}; use that address"
     if not tls:
         return _SPEAKS_TLS if speaks_tls(address) else None
     for pattern, remedy in _FAULTS.items():

@@ -9,6 +9,8 @@ from typing import Literal
 from tuner.experiment.model import DEFAULT_IMAGE
 
 Transfer = Literal["auto", "mount", "copy"]
+GPU_IDS = "ids such as 0,1 (indices), GPU-… (UUIDs) or MIG-… (slices)"
+"""The forms that Docker, NVML and CUDA_VISIBLE_DEVICES accept, for messages."""
 
 
 @dataclass(frozen=True)

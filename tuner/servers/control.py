@@ -17,13 +17,14 @@ from tuner.load.target import model_path
 from tuner.model.config import from_json
 from tuner.model.signature import Signature
 from tuner.servers.base import Endpoints, Server, error_lines, with_log
-from tuner.servers.connection import open_client, refusal, status_message
+from tuner.servers.connection import error_message, open_client, refusal, status_message
 from tuner.servers.http_client import Reply
+from tuner.servers.python_errors import repeats, without_frames
 from tuner.servers.settings import HTTP
 
 
 class Control:
-    """A client of one server's control API; every call raises ServerFailed where it cannot be had.
+    """A client of one server's control API; every call raises ServerFailed if it fails.
 
     The error says why in the server's own words, or, where the server is gone, its exit reason and
     the last lines of its log. Where authentication fails, it is LauncherUnavailable.
@@ -66,7 +67,7 @@ class Control:
             url = f"{self._root}/{model_path(model)}/ready"
             reply = self._client.call("GET", url, HTTP.metadata)
         except requests.RequestException as error:
-            raise ServerFailed(f"the server does not say whether {model} is ready") from error
+            raise ServerFailed(f"the server does not report whether {model} is ready") from error
         self._raise_if_refused(reply)
         return reply.ok
 
@@ -142,15 +143,17 @@ class Control:
             raise ServerFailed(self._explain("the model did not answer an inference")) from error
         self._raise_if_refused(reply)
         if not reply.ok:
-            message = self._hide(reply.text.strip()[: HTTP.inference_shown])
-            raise ServerFailed(f"the model fails at an inference: {message}")
+            message = without_frames(error_message(reply))[: HTTP.inference_shown]
+            raise ServerFailed(f"the model failed an inference: {self._hide(message)}")
         try:
             length = int(reply.headers.get("Inference-Header-Content-Length", len(reply.content)))
             answer = parse_json(reply.content[:length])
         except (ValueError, DocumentError) as error:
-            raise ServerFailed(f"the answer to an inference is not JSON: {error}") from error
+            raise ServerFailed(f"the reply to an inference is not JSON: {error}") from error
         if not isinstance(answer, dict):
-            raise ServerFailed("the answer to an inference is not one of Triton's: no JSON object")
+            raise ServerFailed(
+                "the reply to an inference is not in Triton's format: no JSON object"
+            )
         return answer
 
     def metrics(self) -> str | None:
@@ -185,20 +188,22 @@ class Control:
         return content
 
     def _refused(self, content: Any, reason: str) -> Exception:
-        """The error of a call that the server answered with another status than 2xx."""
-        said = content.get("error", reason) if isinstance(content, dict) else content
-        message = str(said)[: HTTP.refusal_shown]
+        """The error of a call that the server answered with a status other than 2xx."""
+        reported = content.get("error", reason) if isinstance(content, dict) else content
+        message = without_frames(str(reported))[: HTTP.refusal_shown]
         if "explicit model load / unload is not allowed" in message:
             return LauncherUnavailable(
-                f"the server at {self._server.endpoints.http} takes no candidates: "
-                "start it with --model-control-mode=explicit"
+                f"the server at {self._server.endpoints.http} does not allow tuner to load "
+                "configurations: start it with --model-control-mode=explicit"
             )
         first_line = self._hide(f"the server refused: {message}")
-        return ServerFailed("\n".join([first_line, *error_lines(self._server.log_tail())]))
+        logged = error_lines(self._server.log_tail())
+        news = [line for line in logged if not repeats(line, message)]
+        return ServerFailed("\n".join([first_line, *news]))
 
     def _not_triton(self, what: str, error: Exception) -> ServerFailed:
         reason = str(error).partition("\n")[0][: HTTP.shown]
-        return ServerFailed(self._hide(f"{what} is not of the form of Triton's: {reason}"))
+        return ServerFailed(self._hide(f"{what} is not in Triton's format: {reason}"))
 
     def _raise_if_refused(self, reply: Reply) -> None:
         refused = None if reply.ok else refusal(status_message(reply))
@@ -239,7 +244,7 @@ def load_over_grpc(
         try:
             client.load_model(model, headers=headers, config=config_json, client_timeout=timeout)
         except InferenceServerException as error:
-            raise ServerFailed(f"the server refused: {error.message()}") from error
+            raise ServerFailed(f"the server refused: {without_frames(error.message())}") from error
 
 
 def is_live(endpoints: Endpoints) -> bool:

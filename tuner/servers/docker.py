@@ -11,6 +11,7 @@ process of the engine; what that costs (about 0.1 ms) is part of what is measure
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from tuner.errors import CandidateError, LauncherUnavailable, RepositoryError, U
 from tuner.interrupts import held_back
 from tuner.model.files import is_public
 from tuner.servers.base import Launcher, Server, ServerSpec, wait_until
-from tuner.servers.container_spec import ContainerSpec
+from tuner.servers.container_spec import GPU_IDS, ContainerSpec
 from tuner.servers.docker_container import LOOPBACK, PORTS, DockerServer
 from tuner.servers.docker_engine import (
     ENGINE_ERRORS,
@@ -44,9 +45,11 @@ from tuner.servers.docker_engine import (
 from tuner.servers.docker_repository import MODELS, RepositoryMounts
 from tuner.servers.protection import Protection
 from tuner.servers.settings import DOCKER, LAUNCH
+from tuner.text import shown
 
 __all__ = ["ContainerSpec", "DockerLauncher"]
 _NOBODY = 65534
+_GPU_ID = re.compile(r"[0-9]+(:[0-9]+)?|(GPU|MIG)-[\w/-]+")
 _APART = {"com.docker.network.bridge.enable_icc": "false"}
 """Containers of the network do not reach each other."""
 
@@ -63,7 +66,7 @@ class DockerLauncher(Launcher):
 
     def __init__(self, spec: ContainerSpec) -> None:
         self._spec = spec
-        devices = _device_requests(spec.gpus)
+        devices = device_requests(spec.gpus)
         self._client = connect()
         try:
             with engine_errors("cannot prepare the Docker engine"):
@@ -175,9 +178,9 @@ class DockerLauncher(Launcher):
             private = uid == _NOBODY and not is_public(repository)
             if private and self._spec.transfer == "mount":
                 raise RepositoryError(
-                    f"{repository} belongs to root, and others may not read all of it: a server "
-                    "that does not run as root cannot. Give others the right (chmod -R o+rX), or "
-                    "let the files be copied"
+                    f"{repository} belongs to root and is not readable by other users, and the "
+                    "server does not run as root. Make it readable (chmod -R o+rX), or let "
+                    "tuner copy the files"
                 )
         return self._client.containers.create(
             self._spec.image,
@@ -263,15 +266,15 @@ def _remove(container: Any) -> None:
             raise
 
 
-def _device_requests(gpus: str) -> list[DeviceRequest]:
+def device_requests(gpus: str) -> list[DeviceRequest]:
     if gpus == "none":
         return []
     capabilities = [["gpu"]]
     if gpus == "all":
         return [DeviceRequest(count=-1, capabilities=capabilities)]
     ids = [gpu.strip() for gpu in gpus.split(",")]
-    if not all(ids):
-        raise UsageError(f"gpus {gpus!r} is not none, all, or a list of ids like 0,1")
+    if not all(map(_GPU_ID.fullmatch, ids)):
+        raise UsageError(f"--gpus {shown(gpus)} is not valid; write auto, all, none, or {GPU_IDS}")
     return [DeviceRequest(device_ids=ids, capabilities=capabilities)]
 
 

@@ -43,7 +43,7 @@ class DockerServer(Server):
         self._shares_processes = shares_processes
 
     def exit_reason(self) -> str | None:
-        with engine_errors("cannot look at the server's container"):
+        with engine_errors("cannot inspect the server's container"):
             try:
                 self._container.reload()
             except NotFound:

@@ -54,15 +54,16 @@ def connect() -> Any:
     except ENGINE_ERRORS as error:
         raise LauncherUnavailable(
             f"no Docker engine answers at {_host()} ({_message(error)}); start one with "
-            "'systemctl start docker' or 'dockerd', check that you may use its socket, "
-            "or choose another launcher"
+            "'systemctl start docker' or 'dockerd', check the permissions of its socket, or "
+            "choose another --launcher"
         ) from error
     host = urlsplit(client.api.base_url).hostname
     if host not in _LOCAL_HOSTS:
         client.close()
         raise LauncherUnavailable(
-            f"the Docker engine at {_host()} is on another machine, where "
-            "ports on loopback cannot be reached; run tuner there, or attach to a server"
+            f"the Docker engine at {_host()} is on another machine, and its loopback ports "
+            "cannot be reached from here; run tuner on that machine, or attach to a running "
+            "server"
         )
     return client
 
@@ -93,8 +94,9 @@ def ensure_image(client: Any, image: str) -> None:
             client.images.pull(image)
     except ENGINE_ERRORS as error:
         raise LauncherUnavailable(
-            f"the image {image} is not here and cannot be pulled ({_message(error)}); name an "
-            "image that is here, load this one with 'docker load', or choose another launcher"
+            f"the image {image} is not on this machine and cannot be pulled ({_message(error)}); "
+            "choose a local image with --image, load this one with 'docker load', or choose "
+            "another --launcher"
         ) from error
 
 
@@ -113,13 +115,15 @@ def engine_errors(doing: str) -> Iterator[None]:
         message = _message(error)
         hint = ""
         if "could not select device driver" in message:
-            hint = "; install the NVIDIA container toolkit, or use no GPUs"
+            hint = "; install the NVIDIA container toolkit, or use --gpus none"
         elif "address pools have been fully subnetted" in message or "non-overlapping" in message:
             hint = "; remove unused networks with 'docker network prune'"
         elif "executable file not found" in message:
-            hint = "; it has no tritonserver on its PATH, name an image of Triton"
+            hint = (
+                "; the image has no tritonserver on its PATH, so choose a Triton image with --image"
+            )
         elif "bind source path does not exist" in message:
-            hint = "; the engine does not see this file system, so let the repository be copied"
+            hint = "; the engine does not see this file system, so the repository must be copied"
         raise LauncherUnavailable(f"{doing}: {message}{hint}") from error
 
 
@@ -229,8 +233,8 @@ def own_network(own: Any) -> str | None:
         return None
     if not networks or networks == ["none"]:
         raise LauncherUnavailable(
-            "tuner runs in a container without a network of its own, where no server can be "
-            "reached; run it with a network"
+            "tuner runs in a container without a network, so it cannot reach any server; start "
+            "the container with a network"
         )
     return networks[0]
 

@@ -42,8 +42,8 @@ class RepositoryMounts:
     def _mounts(self, repository: Path, model: str, private: bool) -> list[Mount]:
         for link in links_out(repository / model):
             raise RepositoryError(
-                f"{link} leads out of the repository, to {link.resolve()}, where no container sees "
-                "it: put the file itself there, or a hard link"
+                f"{link} points outside of the repository, to {link.resolve()}, which containers "
+                "cannot see: replace it by the file itself, or by a hard link"
             )
         if not (self.copies or private):
             places = models_of(repository)

@@ -1,8 +1,8 @@
-"""The embedded Triton of the extra ``local``: a real tritonserver out of a Python package.
+"""The embedded Triton of the extra ``local``: a real tritonserver from a Python package.
 
 The wheel of nvidia-pytriton carries the server with its Python backend. What it lacks as a plain
-server is put together here, in a folder of its own: the stub of the running Python,
-and a Python-based ``onnxruntime`` backend.
+server is put together here, in a folder of its own: the stub of the running Python, and a
+Python-based ``onnxruntime`` backend.
 """
 
 import importlib.util
@@ -42,14 +42,14 @@ def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
     """
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise LauncherUnavailable(f"there is no embedded Triton here; {_MISSING}")
+        raise LauncherUnavailable(f"the embedded Triton is not installed; {_MISSING}")
     package = Path(next(iter(spec.submodule_search_locations)))
     server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise LauncherUnavailable(
-            f"the embedded Triton has no Python stub for Python {version}; use Python 3.11 or 3.12"
+            f"the embedded Triton does not support Python {version}; use Python 3.11 or 3.12"
         )
     backends = folder / "backends"
     # Copies, not links: the server refuses a backend library whose real path lies elsewhere.

@@ -1,7 +1,7 @@
-"""NVIDIA GPUs as NVML sees them: which ones a server has, who is on them, what they say now.
+"""NVIDIA GPUs as NVML reports them: those of a server, the processes on them, and their readings.
 
-Nothing here raises: a machine without a GPU has none, a reading that NVML does not give is None,
-and what the user should know of it is a Note. NVML's own exceptions end in this file.
+Nothing here raises: a missing reading is None, and a Note tells the user about it. NVML's own
+exceptions end in this file.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from typing import Any
 import psutil
 import pynvml
 
+from tuner.servers.container_spec import GPU_IDS
 from tuner.servers.gpu_devices import Gpu, choose_gpus, list_gpus
 from tuner.servers.settings import WATCH
+from tuner.text import shortened
 from tuner.units import format_size
 
 _THROTTLES = {
@@ -36,7 +38,7 @@ _PROCESSES = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRu
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should know, and what to do about it."""
+    """A notice to the user, with a remedy."""
 
     what: str
     remedy: str
@@ -46,24 +48,25 @@ class Note:
 
 
 _SLICED = Note(
-    "the GPU is split (MIG): a slice's utilisation and power cannot be read, and other slices heat "
-    "and slow the same card",
-    "for full readings, tune on a GPU without MIG",
+    "the GPU is partitioned (MIG): a slice's utilization and power cannot be read, and other "
+    "slices share the card's power and clocks",
+    "use a GPU without MIG for all readings",
 )
 _UNREAD = {
-    "too old": ("driver {driver} is too old to tell", "update the driver"),
-    "not permitted": ("not permitted", "let this user read them, see NVIDIA's docs of NVML"),
+    "too old": ("driver {driver} is too old for", "update the driver"),
+    "not permitted": ("not permitted", "give this user access (see NVIDIA's NVML documentation)"),
 }
 _START_FAILURES = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: Note(
-        "the NVIDIA driver is installed, but not loaded", "load it (modprobe nvidia), or reboot"
+        "the NVIDIA driver is installed, but not loaded",
+        "load it with 'modprobe nvidia', or reboot",
     ),
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: Note(
-        "the NVIDIA driver was updated, but the old one is still loaded", "reboot"
+        "the NVIDIA driver was updated, but the old kernel module is still loaded", "reboot"
     ),
     pynvml.NVML_ERROR_NO_PERMISSION: Note(
-        "this user may not talk to the NVIDIA driver",
-        "allow it to read and write /dev/nvidiactl and /dev/nvidia0",
+        "this user may not access the NVIDIA driver",
+        "allow reading and writing of /dev/nvidiactl and /dev/nvidia0",
     ),
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: Note(
         "the NVIDIA driver is too old for GPU readings", "update the driver"
@@ -84,7 +87,7 @@ class Sample:
 
 
 SILENCE = Sample(None, None, None, None, None, ())
-"""A GPU that says nothing, as one that is lost."""
+"""A GPU without any reading, such as one that was lost."""
 
 
 class Gpus:
@@ -111,8 +114,8 @@ class Gpus:
             return
         if unknown is not None:
             self._problem = Note(
-                f"GPU {unknown} was asked for, but NVML knows none of that name",
-                "see 'nvidia-smi -L' for those that are here",
+                f"this machine has no GPU {shortened(unknown)}",
+                f"choose from 'nvidia-smi -L': {GPU_IDS}",
             )
         for gpu in self.devices:
             self.sample(gpu)  # finds out what cannot be read
@@ -145,11 +148,11 @@ class Gpus:
                 yield Note(f"GPU readings: {problem}: {', '.join(readings)}", remedy)
 
     def _in_use(self, gpu: Gpu) -> Note:
-        hidden = f"processes that cannot be seen ({format_size(self._hidden(gpu))} of its memory)"
+        hidden = f"unknown processes ({format_size(self._hidden(gpu))} of its memory)"
         who = ", ".join(self._users(gpu)) or hidden
         return Note(
-            f"GPU {gpu.index} is in use by {who}: what is measured here is not the server's alone",
-            "end them, or choose other GPUs",
+            f"GPU {gpu.index} is in use by {who}, which affects measurements",
+            "stop them, or choose other GPUs",
         )
 
     def users(self) -> frozenset[str]:
@@ -238,7 +241,7 @@ def _start_failure(error: pynvml.NVMLError) -> Note | None:
     """Why there are no readings; None without a driver, since then there is no GPU to read."""
     if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
         return None
-    other = Note(f"NVML does not work here: {error}", "see whether nvidia-smi does, and reboot")
+    other = Note(f"NVML failed: {error}", "check nvidia-smi, or reboot")
     return _START_FAILURES.get(error.value, other)
 
 

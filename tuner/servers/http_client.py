@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -112,7 +113,13 @@ class HttpClient:
                 if isinstance(error, requests.RequestException):
                     raise
                 raise requests.ConnectionError(error) from error
-        return Reply(reply.status_code, str(reply.reason or ""), reply.headers, content)
+        headers = {name: _as_utf8(value) for name, value in reply.headers.items()}
+        return Reply(
+            reply.status_code,
+            _as_utf8(str(reply.reason or "")),
+            CaseInsensitiveDict(headers),
+            content,
+        )
 
     def close(self) -> None:
         self._session.close()
@@ -127,6 +134,13 @@ class HttpClient:
         _trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _as_utf8(text: str) -> str:
+    """A status line's reason, or a header: http.client decodes them as ISO 8859-1, servers mean
+    UTF-8.
+    """
+    return text.encode("iso-8859-1", errors="replace").decode("utf-8", errors="replace")
 
 
 class _Limits:

@@ -62,8 +62,8 @@ class LocalLauncher(Launcher):
         except OSError as error:
             self.close()
             raise StorageError(
-                f"cannot put the embedded server together in {folder.parent}: {_reason(error)}; "
-                "make room, or set TMPDIR to another place"
+                f"cannot copy the embedded server to {folder.parent}: {_reason(error)}; free some "
+                "disk space, or set TMPDIR to a folder with more"
             ) from error
 
     def gpus(self) -> str:

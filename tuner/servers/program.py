@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tuner.cores import run_on
-from tuner.errors import ServerFailed, StorageError
+from tuner.errors import ServerFailed, StorageError, write_remedy
 from tuner.interrupts import held_back
 from tuner.servers.base import (
     Endpoints,
@@ -185,7 +185,8 @@ def _spawn(program: Program, command: Sequence[str]) -> "subprocess.Popen[bytes]
     try:
         output = program.log.open("wb")
     except OSError as error:
-        raise StorageError(f"cannot write {program.log}: {error.strerror}; make room") from error
+        remedy = write_remedy(error)
+        raise StorageError(f"cannot write {program.log}: {error.strerror}; {remedy}") from error
     with output as log:
         return subprocess.Popen(
             command,

@@ -47,8 +47,8 @@ def server_times(before: Any, after: Any) -> ServerTimes | None:
 
 
 def cached_share(before: Any, after: Any) -> float | None:
-    """The share of requests answered from the response cache between two snapshots; None where the
-    model has none, or nothing was asked.
+    """The share of requests answered from the response cache between two snapshots; None if the
+    model has none, or there was no request.
     """
     hits = _difference(before, after, "cache_hit", "count")
     misses = _difference(before, after, "cache_miss", "count")

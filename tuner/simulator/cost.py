@@ -1,4 +1,4 @@
-"""What a configuration would come to at a given rate, as far as a simulation can tell."""
+"""Predicts the cost of a configuration at a given rate."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class CostPredictor:
 
     @property
     def is_certain(self) -> bool:
-        """Whether a candidate's settings alone say what it comes to."""
+        """Whether a candidate's settings alone determine its cost."""
         return all(term.name == INSTANCES for term in self._objective.terms)
 
     def of(self, scheduling: Scheduling, played: Simulation) -> float | None:

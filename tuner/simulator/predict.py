@@ -1,4 +1,4 @@
-"""The capacity that a configuration would have."""
+"""Predicts the capacity of a configuration."""
 
 import math
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def predict_capacity(
     seed: int = 0,
     guess: float = 0.0,
 ) -> float:
-    """The highest rate (requests/s) that keeps the Sla in simulations of ``requests`` each, of the
+    """The highest rate (requests/s) that meets the SLA in simulations of ``requests`` each, of the
     rates that are powers of 1 + ``precision``; 0.0 where none does.
 
     A ``guess`` (0.0: none) saves simulations. Where more load never makes fewer late, it changes

@@ -1,4 +1,4 @@
-"""What of a model's configuration decides when a batch leaves."""
+"""The parts of a model's configuration that decide when a batch is formed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,24 +43,32 @@ class Scheduling:
     def of(cls, config: Any, gpus: int = 1) -> "Scheduling":
         """From a ModelConfig, on a server that sees so many GPUs.
 
-        SimulationError where another scheduler than Triton's dynamic batcher, or a part of it that
-        is not simulated, has a say.
+        SimulationError if the model uses another scheduler than Triton's dynamic batcher, or a part
+        of it that is not simulated.
         """
         for field in ("sequence_batching", "ensemble_scheduling"):
             if config.HasField(field):
-                raise SimulationError(f"{config.name} has {field}, which is not simulated")
+                raise SimulationError(
+                    f"{config.name} has {field}, which the simulator does not support"
+                )
         if config.model_transaction_policy.decoupled:
-            raise SimulationError(f"{config.name} is decoupled, which is not simulated")
+            raise SimulationError(
+                f"{config.name} is decoupled, which the simulator does not support"
+            )
         largest = min(max(1, config.max_batch_size), LIMITS.items)
         instances, devices = (min(n, LIMITS.instances) for n in count_instances(config, gpus))
         if not config.HasField("dynamic_batching") or largest == 1:
             return cls(False, largest, (largest,), instances=instances, devices=devices)
         block = config.dynamic_batching
         if block.priority_levels:
-            raise SimulationError(f"{config.name} has priority levels, which are not simulated")
+            raise SimulationError(
+                f"{config.name} has priority levels, which the simulator does not support"
+            )
         policy = block.default_queue_policy
         if policy.timeout_action == policy.DELAY and policy.default_timeout_microseconds:
-            raise SimulationError(f"{config.name} delays timed-out requests: it is not simulated")
+            raise SimulationError(
+                f"{config.name} delays timed-out requests, which the simulator does not support"
+            )
         return cls(
             batching=True,
             max_batch=largest,

@@ -1,4 +1,4 @@
-"""A load in, samples out: what a configuration would do, with no server."""
+"""Simulates a configuration: a load in, samples out, no server."""
 
 from dataclasses import dataclass, field
 
@@ -64,7 +64,7 @@ def simulate(
     if items is None:
         items = np.ones(len(times), np.int64)
     if len(service.seconds) <= scheduling.max_batch:
-        raise ValueError(f"no service time of a batch of {scheduling.max_batch}")
+        raise ValueError(f"the service time of a batch of {scheduling.max_batch} is unknown")
     entered = _pass_one_by_one(times + service.network / 2, service.accept)
     preferred = np.array(scheduling.preferred, np.int64)
     rules = Rules(**{**vars(scheduling), "preferred": preferred})

@@ -58,8 +58,8 @@ class Arrivals:
     def parse(cls, text: str, here: bool = True) -> "Arrivals":
         """``poisson``, ``constant``, ``gamma:CV``, ``piecewise:1x5s,3x1s`` or ``trace:FILE``.
 
-        UsageError for all that is wrong in the text or a trace's file. The file is read now or, if
-        it need not be ``here``, when its times are asked for.
+        UsageError if the text or a trace's file is invalid. The file is read now or, if it need not
+        be ``here``, when its times are asked for.
         """
         kind, colon, rest = text.partition(":")
         match kind:
@@ -72,14 +72,17 @@ class Arrivals:
             case "trace":
                 return cls(text, read_trace(rest) if here else Trace(rest))
         if text == CLOSED:
-            raise UsageError("--load closed is a closed loop: it has no arrivals")
+            raise UsageError(
+                "--load closed is a closed loop, which has no arrivals; choose an "
+                "open loop, such as poisson"
+            )
         if kind in _KINDS:
-            raise UsageError(f"--load {shown(text)} does not parse; {kind} takes nothing after it")
+            raise UsageError(f"--load {shown(text)} is not valid; write {kind} alone")
         close = difflib.get_close_matches(kind, _KINDS, n=1)
         raise UsageError(
             f"--load {shown(text)} is unknown"
             + (f", did you mean {close[0]!r}?" if close else "")
-            + "; there are poisson, constant, gamma:CV, piecewise:1x5s,3x1s, trace:FILE and closed"
+            + "; choose poisson, constant, gamma:CV, piecewise:1x5s,3x1s, trace:FILE or closed"
         )
 
     def __str__(self) -> str:

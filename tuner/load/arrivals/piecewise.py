@@ -127,15 +127,16 @@ def parse_profile(text: str, stretches: str) -> Piecewise:
     parts = stretches.split(",")
     if len(parts) > _LIMITS.stretches:
         raise UsageError(
-            f"--load {shown(text)}: there are at most {_LIMITS.stretches:,} stretches; replay more "
-            "with trace:FILE"
+            f"--load {shown(text)}: at most {_LIMITS.stretches:,} steps are supported; use "
+            "trace:FILE for more"
         )
     for part in parts:
         match = _STRETCH.fullmatch(" ".join(part.split()))
         if match is None:
             raise UsageError(
-                f"--load {shown(text)}: the stretch {shown(part)} does not parse; write relative "
-                "rate x duration, as in piecewise:1x5s,3x1s, or a ramp as in piecewise:1-3x10s"
+                f"--load {shown(text)}: the step {shown(part)} is not valid; write RATExDURATION "
+                "with a relative rate, as in piecewise:1x5s,3x1s, or a ramp, as in "
+                "piecewise:1-3x10s"
             )
         try:
             seconds = parse_duration(match[3])
@@ -145,9 +146,7 @@ def parse_profile(text: str, stretches: str) -> Piecewise:
         last = _relative_rate(match[2], text) if match[2] else first
         parsed.append(Stretch(first, last, seconds))
     if not any(stretch.area > 0 for stretch in parsed):
-        raise UsageError(
-            f"--load {shown(text)}: the rate is zero everywhere; let one be above zero"
-        )
+        raise UsageError(f"--load {shown(text)}: all rates are zero; set at least one above zero")
     return Piecewise(RateProfile(tuple(parsed)))
 
 
@@ -156,7 +155,7 @@ def _relative_rate(number: str, text: str) -> float:
     least, most = _LIMITS.rates
     if rate and not least <= rate <= most:
         raise UsageError(
-            f"--load {shown(text)}: the relative rate {shown(number)} is neither zero nor from "
+            f"--load {shown(text)}: the relative rate {shown(number)} must be zero, or from "
             f"{least:g} to {most:g}"
         )
     return rate

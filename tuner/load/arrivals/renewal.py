@@ -70,7 +70,7 @@ def parse_variation(text: str, number: str) -> float:
         variation = math.nan
     if not _LEAST_VARIATION <= variation <= _MOST_VARIATION:
         raise UsageError(
-            f"--load {shown(text)} does not parse; write the coefficient of variation of the gaps, "
+            f"--load {shown(text)} is not valid; write the coefficient of variation of the gaps, "
             f"{_LEAST_VARIATION:g} to {_MOST_VARIATION:g}, as in gamma:3 "
             "(1 is poisson; for even spacing write constant)"
         )

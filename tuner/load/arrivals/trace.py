@@ -27,7 +27,7 @@ from tuner.text import shortened, shown
 
 _TIMES = ("timestamp", "time")
 _RATES = ("seconds", "rate")
-_WANTED = "name the columns in a header: timestamp, or seconds,rate"
+_WANTED = "add a header with the columns: timestamp, or seconds,rate"
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ def _profile(file: str, rows: Iterator[tuple[int, list[str]]]) -> Floats | RateP
     """What the rows, which are read to their end, hold: offsets of requests, or rates."""
     first = next(rows, None)
     if first is None:
-        raise UsageError(f"trace {file} is empty; give at least two requests, one time a line")
+        raise UsageError(
+            f"trace {file} is empty; it needs at least two requests, one time per line"
+        )
     columns = _columns(file, *first)
     if _is_header(first[1]):
         first = None
@@ -190,7 +192,7 @@ def _profile(file: str, rows: Iterator[tuple[int, list[str]]]) -> Floats | RateP
 
 def _check_count(file: str, count: int, most: int, what: str) -> None:
     if count == most:
-        raise UsageError(f"trace {file} has more than {most:,} {what}; replay a part of it")
+        raise UsageError(f"trace {file} has more than {most:,} {what}; use a part of it")
 
 
 def _rows(file: str, text: IO[str]) -> Iterator[tuple[int, list[str]]]:
@@ -231,8 +233,8 @@ def _columns(file: str, line: int, first: list[str]) -> tuple[int, ...]:
         return tuple(rates)
     header = ",".join(first)[:80]
     raise UsageError(
-        f"trace {file}, line {line}: {header!r} is neither a time in seconds nor a header that "
-        f"says what the file holds; {_WANTED}"
+        f"trace {file}, line {line}: {header!r} is neither a time in seconds nor a header; "
+        f"{_WANTED}"
     )
 
 
@@ -251,12 +253,10 @@ def _number(file: str, line: int, row: list[str], column: int, most: float) -> f
     except ValueError as error:
         raise UsageError(f"trace {file}, line {line}: {shown(cell)} is not a number") from error
     if not math.isfinite(number) or number < 0:
-        raise UsageError(
-            f"trace {file}, line {line}: {shortened(cell)} is not zero or a number above it"
-        )
+        raise UsageError(f"trace {file}, line {line}: {shortened(cell)} must be zero or positive")
     if number > most:
         raise UsageError(
-            f"trace {file}, line {line}: {shortened(cell)} is more than {most:g}; use another unit"
+            f"trace {file}, line {line}: {shortened(cell)} exceeds {most:g}; use another unit"
         )
     return number
 
@@ -277,7 +277,7 @@ def _offsets(file: str, times: Floats) -> Floats:
 def _stretch(file: str, line: int, row: list[str], columns: tuple[int, ...]) -> Stretch:
     seconds, rate = (_number(file, line, row, column, LIMITS.rate) for column in columns)
     if seconds < LIMITS.least:
-        raise UsageError(f"trace {file}, line {line}: a stretch must be longer than 0 s")
+        raise UsageError(f"trace {file}, line {line}: a step must be longer than 0 s")
     if rate < LIMITS.least:  # hardly one in thirty years
         rate = 0.0
     return Stretch(rate, rate, seconds)

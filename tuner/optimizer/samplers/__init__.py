@@ -1,1 +1,1 @@
-"""Who chooses candidates: the simulation-guided sampler, Optuna's own, and those of OptunaHub."""
+"""The samplers: the simulation-guided one, Optuna's own, and those of OptunaHub."""

@@ -22,7 +22,7 @@ parameters, since each takes ten seconds to measure. Optuna's own 10 suit cheape
 def make_sampler(name: str, seed: int) -> BaseSampler:
     """``tpe``, ``gp``, ``random``, or one of OptunaHub as in ``hub:samplers/auto_sampler``.
 
-    UsageError where a package that it needs is missing, or there is no such sampler.
+    UsageError if there is no such sampler, or a package that it needs is missing.
     """
     if name.startswith(HUB):
         return _hub_sampler(name.removeprefix(HUB), seed)
@@ -43,7 +43,9 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
                 return optuna.samplers.TPESampler(
                     seed=seed, multivariate=True, group=True, n_startup_trials=_STARTUP_TRIALS
                 )
-    raise UsageError(f"no sampler is named {name!r}; there are simulation, tpe, gp, random, {HUB}…")
+    raise UsageError(
+        f"no sampler is named {name!r}; choose simulation, tpe, gp, random or {HUB}NAME"
+    )
 
 
 def _hub_sampler(package: str, seed: int) -> BaseSampler:
@@ -72,7 +74,7 @@ def _hub_sampler(package: str, seed: int) -> BaseSampler:
     ]
     if len(kinds) != 1:
         listed = ", ".join(each.__name__ for each in kinds) or "none"
-        raise UsageError(f"{option} needs a package with one sampler, and it has {listed}")
+        raise UsageError(f"{option} must name a package with exactly one sampler; it has {listed}")
     return _construct(kinds[0], option, seed)
 
 
@@ -85,7 +87,7 @@ def _construct(kind: type[BaseSampler], option: str, seed: int) -> BaseSampler:
             warnings.simplefilter("ignore", ExperimentalWarning)
             return kind(**options)
     except (TypeError, ImportError) as error:
-        raise UsageError(f"{option} cannot be used as it is: {error}") from error
+        raise UsageError(f"{option} cannot be used: {error}") from error
 
 
 def _require(module: str, option: str, extra: str) -> None:

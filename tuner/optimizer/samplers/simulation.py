@@ -1,5 +1,5 @@
-"""An Optuna sampler that simulates all candidates and proposes the one from which most is to be
-gained.
+"""An Optuna sampler that simulates all candidates and proposes the one with the largest expected
+improvement.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,8 +112,8 @@ class SimulationSampler(BaseSampler):
         direction = "minimize" if self._minimizes else "maximize"
         if study.direction.name.lower() != direction:
             raise UsageError(
-                f"this sampler's workload needs a study with direction={direction!r}, "
-                f"and this one has {study.direction.name.lower()!r}"
+                f"this sampler's workload needs a study with direction={direction!r}; this study "
+                f"has {study.direction.name.lower()!r}"
             )
         self._fallback.before_trial(study, trial)
         if _PROPOSAL in trial.system_attrs:  # it was cut, and goes on

@@ -1,0 +1,42 @@
+"""The errors of models in Python as one line: the exception without its stack frames.
+
+Triton's Python backend reports an exception with pybind11's list of frames ("At:" and a line for
+each), and a model may add a traceback of its own. A user needs the exception; the frames would bury
+it. TUNER_DEBUG=1 shows them, and the server's log has those that the server wrote.
+"""
+
+import os
+import re
+
+_BOUND_FRAMES = re.compile(r"\n\s*At:\s*\n(?:[ \t]+\S[^\n]*\(\d+\): [^\n]*(?:\n|$))+")
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):[ \t]*\n(?:[ \t][^\n]*(?:\n|$))*")
+_CHAINED = re.compile(
+    r"\n\s*(?:During handling of the above exception, another exception occurred"
+    r"|The above exception was the direct cause of the following exception):\s*\n\s*"
+)
+_SEPARATOR = ": "
+
+
+def without_frames(message: str) -> str:
+    """A server's message with the last exception of each traceback, and no frames.
+
+    With TUNER_DEBUG=1 it is the message itself.
+    """
+    if os.environ.get("TUNER_DEBUG") == "1":
+        return message
+    text = _BOUND_FRAMES.sub("\n", message)
+    if _TRACEBACK.search(text):
+        head = text[: text.index("Traceback (")]
+        last = _CHAINED.split(text)[-1]
+        text = head + _TRACEBACK.sub("", last.removeprefix(head))
+    return re.sub(r"\s*\n\s*;?\s*$", "", text).strip()
+
+
+def repeats(line: str, message: str) -> bool:
+    """Whether a line of a log reports the error that the message reports already.
+
+    Servers log an error at each level it passes, with other words in front: the last two parts
+    between colons, ``ValueError: no such file``, are those of the error itself.
+    """
+    plain = without_frames(line.replace("\\n", "\n")).strip('"; ').partition("\n")[0]
+    return _SEPARATOR.join(plain.split(_SEPARATOR)[-2:]) in message
