@@ -191,7 +191,7 @@ def assert_listens(host: str, address: str, *words: str) -> None:
     ) as process:
         try:
             assert process.stdout is not None
-            found = re.fullmatch(r"listening on http://([\d.]+):(\d+)\n", process.stdout.readline())
+            found = re.match(r"listening on http://([\d.]+):(\d+) ", process.stdout.readline())
             assert found is not None
             assert found[1] == address
             with client_of(f"http://127.0.0.1:{found[2]}") as http:

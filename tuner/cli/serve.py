@@ -21,7 +21,7 @@ serve = typer.Typer(
     epilog="Example: tuner serve gateway models/text_classifier --triton localhost:8001 "
     "--api-keys keys.txt --rate-limit 100/second",
 )
-def gateway(settings: GatewaySettings) -> None:
+def gateway(settings: GatewaySettings) -> int:
     """Serve a model of a Triton server over HTTP: JSON instead of tensors, with API keys, rates,
     deadlines and metrics.
 
@@ -37,13 +37,14 @@ def gateway(settings: GatewaySettings) -> None:
     settings = settings.model_copy(update={"folder": folder, "model": name})
     check(settings)
     remedy = None if keys_of(settings) else "give --api-keys FILE or set TUNER_API_KEYS"
-    supervise("tuner.serving.gateway:from_environment", settings, remedy)
+    about = f"model {settings.model}, on Triton at {settings.triton}"
+    return supervise("tuner.serving.gateway:from_environment", settings, about, remedy)
 
 
 @command(
     serve, epilog="Example: tuner serve fastapi models/text_classifier --workers 4 --port 8080"
 )
-def fastapi(settings: FastApiSettings) -> None:
+def fastapi(settings: FastApiSettings) -> int:
     """Serve a model by FastAPI, in uvicorn workers of its own.
 
     The routes are /predict, /batch_predict, /healthz, /livez, /status and /metrics; /docs shows
@@ -53,12 +54,13 @@ def fastapi(settings: FastApiSettings) -> None:
     from tuner.serving.supervise import require_packages, supervise
 
     require_packages()
-    from tuner.serving.fastapi import check
+    from tuner.serving.fastapi import check, engine_title
 
     settings = settings.model_copy(update={"model": find_model(settings.model)})
     check(settings)
-    remedy = "'tuner serve fastapi' knows none, so put a proxy that authenticates in front"
-    supervise("tuner.serving.fastapi_worker:app_from_environment", settings, remedy)
+    remedy = "'tuner serve fastapi' has no API keys; put a proxy that authenticates in front"
+    about = f"model {settings.model.name}, on {engine_title(settings)}"
+    return supervise("tuner.serving.fastapi_worker:app_from_environment", settings, about, remedy)
 
 
 def _folder_and_name(model: str) -> tuple[Path | None, str]:

@@ -5,9 +5,9 @@ Each field with an ``Option`` is one of ``tuner serve``, too.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tuner.errors import UsageError
 from tuner.experiment.options import Duration, Option, Size
@@ -18,6 +18,13 @@ ENVIRONMENT = "TUNER_SERVICE"
 REPLACEMENT = "TUNER_REPLACEMENT"
 """Set to 1 for workers that take over from others: they load first and accept connections then."""
 
+
+def _parse_delay(raw: Any) -> Any:
+    return 0.0 if raw in ("0", "0s") else raw
+
+
+Delay = Annotated[Duration, BeforeValidator(_parse_delay)]
+"""Seconds; unlike other durations it may be ``0s``."""
 EngineKind = Literal["auto", "onnx", "torch"]
 
 _SERVICE = "The service"
@@ -45,6 +52,15 @@ class ServiceSettings(BaseModel):
         Duration,
         Option("What requests get to end in when the service is stopped.", "DURATION", _SERVICE),
     ] = Field(default=10.0, gt=0)
+    drain_delay: Annotated[
+        Delay,
+        Option(
+            "How long the service still accepts connections after SIGTERM, while /healthz answers "
+            "503. Give a load balancer time to see it: 5s on Kubernetes.",
+            "DURATION",
+            _SERVICE,
+        ),
+    ] = Field(default=0.0, ge=0)
     startup: float = Field(default=600.0, gt=0)
     timeout: Annotated[
         Duration,
