@@ -15,7 +15,9 @@ from uvicorn.config import STARTUP_FAILURE
 
 from tuner.errors import TunerError
 from tuner.model.signature import Signature
+from tuner.serving.auth import ALWAYS_OPEN
 from tuner.serving.body import BodyLimit
+from tuner.serving.docs import add_docs, declare_keys
 from tuner.serving.failures import handle_errors
 from tuner.serving.fast_path import FastPath
 from tuner.serving.identity import Envelope
@@ -32,13 +34,15 @@ class AppOptions:
     ``middleware`` comes inside the Envelope that counts requests, before a body is read;
     ``admission`` comes after. ``error_statuses`` are documented beside the usual ones. A worker
     that replaces another waits up to ``takeover`` seconds for its model before it accepts
-    connections; without a limit, if None. ``on_close`` is called at the end.
+    connections; without a limit, if None. ``needs_key`` says whether ``middleware`` asks for API
+    keys. ``on_close`` is called at the end.
     """
 
     title: str
     middleware: Sequence[Middleware] = ()
     admission: Sequence[Middleware] = ()
     error_statuses: tuple[int, ...] = ()
+    needs_key: bool = False
     takeover: float | None = None
     on_close: Callable[[], None] | None = None
 
@@ -60,6 +64,8 @@ def create_app(service: ModelService, options: AppOptions) -> FastAPI:
     app = FastAPI(
         title=options.title,
         version=__version__,
+        docs_url=None,  # its page would load Swagger UI from another host
+        redoc_url=None,
         lifespan=functools.partial(_lifespan, service=service, options=options),
         middleware=[
             Middleware(Envelope, metrics=service.metrics),
@@ -71,7 +77,10 @@ def create_app(service: ModelService, options: AppOptions) -> FastAPI:
     )
     handle_errors(app)
     add_watching(app, service)
+    add_docs(app)
     add_placeholders(app)
+    if options.needs_key:
+        declare_keys(app, ALWAYS_OPEN)
     return app
 
 

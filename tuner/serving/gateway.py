@@ -16,6 +16,7 @@ from tuner.errors import UsageError
 from tuner.serving.api import AppOptions, create_app, reload
 from tuner.serving.auth import KeyAuthentication, Keys
 from tuner.serving.constants import WORKERS
+from tuner.serving.docs import DOCS_PATHS
 from tuner.serving.limit_storage import open_storage
 from tuner.serving.limiting import RateLimiting, parse_rates
 from tuner.serving.loading import find_processing
@@ -51,11 +52,13 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
     engine = TritonEngine(client)
     service = ModelService(engine, _processing(settings), settings, metrics)
     early, late = shedding(Places(settings.max_in_flight), metrics)
+    keys = keys_of(settings)
     options = AppOptions(
-        title=f"{settings.model} behind the gateway of tuner",
-        middleware=_middleware(settings, metrics, tracing, early),
+        title=f"{settings.model}, served by Triton",
+        middleware=_middleware(settings, keys, metrics, tracing, early),
         admission=[late],
-        error_statuses=(502,),  # what is Triton's fault
+        error_statuses=(401, 429, 502),  # 502 is what Triton failed at
+        needs_key=keys is not None,
         takeover=WORKERS.takeover,
         on_close=None if tracing is None else tracing.close,
     )
@@ -108,7 +111,11 @@ def _processing(settings: GatewaySettings) -> MakeProcessing:
 
 
 def _middleware(
-    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None, early: Middleware
+    settings: GatewaySettings,
+    keys: Keys | None,
+    metrics: Metrics,
+    tracing: Tracing | None,
+    early: Middleware,
 ) -> list[Middleware]:
     """From the outside inwards, within the Envelope; what costs least is asked first.
 
@@ -118,9 +125,10 @@ def _middleware(
     if tracing is not None:
         layers.append(Middleware(RequestTracing, tracing=tracing))
     layers.append(early)
-    keys = keys_of(settings)
     if keys is not None:
-        layers.append(Middleware(KeyAuthentication, keys=keys, metrics=metrics))
+        layers.append(
+            Middleware(KeyAuthentication, keys=keys, metrics=metrics, open_paths=DOCS_PATHS)
+        )
     if settings.rate_limit is not None:
         rates = parse_rates(settings.rate_limit)
         storage = open_storage(settings.limit_storage)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.serving.api import end_process
+from tuner.serving.docs import add_docs
 from tuner.serving.draining import is_draining
 from tuner.serving.fastapi import load_model
 from tuner.serving.identity import Envelope
@@ -27,14 +28,21 @@ from tuner.serving.model_service import JSON
 from tuner.serving.routes import add_metrics
 from tuner.serving.schema import Health, batch_answer, predict_answer
 from tuner.serving.settings import FastApiSettings
+from tuner.version import __version__
 
 
 def create_naive(settings: FastApiSettings) -> FastAPI:
     """The same routes and answers as the production service, but not its errors."""
     service = NaiveService(settings)
     app = FastAPI(
-        lifespan=service.lifespan, middleware=[Middleware(Envelope, metrics=service.metrics)]
+        title=f"{settings.model.name}, served by FastAPI (naive)",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.lifespan,
+        middleware=[Middleware(Envelope, metrics=service.metrics)],
     )
+    add_docs(app)
     processing = service.processing
 
     async def predict(request: Request, item: Any) -> Any:
