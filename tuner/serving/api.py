@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -23,7 +24,7 @@ from tuner.serving.fast_path import FastPath
 from tuner.serving.identity import Envelope
 from tuner.serving.model_service import ModelService
 from tuner.serving.routes import add_placeholders, add_watching, replace_computing
-from tuner.serving.settings import is_replacement
+from tuner.serving.settings import FAILURE, is_replacement
 from tuner.version import __version__
 
 
@@ -48,11 +49,26 @@ class AppOptions:
 
 
 def end_process(error: Exception) -> None:
-    """The reason on stderr, and the exit code at which the supervisor gives up as well."""
-    if not isinstance(error, TunerError):
-        traceback.print_exception(error)
-    print(f"error: the model cannot be served: {error}", file=sys.stderr, flush=True)
+    """The reason on stderr, and the exit code at which the supervisor gives up as well. Of several
+    workers that fail, one says so.
+    """
+    if _is_first_failure():
+        if not isinstance(error, TunerError):
+            traceback.print_exception(error)
+        print(f"error: the model cannot be served: {error}", file=sys.stderr, flush=True)
     os._exit(STARTUP_FAILURE)
+
+
+def _is_first_failure() -> bool:
+    """Always True for a worker that replaces another: those start one at a time."""
+    marker = os.environ.get(FAILURE)
+    if marker is None or is_replacement():
+        return True
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def create_app(service: ModelService, options: AppOptions) -> FastAPI:

@@ -6,6 +6,7 @@ on which nothing comes for ``WORKERS.drain`` seconds is closed.
 """
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from socket import socket
@@ -15,6 +16,7 @@ from uvicorn.server import ServerState
 
 from tuner.serving.constants import WORKERS
 from tuner.serving.http_protocol import BoundedProtocol
+from tuner.serving.identity import is_news
 
 DRAINING = "TUNER_DRAINING"
 """The variable that names a file. It exists from the moment that the service is told to stop."""
@@ -40,6 +42,7 @@ class DrainingServer(Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.server_state: DrainingState = DrainingState()
+        logging.getLogger("uvicorn.error").addFilter(is_news)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self.server_state.ending = True

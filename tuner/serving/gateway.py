@@ -74,7 +74,7 @@ def check(settings: GatewaySettings) -> None:
     if tls is not None:
         tls.context()
     _processing(settings)
-    keys_of(settings)
+    keys_of(settings, warn=True)
     if settings.rate_limit is not None:
         parse_rates(settings.rate_limit)
     open_storage(settings.limit_storage)
@@ -92,13 +92,15 @@ def client_tls(settings: GatewaySettings) -> Tls | None:
     return Tls(*files) if any(files) else None
 
 
-def keys_of(settings: GatewaySettings) -> Keys | None:
-    """Out of the file or of the environment; None where the gateway is open to all."""
+def keys_of(settings: GatewaySettings, warn: bool = False) -> Keys | None:
+    """From the file or the environment; None if the gateway has no keys. ``warn`` logs if others
+    may read the file.
+    """
     text = os.environ.get(API_KEYS)
     if settings.api_keys is not None and text is not None:
         raise UsageError(f"give --api-keys or {API_KEYS}, not both")
     if settings.api_keys is not None:
-        return Keys.load(settings.api_keys)
+        return Keys.load(settings.api_keys, warn)
     return None if text is None else Keys.load(text)
 
 

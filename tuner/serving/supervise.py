@@ -15,7 +15,7 @@ from tuner.scratch import scratch_folder
 from tuner.servers.program import end_with_parent
 from tuner.serving.constants import WORKERS
 from tuner.serving.exposure import require_keys, trusted_networks
-from tuner.serving.settings import ServiceSettings
+from tuner.serving.settings import FAILURE, ServiceSettings
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -65,6 +65,7 @@ def supervise(app: str, settings: ServiceSettings, about: str, keys_remedy: str 
             require_keys(listener.getsockname()[0], keys_remedy)
         marker = Path(folder) / "draining"
         os.environ[DRAINING] = str(marker)
+        os.environ[FAILURE] = str(Path(folder) / "failure")
         os.environ[_METRICS] = str(Path(folder))
         os.environ[_SUPERVISOR] = str(os.getpid())
         settings.to_environment()
