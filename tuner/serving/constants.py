@@ -78,9 +78,19 @@ class RetryConstants:
     burst: float = 10.0  # retries at once, as where many requests share a connection that is lost
 
 
+@dataclass(frozen=True)
+class TritonConstants:
+    """A Triton that ``tuner serve triton`` starts."""
+
+    poll: float = 0.2  # s between looks at a server that starts, or runs
+    exit_timeout: int = 5  # s that Triton gives requests in flight when it ends
+    end: float = 15.0  # s for it to unload its models as well; then it is killed
+
+
 REQUESTS = RequestConstants()
 WORKERS = WorkerConstants()
 CONNECTIONS = ConnectionConstants()
 RATE_LIMITS = RateLimitConstants()
 AVAILABILITY = AvailabilityConstants()
+TRITON = TritonConstants()
 RETRIES = RetryConstants()

@@ -247,5 +247,35 @@ class GatewaySettings(ServiceSettings):
     ] = None
 
 
+class TritonSettings(BaseModel):
+    """Of a Triton server on this machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Annotated[
+        str | None,
+        Option(
+            "A model repository; or one model, by its folder, its name in ./model_repository or "
+            "among the sample models. By default ./model_repository.",
+            "MODEL_OR_REPOSITORY",
+            argument=True,
+        ),
+    ] = None
+    host: Annotated[str, Option("Address to listen on.", "ADDRESS", _SERVICE)] = "127.0.0.1"
+    http_port: Annotated[int, Option("Port for HTTP; 0 picks a free one.", "NUMBER", _SERVICE)] = (
+        Field(default=8000, ge=0, le=65535)
+    )
+    grpc_port: Annotated[int, Option("Port for gRPC; 0 picks a free one.", "NUMBER", _SERVICE)] = (
+        Field(default=8001, ge=0, le=65535)
+    )
+    metrics_port: Annotated[
+        int, Option("Port for Prometheus metrics; 0 picks a free one.", "NUMBER", _SERVICE)
+    ] = Field(default=8002, ge=0, le=65535)
+    allow_unauthenticated: Annotated[
+        bool,
+        Option("Listen beyond loopback: anyone who reaches the ports may use it.", panel=_ACCESS),
+    ] = False
+
+
 def is_replacement() -> bool:
     return os.environ.get(REPLACEMENT) == "1"
