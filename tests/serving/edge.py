@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tuner.serving.draining import DrainingProtocol
+from tuner.serving.draining import DrainingProtocol, DrainingServer
 from tuner.serving.http_protocol import BoundedProtocol
 from tuner.serving.identity import Envelope
 from tuner.serving.metrics import Metrics
@@ -137,7 +137,7 @@ def served(
             ws="none",
             timeout_keep_alive=keep_alive,
         )
-        server = uvicorn.Server(config)
+        server = DrainingServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 from tests.serving.edge import eventually
-from tuner.serving.draining import DrainingProtocol
+from tuner.serving.draining import DrainingProtocol, DrainingServer
 from tuner.serving.gateway import create_gateway
 from tuner.serving.settings import GatewaySettings
 
@@ -32,7 +32,7 @@ def gateway(triton: str, model: str, ready: bool = True, **settings: Any) -> Ite
             proxy_headers=False,
             timeout_graceful_shutdown=5,
         )
-        server = uvicorn.Server(config)
+        server = DrainingServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -45,11 +45,12 @@ class Served:
 
 @contextmanager
 def served(
-    kind: str, *words: str, ready: bool = True, end: signal.Signals = signal.SIGKILL
+    kind: str, *words: str, ready: bool = True, end: signal.Signals | None = signal.SIGKILL
 ) -> Iterator[Served]:
     """``tuner serve KIND WORDS``, ended by the signal ``end``, after which nothing may be left.
 
-    SIGKILL is quickest; SIGTERM and SIGINT let the service end by itself, with status 0.
+    SIGKILL is quickest; SIGTERM and SIGINT let the service end by itself, with status 0. With None
+    the test itself ends it.
     """
     command = [sys.executable, "-m", "tuner", "serve", kind, *words, "--port", "0"]
     with subprocess.Popen(
@@ -63,14 +64,15 @@ def served(
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
+            found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+) \(.+\)\n", line)
             assert found, line
             with client_of(found[1]) as http:
                 made = Served(http, process)
                 if ready:
                     wait_for(made.is_ready)
                 yield made
-            assert_ends(process, end)
+            if end is not None:
+                assert_ends(process, end)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -31,11 +31,12 @@ class Keys:
     digests: tuple[tuple[str, bytes], ...] = field(repr=False)
 
     @classmethod
-    def load(cls, source: Path | str) -> "Keys":
+    def load(cls, source: Path | str, warn: bool = True) -> "Keys":
         """From a file, or from text as an environment variable holds it: one ``NAME:KEY`` or
         ``NAME:sha256:DIGEST`` a line, with comments after ``#`` at a line's start.
 
-        A UsageError names the line at fault and never shows what might be a key.
+        If others may read the file, that is logged, unless ``warn`` is False. A UsageError names
+        the line at fault and never shows what might be a key.
         """
         if isinstance(source, str):
             return cls._parse(source, "the keys given")
@@ -45,7 +46,7 @@ class Keys:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UsageError(f"cannot read the keys in {source}: {reason}") from error
-        if mode & (stat.S_IRGRP | stat.S_IROTH):
+        if warn and mode & (stat.S_IRGRP | stat.S_IROTH):
             _logger.warning("others may read the keys in %s; run: chmod 600 %s", source, source)
         return cls._parse(text, str(source))
 

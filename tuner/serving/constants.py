@@ -20,7 +20,11 @@ class WorkerConstants:
     """uvicorn's workers, and what computes in them."""
 
     keep_alive: int = 75  # s; more than the 60 of common proxies, which lose requests otherwise
-    drain: float = 0.5  # s for the first request of a connection made to a worker that ends
+    drain: float = 1.0  # s without a request after which a worker that ends closes a connection
+    handshake: float = 0.1  # s for connections that are being made when no new one is let in
+    watch: float = 0.5  # s between looks at whether the workers answer
+    poll: float = 0.05  # s between looks at a worker that starts or ends
+    end: float = 10.0  # s beyond --graceful for a worker to close its model; then it is killed
     takeover: float = 1.0  # s a gateway's new worker waits for Triton, before it says it is away
     gpu_concurrency: int = 2  # of ONNX Runtime on a GPU: one copies while the other computes
     span_timeout: float = 2.0  # s to send spans, also at a worker's end with no collector there
@@ -74,9 +78,19 @@ class RetryConstants:
     burst: float = 10.0  # retries at once, as where many requests share a connection that is lost
 
 
+@dataclass(frozen=True)
+class TritonConstants:
+    """A Triton that ``tuner serve triton`` starts."""
+
+    poll: float = 0.2  # s between looks at a server that starts, or runs
+    exit_timeout: int = 5  # s that Triton gives requests in flight when it ends
+    end: float = 15.0  # s for it to unload its models as well; then it is killed
+
+
 REQUESTS = RequestConstants()
 WORKERS = WorkerConstants()
 CONNECTIONS = ConnectionConstants()
 RATE_LIMITS = RateLimitConstants()
 AVAILABILITY = AvailabilityConstants()
+TRITON = TritonConstants()
 RETRIES = RetryConstants()

@@ -29,6 +29,12 @@ def check(settings: FastApiSettings) -> None:
     find_processing(settings.model, settings.processing)(Signature.of_config(config))
 
 
+def engine_title(settings: FastApiSettings) -> str:
+    """The name of what computes."""
+    kind = _kind(settings.model, settings.engine, read_config(settings.model))
+    return {"onnx": "ONNX Runtime", "torch": "PyTorch"}[kind]
+
+
 def load_model(settings: FastApiSettings, naive: bool = False) -> LocalModel:
     """Blocks; TunerError where it cannot be loaded. A ``naive`` one takes all threads there are."""
     folder, threads = settings.model, None if naive else settings.threads

@@ -16,6 +16,7 @@ from tuner.errors import UsageError
 from tuner.serving.api import AppOptions, create_app, reload
 from tuner.serving.auth import KeyAuthentication, Keys
 from tuner.serving.constants import WORKERS
+from tuner.serving.docs import DOCS_PATHS
 from tuner.serving.limit_storage import open_storage
 from tuner.serving.limiting import RateLimiting, parse_rates
 from tuner.serving.loading import find_processing
@@ -51,11 +52,13 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
     engine = TritonEngine(client)
     service = ModelService(engine, _processing(settings), settings, metrics)
     early, late = shedding(Places(settings.max_in_flight), metrics)
+    keys = keys_of(settings)
     options = AppOptions(
-        title=f"{settings.model} behind the gateway of tuner",
-        middleware=_middleware(settings, metrics, tracing, early),
+        title=f"{settings.model}, served by Triton",
+        middleware=_middleware(settings, keys, metrics, tracing, early),
         admission=[late],
-        error_statuses=(502,),  # what is Triton's fault
+        error_statuses=(401, 429, 502),  # 502 is what Triton failed at
+        needs_key=keys is not None,
         takeover=WORKERS.takeover,
         on_close=None if tracing is None else tracing.close,
     )
@@ -71,7 +74,7 @@ def check(settings: GatewaySettings) -> None:
     if tls is not None:
         tls.context()
     _processing(settings)
-    keys_of(settings)
+    keys_of(settings, warn=True)
     if settings.rate_limit is not None:
         parse_rates(settings.rate_limit)
     open_storage(settings.limit_storage)
@@ -89,13 +92,15 @@ def client_tls(settings: GatewaySettings) -> Tls | None:
     return Tls(*files) if any(files) else None
 
 
-def keys_of(settings: GatewaySettings) -> Keys | None:
-    """Out of the file or of the environment; None where the gateway is open to all."""
+def keys_of(settings: GatewaySettings, warn: bool = False) -> Keys | None:
+    """From the file or the environment; None if the gateway has no keys. ``warn`` logs if others
+    may read the file.
+    """
     text = os.environ.get(API_KEYS)
     if settings.api_keys is not None and text is not None:
         raise UsageError(f"give --api-keys or {API_KEYS}, not both")
     if settings.api_keys is not None:
-        return Keys.load(settings.api_keys)
+        return Keys.load(settings.api_keys, warn)
     return None if text is None else Keys.load(text)
 
 
@@ -108,7 +113,11 @@ def _processing(settings: GatewaySettings) -> MakeProcessing:
 
 
 def _middleware(
-    settings: GatewaySettings, metrics: Metrics, tracing: Tracing | None, early: Middleware
+    settings: GatewaySettings,
+    keys: Keys | None,
+    metrics: Metrics,
+    tracing: Tracing | None,
+    early: Middleware,
 ) -> list[Middleware]:
     """From the outside inwards, within the Envelope; what costs least is asked first.
 
@@ -118,9 +127,10 @@ def _middleware(
     if tracing is not None:
         layers.append(Middleware(RequestTracing, tracing=tracing))
     layers.append(early)
-    keys = keys_of(settings)
     if keys is not None:
-        layers.append(Middleware(KeyAuthentication, keys=keys, metrics=metrics))
+        layers.append(
+            Middleware(KeyAuthentication, keys=keys, metrics=metrics, open_paths=DOCS_PATHS)
+        )
     if settings.rate_limit is not None:
         rates = parse_rates(settings.rate_limit)
         storage = open_storage(settings.limit_storage)

@@ -160,6 +160,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether nothing more is answered."""
         return self._lingering is not None or self._own_transport.is_closing()
 
+    def is_receiving(self) -> bool:
+        """Whether a part of a request has come, and the rest has not."""
+        return self._in_head or self._in_body or self._unreported > 0
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_writing()

@@ -56,6 +56,15 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
+class AnswerCut(Exception):
+    """An answer that had begun cannot be completed. The cause has been logged."""
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Filter for uvicorn's log: False for an exception that has been logged already."""
+    return not (record.exc_info and isinstance(record.exc_info[1], AnswerCut))
+
+
 class Envelope:
     """Puts ``began`` (seconds of ``time.perf_counter``) and ``request_id`` into the scope's state,
     and counts the answer. An exception that nobody caught becomes status 500.
@@ -96,8 +105,9 @@ class Envelope:
             _logger.exception("request %s to %s failed", request_id, scope["path"])
             if exchange.started:
                 exchange.status = 500
-                raise  # the server cuts the connection, so that half an answer is not taken for one
-            message = "the service failed at this request; its log holds the cause"
+                # The server cuts the connection, so that half an answer is not taken for one.
+                raise AnswerCut from None
+            message = "internal error; the service's log has the cause under this request_id"
             response = error_response(500, "internal", message, request_id)
             await response(scope, exchange.receive, exchange.send)
 

@@ -93,3 +93,12 @@ def forget_worker(pid: int) -> None:
     """Leave a worker that has ended out of the gauges; what it counted stays. For its parent."""
     if os.environ.get(_FOLDER):
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def requests_in_flight() -> int:
+    """Over all workers, for their parent."""
+    if not os.environ.get(_FOLDER):
+        return 0
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return round(registry.get_sample_value("tuner_in_flight") or 0)

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from tuner.model.signature import Arrays, Signature
 from tuner.serving.constants import REQUESTS
+from tuner.serving.draining import is_draining
 from tuner.serving.engine import Computed, Engine, EngineRefused
 from tuner.serving.metrics import Metrics
 from tuner.serving.processing import Processing
@@ -92,7 +93,9 @@ class ModelService:
         return self.model
 
     async def health(self) -> Health:
-        if self.model is None:
+        if is_draining():
+            status = "draining"
+        elif self.model is None:
             status = "loading"
         else:
             status = "ready" if await self.engine.is_ready() else "unavailable"

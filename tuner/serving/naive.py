@@ -1,4 +1,4 @@
-"""A FastAPI service as it is often written, to be compared with. Not for use.
+"""FastAPI (naive): a service as most tutorials write it, for comparison only.
 
 What is wrong with it: the endpoint is ``async`` and computes on the event loop, so that one request
 at a time is served and no other is even read meanwhile; ONNX Runtime takes all cores for each of
@@ -13,25 +13,36 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from starlette.middleware import Middleware
+from starlette.responses import Response
 
 from tuner.model.config import read_config
 from tuner.model.signature import Signature
 from tuner.serving.api import end_process
+from tuner.serving.docs import add_docs
+from tuner.serving.draining import is_draining
 from tuner.serving.fastapi import load_model
 from tuner.serving.identity import Envelope
 from tuner.serving.loading import find_processing
 from tuner.serving.metrics import Metrics
+from tuner.serving.model_service import JSON
 from tuner.serving.routes import add_metrics
 from tuner.serving.schema import Health, batch_answer, predict_answer
 from tuner.serving.settings import FastApiSettings
+from tuner.version import __version__
 
 
 def create_naive(settings: FastApiSettings) -> FastAPI:
-    """The same routes and answers as the service that is made well, less its errors."""
+    """The same routes and answers as the production service, but not its errors."""
     service = NaiveService(settings)
     app = FastAPI(
-        lifespan=service.lifespan, middleware=[Middleware(Envelope, metrics=service.metrics)]
+        title=f"{settings.model.name}, served by FastAPI (naive)",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.lifespan,
+        middleware=[Middleware(Envelope, metrics=service.metrics)],
     )
+    add_docs(app)
     processing = service.processing
 
     async def predict(request: Request, item: Any) -> Any:
@@ -91,5 +102,7 @@ class NaiveService:
         )
         return predictions, 1e3 * (ended - began)
 
-    async def health(self) -> Health:
-        return Health(status="ready", worker=os.getpid())
+    async def health(self) -> Response:
+        draining = is_draining()
+        health = Health(status="draining" if draining else "ready", worker=os.getpid())
+        return Response(health.model_dump_json(), 503 if draining else 200, media_type=JSON)

@@ -16,7 +16,7 @@ from tuner.serving.metrics import Metrics
 from tuner.serving.model_service import JSON, LoadedModel, ModelService
 from tuner.serving.schema import ErrorAnswer, Health, Live, Status, batch_answer, predict_answer
 
-_ERROR_STATUSES = (400, 401, 408, 413, 422, 429, 500, 503, 504)
+_ERROR_STATUSES = (400, 408, 413, 422, 500, 503, 504)
 
 
 def add_watching(app: FastAPI, service: ModelService) -> None:

@@ -1,13 +1,13 @@
-"""What a service is told when it starts. Its workers get it through their environment.
+"""The settings of a service. Its workers get them through their environment.
 
 Each field with an ``Option`` is one of ``tuner serve``, too.
 """
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tuner.errors import UsageError
 from tuner.experiment.options import Duration, Option, Size
@@ -16,58 +16,80 @@ from tuner.serving.exposure import Proxy
 ENVIRONMENT = "TUNER_SERVICE"
 """The variable that holds the settings as JSON, from the supervisor to its workers."""
 REPLACEMENT = "TUNER_REPLACEMENT"
-"""Set to 1 for workers that take over from others: they load first and accept connections then."""
+"""Set to 1 for workers that replace others: they load first and accept connections then."""
 
+
+FAILURE = "TUNER_FAILURE"
+"""The variable that names a file; the first worker that cannot start makes it, and says why."""
+
+
+def _parse_delay(raw: Any) -> Any:
+    return 0.0 if raw in ("0", "0s") else raw
+
+
+Delay = Annotated[Duration, BeforeValidator(_parse_delay)]
+"""Seconds; unlike other durations it may be ``0s``."""
 EngineKind = Literal["auto", "onnx", "torch"]
 
 _SERVICE = "The service"
-_BOUNDS = "What is turned away"
-_MODEL = "How it computes"
+_BOUNDS = "Limits"
+_MODEL = "The model"
 _TRITON = "Triton"
-_CALLERS = "Who may ask, and how much"
+_ACCESS = "Access"
+_GATEWAY_ACCESS = "Access (gateway only)"
+_TRACES = "Traces (gateway only)"
 
 
 class ServiceSettings(BaseModel):
-    """``startup`` is what a worker may take to load its model, in seconds. ``X-Forwarded-For``
-    counts from ``trusted_proxies`` alone.
+    """``startup`` is the time that a worker has to load its model, in seconds. ``X-Forwarded-For``
+    is ignored from all but ``trusted_proxies``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     host: Annotated[str, Option("Address to listen on.", "ADDRESS", _SERVICE)] = "127.0.0.1"
-    port: Annotated[int, Option("0 takes a free one.", "NUMBER", _SERVICE)] = Field(
-        default=8080, ge=0, le=65535
+    port: Annotated[int, Option("Port to listen on; 0 picks a free one.", "NUMBER", _SERVICE)] = (
+        Field(default=8080, ge=0, le=65535)
     )
-    workers: Annotated[int, Option("Processes.", "NUMBER", _SERVICE)] = Field(
+    workers: Annotated[int, Option("Worker processes.", "NUMBER", _SERVICE)] = Field(
         default=1, ge=1, le=256
     )
     graceful: Annotated[
         Duration,
-        Option("What requests get to end in when the service is stopped.", "DURATION", _SERVICE),
+        Option("Time for requests in flight to finish after SIGTERM.", "DURATION", _SERVICE),
     ] = Field(default=10.0, gt=0)
+    drain_delay: Annotated[
+        Delay,
+        Option(
+            "After SIGTERM, keep accepting connections for this long while /healthz answers 503, "
+            "so that a load balancer stops sending requests; 5s on Kubernetes.",
+            "DURATION",
+            _SERVICE,
+        ),
+    ] = Field(default=0.0, ge=0)
     startup: float = Field(default=600.0, gt=0)
     timeout: Annotated[
         Duration,
-        Option("What a request may take, its body included; then 408 or 504.", "DURATION", _BOUNDS),
+        Option("Deadline of a request, its body included; then 408 or 504.", "DURATION", _BOUNDS),
     ] = Field(default=10.0, gt=0)
-    max_body: Annotated[Size, Option("The largest body.", "SIZE", _BOUNDS)] = Field(
-        default=1 << 20, ge=1
-    )
-    max_items: Annotated[int, Option("The largest /batch_predict.", "NUMBER", _BOUNDS)] = Field(
-        default=256, ge=1
+    max_body: Annotated[
+        Size, Option("Largest request body; larger ones get 413.", "SIZE", _BOUNDS)
+    ] = Field(default=1 << 20, ge=1)
+    max_items: Annotated[int, Option("Most items in one /batch_predict.", "NUMBER", _BOUNDS)] = (
+        Field(default=256, ge=1)
     )
     allow_unauthenticated: Annotated[
         bool,
         Option(
-            "Listen beyond loopback without API keys: whoever reaches the port may ask.",
-            panel=_CALLERS,
+            "Listen beyond loopback without API keys: anyone who reaches the port may use it.",
+            panel=_ACCESS,
         ),
     ] = False
     trusted_proxies: tuple[Proxy, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Self:
-        """What ``to_environment`` left; UsageError where nothing did."""
+        """The settings that ``to_environment`` wrote; UsageError if there are none."""
         text = os.environ.get(ENVIRONMENT)
         if text is None:
             raise UsageError(f"{ENVIRONMENT} is not set; start the service with 'tuner serve'")
@@ -83,20 +105,20 @@ class FastApiSettings(ServiceSettings):
     model: Annotated[
         Path,
         Option(
-            "Folder of a model, or its name in ./model_repository or among the samples.",
+            "Folder of a model, or its name in ./model_repository or among the sample models.",
             argument=True,
         ),
     ]
     workers: Annotated[
-        int, Option("Processes, each with a copy of the model.", "NUMBER", _SERVICE)
+        int, Option("Worker processes, each with a copy of the model.", "NUMBER", _SERVICE)
     ] = Field(default=1, ge=1, le=256)
-    threads: Annotated[int, Option("Threads of one computation.", "NUMBER", _MODEL)] = Field(
+    threads: Annotated[int, Option("Threads of one inference.", "NUMBER", _MODEL)] = Field(
         default=1, ge=1
     )
     concurrency: Annotated[
         int | None,
         Option(
-            "Computations at a time in each worker; as its share of the cores allows if not given.",
+            "Concurrent inferences in each worker; by default, its share of the cores.",
             "NUMBER",
             _MODEL,
         ),
@@ -107,8 +129,8 @@ class FastApiSettings(ServiceSettings):
     processing: Annotated[
         str | None,
         Option(
-            "FILE.py or module:function with pre- and post-processing; processing.py in the "
-            "model's folder if not given, and plain tensors without that.",
+            "FILE.py or module:function with pre- and post-processing; by default processing.py in "
+            "the model's folder, or plain tensors if there is none.",
             "FILE",
             _MODEL,
         ),
@@ -116,14 +138,14 @@ class FastApiSettings(ServiceSettings):
     naive: Annotated[
         bool,
         Option(
-            "As it is often written: computes on the event loop. To compare with, only.",
+            "Compute on the event loop, as most tutorials do; for comparison only.",
             panel=_MODEL,
         ),
     ] = False
     queue: Annotated[
         int,
         Option(
-            "Requests that may wait for the model in each worker; more are answered with 503.",
+            "Requests that may queue for the model in each worker; more get 503.",
             "NUMBER",
             _BOUNDS,
         ),
@@ -131,97 +153,128 @@ class FastApiSettings(ServiceSettings):
 
 
 class GatewaySettings(ServiceSettings):
-    """``folder`` is where the model's files lie, if they are at hand. Keys are never in here:
+    """``folder`` holds the model's files, if they are on this machine. Keys are never in here:
     ``api_keys`` names their file.
     """
 
     model: Annotated[
         str,
         Option(
-            "The model's name on Triton, or its folder (written with a slash), whose "
-            "processing.py is then used.",
+            "The model's name on Triton; or its folder (with a slash), to use its processing.py.",
             argument=True,
         ),
     ]
     triton: Annotated[
-        str, Option("Triton's gRPC service; grpcs://HOST:PORT is over TLS.", "HOST:PORT", _TRITON)
+        str, Option("Triton's gRPC address; grpcs://HOST:PORT uses TLS.", "HOST:PORT", _TRITON)
     ] = "localhost:8001"
     channels: Annotated[
         int,
         Option(
-            "Connections to Triton of each worker; each carries any number of requests.",
+            "Connections from each worker to Triton; each carries any number of requests.",
             "NUMBER",
             _TRITON,
         ),
     ] = Field(default=1, ge=1, le=64)
     tls_ca: Annotated[
-        Path | None, Option("Certificates that Triton's is signed by.", "FILE", _TRITON)
+        Path | None, Option("CA certificates that verify Triton's certificate.", "FILE", _TRITON)
     ] = None
     tls_certificate: Annotated[
-        Path | None, Option("A certificate for Triton to see.", "FILE", _TRITON)
+        Path | None, Option("Client certificate, for mutual TLS.", "FILE", _TRITON)
     ] = None
-    tls_key: Annotated[Path | None, Option("The key of that certificate.", "FILE", _TRITON)] = None
+    tls_key: Annotated[
+        Path | None, Option("Private key of the client certificate.", "FILE", _TRITON)
+    ] = None
     folder: Path | None = None
     processing: Annotated[
         str | None,
         Option(
-            "FILE.py or module:function with the model's pre- and post-processing; without it, "
-            "requests and answers are the model's tensors.",
+            "FILE.py or module:function with the model's pre- and post-processing; by default, "
+            "requests and replies hold the model's tensors.",
             "FILE",
         ),
     ] = None
     api_keys: Annotated[
         Path | None,
         Option(
-            "File of NAME:KEY lines, or NAME:sha256:DIGEST; or set TUNER_API_KEYS to such lines. "
-            "Without either, everybody is let in, and it listens on loopback only.",
+            "File of API keys: lines NAME:KEY or NAME:sha256:DIGEST. Or set TUNER_API_KEYS to such "
+            "lines. Without keys, the gateway listens on loopback only.",
             "FILE",
-            _CALLERS,
+            _GATEWAY_ACCESS,
         ),
     ] = None
     trusted_proxies: Annotated[
         tuple[Proxy, ...],
         Option(
-            "Address or network of a proxy in front, whose X-Forwarded-For names the client; may "
-            "be repeated. From others the header counts for nothing.",
+            "Address or network of a proxy in front, whose X-Forwarded-For names the client; "
+            "repeatable. The header is ignored from all others.",
             "ADDRESS",
-            _CALLERS,
+            _GATEWAY_ACCESS,
             flags=("--trusted-proxy",),
         ),
     ] = ()
     rate_limit: Annotated[
         str | None,
         Option(
-            "For each key, or address where there are none: '100/second;5000/minute'.",
+            "Rate limit per API key, or per address without keys: '100/second;5000/minute'.",
             "RATES",
-            _CALLERS,
+            _GATEWAY_ACCESS,
         ),
     ] = None
     limit_storage: Annotated[
         str,
         Option(
-            "Where rates are counted: redis://HOST:PORT for all workers and machines, memory:// "
-            "for each worker by itself.",
+            "Where rates are counted: memory:// in each worker separately, redis://HOST:PORT for "
+            "all workers and machines together.",
             "URL",
-            _CALLERS,
+            _GATEWAY_ACCESS,
         ),
     ] = "memory://"
     max_in_flight: Annotated[
         int,
         Option(
-            "Requests inside a worker, from the end of the body to the answer; more are answered "
-            "with 503 at once.",
+            "Most requests in flight in each worker, counted once their body is complete; more get "
+            "503 at once.",
             "NUMBER",
             _BOUNDS,
         ),
     ] = Field(default=512, ge=1)
     tracing: Annotated[
-        bool, Option("Send traces to where OTEL_EXPORTER_OTLP_ENDPOINT says.", panel=_SERVICE)
+        bool, Option("Send traces to OTEL_EXPORTER_OTLP_ENDPOINT.", panel=_TRACES)
     ] = False
     otel_endpoint: Annotated[
         str | None,
-        Option("Send traces there, by OTLP over gRPC: http://HOST:4317.", "URL", _SERVICE),
+        Option("Send traces to this OTLP collector, over gRPC: http://HOST:4317.", "URL", _TRACES),
     ] = None
+
+
+class TritonSettings(BaseModel):
+    """Of a Triton server on this machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Annotated[
+        str | None,
+        Option(
+            "A model repository; or one model, by its folder, its name in ./model_repository or "
+            "among the sample models. By default ./model_repository.",
+            "MODEL_OR_REPOSITORY",
+            argument=True,
+        ),
+    ] = None
+    host: Annotated[str, Option("Address to listen on.", "ADDRESS", _SERVICE)] = "127.0.0.1"
+    http_port: Annotated[int, Option("Port for HTTP; 0 picks a free one.", "NUMBER", _SERVICE)] = (
+        Field(default=8000, ge=0, le=65535)
+    )
+    grpc_port: Annotated[int, Option("Port for gRPC; 0 picks a free one.", "NUMBER", _SERVICE)] = (
+        Field(default=8001, ge=0, le=65535)
+    )
+    metrics_port: Annotated[
+        int, Option("Port for Prometheus metrics; 0 picks a free one.", "NUMBER", _SERVICE)
+    ] = Field(default=8002, ge=0, le=65535)
+    allow_unauthenticated: Annotated[
+        bool,
+        Option("Listen beyond loopback: anyone who reaches the ports may use it.", panel=_ACCESS),
+    ] = False
 
 
 def is_replacement() -> bool:
