@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 bin=${1:?usage: tests/audit.sh BIN, the folder of the programs}
 mkdir -p build
 
-"$bin/cyclonedx-py" requirements constraints.txt --pyproject pyproject.toml \
+PYTHONWARNINGS=ignore "$bin/cyclonedx-py" requirements constraints.txt --pyproject pyproject.toml \
   --output-reproducible --output-file build/bom.json
 echo "bill of materials: build/bom.json"
 

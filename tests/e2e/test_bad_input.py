@@ -154,6 +154,7 @@ def test_endpoint_that_does_not_answer(tuner: Tuner) -> None:
         done = tuner(*SEARCH, "--launcher", "attached", "--url", f"127.0.0.1:{port}")
     assert done.code == 3
     assert f"no Triton server answers at http://127.0.0.1:{port}" in done.err
+    assert "run reports/" not in done.err, "it is known before a run is made"
 
 
 @pytest.mark.triton

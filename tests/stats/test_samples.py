@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,13 @@ def test_saved_samples_load_as_they_were(tmp_path: Path) -> None:
     for name in ("intended", "sent", "done", "ok"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(samples, name))
     assert loaded.ok.dtype == np.bool_
+
+
+def test_where_there_is_no_room_the_first_error_is_the_only_one() -> None:
+    """Python would print an exception that is raised while a file is collected."""
+    some = Samples(
+        *(np.random.default_rng(0).random(10_000) for _ in range(3)), np.ones(10_000) > 0
+    )
+    with pytest.raises(OSError, match="No space left"):
+        some.save(Path("/dev/full"))
+    gc.collect()

@@ -55,13 +55,16 @@ class AttachedLauncher(Launcher):
             "server": f"{self._version or 'Triton'} at {self._endpoints.root('http')}",
         }
 
-    @contextmanager
-    def launch(self, spec: ServerSpec) -> Iterator[Server]:
-        server = AttachedServer(self._endpoints)
+    def check(self) -> None:
         reason = unreachable(self._endpoints)
         if reason is not None:
             root = self._endpoints.root("http")
             raise LauncherUnavailable(f"no Triton server answers at {root}: {reason}")
+
+    @contextmanager
+    def launch(self, spec: ServerSpec) -> Iterator[Server]:
+        self.check()
+        server = AttachedServer(self._endpoints)
         with Control(server) as control:
             metadata = control.server()
             self._version = f"{metadata.get('name')} {metadata.get('version')}"

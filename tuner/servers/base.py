@@ -153,6 +153,9 @@ class Launcher(ABC):
     def describe(self) -> Mapping[str, str]:
         """What a record needs to repeat the launch: image and digest, or binary and version."""
 
+    def check(self) -> None:  # noqa: B027  most launchers have nothing to ask before a launch
+        """LauncherUnavailable if a launch would fail, as far as that is known without one."""
+
     def starts_several(self) -> bool:
         """Whether several servers can run at once."""
         return True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,30 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+class _FailsOnce:
+    """A file to write to that is silent after its first error: a ZipFile that failed writes again
+    when it is collected, and Python would print that.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._has_failed = False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._file, name)
+
+        def call(*arguments: Any) -> Any:
+            if self._has_failed:
+                return 0
+            try:
+                return method(*arguments)
+            except OSError:
+                self._has_failed = True
+                raise
+
+        return call
 
 
 @dataclass(frozen=True)
@@ -96,10 +121,12 @@ class Samples:
         return Samples(self.intended[keep], self.sent[keep], self.done[keep], self.ok[keep])
 
     def save(self, path: Path) -> None:
-        """Write the arrays as compressed npz."""
-        np.savez_compressed(
-            path, intended=self.intended, sent=self.sent, done=self.done, ok=self.ok
-        )
+        """Write the arrays as compressed npz; OSError if there is no room."""
+        with path.open("wb") as file:
+            once = _FailsOnce(file)
+            np.savez_compressed(
+                once, intended=self.intended, sent=self.sent, done=self.done, ok=self.ok
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Samples":
