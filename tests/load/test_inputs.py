@@ -141,10 +141,10 @@ class TestBatches:
 @pytest.mark.parametrize(
     ("spec", "batches", "shape", "words"),
     [
-        (x(dims=(-1,)), "1", (2**31 - 1,), "a request of 1 items would have more than 1 GiB"),
-        (x(), "100000000", (4,), "a request of 100,000,000 items would have more than 1 GiB"),
+        (x(dims=(-1,)), "1", (2**31 - 1,), "a request of 1 items would exceed 1 GiB"),
+        (x(), "100000000", (4,), "a request of 100,000,000 items would exceed 1 GiB"),
         (x("BYTES", (-1, -1)), "1", (10**4, 10**4), "more than 1 GiB"),
-        (x(dims=(1,) * 32), "1", (1,) * 32, "input 'x' has 32 dimensions, and at most 31"),
+        (x(dims=(1,) * 32), "1", (1,) * 32, "input 'x' has 32 dimensions; at most 31"),
     ],
 )
 def test_what_could_not_be_held_is_refused(
