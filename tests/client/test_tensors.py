@@ -55,7 +55,7 @@ def test_bytes_that_are_no_texts_are_an_error_of_the_server(raw: bytes) -> None:
 
 
 def test_an_output_of_the_wrong_size_is_an_error_of_the_server() -> None:
-    with pytest.raises(ServerError, match="'x' came with 3 bytes"):
+    with pytest.raises(ServerError, match="'x' has 3 bytes"):
         from_bytes("x", "FP32", (1,), b"abc")
 
 

@@ -193,7 +193,7 @@ def test_why_a_server_cannot_be_reached(behind: Behind) -> None:
     said = behind.why_not(f"http://localhost:{behind.ports['http']}", Security(key))
     assert "it uses TLS on this port; write https://" in said
     said = behind.why_not("https://localhost:1", trusting)
-    assert "no Triton server answers at https://localhost:1: give the address" in said
+    assert "no Triton server answers at https://localhost:1: check the address" in said
 
 
 def test_any_certificate_is_taken_where_the_user_says_so(behind: Behind) -> None:

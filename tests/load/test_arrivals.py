@@ -252,8 +252,8 @@ class TestTrace:
             ("7\n", "holds 1 request;"),
             ("7\n7\n7\n", "all 3 requests are at 7 s"),
             ("1\n-2\n", "line 2: -2 must be zero or positive"),
-            ("1\nnan\n", "line 2: nan is not"),
-            ("timestamp\n1\ninf\n", "line 3: inf is not"),
+            ("1\nnan\n", "line 2: nan must be zero or positive"),
+            ("timestamp\n1\ninf\n", "line 3: inf must be zero or positive"),
             ("1\n2\nsoon\n", "line 3: 'soon' is not a number"),
             ("id,time\na,1\nb\n", "line 3: '' is not a number"),
             ("start\n1\n2\n", "line 1: 'start' is neither a time in seconds nor a header"),
@@ -279,8 +279,8 @@ class TestTrace:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("1\n1e25\n", "line 2: 1e25 is more than 1e+24"),
-            ("seconds,rate\n1,1e13\n", "1e13 is more than 1e+12"),
+            ("1\n1e25\n", "line 2: 1e25 exceeds 1e+24"),
+            ("seconds,rate\n1,1e13\n", "1e13 exceeds 1e+12"),
             ("1\n1.0000000001\n", "all 2 requests are at 1 s"),
             ("seconds,rate\n1e-10,3\n", "a step must be longer than 0 s"),
             ("seconds,rate\n1,1e-300\n", "no rate above zero"),

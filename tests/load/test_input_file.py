@@ -146,7 +146,7 @@ class TestShapes:
 
     def test_what_is_still_open_is_asked_for(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, {"data": [{"x": [1, 2]}]}, x("INT32", (-1, -1)))
-        assert "give --shape x:N,N" in message
+        assert "add --shape x:N,N" in message
 
     @pytest.mark.parametrize("shape", [4, "4", [4.0], [True, 4], [-4], [5], [2, 2]])
     def test_one_that_does_not_fit_is_refused(self, tmp_path: Path, shape: Any) -> None:
@@ -202,8 +202,8 @@ class TestRefused:
             ("[]", 'needs a list "data"'),
             ({"data": []}, "at least one entry"),
             ({"data": {}}, 'needs a list "data"'),
-            ({"data": [3]}, "entry 0: an entry maps input names"),
-            ({"data": [None]}, "entry 0: an entry maps input names"),
+            ({"data": [3]}, "entry 0: an entry must map input names"),
+            ({"data": [None]}, "entry 0: an entry must map input names"),
             ({"data": [{}]}, "entry 0: input 'x' is missing"),
             ({"data": [{"x": [1, 2, 3, 4]}, {"y": [1]}]}, "entry 1: m has no input 'y'"),
             ({"data": [{"x": [1, 2, 3, 4], "payload": []}]}, "m has no input 'payload'"),

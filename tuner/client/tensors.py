@@ -152,7 +152,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
         return np.frombuffer(raw, TensorSpec(name, datatype, ()).dtype).reshape(shape)
     except (*MALFORMED, struct.error, ModelConfigError) as error:
         raise ServerError(
-            f"output {shown(name)} has {len(raw)} bytes, which do not make a "
+            f"output {shown(name)} has {len(raw)} bytes, which do not match "
             f"{shortened(str(datatype))} {shown(list(shape))}"
         ) from error
 

@@ -19,7 +19,7 @@ from tuner.model.signature import Signature
 from tuner.servers.base import Endpoints, Server, error_lines, with_log
 from tuner.servers.connection import error_message, open_client, refusal, status_message
 from tuner.servers.http_client import Reply
-from tuner.servers.python_errors import repeats, without_frames
+from tuner.servers.python_errors import news, without_frames
 from tuner.servers.settings import HTTP
 
 
@@ -198,8 +198,7 @@ class Control:
             )
         first_line = self._hide(f"the server refused: {message}")
         logged = error_lines(self._server.log_tail())
-        news = [line for line in logged if not repeats(line, message)]
-        return ServerFailed("\n".join([first_line, *news]))
+        return ServerFailed("\n".join([first_line, *map(self._hide, news(logged, message))]))
 
     def _not_triton(self, what: str, error: Exception) -> ServerFailed:
         reason = str(error).partition("\n")[0][: HTTP.shown]
