@@ -102,7 +102,7 @@ def probe(
         },
         "throughput": samples.throughput,
         "outcome": outcome,
-        "remedy": "probe longer" if outcome == "inconclusive" else None,
+        "remedy": "try a lower rate" if outcome == "inconclusive" else None,
         "confidence": 0.99,
         "bound_ratio": (quantile(samples.latency, 0.99) or 0.0) / LIMIT,
         "lateness_p99": 1e-4,

@@ -142,7 +142,7 @@ def fault(error: "ValidationError", *within: str) -> str:
 @dataclass(frozen=True)
 class YamlDocument:
     """``content`` is of JSON's types, but keys may be numbers, too; ``root`` knows the lines, None
-    where there is nothing.
+    if there is nothing.
     """
 
     content: Any

@@ -1,7 +1,7 @@
-"""Ctrl-C, and what ends a process as politely: SIGTERM and SIGHUP.
+"""Ctrl-C, SIGTERM and SIGHUP.
 
-The first one ends what is being done; report and winner are still written. A second one ends that,
-too. Servers are ended in any case, so that no further one disturbs it.
+The first one ends the current work, and report and winner are written. A second one ends that, too.
+Servers are ended in any case, so that no further one disturbs it.
 """
 
 import signal
@@ -45,8 +45,8 @@ class _Interrupts:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """What is done here is done whole: a signal meanwhile is heard at the end. Of a process that
-    does not ``listen``, nothing is changed.
+    """Complete the work in the context first: a signal that arrives meanwhile takes effect at its
+    end. Of a process that does not ``listen``, nothing is changed.
     """
     heard = signal.getsignal(signal.SIGTERM)
     if not isinstance(heard, _Interrupts):
@@ -73,8 +73,8 @@ def listen() -> None:
 
 
 def hear_no_more() -> None:
-    """All that is left is to say so, and to end. Of a process that does not ``listen``, nothing is
-    changed.
+    """Ignore further signals while the process reports and ends. Of a process that does not
+    ``listen``, nothing is changed.
     """
     for number in _SIGNALS:
         if isinstance(signal.getsignal(number), _Interrupts):

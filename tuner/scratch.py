@@ -1,5 +1,5 @@
-"""What belongs to this process for as long as it lives: temporary folders, and names of things that
-others can tell the owner by. What processes left behind that died is swept away.
+"""Temporary folders, and names that identify the process that owns a resource. Resources of
+processes that died are removed.
 """
 
 import os
@@ -23,7 +23,7 @@ def scratch_folder(purpose: str, parent: Path | None = None) -> "tempfile.Tempor
     """A new folder ``tuner-<purpose>-<owner>-…`` in ``parent`` or the system's own.
 
     ``purpose`` is one word of lower-case letters. A process that was killed could not remove its
-    folders, so they are removed here. StorageError where none can be made.
+    folders, so they are removed here. StorageError if none can be made.
     """
     try:
         place = parent or Path(tempfile.gettempdir())
@@ -43,7 +43,7 @@ def owned_name(purpose: str) -> str:
 
 
 def left_behind(place: Path, purpose: str) -> Iterator[Path]:
-    """What is there by such a name and whose owner has died."""
+    """The resources of this purpose whose owner has died."""
     for path in place.glob(f"tuner-{purpose}-*"):
         match = _OWNED.fullmatch(path.name)
         if match is not None and has_died(match[1]):
@@ -80,7 +80,7 @@ def _namespace() -> str:
 
 
 def _start(pid: int) -> int | None:
-    """When it began, in ticks since the machine did; None where there is no such process."""
+    """When it began, in ticks since the machine did; None if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -76,7 +76,7 @@ class Security:
         return security
 
     def context(self, protocol: str | None = None) -> ssl.SSLContext:
-        """A context of a TLS client, with ``protocol`` for ALPN; UsageError where the CA's file is
+        """A context of a TLS client, with ``protocol`` for ALPN; UsageError if the CA's file is
         unfit.
         """
         try:
@@ -127,8 +127,8 @@ def parse_header(text: str) -> Header:
 
 
 def hide_variable(text: str) -> str:
-    """``NAME=value`` as it may be recorded: the name, and a trace of the value that is too short to
-    tell it, by which another value is told from it.
+    """``NAME=value`` as it may be recorded: the name, and a digest of the value that is too short
+    to reveal it, but distinguishes it from other values.
     """
     name, separator, value = text.partition("=")
     if not separator or value.startswith(_HIDDEN):

@@ -214,7 +214,7 @@ CONTAINERS = (
         "the network of the container is removed",
         _network_gone,
         causes=("died", None),
-        why="did not answer|no answer came|stopped answering|every request failed|no request",
+        why="did not answer|no reply arrived|stopped answering|requests failed|no request",
     ),
     _fault(
         "image-gone",

@@ -23,7 +23,7 @@ from benchmarks.faults.fault import (
 
 _EFFECT_SECONDS = 100.0
 """For a failure to be seen: a first inference may take 60 s."""
-NO_ANSWER = "did not answer|no answer came|answers no request|stopped answering|not healthy"
+NO_ANSWER = "did not answer|no reply arrived|answers no request|stopped answering|not healthy"
 """What is said of a server that hangs."""
 
 
@@ -169,7 +169,7 @@ PROCESSES = (
         stopped("worker"),
         (AT_WORK, TRIAL),
         (MISSING,),
-        "load process.* (hangs|does not start)",
+        "load process.* (does not respond|does not start)",
         limit=150.0,  # one that is stopped before it has started is given 120 s
     ),
     Fault("paused", "SIGSTOP to all of tuner, SIGCONT up to 20 s later", _paused, (AT_WORK, TRIAL)),

@@ -42,7 +42,12 @@ def test_a_search_tells_its_gain_and_how_much_was_seen(make_run: MakeRun) -> Non
     run = make_run(realistic(None))
     run.write_outcome(
         Outcome(
-            reason="the time was spent", candidates=90, simulated=90, measured=16, by=0.02, missed=0
+            reason="the time limit was reached",
+            candidates=90,
+            simulated=90,
+            measured=16,
+            by=0.02,
+            missed=0,
         )
     )
     code, said = printed(run)
@@ -50,7 +55,7 @@ def test_a_search_tells_its_gain_and_how_much_was_seen(make_run: MakeRun) -> Non
     assert " x the requests of the baseline within p99 ≤ 20 ms" in said
     assert "Measured 16 of 90 candidates, simulated 90." in said
     assert "more than 2 % better: less than 1 %." in said
-    assert "The search ended because the time was spent." in said
+    assert "The search ended because the time limit was reached." in said
 
 
 def test_a_cost_is_told_with_what_it_was(make_run: MakeRun) -> None:

@@ -15,7 +15,7 @@ from tuner.records.results import Evaluation, GpuReading, State
 from tuner.records.run import Run
 
 SLA = Sla.parse("p99<20ms")
-NOTES = ["GPU 0 is in use by python3 (pid 7)", "the GPU is split (MIG)"]
+NOTES = ["GPU 0 is in use by python3 (pid 7)", "the GPU is partitioned (MIG)"]
 
 
 def reading(*throttled: str) -> GpuReading:

@@ -55,7 +55,7 @@ def test_bytes_that_are_no_texts_are_an_error_of_the_server(raw: bytes) -> None:
 
 
 def test_an_output_of_the_wrong_size_is_an_error_of_the_server() -> None:
-    with pytest.raises(ServerError, match="'x' came with 3 bytes"):
+    with pytest.raises(ServerError, match="'x' has 3 bytes"):
         from_bytes("x", "FP32", (1,), b"abc")
 
 
@@ -76,7 +76,7 @@ def test_items_of_any_shapes_keep_their_order(sizes: list[int], most: int) -> No
 def test_inputs_of_different_batches_are_refused() -> None:
     specs = tuple(TensorSpec(name, "FP32", (1,)) for name in "ab")
     inputs = {name: np.zeros((size, 1), np.float32) for name, size in (("a", 2), ("b", 3))}
-    with pytest.raises(InvalidInput, match="'b' holds 3 items, an input before it 2"):
+    with pytest.raises(InvalidInput, match="'b' holds 3 items, a previous input 2"):
         check(Signature("m", specs, (), 8), inputs)
 
 

@@ -382,7 +382,9 @@ def test_what_came_first_is_told_where_the_engine_is_gone(
 def test_image_that_cannot_be_pulled(engine: None) -> None:
     image = "localhost:1/tuner/no-such-image:0"
     assert not image_present(image)
-    with pytest.raises(LauncherUnavailable, match=f"{image} is not here and cannot be pulled"):
+    with pytest.raises(
+        LauncherUnavailable, match=f"{image} is not on this machine and cannot be pulled"
+    ):
         DockerLauncher(ContainerSpec(image=image))
 
 
@@ -430,7 +432,7 @@ def test_engine_that_does_not_see_the_repository(
         control.load(MODEL, None, SECONDS)
     with (
         DockerLauncher(ContainerSpec(image=test_image, transfer="mount")) as launcher,
-        pytest.raises(LauncherUnavailable, match="let the repository be copied"),
+        pytest.raises(LauncherUnavailable, match="the repository must be copied"),
         launcher.launch(spec),
     ):
         pytest.fail("it started")

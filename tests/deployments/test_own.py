@@ -62,22 +62,22 @@ def test_services_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mine: {}", "either the url of a service that runs, or a command"),
-        ("mine: {url: 'http://a/b', command: [x, '{port}']}", "either the url"),
-        ("mine: {command: [serve]}", "where {port} goes"),
+        ("mine: {}", "either url, for a running service, or command"),
+        ("mine: {url: 'http://a/b', command: [x, '{port}']}", "either url"),
+        ("mine: {command: [serve]}", "must contain {port}"),
         ("mine: {url: 'localhost:80/x'}", "write http://HOST:PORT/PATH"),
         ("mine: {url: 'http://a/b', methd: GET}", "mine.methd"),
         ("mine: {url: 'http://a:99999/b'}", "mine"),
-        ("mine: {url: 'http://me:pw@a/b'}", "holds no password"),
+        ("mine: {url: 'http://me:pw@a/b'}", "must not contain a password"),
         ("mine: {url: 'http://a/b', method: GET}", "mine.method"),
-        ("[1, 2]", "maps the names of services"),
+        ("[1, 2]", "must map names of services"),
         ("mine: {", "not YAML"),
-        ("mine: {command: ['{port}']}\nmine: {}", ":2: not YAML: the key 'mine' is there twice"),
+        ("mine: {command: ['{port}']}\nmine: {}", ":2: not YAML: duplicate key 'mine'"),
         ("mine: {command: ['{port}'], body: 2020-01-01}", "a date is not allowed here"),
         ("mine: {command: ['{port}', \"a\\0b\"]}", "null character"),
-        ("mine: {command: ['{port}'], env: {A=B: c}}", "no equals sign"),
-        ("mine: {command: ['{port}'], path: no slash}", "path 'no slash' is no path of a URL"),
-        ("mine: {command: ['{port}'], ready: \"/a\\r\\nX: y\"}", "is no path of a URL"),
+        ("mine: {command: ['{port}'], env: {A=B: c}}", "not be empty or contain an equals sign"),
+        ("mine: {command: ['{port}'], path: no slash}", "path 'no slash' is not the path of a URL"),
+        ("mine: {command: ['{port}'], ready: \"/a\\r\\nX: y\"}", "is not the path of a URL"),
         ("mine: {command: ['{port}'], content_type: \"a\\r\\nX: y\"}", "content_type"),
         ("mine: {command: ['{port}'], startup_timeout: .inf}", "mine.startup_timeout"),
         ("mine: {url: 'http://a..b/'}", "write http://HOST:PORT/PATH"),
@@ -185,7 +185,7 @@ def test_a_folder_is_told_from_where_the_file_lies(tmp_path: Path) -> None:
     file = written(tmp_path, "mine: {command: [serve, '{port}'], folder: there}\n")
     assert read_services(file)["mine"].folder == tmp_path / "there"
     file = written(tmp_path, "mine: {command: [serve, '{port}'], folder: gone}\n")
-    with pytest.raises(UsageError, match=r"mine\.folder: there is no folder"):
+    with pytest.raises(UsageError, match=r"mine\.folder: the folder .* does not exist"):
         read_services(file)
 
 

@@ -72,13 +72,17 @@ def test_texts_for_a_model_that_takes_none_are_refused(tmp_path: Path) -> None:
     model = ROOT / "model_repository" / "emulated_gpu"
     file = tmp_path / "requests.txt"
     file.write_text("a text\n")
-    with pytest.raises(InputDataError, match="needs a processing"):
+    with pytest.raises(InputDataError, match="needs the model's own processing"):
         Payload.of(model, signature(model), requests=file)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("", "holds no request"), ("{broken\n", "not JSON"), ('{"text": ""}\n', "does not fit")],
+    [
+        ("", "contains no request"),
+        ("{broken\n", "not JSON"),
+        ('{"text": ""}\n', "is not valid for"),
+    ],
 )
 def test_requests_that_are_none_are_refused(tmp_path: Path, content: str, words: str) -> None:
     file = tmp_path / "requests.txt"

@@ -190,7 +190,7 @@ class TestOnAServer:
             Inputs(batches=BatchMix.parse("1,16")),
         )
         with (
-            pytest.raises(ServerFailed, match="is below the client's largest batch, 16 items"),
+            pytest.raises(ServerFailed, match="is below the largest request of the load, 16 items"),
             deployed.start(candidate, tmp_path / "log"),
         ):
             pytest.fail("it started")

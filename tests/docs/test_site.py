@@ -49,7 +49,8 @@ def test_the_page_of_commands_has_every_option_with_its_default(reference: Modul
         if option is not None and not option.argument:
             flag = next(iter(option.flags), f"--{name.replace('_', '-')}")
             assert f"`{flag}" in search
-    assert "| `--timeout DURATION` | At most so long, confirmation included. | `3m` |" in search
+    timeout = "Maximum duration of the search, including the confirmation."
+    assert f"| `--timeout DURATION` | {timeout} | `3m` |" in search
     assert "`--sla-p99 DURATION`" in search
 
 

@@ -23,7 +23,7 @@ SEARCH = ("search", "emulated_gpu", "--sla-p99", "20ms")
         (("search", "emulated_gpu", "--sla-p99", "20"), "did you mean 20ms?"),
         (("search", "emulated_gpu", "--sla-p99", "fast"), "duration 'fast' is not valid"),
         (("search", "emulated_gpu", "--sla", "p99<20ms,p5"), "bound 'p5' is not valid"),
-        (("search", "emulated_gpu"), "no promise is given"),
+        (("search", "emulated_gpu"), "no SLA is given"),
         ((*SEARCH, "--space", "defualt"), "there is no search space 'defualt'"),
         ((*SEARCH, "--space", "missing.yaml"), "cannot read the search space missing.yaml"),
         ((*SEARCH, "--launcher", "cloud"), "launcher: "),

@@ -141,7 +141,7 @@ def test_the_sample_models_folder_is_left_as_it_is(story: Story) -> None:
     [
         (("--deployments", "fastapy"), "did you mean 'fastapi'"),
         (("--deployments", "none.yaml"), "cannot read none.yaml"),
-        (("--tuned", "nowhere"), "not a run of tuner"),
+        (("--tuned", "nowhere"), "not a run folder"),
         (("--load", "closed"), "needs an open loop"),
         (("--requests", "none.txt"), "cannot read"),
         (("--processing", "none.py"), "none.py"),

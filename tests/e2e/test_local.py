@@ -64,7 +64,7 @@ def test_measure_under_a_trace_of_batches_in_shared_memory(
 def test_batches_that_the_model_does_not_take_are_told_at_once(tuner: Tuner, model: Path) -> None:
     done = tuner("measure", str(model), *AT_EASE, "--batch", "1,16")
     assert done.code == 3, done.out
-    assert "max_batch_size 8 is below the client's largest batch, 16 items" in done.out
+    assert "max_batch_size 8 is below the largest request of the load, 16 items" in done.out
 
 
 def test_measure_in_a_closed_loop(tuner: Tuner, repository: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_without_the_certificate_the_command_says_what_to_give(
 ) -> None:
     done = tuner("measure", MODEL, *AT_EASE, "--url", behind.url("http"))
     assert done.code == 3
-    assert "its certificate is not trusted; give --tls-ca FILE" in done.err
+    assert "its certificate is not trusted; use --tls-ca FILE" in done.err
     assert "--tls-insecure" in done.err
 
 
@@ -189,11 +189,11 @@ def test_why_a_server_cannot_be_reached(behind: Behind) -> None:
     said = behind.why_not(behind.url("http", "127.0.0.1"), trusting)
     assert "certificate is for another host name" in said
     said = behind.why_not(f"https://{behind.http}", trusting)
-    assert "it does not speak TLS there; write http://" in said
+    assert "it does not use TLS on this port; write http://" in said
     said = behind.why_not(f"http://localhost:{behind.ports['http']}", Security(key))
-    assert "it speaks TLS there; write https://" in said
+    assert "it uses TLS on this port; write https://" in said
     said = behind.why_not("https://localhost:1", trusting)
-    assert "no Triton server answers at https://localhost:1: give the address" in said
+    assert "no Triton server answers at https://localhost:1: check the address" in said
 
 
 def test_any_certificate_is_taken_where_the_user_says_so(behind: Behind) -> None:
@@ -222,7 +222,7 @@ def test_who_is_not_let_in_is_told_how(behind: Behind, value: str | None) -> Non
     ("address", "tls", "words"),
     [
         ("localhost:{tls}", False, r"it speaks TLS there; .*grpcs://"),
-        ("{plain}", True, r"it does not speak TLS there; .*grpc://"),
+        ("{plain}", True, r"it does not use TLS on this port; .*grpc://"),
         ("127.0.0.1:{tls}", True, "its certificate is for another host name"),
         ("localhost:1", True, "None"),
         ("localhost:{http}", True, "None"),
@@ -240,7 +240,7 @@ def test_why_grpc_cannot_be_used(behind: Behind, address: str, tls: bool, words:
 def test_grpc_is_tried_before_anything_is_measured(behind: Behind) -> None:
     """Triton lets the header of its HTTP service in there alone."""
     deployment = behind.deployment(Transport.GRPC, Security((("X-Key", KEY),), str(behind.ca)))
-    words = r"no inference at grpcs://localhost.*header 'triton-grpc-protocol-x-key'.*--header"
+    words = r"inference failed at grpcs://localhost.*header 'triton-grpc-protocol-x-key'.*--header"
     with (
         pytest.raises(LauncherUnavailable, match=words),
         deployment.start(None, behind.spec.log),

@@ -178,6 +178,6 @@ def test_how_a_probe_stands_to_it_is_said_in_words() -> None:
     assert Constraint.parse("cpu<1").describe(probe()) == "cpu<1: violated (1.5 cores)"
     unknown = Constraint.parse("gpu_power<90W").describe(probe(gpu=None))
     assert (
-        unknown
-        == "gpu_power<90W: unknown, this machine provides no GPU readings, so gpu_power cannot be checked"
+        unknown == "gpu_power<90W: unknown, this machine provides no GPU readings, so "
+        "gpu_power cannot be checked"
     )

@@ -74,13 +74,13 @@ class TestMade:
     def test_open_dimensions_need_a_shape(self) -> None:
         spec = x(dims=(3, -1))
         with pytest.raises(
-            InputDataError, match=r"input leaves dimensions open, x \[3, -1\]: give --shape x:3,N"
+            InputDataError, match=r"input leaves dimensions open, x \[3, -1\]: add --shape x:3,N"
         ):
             made(spec)
         assert made(spec, x=(3, 7))[0][0].array.shape == (1, 3, 7)
 
     def test_all_shapes_that_are_missing_are_asked_for_at_once(self) -> None:
-        with pytest.raises(InputDataError, match=r"give --shape x:3,N --shape z:N$"):
+        with pytest.raises(InputDataError, match=r"add --shape x:3,N --shape z:N$"):
             made(x(dims=(3, -1)), TensorSpec("y", "FP32", (2,)), TensorSpec("z", "FP32", (-1,)))
 
     def test_a_shape_of_no_input_is_refused(self) -> None:
@@ -141,10 +141,10 @@ class TestBatches:
 @pytest.mark.parametrize(
     ("spec", "batches", "shape", "words"),
     [
-        (x(dims=(-1,)), "1", (2**31 - 1,), "a request of 1 items would have more than 1 GiB"),
-        (x(), "100000000", (4,), "a request of 100,000,000 items would have more than 1 GiB"),
-        (x("BYTES", (-1, -1)), "1", (10**4, 10**4), "more than 1 GiB"),
-        (x(dims=(1,) * 32), "1", (1,) * 32, "input 'x' has 32 dimensions, and at most 31"),
+        (x(dims=(-1,)), "1", (2**31 - 1,), "a request of 1 items would exceed 1 GiB"),
+        (x(), "100000000", (4,), "a request of 100,000,000 items would exceed 1 GiB"),
+        (x("BYTES", (-1, -1)), "1", (10**4, 10**4), "exceed 1 GiB"),
+        (x(dims=(1,) * 32), "1", (1,) * 32, "input 'x' has 32 dimensions; at most 31"),
     ],
 )
 def test_what_could_not_be_held_is_refused(

@@ -53,13 +53,15 @@ def test_a_complaint_is_what_stands_before_the_usage_text():
 
 def test_another_program_is_refused(monkeypatch):
     monkeypatch.setenv(perf_analyzer.VARIABLE, "true")
-    with pytest.raises(LauncherUnavailable, match="does not run as perf_analyzer"):
+    with pytest.raises(LauncherUnavailable, match="is not a working perf_analyzer"):
         PerfAnalyzer()
 
 
 def test_a_missing_program_is_told(monkeypatch):
     monkeypatch.setenv(perf_analyzer.VARIABLE, "/nowhere/perf_analyzer")
-    with pytest.raises(LauncherUnavailable, match="there is no perf_analyzer: put it on the PATH"):
+    with pytest.raises(
+        LauncherUnavailable, match="perf_analyzer was not found: put it on the PATH"
+    ):
         PerfAnalyzer()
 
 
@@ -80,7 +82,7 @@ def engine(binary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PerfAnalyze
 
 @pytest.fixture(scope="module")
 def running(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
-    need(program.prepared() is not None, "no perf_analyzer")
+    need(program.prepared() is not None, "perf_analyzer was not found")
     model = repository / "emulated_gpu"
     log = tmp_path_factory.mktemp("logs") / "log"
     with LocalLauncher() as launcher:

@@ -111,12 +111,12 @@ class TestHttp:
             (http(described(parameters={"binary_data_size": 4})), "has 4 bytes"),
             (http(described(parameters={"binary_data_size": 12})), "has 12 bytes"),
             (http(described(), cut=5), "9 bytes of outputs, not 14"),
-            (http(described(3), "1"), "one to another request"),
+            (http(described(3), "1"), "it belongs to another request"),
             (http("nonsense"), "not the JSON of an inference"),
             (http([3]), "not the JSON of an inference"),
             (http(described(shape=3)), "not the JSON of an inference"),
             (http(described(parameters=3)), "not the JSON of an inference"),
-            (http(described(), "9" * 5000), "one to another request"),
+            (http(described(), "9" * 5000), "it belongs to another request"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "not the JSON of an inference"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine", "not the JSON of an inference"),
             (
@@ -178,10 +178,10 @@ class TestGrpc:
             (grpc_reply(name="OTHER").SerializeToString(), "output 'OUT' is missing"),
             (grpc_reply(shape=[-1, 2]).SerializeToString(), "the shape [-1, 2]"),
             (grpc_reply(shape=[1, 300]).SerializeToString(), "the shape [1, 300]"),
-            (grpc_reply(3, "1").SerializeToString(), "one to another request"),
+            (grpc_reply(3, "1").SerializeToString(), "it belongs to another request"),
             (b"", "output 'OUT' is missing"),
             (b"\x0a\xff", "not a ModelInferResponse"),
-            (b"\x0a\x02\xff\xff", "wrong answer"),
+            (b"\x0a\x02\xff\xff", "wrong reply"),
             (b"\xff" * 20, "not a ModelInferResponse"),
         ],
     )
@@ -209,7 +209,7 @@ class TestGrpc:
         replies[b"wrong"].id = "1"
         found = uvloop.run(run())
         assert found[0] == (True, "")
-        assert found[1] == (False, "wrong answer: output 'OUT' is FP16, not FP32")
+        assert found[1] == (False, "wrong reply: output 'OUT' is FP16, not FP32")
 
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -252,7 +252,7 @@ def test_a_late_reply_to_another_request_is_told_by_its_id() -> None:
 
     found = calls(talk, 3)
     assert [found[index][0] for index in range(3)] == [True, False, False]
-    assert found[1][1] == "wrong answer: it is one to another request"
+    assert found[1][1] == "wrong reply: it belongs to another request"
 
 
 def test_a_reply_in_pieces_is_read_from_its_beginning() -> None:
@@ -267,4 +267,4 @@ def test_a_reply_in_pieces_is_read_from_its_beginning() -> None:
 
     found = calls(talk, 2)
     assert found[0] == (True, "")
-    assert found[1] == (False, "wrong answer: 13 bytes of outputs, not 14")
+    assert found[1] == (False, "wrong reply: 13 bytes of outputs, not 14")

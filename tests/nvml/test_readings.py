@@ -170,7 +170,7 @@ class TestSlices:
             throttled=("thermal",),
         )
         assert found["about"]["gpu"] == "NVIDIA A100 MIG 3g.20gb"
-        assert "split (MIG)" in found["notes"][0]
+        assert "partitioned (MIG)" in found["notes"][0]
 
 
 class TestOthers:
@@ -194,7 +194,7 @@ class TestOthers:
 
     def test_may_be_known_by_their_memory_alone(self, nvml: FakeNvml) -> None:
         found = watch(nvml, machine(gpu(used=5 * 2**30)))
-        assert "processes that cannot be seen (5 GiB of its memory)" in found["notes"][0]
+        assert "unknown processes (5 GiB of its memory)" in found["notes"][0]
 
 
 class TestWhatIsMissing:
@@ -254,8 +254,8 @@ class TestWhatIsMissing:
         [
             (9, "installed, but not loaded; load it"),
             (18, "the old one is still loaded; reboot"),
-            (4, "may not talk to the NVIDIA driver"),
-            (999, "NVML does not work here: Unknown Error"),
+            (4, "may not access the NVIDIA driver"),
+            (999, "NVML failed: Unknown Error"),
         ],
     )
     def test_a_driver_that_does_not_start_is_told(
@@ -291,7 +291,7 @@ def test_the_doctor_names_gpus_and_who_is_on_them(nvml: FakeNvml) -> None:
     found = [each for each in rest if each["name"] == "GPU fit to measure on"]
     assert not any(each["there"] for each in found)
     assert f"(pid {os.getpid()})" in found[0]["detail"]
-    assert "GPU 1 is in use by processes that cannot be seen" in found[1]["detail"]
+    assert "GPU 1 is in use by unknown processes" in found[1]["detail"]
 
 
 OF_ONE_SERVER = """

@@ -467,5 +467,5 @@ class TestVastSpaces:
 
     def test_requests_of_more_items_than_are_simulated_are_not(self) -> None:
         workload = replace(WORKLOAD, mix=BatchMix.parse("100000"))
-        with pytest.raises(SimulationError, match="requests of 100,000 items are not simulated"):
+        with pytest.raises(SimulationError, match="requests of 100,000 items cannot be simulated"):
             simulated(SPACE, workload)

@@ -319,7 +319,7 @@ class TestResume:
         make(run, Bench(product), storage=storage).search(Budget(3, 1e6), lambda _: None)
         known = trials(run, storage)
         other = Run.create(tmp_path / "elsewhere" / run.folder.name)
-        with pytest.raises(StorageError, match="another search of the name"):
+        with pytest.raises(StorageError, match="already has a study"):
             make(other, Bench(product), storage=storage)
         assert [each.params for each in trials(run, storage)] == [each.params for each in known]
 
@@ -371,7 +371,7 @@ class TestResume:
         assert not is_finished(run, None)
         study.finish(Stop.TRIALS)
         assert is_finished(run, None)
-        assert make(run, Bench(product)).stopped == "the number of trials was reached"
+        assert make(run, Bench(product)).stopped == "the maximum number of trials was reached"
 
     def test_a_finished_run_stays_finished_under_another_name(self, run: Run) -> None:
         study = make(run, Bench(product))

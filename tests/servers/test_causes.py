@@ -43,7 +43,7 @@ def test_memory_that_ran_out(text: str) -> None:
         ("the server changed max_batch_size from 8 to 4 (it completes …)", "refused"),
         ("the server was not live within 120 s\nI1122 waiting", "timed out"),
         ("the server did not answer repository/models/m/load within 0.5 s", "timed out"),
-        ("the service at h:1 fails at the first request: no answer within 60 s", "timed out"),
+        ("the first request to h:1 did not succeed: no answer within 60 s", "timed out"),
         ("the server did not answer models/m/stats within 10 s", "died"),
         ("the server refused: load failed: Stub process 'm_0_0' is not healthy.", "died"),
         ("no request succeeded: the server closed the connection", "died"),

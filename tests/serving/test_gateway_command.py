@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_is_replaced_even_without_triton() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("m", "--triton", "no address"), "not an address"),
+        (("m", "--triton", "no address"), "not a valid address"),
         (("m", "--processing", "nowhere.py"), "nowhere.py"),
         (("nowhere/m",), "no folder nowhere/m"),
         (("m", "--api-keys", "nowhere"), "nowhere"),

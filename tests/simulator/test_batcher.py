@@ -222,5 +222,5 @@ def test_instances_of_two_devices_do_not_wait_for_each_other() -> None:
 
 
 def test_a_service_without_the_largest_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no service time of a batch of 128"):
+    with pytest.raises(ValueError, match="the service time of a batch of 128"):
         played([0], Scheduling(True, 128, (128,)))

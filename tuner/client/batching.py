@@ -13,7 +13,7 @@ def make_batches(signature: Signature, items: Sequence[Mapping[str, Any]]) -> li
     """Requests of at most ``max_batch_size`` items, in order. Items that differ in their shapes, or
     in which optional inputs they have, cannot share one.
 
-    InvalidInput where an item does not fit.
+    InvalidInput if an item does not fit.
     """
     arrays = [as_item(signature, item) for item in items]
     if not signature.batched:

@@ -61,7 +61,7 @@ class CallConnection(asyncio.Protocol):
         return not self._http2.closing
 
     async def call(self, block: bytes, message: bytes, timeout: float | None) -> bytes:
-        """The reply's message; CallFailed where there is none."""
+        """The reply's message; CallFailed if there is none."""
         http2 = self._http2
         if not http2.has_room():
             if not http2.closing:
@@ -230,7 +230,7 @@ def _expire(reply: "asyncio.Future[bytes]") -> None:
 
 
 def _failure(response: Response) -> CallFailed | None:
-    """What a reply's headers say is wrong; None where it is a message."""
+    """What a reply's headers say is wrong; None if it is a message."""
     status, code = grpc.http_status(response), grpc.grpc_status(response)
     if code == grpc.OK and status == b"200":
         whole = grpc.is_one_message(response.body)

@@ -20,7 +20,7 @@ class Tls:
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """UsageError where a file cannot be read or holds no certificate."""
+        """UsageError if a file cannot be read or holds no certificate."""
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate is not None:
@@ -30,7 +30,7 @@ class Tls:
         return context
 
     def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """CA, key and certificate, as gRPC takes them; UsageError where one cannot be read."""
+        """CA, key and certificate, as gRPC takes them; UsageError if one cannot be read."""
         try:
             files = (self.ca, self.key, self.certificate)
             contents = [None if file is None else file.read_bytes() for file in files]

@@ -1,4 +1,4 @@
-"""What a server says of a model, out of either protocol's answers."""
+"""A server's description of a model, from the replies of either protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Description:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Description":
-        """From ``v2/models/M`` and ``v2/models/M/config``, as JSON or of equal form; ServerError
-        where they are not of that form.
+        """From ``v2/models/M`` and ``v2/models/M/config``, as JSON or of equal form; ServerError if
+        they are not of that form.
         """
         try:
             tensors = {"inputs": (), "outputs": (), **metadata}

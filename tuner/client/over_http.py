@@ -76,7 +76,7 @@ class HttpMessages:
         return outputs
 
     def answer(self, status: int, body: bytes) -> bytes:
-        """The body of an answer that succeeded; ClientError where it did not."""
+        """The body of an answer that succeeded; ClientError if it did not."""
         if status == 200:
             return body
         try:

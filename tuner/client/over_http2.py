@@ -47,7 +47,7 @@ class Channel:
         self._closed = False
 
     async def call(self, block: bytes, message: bytes, timeout: float | None) -> bytes:
-        """CallFailed where there is no reply. What a server did not look at is sent again."""
+        """CallFailed if there is no reply. What a server did not look at is sent again."""
         ends = None if timeout is None else time.monotonic() + timeout
         for pause in RECONNECT.call_pauses:
             try:

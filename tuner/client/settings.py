@@ -15,7 +15,7 @@ class RequestSettings:
     idle_http_connections: int = 64
     """Kept by a blocking client; more are made where more requests are outstanding."""
     error_text: int = 5000
-    """Characters kept of what Triton says: a traceback of a model's Python."""
+    """Characters kept of Triton's message: enough for a traceback of a model's Python."""
     http_error_text: int = 500
     """Characters kept of an error that is not Triton's JSON, as a proxy's page."""
 

@@ -93,7 +93,7 @@ def _takes(signature: Signature) -> str:
 def as_item(signature: Signature, item: Mapping[str, Any]) -> dict[str, Array]:
     """One item as arrays: lists and numbers are converted, if nothing is lost by it.
 
-    InvalidInput where a value does not convert, or does not fit the model.
+    InvalidInput if a value does not convert, or does not fit the model.
     """
     specs = {spec.name: spec for spec in signature.inputs}
     arrays = {
@@ -141,7 +141,7 @@ def to_buffer(spec: TensorSpec, array: Array) -> Buffer:
 def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
     """A read-only view of the bytes, but for BYTES (an array of ``bytes``) and BF16 (float32).
 
-    ServerError where they are not what type and shape say.
+    ServerError if they are not what type and shape say.
     """
     try:
         if datatype == "BYTES":
@@ -152,7 +152,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
         return np.frombuffer(raw, TensorSpec(name, datatype, ()).dtype).reshape(shape)
     except (*MALFORMED, struct.error, ModelConfigError) as error:
         raise ServerError(
-            f"output {shown(name)} has {len(raw)} bytes, which do not make a "
+            f"output {shown(name)} has {len(raw)} bytes, which do not match "
             f"{shortened(str(datatype))} {shown(list(shape))}"
         ) from error
 

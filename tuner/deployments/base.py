@@ -1,4 +1,4 @@
-"""The seam of what is measured: it is started, answers, and says what it knows of itself."""
+"""The interface of a deployment: it is started, answers requests, and reports its readings."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ FIRST_ANSWER_SECONDS = 60.0
 
 
 class Running(ABC):
-    """A deployment that answers: where to send, and what it says of itself.
+    """A running deployment: where to send requests, and its readings.
 
     Requests hold ``items`` in the mean; ``launch_seconds`` passed until the first answer.
     """
@@ -26,11 +26,11 @@ class Running(ABC):
     items: float
     launch_seconds: float
     answer_seconds: float = 0.0
-    """Of its first answer, which may take longer than all others; 0.0 where unknown."""
+    """Of its first answer, which may take longer than all others; 0.0 if unknown."""
 
     @abstractmethod
     def raise_if_gone(self) -> None:
-        """ServerFailed, with the log's last lines, where one of its servers has ended."""
+        """ServerFailed, with the log's last lines, if one of its servers has ended."""
 
     @abstractmethod
     def raise_if_full(self, messages: tuple[str, ...]) -> None:
@@ -38,15 +38,15 @@ class Running(ABC):
 
     @abstractmethod
     def raise_if_refused(self, messages: tuple[str, ...]) -> None:
-        """LauncherUnavailable where a failed request's text is that tuner is not let in."""
+        """LauncherUnavailable if a failed request's text says that authentication failed."""
 
     @abstractmethod
     def statistics(self) -> dict[str, Any]:
-        """A snapshot, to be subtracted from a later one by ``times_since`` and ``stages_since``."""
+        """A snapshot, for comparison with a later one by ``times_since`` and ``stages_since``."""
 
     @abstractmethod
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
-        """What Triton counted; None without a Triton, or where it counted nothing."""
+        """What Triton counted; None without a Triton, or if it counted nothing."""
 
     def stages_since(self, before: dict[str, Any]) -> Stages | None:
         """What an HTTP service counted; None without one."""
@@ -65,7 +65,7 @@ class Running(ABC):
         """Reads what its servers use of their machine while the context is open."""
 
     def pids(self) -> tuple[int, ...]:
-        """Processes of this machine that belong to its servers; empty where not all can be seen."""
+        """Processes of this machine that belong to its servers; empty if not all can be seen."""
         return ()
 
     def gpu(self, watch: GpuWatch) -> GpuReading | None:
@@ -73,7 +73,7 @@ class Running(ABC):
         return watch.reading()
 
     def change(self, candidate: Candidate) -> None:
-        """Have the same server take a candidate that it can be changed to."""
+        """Change the running server to another candidate in place."""
         raise LauncherUnavailable("the configuration of this server cannot be changed")
 
 
@@ -86,6 +86,7 @@ class Deployment(Protocol):
     def start(self, log: Path) -> AbstractContextManager[Running]:
         """Launch all of it, and wait for the first answer; it is stopped at the end.
 
-        Raises ServerFailed for what is its own fault, LauncherUnavailable and InputDataError for
-        what would fail any other, too. ``log`` is the file for the output of its (last) server.
+        Raises ServerFailed for a fault of its own, LauncherUnavailable and InputDataError for
+        faults that any deployment would have. ``log`` is the file for the output of its (last)
+        server.
         """

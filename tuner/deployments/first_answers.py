@@ -58,7 +58,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Output:
-    """One output of an answer: ``size`` in bytes, None where it came as JSON."""
+    """One output of an answer: ``size`` in bytes, None if it came as JSON."""
 
     name: str
     datatype: str
@@ -127,7 +127,7 @@ def _output(entry: dict[str, Any]) -> Output:
 
 
 def _element_bytes(datatype: str) -> int:
-    """0 where it depends on the content, or is unknown."""
+    """0 if it depends on the content, or is unknown."""
     if datatype in ("BYTES", "BF16"):
         return 2 if datatype == "BF16" else 0
     kind = triton_to_np_dtype(datatype)

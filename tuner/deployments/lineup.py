@@ -23,9 +23,9 @@ from tuner.serving.loading import PROCESSING_FILE
 
 NAMES = ("naive", "fastapi", "triton", "triton-unbatched", "triton-tuned", "hybrid")
 _TITLES = {
-    "naive": "FastAPI as in the document",
+    "naive": "FastAPI (naive)",
     "fastapi": "FastAPI",
-    "triton": "Triton as found",
+    "triton": "Triton (baseline)",
     "triton-unbatched": "Triton without batching",
     "triton-tuned": "Triton tuned",
     "hybrid": "FastAPI in front of Triton",
@@ -36,7 +36,7 @@ _PREDICT = "/predict"
 @dataclass(frozen=True)
 class Entry:
     """A deployment with the words about it; ``swaps`` says how its model can be replaced while it
-    serves, None where tuner cannot do that; ``as_found`` that Triton reads the model's own file,
+    serves, None if tuner cannot do that; ``as_found`` that Triton reads the model's own file,
     ``is_running`` that others started it.
     """
 
@@ -56,8 +56,8 @@ class Entry:
 @dataclass(frozen=True)
 class Lineup:
     """What all deployments share. ``tuned`` is the configuration to use, None for the model's own;
-    ``searched`` says whether a search found it. ``own`` are the settings that the model was found
-    with.
+    ``searched`` says whether a search found it. ``own`` are the settings of the model's own
+    configuration.
     """
 
     model: Path
@@ -173,13 +173,13 @@ class Lineup:
             return self._spec(command, log, self.gateway_workers)
 
         deployment = ServiceDeployment(behind.config, specify, self._aim, self.gpus, behind)
-        tuned = "tuned" if self.tuned else "as found"
+        tuned = "tuned" if self.tuned else "baseline"
         workers = self.gateway_workers
         return Entry(
             "hybrid",
             _TITLES["hybrid"],
             "hybrid",
-            f"{workers} gateway worker{'s' if workers > 1 else ''}, then Triton {tuned}",
+            f"{workers} gateway worker{'s' if workers > 1 else ''}, then Triton ({tuned})",
             deployment,
             self._sends,
             batching=behind.config.HasField("dynamic_batching"),

@@ -15,7 +15,7 @@ from tuner.servers.control import Control
 _ROOM = 2
 """Times the bytes seen, for outputs whose dimensions the model leaves open."""
 _IN_USE_SECONDS = 10.0
-"""For a server to let go of a region that its last requests still use."""
+"""Seconds for a server to release a region that its last requests still use."""
 
 
 def check_shares_memory(launcher: Launcher) -> None:
@@ -37,7 +37,7 @@ def shared_tensors(
 ) -> Iterator[list[Placement]]:
     """Put the pool into shared memory and register it with the server; undone at the end.
 
-    LauncherUnavailable where a server that runs well cannot open it.
+    LauncherUnavailable if a server that runs well cannot open it.
     """
     with SharedTensors(pool, outputs) as shared, ExitStack() as registered:
         for region in shared.regions:

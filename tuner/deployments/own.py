@@ -79,7 +79,7 @@ class OwnService(BaseModel):
 
     @property
     def shown(self) -> str:
-        """Where it is or how it is started, without what may be a secret of an address."""
+        """Its address or its command, without possible secrets of a URL."""
         return " ".join(self.command) if self.url is None else self.url.partition("?")[0]
 
     def recorded(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def read_services(file: Path) -> dict[str, OwnService]:
 
 
 def _placed(service: OwnService, file: Path, where: str) -> OwnService:
-    """Its folder is told from where the file lies."""
+    """The folder of the service, relative to the file."""
     if service.folder is None:
         return service
     folder = file.parent / service.folder

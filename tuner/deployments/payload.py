@@ -30,7 +30,7 @@ Body = dict[str, Any]
 class Payload:
     """``bodies`` are those of ``/predict``, each with its inputs in ``pool``, batch 1 in front.
 
-    ``encode_seconds`` is the mean time to make the tensors of a body; None where the tensors
+    ``encode_seconds`` is the mean time to make the tensors of a body; None if the tensors
     themselves are what is asked with, so that ``sends_text`` is False.
     """
 
@@ -139,7 +139,7 @@ def _line(line: str, where: str) -> Body:
 
 def fill(template: Any, body: Mapping[str, Any]) -> Any:
     """The template with each string ``$name`` in it replaced by that field of the body, and
-    ``$request`` by all of it; ``$$`` is a dollar sign. InputDataError where there is no such field.
+    ``$request`` by all of it; ``$$`` is a dollar sign. InputDataError if there is no such field.
     """
     match template:
         case dict():

@@ -58,8 +58,8 @@ class Group:
 class RunningService(Running):
     """A service that answers; ``behind`` is the Triton that it asks, if there is one.
 
-    ``server`` is its process; None where it is one that others run. ``counts`` says that it offers
-    the metrics of tuner's own services.
+    ``server`` is its process; None if it is one that others run. ``counts`` says that it offers the
+    metrics of tuner's own services.
     """
 
     items = 1.0
@@ -121,7 +121,7 @@ class RunningService(Running):
         return Stages(requests=max(counts), seconds=means) if counts else None
 
     def _stages(self) -> dict[str, tuple[float, float]]:
-        """Seconds and number of each stage so far; empty where it does not tell."""
+        """Seconds and number of each stage so far; empty if it does not tell."""
         try:
             reply = self._client.call("GET", f"http://{self.target.address}/metrics", HTTP.metrics)
         except requests.RequestException:
@@ -202,7 +202,7 @@ class EndpointDeployment:
 
 
 def _ask(target: Target, server: Server | None) -> None:
-    """One request, as all that follow; ServerFailed where it does not succeed."""
+    """One request, as all that follow; ServerFailed if it does not succeed."""
     failure = ask_once(target, FIRST_ANSWER_SECONDS)
     if failure is None:
         return

@@ -1,4 +1,4 @@
-"""The server in hand: kept from one subject to the next where Triton can change it in place."""
+"""The current server, reused for the next subject if Triton can change it in place."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,10 +25,8 @@ class ServerSlot:
 
     @contextmanager
     def server(self, subject: Subject, log: Path, keep: bool) -> Iterator[Running]:
-        """A server of the subject.
-
-        With ``keep`` it may be the one in hand, changed, and stays in hand afterwards, unless
-        something was raised. Raises as ``Deployment.start``.
+        """A server of the subject. With ``keep`` it may be the current one, changed in place, and
+        it stays afterwards unless there was an exception. Raises as ``Deployment.start``.
         """
         try:
             yield self._take(subject, log, keep)
@@ -60,7 +58,7 @@ class ServerSlot:
         return running
 
     def close(self) -> None:
-        """Stop the server in hand, if there is one."""
+        """Stop the current server, if there is one."""
         self._running = self._subject = None
         self._stack.close()
 

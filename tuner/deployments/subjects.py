@@ -36,7 +36,7 @@ class Subject:
 
 
 class Deployments(Protocol):
-    """Starts subjects, and says what is known of them before they run."""
+    """Starts subjects, and reports what is known before they run."""
 
     @property
     def gpu_count(self) -> int:
@@ -44,7 +44,7 @@ class Deployments(Protocol):
 
     def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
         """Whether servers may run at once that were seen to need so many bytes of GPU memory each;
-        None where that is not known.
+        None if that is not known.
         """
 
     def config_of(self, subject: Subject) -> Any:
@@ -53,8 +53,8 @@ class Deployments(Protocol):
     def start(
         self, subject: Subject, log: Path, as_served: bool = True
     ) -> AbstractContextManager[Running]:
-        """As ``Deployment.start``. Where it need not be all ``as_served``, a launch may be cut
-        short by what others have shown.
+        """As ``Deployment.start``. If it need not be all ``as_served``, a launch may be cut short
+        by what others have shown.
         """
 
     def can_change(self, one: Subject, other: Subject) -> bool:
@@ -89,7 +89,7 @@ class TritonCandidates:
 
 
 class ConfiguredTriton:
-    """A Triton with its model in one configuration; None is the one that it was found with."""
+    """A Triton with its model in one configuration; None is the model's own."""
 
     def __init__(self, deployment: TritonDeployment, candidate: Candidate | None) -> None:
         self.config = deployment.config_of(candidate or Candidate())

@@ -1,4 +1,4 @@
-"""The model replaced by another version of it while requests come in, and what becomes of them.
+"""Replaces the model by another version under load, and counts what happens to the requests.
 
 It is done on a copy of the model's folder, so that nothing is written to the user's repository.
 """
@@ -69,8 +69,8 @@ def add_version(model: Path) -> None:
 def swap_of(
     how: Literal["load", "restart"], running: Running, model: Path, config: Any | None
 ) -> Callable[[], None]:
-    """What replaces the model that runs by another version, and returns once all answers come from
-    that. ``config`` is the ModelConfig that Triton was given; None for the model's own file.
+    """Replaces the running model by another version; returns once all replies come from that.
+    ``config`` is the ModelConfig that Triton was given; None for the model's own file.
     """
     if how == "restart":
         assert isinstance(running, RunningService)

@@ -45,7 +45,7 @@ _AS_GIVEN = ("--disable-auto-complete-config",)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the content of requests comes from: a file, or made up from a seed and shapes."""
+    """The source of the requests' content: a file, or generated from a seed and shapes."""
 
     seed: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -93,9 +93,9 @@ class FixedInputs:
 class RunningTriton(Running):
     """One Triton server with the model loaded.
 
-    ``others`` were on its GPUs before it was started. Where its statistics are not ``counted``,
-    they say nothing; else they are those of the ``version`` that answers. ``shares_gpu`` says
-    whether tuner has other servers on its GPUs now.
+    ``others`` were on its GPUs before it was started. If its statistics are not ``counted``, they
+    say nothing; else they are those of the ``version`` that answers. ``shares_gpu`` says whether
+    tuner has other servers on its GPUs now.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class RunningTriton(Running):
             raise ServerFailed(f"requests fail under load: {line}")
 
     def raise_if_refused(self, messages: tuple[str, ...]) -> None:
-        """As when a token has expired: that is no candidate's fault."""
+        """Such as an expired token: that is not a candidate's fault."""
         for reason in filter(None, map(refusal, messages)):
             raise LauncherUnavailable(reason)
 
@@ -218,11 +218,11 @@ class TritonDeployment:
         cache_hits: float | None = None,
         opens: Opened = "inference",
     ) -> None:
-        """A launch takes ``startup_timeout`` seconds at most, and no longer than the deadline.
-        Without a ``version`` of the model, the one that Triton chooses answers. ``others`` are
-        models of the repository that it calls, which are loaded before it. If the model has a
-        response cache, no more than the share ``cache_hits`` of all requests repeats; None leaves
-        them as they are. Servers ``open`` more where others than tuner ask them, too.
+        """A launch takes at most ``startup_timeout`` seconds, and ends at the deadline. Without a
+        ``version`` of the model, the one that Triton chooses answers. ``others`` are models of the
+        repository that it calls, which are loaded before it. If the model has a response cache, no
+        more than the share ``cache_hits`` of all requests repeats; None leaves them as they are.
+        Servers ``open`` more where others than tuner ask them, too.
         """
         self._opens = opens
         self._cache_hits = cache_hits
@@ -269,11 +269,11 @@ class TritonDeployment:
     ) -> Iterator[RunningTriton]:
         """Launch, load, and wait for the first answer to an inference.
 
-        Where it need not be all ``as_served``, Triton is told not to complete the configuration, if
-        an earlier launch has shown that it had nothing to add: it starts a process, or loads the
-        model once more, only to find that out.
-        Raises ServerFailed for what is the candidate's fault, LauncherUnavailable and
-        InputDataError for what would fail every other candidate, too.
+        Unless it must be exactly ``as_served``, auto-completion of the configuration is disabled if
+        an earlier launch has shown that Triton had nothing to add: Triton would start a process, or
+        load the model once more, only to find that out. Raises ServerFailed for what is the
+        candidate's fault, LauncherUnavailable and InputDataError for what would fail every other
+        candidate, too.
         """
         began = time.monotonic()
         args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
@@ -405,7 +405,7 @@ class TritonDeployment:
             self._check_size(self.config_of(candidate).max_batch_size or None)
 
     def _check_size(self, largest: int | None) -> None:
-        """ServerFailed where requests would hold more items than the model takes at once."""
+        """ServerFailed if requests would hold more items than the model takes at once."""
         asked = self._inputs.batches.largest
         if largest is not None and largest < asked:
             raise ServerFailed(
@@ -433,7 +433,7 @@ def _varied(target: Target, repeated: float) -> Target:
 def _check_grpc(server: Server, target: Target) -> None:
     """Nothing is known yet of the gRPC of a server that others run: the control API is HTTP.
 
-    LauncherUnavailable where it does not answer an inference, as HTTP just did.
+    LauncherUnavailable if it does not answer an inference, as HTTP just did.
     """
     failure = ask_once(target, FIRST_ANSWER_SECONDS)
     if failure is None:
@@ -456,7 +456,7 @@ def _is_counted(config: Any) -> bool:
 
 
 def _check_in_force(candidate: Candidate, in_force: Any) -> None:
-    """ServerFailed where the server changed what was asked of it, as auto-complete can."""
+    """ServerFailed if the server changed what was asked of it, as auto-complete can."""
     for path in (MAX_BATCH_SIZE, DYNAMIC_BATCHING, INSTANCE_COUNT):
         asked, found = candidate.get(path), get_path(in_force, path)
         if asked is not None and path == INSTANCE_COUNT:

@@ -112,7 +112,7 @@ class Objective:
         return cls(terms, rate)
 
     def value(self, record: Readings, instances: int) -> float | None:
-        """The sum for one probe; +inf where failures reach a percentile, None where a reading is
+        """The sum for one probe; +inf where failures reach a percentile, None if a reading is
         missing.
         """
         values = [term.read(record, instances) for term in self.terms]
@@ -142,7 +142,7 @@ class Objective:
 
     @property
     def requests(self) -> int:
-        """So many say something of its highest percentile; 0 where it has none."""
+        """The number of requests that its highest percentile needs; 0 if it has no percentile."""
         shares = [PERCENTILES[term.name] for term in self.terms if term.name in PERCENTILES]
         return max((round(_SETTINGS.tail_requests / (1 - share)) for share in shares), default=0)
 

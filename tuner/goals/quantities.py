@@ -1,4 +1,4 @@
-"""What the readings of a probe tell besides its latencies, and how it is written."""
+"""Quantities that a probe's readings contain besides latencies, and how they are written."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import tuner.units as units
 
 
 class GpuReadings(Protocol):
-    """``power`` is the mean in watts of each of ``devices`` GPUs; None where it is unknown."""
+    """``power`` is the mean in watts of each of ``devices`` GPUs; None if it is unknown."""
 
     @property
     def power(self) -> float | None: ...

@@ -62,9 +62,9 @@ def without_stalls(
     final: bool = True,
     rule: Judge | None = None,
 ) -> Undisturbed | None:
-    """The same verdict without the requests that stalls can have touched; None where none were.
+    """The same verdict without the requests that stalls can have touched; None if none were.
 
-    ``load`` is the rate over the server's throughput, None where that is unknown.
+    ``load`` is the rate over the server's throughput, None if that is unknown.
     """
     limits = [bound.limit for bound in sla.bounds if not bound.on_errors]
     left_out = touched(samples, stalls, (min(limits), sla.longest), load)

@@ -220,7 +220,7 @@ def _effective(count: LateCount, enough: float, at_most: float) -> tuple[float, 
 
 def requests_to_settle(count: LateCount, confidence: float) -> int | None:
     """With how many requests the bound would be shown to be met, if they went on as they came; None
-    where so many would not do that it is no use to wait.
+    if so many would not do that it is no use to wait.
     """
     factor = 1.0
     while factor < _SETTINGS.farthest or factor * count.n < _SETTINGS.least_farthest:

@@ -1,4 +1,4 @@
-"""What a connection tells of the bytes that it was given."""
+"""The events that a connection derives from received bytes."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ ABSENT: Headers = {}
 
 @dataclass(slots=True)
 class Response:
-    """The end of a stream: a reply with headers that are empty where none came.
+    """The end of a stream: a reply with headers that are empty if none came.
 
     A reply of one header block alone has it as its ``head``. ``body`` is the beginning of what
     came, as much as the connection keeps of its ``size``.

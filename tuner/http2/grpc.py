@@ -61,11 +61,11 @@ def http_status(response: Response) -> bytes:
 
 
 def grpc_status(response: Response) -> bytes | None:
-    """The code, in digits; None where the reply has none."""
+    """The code, in digits; None if the reply has none."""
     return response.trailers.get(b"grpc-status", response.head.get(b"grpc-status"))
 
 
 def grpc_message(response: Response) -> str:
-    """The server's words, decoded from percent encoding; empty where it has none."""
+    """The server's words, decoded from percent encoding; empty if it has none."""
     message = response.trailers.get(b"grpc-message") or response.head.get(b"grpc-message", b"")
     return unquote_to_bytes(message).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Clients that send serialised requests and report each outcome to a callback.
+"""Clients that send serialized requests and report each outcome to a callback.
 
 They need an event loop that runs. A client never limits the requests outstanding.
 """
@@ -24,7 +24,7 @@ class Client(Protocol):
 def make_client(target: Target, done: Done) -> Client:
     """The client for a target's protocol; ``done(index, ok, message)`` is called once per request.
 
-    The message is what is known of a failure, shortened; empty where nothing is.
+    The message is what is known of a failure, shortened; empty if nothing is.
     """
     match target.protocol:
         case Transport.HTTP:
@@ -34,7 +34,7 @@ def make_client(target: Target, done: Done) -> Client:
 
 
 def ask_once(target: Target, seconds: float) -> str | None:
-    """Send the first request of the pool; what is known of its failure, None where it succeeds."""
+    """Send the first request of the pool; what is known of its failure, None if it succeeds."""
 
     async def ask() -> str | None:
         answer = asyncio.get_running_loop().create_future()

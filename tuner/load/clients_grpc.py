@@ -1,4 +1,4 @@
-"""The gRPC client: unary calls with serialised messages."""
+"""The gRPC client: unary calls with serialized messages."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,8 @@ class GrpcClient:
     """One connection, and more only where the server's limit of concurrent streams demands it.
 
     A request that the server says it did not process (a refused stream, or one above a GOAWAY's
-    last) is sent once more. Where a connection ends before it took a
-    request, those that wait fail with it, so that nobody is called again and again.
+    last) is sent once more. If a connection ends before it took a request, those that wait fail
+    with it, so that nobody is called again and again.
     """
 
     def __init__(self, target: Target, done: Done) -> None:

@@ -16,7 +16,7 @@ from tuner.load.variation import Varier
 class HttpClient:
     """HTTP/1.1 with as many kept-alive connections as there are requests outstanding.
 
-    A server may close an idle connection at the moment when a request goes out on it. Where a
+    A server may close an idle connection at the moment when a request goes out on it. If a
     connection that has answered before ends without one byte of a reply, the request is sent once
     more, on a new connection; its latency counts from the first time.
     """
@@ -80,7 +80,7 @@ class HttpClient:
         return None if self._check is None else self._check.http_fault(index, first)
 
     def finished(self, connection: "_HttpConnection", index: int, message: str | None) -> None:
-        """A request is done; ``message`` is None where it succeeded."""
+        """A request is done; ``message`` is None if it succeeded."""
         if connection.may_go_on and not self._closed:
             self._idle.append(connection)
         self._done(index, message is None, message or "")

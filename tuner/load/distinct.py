@@ -1,4 +1,4 @@
-"""Where the requests of a pool can be changed, so that none comes twice."""
+"""Finds the places where the requests of a pool can be changed, so that none repeats."""
 
 import math
 import struct

@@ -1,4 +1,4 @@
-"""Load from processes of their own: fan out one schedule, merge what came of it."""
+"""Load from separate processes: shard one schedule, merge the samples."""
 
 import contextlib
 import math
@@ -34,7 +34,7 @@ Watch = Callable[[Samples], bool]
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """What the parent of the load processes waits for; seconds but for the last."""
+    """How long the parent waits for the load processes; seconds, except for the last."""
 
     lead: float = 0.05
     """From the command to the first send, so that every process has it in time."""
@@ -71,7 +71,7 @@ class LoadResult:
 
 
 class LoadEngine(Protocol):
-    """What probes need of a load generator."""
+    """The interface of load generators."""
 
     meter: HiccupMeter | None
 
@@ -289,8 +289,8 @@ class LoadGenerator:
         return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(messages))
 
     def _collect(self, reports: dict[int, Report], patience: "_Patience") -> None:
-        """Wait a moment for reports; LoadProcessDied where a worker died or hangs, LoadFailed where
-        one raised.
+        """Wait a moment for reports; LoadProcessDied if a worker died or hangs, LoadFailed if one
+        raised.
         """
         waiting = [i for i in range(self.workers) if i not in reports]
         pipes = [self._pipes[i] for i in waiting]

@@ -151,7 +151,7 @@ _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 
 
 def read_process(pid: int) -> Process | None:
-    """None where it has ended."""
+    """None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()

@@ -1,4 +1,4 @@
-"""A hiccup meter, as jHiccup is one: it tells the machine's own stalls from those of a server."""
+"""A hiccup meter, like jHiccup: it tells the machine's own stalls from those of a server."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ _END_SECONDS = 1.0
 
 class HiccupMeter:
     """Watches each of the ``cores`` (by default those that this process may use) while its context
-    is open, from a process of its own. Where that cannot run, it sees nothing.
+    is open, from a process of its own. If that cannot run, it sees nothing.
     """
 
     def __init__(self, cores: Iterable[int] | None = None) -> None:

@@ -114,7 +114,7 @@ class _Reader:
         self._number = self._taken = self._silent = 0
 
     def read(self, size: int = -1) -> bytes:
-        """For ijson; InputDataError where it has asked for more than an entry may have.
+        """For ijson; InputDataError if it has asked for more than an entry may have.
 
         It gets twice as much each time while it has nothing to tell: it begins a long string anew
         with every piece.

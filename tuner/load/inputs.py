@@ -78,8 +78,8 @@ def mix_inputs(
     """Requests out of items, each of batch size 1, joined in their order and used in turn.
 
     There are ``count`` requests, or more where that many do not use each item once, or fewer where
-    ``POOL.size`` is full. InputDataError where items of different shapes, or with different
-    optional inputs, would have to be joined.
+    ``POOL.size`` is full. InputDataError if items of different shapes, or with different optional
+    inputs, would have to be joined.
     """
     count = max(count, math.ceil(len(items) / batches.mean))
     _check_size(max(sum(len(tensor.raw()) for tensor in item) for item in items), batches)
@@ -112,7 +112,7 @@ def _concatenated(items: list[list[Tensor]]) -> list[Tensor]:
 
 
 def check_batched(signature: Signature, batches: BatchMix) -> None:
-    """InputDataError where requests would hold several items of a model that takes one."""
+    """InputDataError if requests would hold several items of a model that takes one."""
     if not signature.batched and batches.largest > 1:
         raise InputDataError(
             "the model has no batch dimension (max_batch_size 0), so a request has one item: "
@@ -121,7 +121,7 @@ def check_batched(signature: Signature, batches: BatchMix) -> None:
 
 
 def _bytes_of(spec: TensorSpec, dims: tuple[int, ...]) -> int:
-    """Of an item's tensor, about; InputDataError where numpy knows none of so many dimensions."""
+    """Of an item's tensor, about; InputDataError if numpy knows none of so many dimensions."""
     if len(dims) >= POOL.dimensions:
         raise InputDataError(
             f"input {shown(spec.name)} has {len(dims)} dimensions; at most {POOL.dimensions - 1} "
@@ -132,7 +132,7 @@ def _bytes_of(spec: TensorSpec, dims: tuple[int, ...]) -> int:
 
 
 def _check_size(item: int, batches: BatchMix) -> None:
-    """InputDataError where the largest request, of items of so many bytes, could not be held."""
+    """InputDataError if the largest request, of items of so many bytes, could not be held."""
     if max(item, _ITEM_BYTES) * batches.largest > POOL.request:
         raise InputDataError(
             f"a request of {batches.largest:,} items would exceed {POOL.request >> 30} GiB: use "
@@ -184,7 +184,7 @@ def check_names(shapes: Shapes, signature: Signature) -> None:
 
 
 def fitting(given: tuple[int, ...], spec: TensorSpec, what: str) -> tuple[int, ...]:
-    """The shape of an item; InputDataError where the input does not take it."""
+    """The shape of an item; InputDataError if the input does not take it."""
     if not spec.fits(given) or any(size < 0 for size in given):
         raise InputDataError(f"{what}{shown(list(given))} does not fit {shown(list(spec.dims))}")
     return given
@@ -208,7 +208,7 @@ def _random_tensor(
 
 
 def sendable(spec: TensorSpec) -> np.dtype[np.generic]:
-    """How arrays hold it; InputDataError where Triton's clients have no form for its data type."""
+    """How arrays hold it; InputDataError if Triton's clients have no form for its data type."""
     try:
         return spec.dtype
     except ModelConfigError as error:

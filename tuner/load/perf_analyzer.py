@@ -1,4 +1,4 @@
-"""Load from Triton's perf_analyzer, a program of the user's: the interface of LoadGenerator."""
+"""Load from Triton's perf_analyzer, if installed; has the interface of LoadGenerator."""
 
 import base64
 import contextlib
@@ -62,7 +62,7 @@ def find() -> str | None:
 
 
 def version(binary: str) -> str:
-    """Its version; LauncherUnavailable where it does not run."""
+    """Its version; LauncherUnavailable if it does not run."""
     try:
         done = subprocess.run(
             [binary, "--version"],
@@ -106,7 +106,7 @@ class PerfAnalyzer:
         self._target: Target | None = None
 
     def aim(self, target: Target) -> None:
-        """Where the following runs go. InputDataError where its inputs cannot be written down."""
+        """Where the following runs go. InputDataError if its inputs cannot be written down."""
         (self._folder / "inputs.json").write_text(json.dumps(input_data(target)), encoding="utf-8")
         self._target = target
 
@@ -193,7 +193,7 @@ class PerfAnalyzer:
 
 
 def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> float | None:
-    """Its CPU seconds; None where it had to be killed. It is gone either way."""
+    """Its CPU seconds; None if it had to be killed. It is gone either way."""
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:

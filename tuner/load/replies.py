@@ -1,4 +1,4 @@
-"""Whether a reply is a right answer, and one to the request that waits for it.
+"""Checks that a reply is valid, and belongs to the request that waits for it.
 
 A server that has lost its GPU may answer at once, with an error in the place of a result, or with
 outputs that are missing or cut short: it is fast, and of no use. What replies say of their outputs
@@ -38,7 +38,7 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError
 @dataclass(frozen=True)
 class ExpectedOutput:
     """An output that each answer has: ``dims`` without the batch, -1 where open; bytes of an
-    element, 0 where they are not known, as of strings.
+    element, 0 if they are not known, as of strings.
     """
 
     name: str
@@ -49,9 +49,9 @@ class ExpectedOutput:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is expected of answers; ``batches`` has the items of each request of the pool, None
-    where the model has no batch dimension. ``places`` in the pool have the requests that are sent,
-    in turn; a request's place is its id.
+    """What is expected of answers; ``batches`` has the items of each request of the pool, None if
+    the model has no batch dimension. ``places`` in the pool have the requests that are sent, in
+    turn; a request's place is its id.
     """
 
     outputs: tuple[ExpectedOutput, ...]
@@ -60,7 +60,7 @@ class Expected:
 
 
 class WrongAnswer(Exception):
-    """What is wrong with an answer."""
+    """Why a reply is wrong."""
 
 
 class ReplyCheck:
@@ -74,7 +74,7 @@ class ReplyCheck:
 
     def http_fault(self, index: int, first: bytes) -> str | None:
         """What is wrong with the successful reply to request ``index`` of the run, of which these
-        are the first bytes; None where nothing is.
+        are the first bytes; None if nothing is.
         """
         start = 0
         while first.startswith(_INTERIM, start):
@@ -128,7 +128,7 @@ class ReplyCheck:
         return value
 
     def _check(self, identity: str, found: "list[_Described]") -> tuple[str, int | None]:
-        """The identity, and the bytes that follow the description; None where that is open."""
+        """The identity, and the bytes that follow the description; None if that is open."""
         rest: int | None = 0
         described = {each.name: each for each in found}
         for name, output in self._outputs.items():
@@ -152,7 +152,7 @@ class ReplyCheck:
         return identity, rest
 
     def _bytes_of(self, described: "_Described") -> int | None:
-        """Those of its content in the reply; None where they are not known beforehand."""
+        """Those of its content in the reply; None if they are not known beforehand."""
         if described.place == "elsewhere":
             return 0
         if described.place == "after the description":
@@ -221,7 +221,7 @@ def _of_json(entry: Any) -> _Described:
 
 
 def _shape(sizes: Iterable[int]) -> tuple[int, ...]:
-    """ValueError where there are more than any tensor has: their product would be vast."""
+    """ValueError if there are more than any tensor has: their product would be vast."""
     shape = tuple(sizes)
     if len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"{len(shape)} dimensions")
@@ -266,7 +266,7 @@ def _of_message(output: bytes) -> _Described:
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Number and content of each field of a protobuf message: bytes where it has a size, else a
-    number, which is 0 for those of fixed size. IndexError or ValueError where it is no message.
+    number, which is 0 for those of fixed size. IndexError or ValueError if it is no message.
     """
     position = 0
     while position < len(message):
@@ -302,7 +302,7 @@ def _signed(number: int) -> int:
 
 
 def _raw_begins(message: bytes) -> int:
-    """Where the first of ``raw_output_contents`` begins, or the end."""
+    """The position of the first of ``raw_output_contents``, or the end."""
     position = 0
     while position < len(message):
         tag = message[position]

@@ -1,6 +1,6 @@
-"""What is sent, and where: requests of a model, serialised once.
+"""A target: an endpoint and the requests of a model, serialized once.
 
-A load process imports this for ``Target`` alone: what only serialising needs is imported there.
+A load process imports this for ``Target`` alone: what only serializing needs is imported there.
 """
 
 import itertools
@@ -53,7 +53,7 @@ class Source:
 class Target:
     """An endpoint and a pool of distinct requests, whole and ready to be written to a socket.
 
-    ``requests`` holds complete HTTP/1.1 messages, or serialised ModelInferRequests for gRPC.
+    ``requests`` holds complete HTTP/1.1 messages, or serialized ModelInferRequests for gRPC.
     Replies are held against what is ``expected``, if that is known. With a ``variation`` requests
     are changed before they are sent.
     """
@@ -154,8 +154,8 @@ def body_target(
 
 
 def model_path(model: str, version: str = "") -> str:
-    """Where a model is below ``/v2``, as in ``models/resnet50/versions/2``; percent-encoded, which
-    Triton does not decode: it has to be sent as ``infer_path`` has it.
+    """The path of a model below ``/v2``, as in ``models/resnet50/versions/2``; percent-encoded,
+    which Triton does not decode: it has to be sent as ``infer_path`` has it.
     """
     path = f"models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path

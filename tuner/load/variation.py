@@ -1,4 +1,4 @@
-"""Made-up requests that do not repeat: each is changed a little before it is sent.
+"""Generated requests that do not repeat: each is changed a little before it is sent.
 
 A server with a response cache answers a request that it has seen without executing the model. Who
 measures with a few requests in turn would measure the cache.

@@ -54,7 +54,7 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """Keep ``concurrency`` requests outstanding from ``start`` to ``end`` (monotonic clock)."""
+    """A closed loop at ``concurrency`` from ``start`` to ``end`` (monotonic clock)."""
 
     board: Path
     rows: int

@@ -54,7 +54,7 @@ _GREEDY: dict[str, Value] = {DYNAMIC_BATCHING: True, PREFERRED: (), QUEUE_DELAY:
 class CalibrationPlan:
     """What to load: the largest batches, on one instance and then on more of them.
 
-    On one also where the space has only more: what an execution takes alone is seen there.
+    On one even if the space has only more: what an execution takes alone is seen there.
     """
 
     candidates: tuple[Candidate, ...]
@@ -130,8 +130,8 @@ def is_slow(alone: float) -> bool:
 def saturate(prober: Prober, largest: int, full: float) -> None:
     """A window in which all instances are busy and more requests wait.
 
-    It is long enough for some executions of each, of ``full`` seconds, also where they take turns
-    on one device: the last ones of a window leave instances idle.
+    It is long enough for some executions of each, of ``full`` seconds, even if they take turns on
+    one device: the last ones of a window leave instances idle.
     """
     batches = CALIBRATION.backlog * prober.instances
     wanted = min(math.ceil(batches * largest), CALIBRATION.most_concurrency)

@@ -48,7 +48,7 @@ SEEK = SeekSettings()
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest rate that meets the Sla, in requests/s; None where there is none.
+    """The highest rate that meets the Sla, in requests/s; None if there is none.
 
     It is the median of what the probes leave possible, ``low`` and ``high`` are the central 95 %.
     ``recommended`` keeps a margin of it (see ``recommend``). ``steepness`` is that of the share of
@@ -94,8 +94,8 @@ class Effort:
     All rates lie within the share ``reach`` of the first one, but lower ones while none meets the
     SLA; the second is ``first_step`` times the first at most.
 
-    A candidate that exceeds ``to_beat`` requests/s with less than the probability ``doubt`` is left
-    at that.
+    A candidate whose probability of exceeding ``to_beat`` requests/s is below ``doubt`` is
+    eliminated.
 
     With ``other_launches`` the interval holds for any server of the configuration, not only for the
     one that was measured. With ``verified`` a capacity a little below every rate that was tried is
@@ -124,7 +124,7 @@ def find_capacity(
 
     ``known`` are earlier results of the same configuration; the new ones are appended to it. Gives
     up, with no rate, when not even a small share of ``start`` is met. Ends when the time is over;
-    OutOfTime where nothing is known by then.
+    OutOfTime if nothing is known by then.
     """
     results = known if known is not None else []
     begin, spent = len(results), 0.0
@@ -226,7 +226,7 @@ def _is_enough(
 
 
 def _next_rate(results: list[ProbeResult], fit: Fit, offset: float) -> float:
-    """Near the capacity, on either side by turns: ``offset`` more in log odds of being late.
+    """Near the capacity, alternating between both sides: ``offset`` more in log odds of being late.
 
     Rates a little above tell more per request than those below, where almost nothing is late.
     """

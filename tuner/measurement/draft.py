@@ -54,8 +54,8 @@ class Draft:
     deadline: Deadline = field(default_factory=Deadline)
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Take a step of the work, unless an earlier one failed. A failure of the subject is noted;
-        all other errors end the run. What is known when the time is over stays known.
+        """Take a step of the work, unless an earlier one failed. A failure of the subject is
+        recorded; all other errors end the run. At the time limit, results so far are kept.
         """
         began = time.monotonic()
         if self.failure is None:
@@ -78,7 +78,7 @@ class Draft:
 
     @property
     def merit(self) -> float:
-        """As ``Evaluation.merit``; 0.0 where the SLA is not kept."""
+        """As ``Evaluation.merit``; 0.0 if the SLA is not met."""
         if self.capacity.rate is None:
             return 0.0
         cost = self._cost()
@@ -91,7 +91,7 @@ class Draft:
 
     @property
     def rate_to_verify(self) -> float | None:
-        """The recommended rate, or the one that was given; None where none is recommended."""
+        """The recommended rate, or the one that was given; None if none is recommended."""
         if self.subject.reference:
             return None
         return self.capacity.recommended if self.objective is None else self.capacity.rate
@@ -203,7 +203,7 @@ def _busy_cores(probes: Sequence[ProbeRecord]) -> float | None:
 
 
 def _out_of_time(error: CandidateError) -> str:
-    """With what was the matter by then, where it was something else."""
+    """With the error at that time, if it was another one."""
     return OUT_OF_TIME if isinstance(error, OutOfTime) else f"{OUT_OF_TIME}: {error}"
 
 

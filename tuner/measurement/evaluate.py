@@ -38,9 +38,9 @@ from tuner.records.run import Run
 class Evaluator:
     """Evaluates the candidates of one deployment under one run's conditions.
 
-    With an ``objective``, what a candidate costs at its rate, in the place of its capacity. With
-    ``keeps_servers`` the search changes the server in hand to the next candidate where Triton can
-    do so in place; what is confirmed or measured always gets a fresh one.
+    With an ``objective``, a candidate's cost at its rate, instead of its capacity. With
+    ``keeps_servers`` the search changes the current server to the next candidate if Triton can do
+    so in place; what is confirmed or measured always gets a fresh one.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Evaluator:
             self._policy = FixedRatePolicy(objective, conditions.sla)
 
     def close(self) -> None:
-        """Stop the server in hand."""
+        """Stop the current server."""
         self._sessions.close()
 
     def search(
@@ -101,10 +101,9 @@ class Evaluator:
         the first time (``look`` 0), or beside others once more.
 
         Interleaved, on fresh servers with fresh seeds, so that a slow change of the machine meets
-        all alike and luck in the search does not carry over. Where the machine and its GPUs have
-        room for all, the servers run side by side and are loaded one after another; else each
-        round has a fresh server. At the end the rate that the best one is recommended for is
-        verified.
+        all alike and luck in the search does not carry over. If the machine and its GPUs have room
+        for all, the servers run side by side and are loaded one after another; else each round has
+        a fresh server. At the end the rate that the best one is recommended for is verified.
         """
         subjects = [subject for subject, _ in finalists]
         drafts = [self._draft(subject, "confirm", look) for subject in subjects]
@@ -121,8 +120,8 @@ class Evaluator:
         return rounds.play(not self._conditions.is_closed and self.runs_side_by_side(subjects))
 
     def runs_side_by_side(self, subjects: Sequence[Subject]) -> bool:
-        """Whether their servers may run at once. Where the memory of a GPU is judged, each server
-        has it to itself: the memory of one among several is a guess.
+        """Whether their servers may run at once. If the memory of a GPU is judged, each server has
+        it to itself: the memory of one among several is a guess.
         """
         objective = self._policy.objective
         judged = [each.name for each in self._conditions.constraints]

@@ -14,7 +14,7 @@ class FittingSettings:
     """What a probe says of the rates about it."""
 
     guess: float = 0.9
-    """Of the first rate: where the fit's prior is centred."""
+    """Of the first rate: where the fit's prior is centered."""
     far: float = 8.0
     """Times the error budget: farther out a probe only says on which side its rate lies."""
     far_below: float = 0.5

@@ -1,4 +1,4 @@
-"""What a session is used for: a capacity, a cost at one rate, or a deployment's capacity."""
+"""The policies of a session: measure a capacity, a cost at one rate, or a deployment's capacity."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Round:
 
 
 class Policy(Protocol):
-    """What is measured of each subject, and how."""
+    """A policy: what is measured of each subject, and how."""
 
     objective: Objective | None
     """The cost that is minimized; None: the capacity is maximized."""
@@ -74,7 +74,7 @@ class Policy(Protocol):
 
 
 class SearchPolicy(Policy, Protocol):
-    """One that can also take a trial of a search."""
+    """A policy that can also run a trial of a search."""
 
     def search(
         self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
@@ -147,9 +147,9 @@ class CapacityPolicy:
         seek(session, draft, start, effort, SHORT_PROBE if turn.expected else SEARCH_PROBE)
 
     def verify(self, session: CandidateSession, draft: Draft, rate: float) -> None:
-        """A lower rate where it fails, the same where one stall decided; all join the fit. No
-        further one where what was seen keeps the SLA by far, and there was only too little of it:
-        then all probes together say whether it is kept.
+        """A lower rate if it fails, the same if one stall decided; all are included in the fit. No
+        further one if the samples meet the SLA by far, and are only too few: then all probes
+        together decide.
 
         The attempts share the probability of error, the first gets most of it.
         """

@@ -1,4 +1,4 @@
-"""Probes of one running deployment: load is offered, judged while it lasts, and written down."""
+"""Probes of one running deployment: load is offered, judged while it runs, and recorded."""
 
 import time
 from collections.abc import Callable
@@ -160,7 +160,7 @@ class Prober:
     ) -> float:
         """Saturate until so many rounds bring no more; the best throughput (requests/s).
 
-        The last round is kept as a window. LoadFailed where no request ever succeeds.
+        The last round is kept as a window. LoadFailed if no request ever succeeds.
         """
         best, calm = 0.0, 0
         failures: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ class Prober:
         return best
 
     def sample_window(self, concurrency: int, seconds: float) -> Window | None:
-        """Run a closed loop at a fixed concurrency; None where the server counts nothing."""
+        """Run a closed loop at a fixed concurrency; None if the server counts nothing."""
         result, window = self._saturate(concurrency, seconds)
         if not result.samples.ok.any():
             self._running.raise_if_gone()
@@ -227,7 +227,7 @@ class Prober:
     def _probe(
         self, offer: OfferedLoad, watch: ProbeWatch, send: Callable[[], LoadResult]
     ) -> tuple[ProbeRecord, Verdict]:
-        """Send, and write down what came back; the faults of the server and of the load, raised."""
+        """Send the load and record the replies; raises faults of the server and of the load."""
         self._await_backlog()
         if self._generator.meter is not None:
             self._generator.meter.follow(self._running.pids())
@@ -273,7 +273,7 @@ class Prober:
     def _await_backlog(self) -> None:
         """Wait until the server has worked off what it left unanswered: a request comes back.
 
-        LoadFailed where none does.
+        LoadFailed if none does.
         """
         deadline = time.monotonic() + self._deadline.bound(PROBER.backlog_seconds)
         while self._has_backlog:
@@ -288,7 +288,7 @@ class Prober:
             self._has_backlog = not result.samples.ok.any()
 
     def accept(self, confidence: float) -> ProbeRecord:
-        """What the last probe left open is met, in the records too: so say all together."""
+        """Record the last, inconclusive probe as met, since all probes together show it."""
         shown = {
             "outcome": "met",
             "confidence": confidence,
@@ -298,7 +298,7 @@ class Prober:
         return self.records[-1]
 
     def _falling_behind(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
-        """Violated, in the records too, where the server falls behind."""
+        """Violated, also in the records, if the server falls behind."""
         if not self.falls_behind(record) or verdict.outcome is SlaOutcome.VIOLATED:
             return record, verdict
         return self._violated(
@@ -309,14 +309,14 @@ class Prober:
 
     def falls_behind(self, record: ProbeRecord) -> bool | None:
         """Whether requests came faster than they were answered, so that in the long run none is in
-        time; None where the probe was long enough for the bounds themselves to tell.
+        time; None if the probe was long enough for the bounds themselves to tell.
         """
         if record.rate is None or self._sla.longest < PROBER.unbounded_share * record.seconds:
             return None
         return record.growth is not None and record.growth > PROBER.most_growth
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:
-        """The same where all constraints are kept; else violated, in the records too."""
+        """Unchanged if all constraints are met; else violated, also in the records."""
         try:
             require_readings(self._constraints, record)
         except UsageError as error:

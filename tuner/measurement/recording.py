@@ -1,4 +1,4 @@
-"""What is written down of a probe: its samples judged, and what was read meanwhile."""
+"""The records of a probe: its verdict and the readings during it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ def window_record(
     gpus: GpuWatch,
     host: HostWatch,
 ) -> Window | None:
-    """What a server showed while it was kept busy; None where it counts nothing, or failed.
+    """What a server showed while it was kept busy; None if it counts nothing, or failed.
 
     ``instances`` are how many there are, and the devices that they are on; ``before`` are the
     server's statistics at the beginning.

@@ -40,9 +40,9 @@ class Rounds:
         number: int = CONFIRMATION.rounds,
         sequential: bool = False,
     ) -> None:
-        """About ``expected`` requests/s are expected of each draft; 0.0 where nothing is known.
-        There are ``number`` rounds. ``sequential`` ones end once it is settled which draft is the
-        best, earlier where servers are kept, and leave out those that are known to be worse.
+        """About ``expected`` requests/s are expected of each draft; 0.0 if nothing is known. There
+        are ``number`` rounds. ``sequential`` ones end once it is settled which draft is the best,
+        earlier where servers are kept, and leave out those that are known to be worse.
         """
         self._sessions = sessions
         self._policy = policy

@@ -1,4 +1,4 @@
-"""One server of one subject: launched, warmed up, probed, verified."""
+"""A session on one server of one subject: launch, warm-up, probes, verification."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,7 +100,7 @@ class CandidateSession:
         self._begun: int | None = None
 
     def begin_round(self, subject: Subject, number: int) -> None:
-        """What follows goes to this server, and counts for this round, which is told once."""
+        """The following probes use this server and count for this round, which is reported once."""
         if number != self._begun:
             self._progress.turning(subject, number)
         self._begun = number
@@ -145,8 +145,8 @@ class CandidateSession:
         purpose: Purpose = "capacity",
         is_shown: Callable[[ProbeResult], bool] = lambda _: False,
     ) -> ProbeResult:
-        """Offer ``rate`` requests/s. ``is_shown`` says of a probe that leaves it open whether the
-        rate is kept by all that is known together.
+        """Offer ``rate`` requests/s. ``is_shown`` decides, for an inconclusive probe, whether all
+        probes together show that the rate meets the SLA.
         """
         arrivals = self._conditions.load
         assert arrivals != "closed"
@@ -190,9 +190,9 @@ class CandidateSession:
         purpose: Purpose = "proof",
         corroborates: Callable[[ProbeResult | None], bool] = lambda _: False,
     ) -> ProbeResult:
-        """The full test of a rate, with that share of the probability of error. It is shorter where
-        the probes before it already say that the rate is kept, and met where they still do so
-        together with it (``corroborates``); unless it is MLPerf's, which stands by itself.
+        """The full test of a rate, with that share of the probability of error. It is shorter if
+        earlier probes already show that the rate meets the SLA, and met if they still do so
+        together with it (``corroborates``); except MLPerf's, which counts alone.
         """
         mlperf = self._conditions.verification == "mlperf"
         own = JUDGEMENT if purpose == "measure" else VERIFICATION
@@ -219,10 +219,9 @@ class CandidateSession:
 
 
 class Sessions:
-    """Opens the sessions of one run, and keeps the server of a search from one to the next.
-
-    With ``keeps_servers``, the phases that allow it (search and calibration) change the server in
-    hand to the next candidate, where Triton can do so in place.
+    """Opens the sessions of one run, and reuses the server of a search. With ``keeps_servers``, the
+    phases that allow it (search and calibration) change the current server to the next candidate if
+    Triton can do so in place.
     """
 
     def __init__(
@@ -246,7 +245,7 @@ class Sessions:
         self._fitness = Fitness(generator.meter, conditions.sla, progress.noted)
 
     def close(self) -> None:
-        """Stop the server in hand."""
+        """Stop the current server."""
         self._slot.close()
 
     def _new_slot(self) -> ServerSlot:

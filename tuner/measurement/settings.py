@@ -1,4 +1,4 @@
-"""How long, how surely and how far measurements go: every constant with its unit and its reason.
+"""Settings of measurements: durations, confidences and ranges, each with its unit and reason.
 
 docs/explanation/measuring.md has those of searches and measurements as a table.
 """
@@ -12,13 +12,13 @@ from tuner.measurement.watch import Thoroughness
 SEARCH_PROBE = Thoroughness(seconds=3.0, least_seconds=1.5, most_seconds=20.0, confidence=0.95)
 """One of several probes that a capacity is fitted to."""
 SHORT_PROBE = replace(SEARCH_PROBE, seconds=2.0)
-"""Where the capacity is roughly known, from a simulation or an earlier round."""
+"""If the capacity is roughly known, from a simulation or an earlier round."""
 RACE_PROBE = replace(SHORT_PROBE, seconds=1.5)
 """Of a candidate that was simulated, in a search: what matters is measured again."""
 CHALLENGE_PROBE = replace(SHORT_PROBE, least_seconds=1.0, settle=True)
-"""Whether a challenger keeps the rate to beat: ends with the first verdict."""
+"""Whether a challenger meets the SLA at the rate to beat: ends with the first verdict."""
 SHARE_PROBE = replace(SEARCH_PROBE, seconds=2.0, least_seconds=2.0)
-"""What operating below capacity is like: always whole, since it decides nothing."""
+"""Latency below capacity: always full length, since it decides nothing."""
 CLOSED_PROBE = Thoroughness(
     seconds=15.0, least_seconds=1.5, most_seconds=30.0, confidence=0.95, settle=True
 )
@@ -29,7 +29,7 @@ VERIFICATION = Thoroughness(
 """The full test of one rate. What comes every few seconds is seen in the first five. What 20 s
 leave open, since late requests come in long clusters, another 20 s mostly do, too."""
 JUDGEMENT = replace(VERIFICATION, seconds=90.0, most_seconds=90.0, confidence=0.99)
-"""The one question of ``measure --rate``: it may take its time, and be surer."""
+"""The verdict of ``measure --rate``: it may take longer, at a higher confidence."""
 LOADGEN_VERIFICATION = Thoroughness(
     seconds=60.0,
     least_seconds=60.0,
@@ -145,7 +145,7 @@ class WarmUpSettings:
 
 @dataclass(frozen=True)
 class FixedRateSettings:
-    """Probes at the given rate of a search that minimises a cost."""
+    """Probes at the given rate of a search that minimizes a cost."""
 
     seconds: float = 4.0
     """Seconds at least: readings of the GPU and the host are means over the probe."""

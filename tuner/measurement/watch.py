@@ -1,4 +1,4 @@
-"""How long a probe lasts, and when it may end early."""
+"""The length of a probe, and when it may end early."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -47,9 +47,9 @@ class Thoroughness:
     """How long and how surely to probe.
 
     ``seconds`` is the usual length; a slow rate gets up to ``most_seconds`` so that there are
-    enough requests to say something. "Met" is not said before ``least_seconds``, which a queue
-    needs to show what it grows to. ``confidence`` is that of the verdict. ``settle`` ends the probe
-    with the verdict; else only once it has nothing more to tell about the capacity.
+    enough requests to say something. The verdict is not "met" before ``least_seconds``, the time a
+    queue needs to build up. ``confidence`` is that of the verdict. ``settle`` ends the probe with
+    the verdict; else only once it has nothing more to tell about the capacity.
     """
 
     seconds: float
@@ -60,8 +60,8 @@ class Thoroughness:
     judge: Judge | None = None
     """A verdict on the whole probe alone, in place of the one that may be asked at any time."""
     corroborated: bool = False
-    """Other probes say that the rate is kept: this one ends once it has seen nothing against it for
-    ``least_seconds``."""
+    """Other probes show that the rate meets the SLA: this one ends once it has not contradicted
+    them for ``least_seconds``."""
 
     def length(self, rate: float, sla: Sla) -> float:
         """Seconds to plan at ``rate`` requests/s."""
@@ -84,7 +84,7 @@ class ProbeWatch:
     A probe that is to settle its question ends with the first verdict. One of several for a
     capacity goes on unless the rate is broken by far, or met with nothing late: in between, every
     request tells more about where the bound breaks. Before ``period`` seconds, what was seen may be
-    the worst of the arrivals' pattern, and is not called violated. Where only the machine's own
+    the worst of the arrivals' pattern, and is not called violated. If only the machine's own
     ``stalls`` so far violate the SLA, the probe goes on; ``load`` is the rate over the server's
     throughput, if that is known.
     """
@@ -115,7 +115,7 @@ class ProbeWatch:
         return replace(self._verdict, decided=decided, counts=whole.counts, telling=whole.telling)
 
     def undisturbed(self, samples: Samples, final: bool = True) -> Undisturbed | None:
-        """The same without the machine's stalls; None where none touched it."""
+        """The same without the machine's stalls; None if none touched it."""
         how, stalls = self._how, self._stalls()
         return without_stalls(
             samples, self._sla, how.confidence, stalls, self._load, final, how.judge
@@ -134,7 +134,7 @@ class ProbeWatch:
         return False
 
     def _excuse(self, verdict: Verdict, samples: Samples) -> Undisturbed | None:
-        """What is left without the machine's stalls, where these alone keep the SLA from being met;
+        """The samples without the machine's stalls, if only these prevent the SLA from being met;
         else None.
         """
         if verdict.outcome is SlaOutcome.MET:

@@ -163,9 +163,9 @@ def render(config: Any, candidate: Candidate) -> Any:
     """A copy of the configuration with the candidate's settings; all else survives.
 
     A setting that the configuration states already changes nothing: of several instance groups,
-    each keeps its own count. Where max_batch_size is lowered, what depends on it follows, since
-    Triton would refuse to load the rest: larger preferred sizes are dropped, and batches of a
-    warm-up become as large as a batch may be.
+    each keeps its own count. If max_batch_size is lowered, what depends on it follows, since Triton
+    would refuse to load the rest: larger preferred sizes are dropped, and batches of a warm-up
+    become as large as a batch may be.
     """
     rendered = ModelConfig()
     rendered.CopyFrom(config)

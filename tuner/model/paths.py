@@ -136,7 +136,7 @@ def _walk(config: Any, path: str, create: bool) -> tuple[list[Any], FieldDescrip
 
 
 def _check_readable(path: str, field: FieldDescriptor, key: str | None) -> None:
-    """SpaceError where what is there has no form that a candidate's values have."""
+    """SpaceError if what is there has no form that a candidate's values have."""
     if field.message_type is None or not (_is_map(field) or field.is_repeated):
         return
     if key is None:

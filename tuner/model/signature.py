@@ -75,7 +75,7 @@ class Signature:
     def of_metadata(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> "Signature":
         """From a server's ``v2/models/M`` and ``v2/models/M/config``, both as JSON.
 
-        ModelConfigError where they are not of the form of Triton's.
+        ModelConfigError if they are not of the form of Triton's.
         """
         try:
             return cls._of_json(metadata, config)

@@ -269,7 +269,7 @@ _NUMBERS = {
 
 
 def _check_number(path: str, parameter: Parameter) -> None:
-    """ValueError where the parameter is a number and may be one that no server takes."""
+    """ValueError if the parameter is a number and may be one that no server takes."""
     if path not in _NUMBERS:
         return
     least, most = _NUMBERS[path]

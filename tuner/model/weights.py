@@ -29,7 +29,7 @@ _CHUNK = 1 << 20  # values in memory at a time; even, since two are drawn at onc
 
 
 class Weights(BaseModel):
-    """Dense layers: of each two neighbouring sizes a matrix [inputs, outputs] of float32, one after
+    """Dense layers: of each two neighboring sizes a matrix [inputs, outputs] of float32, one after
     another in ``file``.
     """
 
@@ -68,7 +68,7 @@ def _uniform(bits: np.random.PCG64, count: int) -> np.ndarray[Any, np.dtype[np.f
 
 
 def read_weights(model: Path) -> Weights | None:
-    """What the model's folder says of its weights; None where it says nothing."""
+    """What the model's folder says of its weights; None if it says nothing."""
     file = model / WEIGHTS_FILE
     if not os.path.isfile(file):
         return None

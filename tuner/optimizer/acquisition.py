@@ -1,4 +1,4 @@
-"""Which candidate is worth measuring: what is to be gained from each, and from all."""
+"""The expected improvement of each candidate, and of all."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ class DrawSettings:
     """Of the draws from what is believed of the candidates that are left."""
 
     draws: int = 2000
-    """A probability of 5 % comes out within half a per cent."""
+    """A probability of 5 % comes out within half a percent."""
     most: int = 300
     """Candidates that are drawn together, the most promising ones: the rest has no chance."""
     usual_until: float = 0.01
@@ -68,9 +68,9 @@ class Gains:
         return np.asarray(np.maximum(self._better, 0.0).mean(axis=0) * self._success)
 
     def of_all(self, until: float) -> float:
-        """By which share the best of all that are left is expected to be better, where what no
-        confirmation can tell apart counts 0. Who goes on ``until`` less is to be gained than is
-        usual has finer differences count.
+        """The share by which the best of all remaining candidates is expected to be better;
+        differences that no confirmation can resolve count 0. Who goes on ``until`` less is to be
+        gained than is usual has finer differences count.
         """
         resolution = self._settings.resolution * min(1.0, until / self._settings.usual_until)
         told_apart = self._best > np.log1p(resolution)

@@ -1,4 +1,4 @@
-"""What candidates do under this load in the simulation, and which of them do the same.
+"""How candidates behave under this load in the simulation, and which of them behave alike.
 
 Batch sizes that are never reached and preferred sizes that are never waited for make no difference:
 such candidates are one, named by its simplest member.
@@ -62,7 +62,7 @@ def observe(capacity: float, play: Play, settings: BehaviourSettings = SETTINGS)
 def classes(
     behaviours: Mapping[Key, tuple[float, Behaviour]], settings: BehaviourSettings = SETTINGS
 ) -> dict[Key, int]:
-    """The number of the class of each, given its capacity (requests/s) and its behaviour.
+    """The number of the class of each, given its capacity (requests/s) and its behavior.
 
     Two are of one class if their capacities are alike and they answer the same requests in the same
     times, at the highest rate at which both were compared.

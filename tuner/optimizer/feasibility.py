@@ -1,4 +1,4 @@
-"""Where candidates fail, and so where not to go."""
+"""Predicts which candidates fail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,8 @@ def success_probability(
     What ran out of memory or time does so with larger batches and more instances, too. Any other
     failure is held against the settings that it had: for each of them, how many of the candidates
     with it failed (Laplace's rule of succession), and the worst of these counts. What met the SLA
-    at no rate and was not even probed at one, as where it breaks a constraint, counts as such, too.
+    at no rate and was not even probed at one, such as when it breaks a constraint, counts as such,
+    too.
     """
     failed = [m for m in measurements if _tells_nothing(m)]
     if not failed:

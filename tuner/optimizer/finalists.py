@@ -1,4 +1,4 @@
-"""Which candidates are confirmed: of many that were measured once, the best was also lucky."""
+"""Chooses the candidates to confirm: of many that were measured once, the best was also lucky."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ SETTINGS = FinalistSettings()
 
 @dataclass(frozen=True)
 class Finalists:
-    """Chooses whom to confirm, with what is expected of each, from all evaluations of a run.
+    """Chooses the finalists of a run from all of its evaluations, with the expected merit of each.
 
     ``rank`` orders those that may win by what all measurements together say of them: those that
-    meet the SLA, and such as were left behind before it was known how good they are.
+    meet the SLA, and those that were eliminated before their capacity was known.
     """
 
     rank: Callable[[Sequence[Evaluation]], Ranked]

@@ -1,6 +1,6 @@
-"""What simulation and all measurements together say of every candidate.
+"""The forecast of every candidate from the simulation and all measurements.
 
-What is maximised is the merit of ``Measurement``: the capacity, or 1 / cost at a given rate.
+What is maximized is the merit of ``Measurement``: the capacity, or 1 / cost at a given rate.
 """
 
 import math
@@ -35,7 +35,7 @@ class ForecastSettings:
     as_promising: float = 0.9
     """Share of the largest expected improvement that is as much."""
     least_success: float = 1e-6
-    """Of meeting the SLA, so that candidates without hope keep an order among themselves."""
+    """Least probability of meeting the SLA, so that unlikely candidates keep their order."""
     breach_ratio: float = 1.5
     """Percentile over bound that stands for a constraint that was broken with percentiles kept."""
     bound_ratio_error: float = 0.1
@@ -60,10 +60,10 @@ class Proposal:
 class Prior:
     """What the simulation alone says of each candidate; arrays have the shape (n,).
 
-    ``bound_ratio`` is about ln(percentile / bound) at the objective's rate, None where the capacity
-    is maximised. ``predicted`` says whether a candidate meets the SLA at any rate in the
-    simulation, ``fits`` whether it stays within the limits of memory. ``classes`` are numbers, the
-    same for candidates that do the same.
+    ``bound_ratio`` is about ln(percentile / bound) at the objective's rate, None if the capacity is
+    maximized. ``predicted`` says whether a candidate meets the SLA at any rate in the simulation,
+    ``fits`` whether it stays within the limits of memory. ``classes`` are numbers, the same for
+    candidates that do the same.
     """
 
     points: Mapping[Candidate, Point]
@@ -123,8 +123,8 @@ class Forecast:
 
     @cached_property
     def success(self) -> Floats:
-        """The probability that each can be measured and, where a cost is minimised, meets the SLA
-        at its rate; 0 where it would not fit into memory. Shape (n,).
+        """The probability that each can be measured and, where a cost is minimized, meets the SLA
+        at its rate; 0 if it would not fit into memory. Shape (n,).
         """
         able = success_probability(self.candidates, [*self.measurements, *self.failures])
         success = np.where(self.prior.fits, able, 0.0)
@@ -159,7 +159,7 @@ class Forecast:
     @cached_property
     def _leader(self) -> tuple[int | None, float] | None:
         """Place and ln(merit) of the best candidate that was measured, after all that was learned;
-        no place where it is not simulated, None where nothing meets the SLA.
+        no place where it is not simulated, None if nothing meets the SLA.
         """
         meeting: list[tuple[int | None, float]] = []
         for each in self.measurements:
@@ -170,9 +170,9 @@ class Forecast:
         return max(meeting, key=lambda each: each[1], default=None)
 
     def expected(self, candidate: Candidate) -> float:
-        """The merit that is expected of a candidate; 0.0 where nothing is known, or it meets the
-        SLA at no rate in the simulation, which is not believed where no candidate meets it there
-        and one did on a server.
+        """The expected merit of a candidate; 0.0 if nothing is known, or it meets the SLA at no
+        rate in the simulation, which is not believed where no candidate meets it there and one did
+        on a server.
         """
         at = self.prior.merit.index(candidate)
         refuted = not self.prior.is_possible and any(m.merit for m in self.measurements)
@@ -208,7 +208,7 @@ class Forecast:
 
     def missed(self, by: float) -> float | None:
         """The probability that some candidate that was not measured beats the best one that was by
-        more than the share ``by``; None where nothing meets the SLA.
+        more than the share ``by``; None if nothing meets the SLA.
         """
         if self._leader is None:
             return None
@@ -229,7 +229,7 @@ class Forecast:
 
     def chance_above(self, one: Candidate, other: Candidate, by: float) -> float | None:
         """The probability that one candidate is better than the other by more than the share
-        ``by``; None where either is not simulated.
+        ``by``; None if either is not simulated.
         """
         places = [self.prior.merit.index(each) for each in (one, other)]
         if None in places:
@@ -263,8 +263,8 @@ class Forecast:
 
     @cached_property
     def _comparable(self) -> Ints:
-        """Places of those that were measured and may turn out to be the best: of one that was left
-        behind, it is not known by how much.
+        """Places of those that were measured and may turn out to be the best: for an eliminated
+        one, it is not known by how much.
         """
         places = (
             self.prior.merit.index(each.candidate)

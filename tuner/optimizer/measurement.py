@@ -1,6 +1,6 @@
-"""What a finished trial tells of its candidate, as Optuna's storage holds it.
+"""The measurement that a finished trial holds, as stored by Optuna.
 
-A trial's value is the candidate's capacity or, where a cost is minimised, its cost; the constraint
+A trial's value is the candidate's capacity or, where a cost is minimized, its cost; the constraint
 ``sla`` is at most zero where the SLA is met at some rate. These user attributes say the rest; all
 of them may be missing, but a trial that has a ``state`` and meets the SLA has a ``capacity``:
 
@@ -56,12 +56,12 @@ ERRORS = ErrorSettings()
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one trial tells of its candidate.
+    """The measurement of one trial.
 
-    ``merit`` is what the search maximises: the capacity (requests/s) or 1 / cost; None where the
-    SLA is missed. ``log_merit`` is the logarithm of what was observed of it, met or not, with its
-    standard ``error``; None where nothing was. ``log_below`` is the logarithm of what it lies
-    below, where no more was seen of it. ``bound_ratio`` is percentile over bound.
+    ``merit`` is what the search maximizes: the capacity (requests/s) or 1 / cost; None if the SLA
+    is missed. ``log_merit`` is the logarithm of what was observed of it, met or not, with its
+    standard ``error``; None if nothing was. ``log_below`` is the logarithm of what it lies below,
+    where no more was seen of it. ``bound_ratio`` is percentile over bound.
     """
 
     candidate: Candidate
@@ -82,8 +82,8 @@ class Measurement:
     def of_trial(
         cls, trial: FrozenTrial, space: SearchSpace, minimizes: bool
     ) -> "Measurement | None":
-        """None where the trial has no candidate of the space. Attributes that are missing, as in
-        studies of other makers and of tuner 0.1, are told from value, state and constraints.
+        """None if the trial has no candidate of the space. Missing attributes, as in studies of
+        other tools and of tuner 0.1, are derived from value, state and constraints.
         """
         candidate = candidate_of(space, trial.params)
         if candidate is None:
@@ -107,7 +107,7 @@ def value_of(evaluation: Evaluation, minimizes: bool) -> float:
 
 
 def constraint_of(evaluation: Evaluation) -> float:
-    """How far its trial is from meeting the SLA: at most 0.0 where it does."""
+    """How far its trial is from meeting the SLA: at most 0.0 if it does."""
     match evaluation.state:
         case State.OK | State.BEATEN:
             return 0.0

@@ -64,8 +64,8 @@ SETTINGS = PriorSettings()
 
 @dataclass(frozen=True)
 class Workload:
-    """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``);
-    or what is minimised in its place.
+    """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``); or
+    what is minimized in its place.
     """
 
     sla: Sla
@@ -79,8 +79,8 @@ class Workload:
 class SimulatedSpace:
     """All candidates of a space, or many of a vast one, as the simulator sees them.
 
-    ``also`` are points that are among them in any case. SimulationError where the model's
-    scheduler is not simulated.
+    ``also`` are points that are among them in any case. SimulationError if the model's scheduler is
+    not simulated.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class SimulatedSpace:
         }
 
     def simulate(self, windows: Sequence[Window]) -> Prior:
-        """Every candidate, with what these windows tell of the model; SimulationError where they
-        tell nothing.
+        """Every candidate, with what these windows tell of the model; SimulationError if they tell
+        nothing.
         """
         profile = ModelProfile.fit(windows)
         if profile is None:

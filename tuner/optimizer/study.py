@@ -62,7 +62,7 @@ SETTINGS = StudySettings()
 
 
 class Measurer(Protocol):
-    """What measures candidates, as a study needs it (``tuner.measurement``)."""
+    """Measures candidates for a study (``tuner.measurement``)."""
 
     def calibrate(self, plan: CalibrationPlan, /) -> list[tuple[Candidate, str]]:
         """Windows in the run; and what failed, and why."""
@@ -108,8 +108,8 @@ class Study:
         deadline: Deadline | None = None,
         began: float | None = None,
     ) -> None:
-        """``calibrated`` says that the run has windows from elsewhere; ``note`` is told what went
-        otherwise than planned; ``deadline`` is the measurer's, which gets each phase's end; the
+        """``calibrated`` says that the run has windows from elsewhere; ``note`` receives notices of
+        deviations from the plan; ``deadline`` is the measurer's, which gets each phase's end; the
         time limit counts from ``began`` (``time.monotonic()``), by default from now.
         """
         self._began = time.monotonic() if began is None else began
@@ -151,7 +151,9 @@ class Study:
         return any(each is not None and each not in self._known for each in candidates)
 
     def _begin_or_go_on(self) -> list[int]:
-        """Enqueue the first ideas; or the ids of trials that were in hand when the run was cut."""
+        """Enqueue the initial candidates; or return the ids of trials that were running when the
+        run was interrupted.
+        """
         trials = self._study.get_trials(deepcopy=False)
         if not trials:
             for settings in self._first_ideas():
@@ -181,7 +183,7 @@ class Study:
         return any(e.merit is not None for e in self._known.values())
 
     def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:
-        """Evaluate candidates until the budget is spent; ``heard`` gets each evaluation."""
+        """Evaluate candidates until the budget is spent; ``heard`` receives each evaluation."""
         policy = StoppingPolicy(budget, self._size, self._minimizes)
         spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
         began = self._began - spent - sum(e.seconds for e in self._evaluations)
@@ -284,7 +286,7 @@ class Study:
             return self._forecaster.forecast(self._study)
 
     def _is_waiting(self) -> bool:
-        """Whether a trial is in hand, or was enqueued before."""
+        """Whether a trial is running, or was enqueued before."""
         with storage_errors(self._url):
             waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return bool(self._in_hand or waiting)
@@ -315,8 +317,8 @@ class Study:
         return evaluation
 
     def _to_beat(self, leader: Evaluation | None, forecast: "Forecast | None") -> float:
-        """The rate that a challenger has to exceed to matter; 0.0 if there is none. Where there is
-        a forecast, a lucky leader counts for what is expected of it, and a baseline, which is
+        """The rate that a challenger has to exceed to matter; 0.0 if there is none. If there is a
+        forecast, a lucky leader counts for what is expected of it, and a baseline, which is
         measured but roughly, for what it surely serves.
         """
         if leader is None or not leader.capacity:
@@ -339,9 +341,9 @@ class Study:
         heard(evaluation)
 
     def _rank(self, evaluations: Sequence[Evaluation]) -> Ranked:
-        """By the merit that all measurements together say; of candidates that are not simulated,
-        by the one that was measured. One that was left behind is among them where it is simulated:
-        what it was left behind by may have been lucky.
+        """By the merit that all measurements together say; of candidates that are not simulated, by
+        the one that was measured. An eliminated one is among them if it is simulated: the one that
+        eliminated it may have been lucky.
         """
         forecast = self._forecast()
         if forecast is not None:

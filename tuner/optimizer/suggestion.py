@@ -1,4 +1,4 @@
-"""Points of a search space as Optuna's parameters, and back; what is tried first."""
+"""Points of a search space as Optuna's parameters, and back; the initial candidates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,7 +69,7 @@ def params(space: SearchSpace, settings: Mapping[str, Value | None]) -> dict[str
 
 
 def candidate_of(space: SearchSpace, values: Mapping[str, Any]) -> Candidate | None:
-    """The candidate of a trial's parameters; None where one is missing or not of the space."""
+    """The candidate of a trial's parameters; None if one is missing or not of the space."""
     settings: dict[str, Value | None] = {}
     for path, parameter in space.parameters.items():
         if not space.parent_is_on(path, settings):

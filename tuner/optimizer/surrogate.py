@@ -1,4 +1,4 @@
-"""What is expected of every candidate: a prior, corrected by what was measured of others."""
+"""The surrogate model: a prior of every candidate, corrected by the measurements of others."""
 
 import itertools
 import math
@@ -116,7 +116,7 @@ class Posterior:
 
     def draw(self, at: Ints, count: int, seed: int) -> Floats:
         """``count`` draws of the logarithms of the candidates ``at`` these places, shape (k,),
-        together: what is true of one is likely of its neighbours. Shape (count, k).
+        together: what is true of one is likely of its neighbors. Shape (count, k).
         """
         rng = np.random.default_rng(seed)
         if not self.components:
@@ -141,10 +141,10 @@ class Surrogate:
     ``candidates``.
 
     Its mean function is ``prior`` (logarithms, shape (n,)), off by a common factor and by a
-    deviation that neighbours share; how large it is, is learned (Rasmussen and Williams, Gaussian
+    deviation that neighbors share; how large it is, is learned (Rasmussen and Williams, Gaussian
     Processes for Machine Learning, 2006, chapters 2 and 5). ``common`` is the standard deviation of
     the factor's logarithm, large where nothing is known of it. A ``certain`` prior is the truth.
-    ``batches`` are the mean sizes of the batches in simulation, shape (n,): neighbours are then
+    ``batches`` are the mean sizes of the batches in simulation, shape (n,): neighbors are then
     those that do much the same, whatever they are set to.
     """
 
@@ -163,7 +163,7 @@ class Surrogate:
         self._common, self._certain, self._settings = common, certain, settings
 
     def index(self, candidate: Candidate) -> int | None:
-        """None where it is none of the candidates."""
+        """None if it is none of the candidates."""
         return self._index.get(candidate)
 
     def posterior(self, observations: Sequence[Observation]) -> Posterior:

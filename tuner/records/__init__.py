@@ -1,1 +1,1 @@
-"""A run's folder: its records, written as it goes and read by all that tells of it."""
+"""A run's folder and its records, written during the run and read by reports."""

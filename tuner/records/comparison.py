@@ -32,10 +32,10 @@ STAGES = (
     "serialisation",
     "rest",
 )
-"""Where the time of a request goes, in its order: the client's lateness; the service's reading and
-validation of the request; its pre-processing; the way to Triton and back, Triton's own front end
-included; the wait for a turn; the computation, input and output copies included; the service's
-post-processing and writing of the answer; and what nobody counted: network, HTTP server, client."""
+"""The stages of a request, in order: the client's lateness; the service's reading and validation of
+the request; its pre-processing; the way to Triton and back, Triton's own front end included; the
+wait for a turn; the computation, input and output copies included; the service's post-processing
+and writing of the answer; and what nobody counted: network, HTTP server, client."""
 
 
 class Swap(Record):

@@ -1,4 +1,4 @@
-"""``experiment.yaml`` of a run: what was asked, of which model, with what, and where.
+"""``experiment.yaml`` of a run: the experiment, the model, versions and hardware.
 
 Nothing secret is in it: a header is recorded by its name, a storage without its password.
 """

@@ -46,7 +46,7 @@ class TimeBudget(Record):
 
     @classmethod
     def sum(cls, budgets: Iterable["TimeBudget"]) -> "TimeBudget":
-        """What all of them come to."""
+        """The sum of all phases."""
         known = list(budgets)
         return cls(**{n: sum(getattr(b, n) for b in known) for n in (*PHASES, *PARTS)})
 
@@ -101,7 +101,7 @@ class PhaseClock:
             self._seconds[part] += self._now() - began
 
     def take(self) -> TimeBudget:
-        """What passed since this was last asked for."""
+        """The seconds since the last call."""
         self._settle()
         budget = TimeBudget.model_validate(self._seconds)
         self._seconds = dict.fromkeys(self._seconds, 0.0)

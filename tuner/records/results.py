@@ -1,4 +1,4 @@
-"""The records of a run: what was measured, and what it comes to.
+"""The records of a run: measurements and results.
 
 Records are immutable; ``format`` is raised when their meaning changes.
 """
@@ -43,19 +43,19 @@ class ServerTimes(Record):
 
     @property
     def mean_batch(self) -> float | None:
-        """Mean items per execution; None where the server does not tell the batches' sizes."""
+        """Mean items per execution; None if the server does not tell the batches' sizes."""
         executions = sum(self.batches.values())
         items = sum(size * number for size, number in self.batches.items())
         return items / executions if executions else None
 
 
 class GpuReading(Record):
-    """The GPUs that the server uses, over one probe; None where a value is unknown.
+    """The GPUs that the server uses, over one probe; None if a value is unknown.
 
-    Means over time and GPUs: utilisation 0..1, power in watts, clock (of the SMs) in MHz.
-    ``memory`` is the peak in bytes, a mean over the GPUs; ``temperature`` is that of the hottest
-    in °C. ``throttled`` says why clocks were lowered at any moment, ``others`` which processes were
-    on the GPUs before the server. ``devices`` is the number of GPUs; None means that Triton's own
+    Means over time and GPUs: utilization 0..1, power in watts, clock (of the SMs) in MHz.
+    ``memory`` is the peak in bytes, a mean over the GPUs; ``temperature`` is that of the hottest in
+    °C. ``throttled`` says why clocks were lowered at any moment, ``others`` which processes were on
+    the GPUs before the server. ``devices`` is the number of GPUs; None means that Triton's own
     metrics were the source, which know neither peaks nor what follows ``power``.
     """
 
@@ -70,7 +70,7 @@ class GpuReading(Record):
 
 
 class HostReading(Record):
-    """What a probe took of the machine; None where the server's processes cannot be seen.
+    """What a probe took of the machine; None if the server's processes cannot be seen.
 
     ``cpu`` is the mean number of cores that the server used, ``memory`` the most bytes that it held
     at one of the looks, ``client_cores`` the mean number of cores that the load processes used.
@@ -107,8 +107,8 @@ class BoundCount(Record):
 class Undisturbed(Record):
     """A probe without the requests that the machine's own stalls can have touched, a share
     ``left_out`` of all: ``late`` of the ``n`` others broke the bound that decided. None: too many
-    were touched to tell. Where the stalls ``decide``, these counts tell of the server, and not
-    those of all requests.
+    were touched to tell. If the stalls ``decide``, these counts tell of the server, and not those
+    of all requests.
     """
 
     n: int
@@ -128,7 +128,7 @@ Interval = tuple[float, float | None]
 
 
 Purpose = Literal["unloaded", "capacity", "proof", "measure"]
-"""What a probe was for; a ``proof`` verifies the recommended rate."""
+"""The purpose of a probe; ``proof`` verifies the recommended rate."""
 
 
 def _bound_ratio_of_margin(fields: Any) -> Any:
@@ -141,17 +141,17 @@ def _bound_ratio_of_margin(fields: Any) -> Any:
 class ProbeRecord(Record):
     """One measurement of one candidate at one rate, or at one concurrency.
 
-    ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None
-    where there is no data and inf where failed requests reach that percentile. ``violations`` of
-    ``n`` requests were late or failed, for the bound that decided; ``bounds`` has all of them.
+    ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None if
+    there is no data and inf where failed requests reach that percentile. ``violations`` of ``n``
+    requests were late or failed, for the bound that decided; ``bounds`` has all of them.
     ``client_limited`` marks a probe that broke a bound only because the client was late: it says
-    nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is
-    "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
-    latency of the good replies, ``client_wait`` the part of it before their requests were sent.
-    ``growth`` is by how many seconds the latency grew for each second, towards the end. ``outcome``
-    is as it happened, ``undisturbed`` without the machine's ``stalls``; None where none touched it.
-    ``cached`` is the share of requests that were answered from Triton's response cache, None where
-    the model has none.
+    nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is "closed" or
+    the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean latency of
+    the good replies, ``client_wait`` the part of it before their requests were sent. ``growth`` is
+    by how many seconds the latency grew for each second, towards the end. ``outcome`` is as it
+    happened, ``undisturbed`` without the machine's ``stalls``; None if none touched it. ``cached``
+    is the share of requests that were answered from Triton's response cache, None if the model has
+    none.
     """
 
     purpose: Purpose
@@ -234,8 +234,8 @@ class Window(Record):
 
 
 Cause = Literal["out of memory", "refused", "timed out", "died"]
-"""What kind of failure it was: no memory left, be it the GPU's or the machine's; the server refused
-the model or its configuration; it took too long to start or load; it ended or stopped answering.
+"""The kind of failure: out of memory, on the GPU or the machine; the server refused the model or
+its configuration; it took too long to start or load; it ended or stopped answering.
 """
 
 
@@ -243,7 +243,7 @@ class Outcome(Record):
     """How a search ended: ``reason`` in words; how many ``candidates`` the space has (None: no end
     of them, or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the
     probability, as far as simulation and measurements tell, that a candidate which was not measured
-    is better by more than the share ``by``; None where nothing was simulated. ``alike`` names the
+    is better by more than the share ``by``; None if nothing was simulated. ``alike`` names the
     candidates that do the same as the best one in the simulation, and ``near`` counts the others
     that are expected within the share ``by`` of it.
     """
@@ -270,7 +270,7 @@ class State(StrEnum):
 
 
 class Cost(Record):
-    """What a candidate comes to at ``rate`` requests/s, in a search that minimises ``objective``:
+    """A candidate's cost at ``rate`` requests/s, in a search that minimizes ``objective``:
     ``value``, the smaller the better, and its 95 % interval. ``by_round`` has the value and its
     standard error (of the logarithm) of each round of a confirmation.
     """
@@ -284,20 +284,19 @@ class Cost(Record):
 
 
 class Evaluation(Record):
-    """All that is known of one candidate.
+    """The evaluation of one candidate: all measurements of it.
 
-    ``deployment`` is the name of what was measured in a comparison, None in a search.
-    ``look`` counts from 0 where a candidate was looked at again, or confirmed, more than once.
-    ``capacity`` is the highest rate (requests/s) at which the Sla is met, as all probes together
-    tell; the truth lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to
-    operate at, a little below. ``steepness`` is that of the share of late requests there (d ln odds
-    / d ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
-    server of a confirmation: of each round, or of all where it was kept. ``bound_ratio`` is the
-    largest ratio of percentile to bound of the probe that tells the capacity or, where there is
-    none, came nearest to the Sla.
-    ``relaunched`` says that its server was launched for it, and not changed to it in place.
-    In a search that minimises something at a given rate, ``capacity`` is that rate where the Sla is
-    kept there, and no more is known of it; ``cost`` is what counts.
+    ``deployment`` is the name of what was measured in a comparison, None in a search. ``look``
+    counts from 0 if a candidate was looked at again, or confirmed, more than once. ``capacity`` is
+    the highest rate (requests/s) at which the Sla is met, as all probes together tell; the truth
+    lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to operate at, a little
+    below. ``steepness`` is that of the share of late requests there (d ln odds / d ln rate).
+    ``by_round`` has the capacity and its standard error (of the logarithm) of each server of a
+    confirmation: of each round, or of all where it was kept. ``bound_ratio`` is the largest ratio
+    of percentile to bound of the probe that tells the capacity or, where there is none, came
+    nearest to the Sla. ``relaunched`` says that its server was launched for it, and not changed to
+    it in place. In a search that minimizes something at a given rate, ``capacity`` is that rate
+    where the Sla is kept there, and no more is known of it; ``cost`` is what counts.
     """
 
     format: int = FORMAT
@@ -331,7 +330,7 @@ class Evaluation(Record):
     @model_validator(mode="before")
     @classmethod
     def _deployment_of_settings(cls, fields: Any) -> Any:
-        """Before 0.2, a deployment was told as the only setting."""
+        """Before 0.2, a deployment was recorded as the only setting."""
         settings = fields.get("settings") if isinstance(fields, dict) else None
         if not isinstance(settings, dict) or list(settings) != ["deployment"]:
             return fields
@@ -350,7 +349,7 @@ class Evaluation(Record):
 
     @property
     def merit(self) -> float | None:
-        """What the search maximises: the capacity or, where a cost is minimised, 1 / cost; None if
+        """What the search maximizes: the capacity or, where a cost is minimized, 1 / cost; None if
         the SLA is not met. Ratios of merits are gains.
         """
         if self.capacity is None or self.cost is None:
@@ -362,7 +361,7 @@ class Evaluation(Record):
         return self.deployment or str(self.candidate)
 
     def proof(self) -> ProbeRecord | None:
-        """The probe with the highest rate that was shown to keep the Sla, by itself or together
+        """The probe with the highest verified rate: shown to meet the SLA, by itself or together
         with those before it.
         """
         met = [p for p in self.probes if p.outcome == "met" and p.purpose in ("proof", "measure")]
@@ -392,7 +391,7 @@ class Evaluation(Record):
         return self.proof() or nearest
 
     def verdict(self) -> ProbeRecord | None:
-        """The last probe that was to settle whether a rate keeps the Sla, whatever it said."""
+        """The last verification of a rate, whatever its verdict."""
         asked = [p for p in self.probes if p.purpose in ("proof", "measure")]
         return self.proof() or (asked[-1] if asked else None)
 
@@ -422,6 +421,6 @@ def baseline(evaluations: list[Evaluation]) -> Evaluation | None:
 
 
 def closest(evaluations: list[Evaluation]) -> Evaluation | None:
-    """Where nothing meets the Sla, the candidate that came nearest; None if none was measured."""
+    """If nothing meets the Sla, the candidate that came nearest; None if none was measured."""
     measured = [e for e in evaluations if e.bound_ratio is not None]
     return min(measured, key=lambda e: e.bound_ratio or 0.0, default=None)

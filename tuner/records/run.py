@@ -42,7 +42,7 @@ from tuner.records.results import FORMAT, Evaluation, Outcome, Record, Window
 from tuner.text import shortened
 
 _MANIFEST_SIZE = 8 << 20
-"""Bytes: the largest space that is taken, with its ranges written out, comes to less."""
+"""Bytes: the largest accepted space, with its ranges written out, has fewer."""
 
 
 class Run:
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest | None = None) -> "Run":
-        """A new run's folder with its manifest; StorageError where that cannot be."""
+        """A new run's folder with its manifest; StorageError if that cannot be."""
         run = cls(folder)
         run.make_folders()
         if run.experiment_file.exists():
@@ -76,7 +76,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """An existing run; RunError where the folder is none."""
+        """An existing run; RunError if the folder is none."""
         run = cls(folder)
         if not os.path.isfile(run.experiment_file):  # Path.is_file raises at odd names
             raise RunError(
@@ -85,7 +85,7 @@ class Run:
         return run
 
     def make_folders(self) -> None:
-        """Those for logs and samples, where they are missing; StorageError where that cannot be."""
+        """Those for logs and samples, where they are missing; StorageError if that cannot be."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for each in (self.logs, self.probes):
@@ -94,7 +94,7 @@ class Run:
             raise StorageError(cannot_write(self.folder, error)) from error
 
     def lock(self) -> bool:
-        """Claim the run for this process; False where another one is at work on it."""
+        """Claim the run for this process; False if another one is at work on it."""
         if self._lock is None:
             try:
                 self._lock = (self.folder / ".lock").open("w")
@@ -116,8 +116,8 @@ class Run:
             self._lock = None
 
     def manifest(self) -> SearchManifest | MeasureManifest | CompareManifest:
-        """What ``experiment.yaml`` says, also in a form of earlier versions; RunError where it
-        cannot be read.
+        """What ``experiment.yaml`` says, also in a form of earlier versions; RunError if it cannot
+        be read.
         """
         file = self.experiment_file
         try:
@@ -178,7 +178,7 @@ class Run:
             raise StorageError(cannot_write(self.outcome_file, error)) from error
 
     def outcome(self) -> Outcome | None:
-        """How the search ended; None where it has not yet, or nothing is known of it."""
+        """How the search ended; None if it has not yet, or nothing is known of it."""
         if not self.outcome_file.exists():
             return None
         try:

@@ -83,7 +83,7 @@ def is_loopback(address: str) -> bool:
 
 
 def readable_by_others(endpoints: Endpoints) -> str | None:
-    """What to know where headers travel through a network without TLS; None where they do not."""
+    """What to know where headers travel through a network without TLS; None if they do not."""
     for service in ("http", "grpc"):
         address = getattr(endpoints, service)
         if address is None or service in endpoints.tls or is_loopback(address):

@@ -60,7 +60,7 @@ class ServerSpec:
 @dataclass(frozen=True)
 class ResourceUsage:
     """What a server's processes use: ``cpu`` seconds in all since they were started, which never
-    get fewer; ``memory`` bytes resident now, None where unknown.
+    get fewer; ``memory`` bytes resident now, None if unknown.
 
     Memory that processes share counts once where the system tells how much that is.
     """
@@ -85,7 +85,7 @@ class Server(ABC):
 
     @abstractmethod
     def pids(self) -> tuple[int, ...]:
-        """Processes of this machine that belong to the server; empty where they cannot be seen."""
+        """Processes of this machine that belong to the server; empty if they cannot be seen."""
 
     def usage(self) -> ResourceUsage | None:
         """What the server uses at this moment; None if it cannot be seen, or has ended.
@@ -133,8 +133,8 @@ def wait_until(
 class Launcher(ABC):
     """Where servers run. ``launch`` may be called again and again; close ends what is left.
 
-    ``launch`` raises LauncherUnavailable where the place itself is at fault (no engine, no image),
-    and ServerFailed, with the log's last lines, where the server did not come up.
+    ``launch`` raises LauncherUnavailable if the place itself is at fault (no engine, no image), and
+    ServerFailed, with the log's last lines, where the server did not come up.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""What kind of failure it was, from the words of servers, frameworks and drivers."""
+"""Classifies failures by the messages of servers, frameworks and drivers."""
 
 import re
 
@@ -35,10 +35,10 @@ _KINDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
 
 
 def cause_of(failure: str) -> Cause | None:
-    """The cause that a failure's text tells; None where it is of no kind known here.
+    """The cause of a failure, from its text; None if it is not a known kind.
 
     Memory may be named on any line, as in the log of a server that died of it. Everything else is
-    told by the first line, which is tuner's own.
+    recognized by the first line, which is tuner's own.
     """
     if out_of_memory(failure) is not None:
         return "out of memory"

@@ -18,8 +18,8 @@ _SOCKET = Path("/var/run/docker.sock")
 
 
 def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
-    """``auto``: the endpoint at ``url`` if there is one; else Docker where an engine answers and
-    has the image; else a local server.
+    """``auto``: the endpoint at ``url`` if there is one; else Docker if an engine answers and has
+    the image; else a local server.
     """
     match wanted:
         case "docker" | "local" | "attached":

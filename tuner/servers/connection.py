@@ -39,13 +39,13 @@ _SPEAKS_TLS = "it uses TLS on this port; write https:// or, for gRPC, grpcs://"
 
 
 def open_client(endpoints: Endpoints) -> HttpClient:
-    """A client of these endpoints; UsageError where the file of certificates is unfit."""
+    """A client of these endpoints; UsageError if the file of certificates is unfit."""
     own = endpoints.protection
     return HttpClient(endpoints.security if own is None else own.http(), bool(endpoints.tls))
 
 
 def unreachable(endpoints: Endpoints) -> str | None:
-    """Why no Triton server answers there, and what to do; None where one does."""
+    """Why no Triton server answers there, and what to do; None if one does."""
     reason = _unreachable(endpoints)
     return None if reason is None else endpoints.security.hide(reason)
 
@@ -91,7 +91,7 @@ def refusal(message: str) -> str | None:
 
 
 def fault(error: Exception | str, address: str, tls: bool) -> str | None:
-    """What is wrong with the connection, and the remedy; None where TLS is not at fault."""
+    """What is wrong with the connection, and the remedy; None if TLS is not at fault."""
     if isinstance(error, requests.TooManyRedirects):
         target = error.response.headers.get("Location", "") if error.response is not None else ""
         return f"it redirects to {target.partition('?')[0]}; use that address"
@@ -107,8 +107,8 @@ def fault(error: Exception | str, address: str, tls: bool) -> str | None:
 
 
 def speaks_tls(address: str) -> bool | None:
-    """Whether a TLS handshake succeeds there, or is refused as TLS does it; None where nothing
-    listens or answers in time.
+    """Whether a TLS handshake succeeds there, or is refused as TLS does it; None if nothing listens
+    or answers in time.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")

@@ -19,7 +19,7 @@ from tuner.model.signature import Signature
 from tuner.servers.base import Endpoints, Server, error_lines, with_log
 from tuner.servers.connection import error_message, open_client, refusal, status_message
 from tuner.servers.http_client import Reply
-from tuner.servers.python_errors import repeats, without_frames
+from tuner.servers.python_errors import news, without_frames
 from tuner.servers.settings import HTTP
 
 
@@ -27,7 +27,7 @@ class Control:
     """A client of one server's control API; every call raises ServerFailed if it fails.
 
     The error says why in the server's own words, or, where the server is gone, its exit reason and
-    the last lines of its log. Where authentication fails, it is LauncherUnavailable.
+    the last lines of its log. If authentication fails, it is LauncherUnavailable.
     """
 
     def __init__(self, server: Server) -> None:
@@ -62,7 +62,7 @@ class Control:
                 self.unload(model, timeout)
 
     def is_ready(self, model: str) -> bool:
-        """ServerFailed where the server does not say."""
+        """ServerFailed if the server does not say."""
         try:
             url = f"{self._root}/{model_path(model)}/ready"
             reply = self._client.call("GET", url, HTTP.metadata)
@@ -100,8 +100,8 @@ class Control:
         return [str(each) for each in found] if isinstance(found, list) else []
 
     def statistics(self, model: str, version: str = "") -> dict[str, Any]:
-        """Cumulative statistics of one version, the first one where none is named; empty where none
-        are told.
+        """Cumulative statistics of one version, by default the first one; empty if the server has
+        none.
         """
         path = f"{model_path(model, version)}/stats"
         versions = self._call("GET", path, HTTP.metadata).get("model_stats")
@@ -157,7 +157,7 @@ class Control:
         return answer
 
     def metrics(self) -> str | None:
-        """Prometheus text; None where the endpoint has none or does not answer."""
+        """Prometheus text; None if the endpoint has none or does not answer."""
         if self._server.endpoints.metrics is None:
             return None
         try:
@@ -198,8 +198,7 @@ class Control:
             )
         first_line = self._hide(f"the server refused: {message}")
         logged = error_lines(self._server.log_tail())
-        news = [line for line in logged if not repeats(line, message)]
-        return ServerFailed("\n".join([first_line, *news]))
+        return ServerFailed("\n".join([first_line, *map(self._hide, news(logged, message))]))
 
     def _not_triton(self, what: str, error: Exception) -> ServerFailed:
         reason = str(error).partition("\n")[0][: HTTP.shown]

@@ -1,7 +1,7 @@
 """Servers as Docker containers, each hardened, on addresses of this machine alone, and removed.
 
-Where tuner and the engine see the same files, the repository is mounted read-only. Where they do
-not (tuner runs in a container and has the engine's socket), it is copied once per launcher into a
+Where tuner and the engine see the same files, the repository is mounted read-only. If they do not
+(tuner runs in a container and has the engine's socket), it is copied once per launcher into a
 volume, which servers get read-only.
 
 Requests go to ports published on loopback, or, where tuner itself runs in a container, to the
@@ -59,7 +59,7 @@ class DockerLauncher(Launcher):
 
     Where tuner runs in a container, servers join its first network, and a copied repository does
     not follow later changes of its files. Elsewhere they get a network of their own. Containers,
-    volumes and networks that a tuner which no longer runs left behind are removed at the start.
+    volumes and networks of tuner processes that have ended are removed at the start.
     """
 
     name = "docker"
@@ -230,7 +230,7 @@ def _is_there(network: Any) -> bool:
 
 
 def _memory_share(client: Any) -> int | None:
-    """Bytes that a server may use where nobody says; None where the engine does not tell."""
+    """Bytes that a server may use where nobody says; None if the engine does not tell."""
     total = client.info().get("MemTotal")
     return int(DOCKER.memory_share * total) if total else None
 

@@ -80,7 +80,7 @@ class DockerServer(Server):
             raise StorageError(f"cannot write the server's log {self._log}: {error}") from error
 
     def pids(self) -> tuple[int, ...]:
-        """Empty also where the engine's machine has no ``ps``."""
+        """Empty even if the engine's machine has no ``ps``."""
         if not self._shares_processes:
             return ()
         try:
@@ -96,7 +96,7 @@ class DockerServer(Server):
             return None
 
     def find_live_endpoints(self) -> Endpoints | None:
-        """Where the server answers, as of the engine's answer to the last ``exit_reason``."""
+        """The server's addresses, as of the engine's answer to the last ``exit_reason``."""
         addresses = _addresses(self._container, self._network, self._protection)
         return next(filter(is_live, addresses), None)
 
@@ -104,7 +104,7 @@ class DockerServer(Server):
 def _addresses(
     container: Any, network: str | None, protection: Protection | None
 ) -> list[Endpoints]:
-    """Where the server may be reached, best first; empty while the engine has not set it up."""
+    """Addresses of the server, best first; empty while the engine has not set it up."""
     settings = container.attrs["NetworkSettings"]
     addresses = []
     host = settings["Networks"].get(network, {}).get("IPAddress") if network else None

@@ -48,7 +48,7 @@ def image_present(image: str) -> bool:
 
 
 def connect() -> Any:
-    """A client; LauncherUnavailable where no engine answers, or it is on another machine."""
+    """A client; LauncherUnavailable if no engine answers, or it is on another machine."""
     try:
         client = _client(DOCKER.call)
     except ENGINE_ERRORS as error:
@@ -86,7 +86,7 @@ def _client(timeout: int) -> Any:
 
 
 def ensure_image(client: Any, image: str) -> None:
-    """Pull the image if it is not there; LauncherUnavailable where that fails."""
+    """Pull the image if it is not there; LauncherUnavailable if that fails."""
     try:
         try:
             client.images.get(image)
@@ -225,7 +225,7 @@ def own_container(client: Any) -> Any:
 
 
 def own_network(own: Any) -> str | None:
-    """The network to join so that a server can be reached; None where ports are published."""
+    """The network to join so that a server can be reached; None if ports are published."""
     if own is None:
         return None
     networks = [str(name) for name in own.attrs["NetworkSettings"]["Networks"]]

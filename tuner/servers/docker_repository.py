@@ -32,7 +32,7 @@ class RepositoryMounts:
 
     def mounts(self, repository: Path, model: str, private: bool = False) -> list[Mount]:
         """What a server of the model needs, by a copy where its files are ``private``;
-        RepositoryError where files of the model would be missing in the container.
+        RepositoryError if files of the model would be missing in the container.
         """
         try:
             return self._mounts(repository, model, private)

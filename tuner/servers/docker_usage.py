@@ -7,7 +7,7 @@ from tuner.servers.base import ResourceUsage
 
 
 def usage_of(stats: Any) -> ResourceUsage | None:
-    """From one answer of the engine's ``containers/ID/stats``; None where that does not tell.
+    """From one answer of the engine's ``containers/ID/stats``; None if that does not tell.
 
     Memory is what the container's control group holds, less the page cache. Groups of version 2
     call that ``file``, those of version 1 ``cache``; both count shared memory in it, which is none,
@@ -38,7 +38,7 @@ def _first(stats: Any, place: tuple[str, ...], names: tuple[str, ...]) -> float 
 
 
 def _number(stats: Any, *keys: str) -> float | None:
-    """The number at that place; None where there is none, or it is none to count with."""
+    """The number at that place; None if there is none, or it is none to count with."""
     for key in keys:
         stats = stats.get(key) if isinstance(stats, dict) else None
     if isinstance(stats, bool) or not isinstance(stats, int | float):

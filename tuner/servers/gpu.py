@@ -167,7 +167,7 @@ class Gpus:
         return frozenset(map(_describe_process, pids))
 
     def memory_of(self, gpu: Gpu, pids: frozenset[int]) -> int | None:
-        """Bytes that these processes have on the GPU; None where that cannot be told."""
+        """Bytes that these processes have on the GPU; None if that cannot be told."""
         processes = self._ask("processes", _PROCESSES, gpu.handle) or []
         sizes = [process.usedGpuMemory for process in processes if process.pid in pids]
         return sum(sizes) if sizes and None not in sizes else None
@@ -177,12 +177,12 @@ class Gpus:
         return sorted(_describe_process(process.pid) for process in processes)
 
     def _hidden(self, gpu: Gpu) -> int:
-        """Bytes in use where no process is seen; 0 where they are too few to mean anything."""
+        """Bytes in use where no process is seen; 0 if they are too few to mean anything."""
         used = None if self._users(gpu) else self._memory(gpu)
         return used if used is not None and used >= WATCH.hidden_memory else 0
 
     def sample(self, gpu: Gpu) -> Sample:
-        """What can be read of the GPU now. Of a slice, utilisation and power are not known."""
+        """What can be read of the GPU now. Of a slice, utilization and power are not known."""
         rates = None if gpu.is_slice else self._ask("utilisation", _UTILISATION, gpu.handle)
         milliwatts = None if gpu.is_slice else self._ask("power", _POWER, gpu.handle)
         reasons = self._ask("throttling", _REASONS, gpu.card) or 0
@@ -205,7 +205,7 @@ class Gpus:
         return None if info is None else int(info.used)
 
     def _ask(self, reading: str, names: tuple[str, ...], handle: Any, *args: Any) -> Any:
-        """The result of the first of these functions of NVML that exists; None where it fails.
+        """The result of the first of these functions of NVML that exists; None if it fails.
 
         Where none exists, or this user may not call it, the ``reading`` is noted as unread.
         """

@@ -15,10 +15,10 @@ Number = TypeVar("Number", int, float)
 class GpuWatch:
     """Reads GPUs ten times a second while the context is open.
 
-    ``before`` are the users that were on the GPUs before the server was: those are others. Where
-    tuner has more servers there, ``pids`` are the processes of the one that is read: the memory is
-    theirs alone then. A GPU that is lost on the way, or a driver that hangs, costs readings and
-    nothing else.
+    ``before`` are the users that were on the GPUs before the server was: those are others. If tuner
+    has more servers there, ``pids`` are the processes of the one that is read: the memory is theirs
+    alone then. A GPU that is lost on the way, or a driver that hangs, costs readings and nothing
+    else.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GpuWatch:
 
     def reading(self) -> GpuReading | None:
         """Means over time and GPUs, the highest temperature, and for memory the mean of the GPUs'
-        peaks; None where NVML gave no reading.
+        peaks; None if NVML gave no reading.
         """
         by_gpu = [samples[:] for samples in self._samples.values()]
         known = [s for samples in by_gpu for s in samples if s != SILENCE]

@@ -75,7 +75,7 @@ class HostWatch:
 
 def stolen(before: Any, after: Any) -> float | None:
     """The share of busy time between two of psutil's ``cpu_times`` in which processors wanted to
-    run and the hypervisor ran others; None where the system does not tell.
+    run and the hypervisor ran others; None if the system does not tell.
     """
     if not hasattr(after, "steal"):
         return None

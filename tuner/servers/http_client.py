@@ -48,7 +48,7 @@ class Reply:
         return self.content.decode("utf-8", errors="replace")
 
     def json(self) -> Any:
-        """DocumentError where it is not JSON."""
+        """DocumentError if it is not JSON."""
         return parse_json(self.content)
 
 
@@ -59,7 +59,7 @@ class HttpClient:
     """
 
     def __init__(self, security: Security = PLAIN, tls: bool = False) -> None:
-        """UsageError where the file of certificates is unfit."""
+        """UsageError if the file of certificates is unfit."""
         session = requests.Session()
         session.trust_env = False
         session.headers.update({"Accept-Encoding": "identity", **dict(security.headers)})
@@ -85,7 +85,7 @@ class HttpClient:
         """The reply, whatever its status, but for redirects.
 
         requests.RequestException where there is none: Timeout after so many seconds, and
-        ConnectionError where it is not HTTP, breaks off, or has more bytes than the limit.
+        ConnectionError if it is not HTTP, breaks off, or has more bytes than the limit.
         """
         with _Limits(seconds, limit) as limits:
             try:
@@ -158,7 +158,7 @@ class _Limits:
         return getattr(cls._current, "limits", None)
 
     def seconds(self) -> float:
-        """Those left; TimeoutError where there are none."""
+        """Those left; TimeoutError if there are none."""
         left = self._until - time.monotonic()
         if left <= 0:
             self.is_over = True
@@ -166,7 +166,7 @@ class _Limits:
         return left
 
     def count(self, size: int) -> None:
-        """OSError where more bytes came than may come."""
+        """OSError if more bytes came than may come."""
         self._left -= size
         if self._left < 0:
             self.is_full = True

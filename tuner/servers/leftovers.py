@@ -1,4 +1,4 @@
-"""What tuner processes that were killed left running, or in shared memory."""
+"""Cleans up after killed tuner processes: servers, load processes and shared memory."""
 
 import contextlib
 import os

@@ -30,7 +30,7 @@ def is_available() -> bool:
 class LocalLauncher(Launcher):
     """Starts ``tritonserver``; a binary on the PATH goes before the embedded one.
 
-    Servers get free ports on loopback. They end with this process, even where it is killed.
+    Servers get free ports on loopback. They end with this process, even if it is killed.
     """
 
     name = "local"

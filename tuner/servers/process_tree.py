@@ -21,7 +21,7 @@ class ProcessTree:
         self._cpu = 0.0
 
     def usage(self) -> ResourceUsage | None:
-        """What they use at this moment; None where the process at the root has ended."""
+        """What they use at this moment; None if the process at the root has ended."""
         try:
             root = psutil.Process(self._pid)
             if root.status() == psutil.STATUS_ZOMBIE:
@@ -43,7 +43,7 @@ class ProcessTree:
 
 
 def _cpu(process: psutil.Process) -> float | None:
-    """Seconds of the process and of its ended children; None where it is gone."""
+    """Seconds of the process and of its ended children; None if it is gone."""
     try:
         spent = process.cpu_times()
     except psutil.Error:
@@ -54,7 +54,7 @@ def _cpu(process: psutil.Process) -> float | None:
 def _resident(process: psutil.Process) -> tuple[int | None, int] | None:
     """Proportional set size, which shares out what several processes map, and resident set size.
 
-    In bytes; the first is None where the kernel does not tell. None where the process has ended.
+    In bytes; the first is None if the kernel does not tell. None if the process has ended.
     """
     try:
         rss = int(process.memory_info().rss)

@@ -138,11 +138,11 @@ class LocalServer(Server):
 
 
 def start(program: Program) -> LocalServer:
-    """The program once it is up; the caller stops it; it ends with the calling thread, too.
-    Ports that were taken meanwhile are replaced by others.
+    """The program once it is up; the caller stops it; it ends with the calling thread, too. Ports
+    that were taken meanwhile are replaced by others.
 
-    ServerFailed, with the log's last lines, where it does not come up; StorageError where its log
-    cannot be written, OSError where its command cannot be run.
+    ServerFailed, with the log's last lines, where it does not come up; StorageError if its log
+    cannot be written, OSError if its command cannot be run.
     """
     for attempt in range(1, LAUNCH.port_attempts + 1):
         ports = free_ports(program.ports)
@@ -231,7 +231,7 @@ def _oom_counter() -> Path:
 
 
 def _oom_kills(counter: Path) -> int | None:
-    """How many there were so far; None where it does not tell."""
+    """How many there were so far; None if it does not tell."""
     with contextlib.suppress(OSError, ValueError):
         for line in counter.read_text(encoding="ascii").splitlines():
             name, _, number = line.partition(" ")

@@ -7,6 +7,7 @@ it. TUNER_DEBUG=1 shows them, and the server's log has those that the server wro
 
 import os
 import re
+from collections.abc import Iterable
 
 _BOUND_FRAMES = re.compile(r"\n\s*At:\s*\n(?:[ \t]+\S[^\n]*\(\d+\): [^\n]*(?:\n|$))+")
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):[ \t]*\n(?:[ \t][^\n]*(?:\n|$))*")
@@ -32,11 +33,11 @@ def without_frames(message: str) -> str:
     return re.sub(r"\s*\n\s*;?\s*$", "", text).strip()
 
 
-def repeats(line: str, message: str) -> bool:
-    """Whether a line of a log reports the error that the message reports already.
+def news(lines: Iterable[str], message: str) -> list[str]:
+    """Lines of a server's log without frames, except those that repeat the message.
 
     Servers log an error at each level it passes, with other words in front: the last two parts
     between colons, ``ValueError: no such file``, are those of the error itself.
     """
-    plain = without_frames(line.replace("\\n", "\n")).strip('"; ').partition("\n")[0]
-    return _SEPARATOR.join(plain.split(_SEPARATOR)[-2:]) in message
+    plain = [without_frames(line.replace("\\n", "\n")).strip('"; \n') for line in lines]
+    return [line for line in plain if _SEPARATOR.join(line.split(_SEPARATOR)[-2:]) not in message]

@@ -76,7 +76,7 @@ def _read(snapshot: Any, *keys: str) -> int | None:
 
 
 def _batches(before: Any, after: Any) -> dict[int, tuple[int, float]] | None:
-    """Executions by batch size, and their mean seconds; None where counters are no such thing."""
+    """Executions by batch size, and their mean seconds; None if counters are no such thing."""
     earlier, later = _sizes(before), _sizes(after)
     if earlier is None or later is None or earlier.keys() - later.keys():
         return None

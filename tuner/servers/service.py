@@ -45,7 +45,7 @@ def tuner_command(*arguments: str) -> tuple[str, ...]:
 def launch_service(spec: ServiceSpec) -> Iterator[LocalServer]:
     """A service that is ready; at the end it is gone, with all of its processes.
 
-    ServerFailed where its command cannot be run or, with the log's last lines, it does not come up.
+    ServerFailed if its command cannot be run or, with the log's last lines, it does not come up.
     """
     server = _start(spec)
     try:
@@ -90,8 +90,8 @@ def _all_ready(spec: ServiceSpec, address: str, seen: set[str]) -> bool:
 
 
 def ready_worker(address: str, path: str) -> str | None:
-    """Which worker is ready, asked over a connection of its own; empty where the answer names none;
-    None where none is ready.
+    """Which worker is ready, asked over a connection of its own; empty if the answer names none;
+    None if none is ready.
     """
     with HttpClient() as client:
         try:

@@ -242,7 +242,7 @@ def _close(state: QueueState, payload: int) -> None:
 
 @_step
 def _form_payload(system: System, state: QueueState, now: float) -> bool:
-    """``BatcherThread``: one turn of its loop; False where it goes to sleep."""
+    """``BatcherThread``: one turn of its loop; False if it goes to sleep."""
     requests, rules = system.requests, system.rules
     if state.saturated or state.status == _CLOSED:
         state.saturated, state.status, state.wake_items = False, _NONE, 0

@@ -26,7 +26,7 @@ class CostPredictor:
         return all(term.name == INSTANCES for term in self._objective.terms)
 
     def of(self, scheduling: Scheduling, played: Simulation) -> float | None:
-        """The objective's value; None where a term is not simulated."""
+        """The objective's value; None if a term is not simulated."""
         total = 0.0
         for term in self._objective.terms:
             value = self._read(term, scheduling, played)

@@ -52,7 +52,7 @@ class ServiceCurve:
 
         It is a sum of ramps between knots, each of a height of at least 0, so it may have flat
         stretches, steps and bends either way; changes of its slope cost a little, so that sizes
-        which were not seen lie on a line between their neighbours. A size that is larger than all
+        which were not seen lie on a line between their neighbors. A size that is larger than all
         that was seen lies on the last slope. ValueError without observations.
         """
         timings = [o for o in observations if o.count > 0 and math.isfinite(o.seconds)]
@@ -132,7 +132,7 @@ def _ramps(sizes: Floats, knots: Floats) -> Floats:
 
 
 def _roughness(knots: Floats) -> Floats:
-    """Rows that give the change of slope at each inner knot, times the span of its neighbours."""
+    """Rows that give the change of slope at each inner knot, times the span of its neighbors."""
     rows = np.zeros((max(0, len(knots) - 2), len(knots)))
     for row, (low, middle, high) in enumerate(zip(knots[:-2], knots[1:-1], knots[2:], strict=True)):
         span = (high - low) / 2

@@ -28,7 +28,7 @@ class Footprint:
 
     @classmethod
     def fit(cls, windows: Sequence[Window], quantity: str) -> "Footprint | None":
-        """Least squares with no part below zero; None where nothing was read on two counts of
+        """Least squares with no part below zero; None if nothing was read on two counts of
         instances, so that an instance's share is not known.
         """
         from scipy.optimize import nnls  # slow to import: a first server is launched meanwhile

@@ -78,9 +78,9 @@ def predict_capacity(
     guess: float = 0.0,
 ) -> float:
     """The highest rate (requests/s) that meets the SLA in simulations of ``requests`` each, of the
-    rates that are powers of 1 + ``precision``; 0.0 where none does.
+    rates that are powers of 1 + ``precision``; 0.0 if none does.
 
-    A ``guess`` (0.0: none) saves simulations. Where more load never makes fewer late, it changes
+    A ``guess`` (0.0: none) saves simulations. If more load never makes fewer late, it changes
     nothing else, so that candidates that do the same get the same capacity.
     """
     most = saturation(scheduling, service, mix)
@@ -127,8 +127,8 @@ def is_kept(samples: Samples, sla: Sla) -> bool:
 
 
 def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | None = None) -> float:
-    """The throughput (requests/s) that no load exceeds, by the utilisation law: that of the
-    busiest of instances, devices and front end, in batches of the size that suits best.
+    """The throughput (requests/s) that no load exceeds, by the utilization law: that of the busiest
+    of instances, devices and front end, in batches of the size that suits best.
     """
     mix = mix or BatchMix()
     most = scheduling.max_batch

@@ -1,4 +1,4 @@
-"""What is known of a model on a machine: its service times and overheads, fitted to records."""
+"""The profile of a model on a machine: service times and overheads, fitted to records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -88,8 +88,8 @@ class ModelProfile:
 
     @classmethod
     def fit(cls, windows: Iterable[Window]) -> "ModelProfile | None":
-        """From windows of any configurations; None where in none an execution ran alone, or batches
-        of one size only, though there are larger ones: nothing tells what these would take.
+        """From windows of any configurations; None if in none an execution ran alone, or batches of
+        one size only, though there are larger ones: nothing tells what these would take.
         """
         readings = [Reading(window) for window in windows]
         alone = [s for s in readings if s.window.runs_alone]

@@ -1,4 +1,4 @@
-"""Pure functions of samples: quantiles, and how sure one can be of a share of violations."""
+"""Pure functions of samples: quantiles, and confidence statements on the share of violations."""
 
 import math
 from dataclasses import dataclass
@@ -151,7 +151,7 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
 def growth(samples: Samples) -> float | None:
     """By how many seconds the latency grew for each second of sending, over the second half of a
     run: lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for good, and
-    about 0 where the server keeps up. None below 30 good replies there.
+    about 0 if the server keeps up. None below 30 good replies there.
     """
     half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
     if np.count_nonzero(half) < _SETTINGS.fewest_replies:

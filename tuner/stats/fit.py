@@ -58,10 +58,10 @@ Points = tuple[ProbePoint, ...]
 class Fit:
     """Where the share of late requests crosses its budget.
 
-    ``rate`` (requests/s) is the median of what is believed after the probes, ``low`` and ``high``
-    its central 95 %. ``steepness`` is d ln(odds of being late) / d ln(rate) there: 60 means that
-    4 % more load makes ten times as many late. ``logs`` and ``below`` are the belief itself: log
-    rates, and the probability of a smaller one.
+    ``rate`` (requests/s) is the posterior median after the probes, ``low`` and ``high`` the central
+    95 %. ``steepness`` is d ln(odds of being late) / d ln(rate) there: 60 means that 4 % more load
+    makes ten times as many late. ``logs`` and ``below`` are the posterior itself: log rates, and
+    the probability of a smaller one.
     """
 
     rate: float
@@ -83,16 +83,16 @@ class Fit:
 
     @property
     def error(self) -> float:
-        """The standard error of ln(rate), as for a normal belief with that central 95 %."""
+        """The standard error of ln(rate), as of a normal posterior with that central 95 %."""
         return math.log(self.high / self.low) / INTERVAL_WIDTH
 
     def chance_above(self, rate: float) -> float:
-        """The probability, as believed, that the rate looked for is above this one."""
+        """The posterior probability that the rate is above this one."""
         return float(1 - np.interp(math.log(rate), self.logs, self.below, left=0, right=1))
 
     @property
     def is_cliff(self) -> bool:
-        """Whether a few per cent more load make ten times as many late."""
+        """Whether a few percent more load make ten times as many late."""
         return self.steepness >= _SETTINGS.cliff
 
 
@@ -193,7 +193,7 @@ def _prior(logs: Floats, guess: float) -> Floats:
 
 
 def _posterior(points: Points, budget: float, logs: Floats, guess: float) -> tuple[Floats, float]:
-    """The belief over log rates, and the median steepness."""
+    """The posterior over log rates, and the median steepness."""
     belief = _table(points, budget, logs) + _prior(logs, guess)[:, None]
     belief = np.exp(belief + np.log(_STEEPNESS_PRIOR) - belief.max())
     belief /= belief.sum()

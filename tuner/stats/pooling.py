@@ -29,7 +29,7 @@ def pooled(likelihoods: list[Floats], logs: Floats) -> Floats:
     Each of ``likelihoods``, of the same shape, is that of the value that one measurement saw. A
     random-effects model (Higgins, Thompson and Spiegelhalter 2009): those values scatter about the
     common one by a Cauchy law, so that a single one may be far off and count little. The scale of
-    the scatter is unknown, from half a per cent to 30 %: three measurements tell little of it, and
+    the scatter is unknown, from half a percent to 30 %: three measurements tell little of it, and
     the less they agree, the wider the interval.
     """
     steps = np.arange(1 - len(logs), len(logs)) * (logs[1] - logs[0])

@@ -148,8 +148,8 @@ class Unfitness:
 def unfitness(
     stalls: Iterable[Stall], seconds: float, limit: float, budget: float
 ) -> Unfitness | None:
-    """Whether the stalls seen in so many ``seconds`` use up the error budget by themselves; None
-    where they do not.
+    """Whether the stalls seen in so many ``seconds`` use up the error budget by themselves; None if
+    they do not.
 
     Only those count that are longer than half the limit: with them a request is late as soon as it
     needs the other half itself.

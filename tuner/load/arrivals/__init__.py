@@ -29,11 +29,11 @@ class Process(Protocol):
         """Ascending send times; such outside of [0, duration) are cut by the caller."""
 
     def least_seconds(self, rate: float) -> float:
-        """The length of one period at that rate; 0 where any stretch is like any other."""
+        """The length of one period at that rate; 0 if any stretch is like any other."""
 
     @property
     def own_rate(self) -> float | None:
-        """The rate (requests/s) that the process has by itself; None where it takes any."""
+        """The rate (requests/s) that the process has by itself; None if it takes any."""
 
     @property
     def sha256(self) -> str | None:
@@ -89,7 +89,7 @@ class Arrivals:
         return self.text
 
     def least_seconds(self, rate: float) -> float:
-        """Seconds that a probe at ``rate`` must last to see the whole pattern once; 0 where any
+        """Seconds that a probe at ``rate`` must last to see the whole pattern once; 0 if any
         stretch is like any other.
         """
         return self.process.least_seconds(rate)

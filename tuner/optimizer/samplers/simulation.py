@@ -40,7 +40,7 @@ class SimulationSampler(BaseSampler):
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.optimize(lambda trial: capacity_of(suggest(trial, space)), n_trials=20)
 
-    The study maximises the capacity or, where the workload has an objective, minimises its value.
+    The study maximizes the capacity or, where the workload has an objective, minimizes its value.
     What a trial told besides its value it may say in user attributes, as in
     ``tuner.optimizer.measurement``, and by Optuna's constraints; pruned and failed trials count as
     such.
@@ -67,7 +67,7 @@ class SimulationSampler(BaseSampler):
         fallback: BaseSampler | None = None,
     ) -> None:
         """``config_of`` gives a candidate's ModelConfig; ``also`` are points that are known in any
-        case. SimulationError where the model's scheduler is not simulated.
+        case. SimulationError if the model's scheduler is not simulated.
         """
         self._space = space
         self._minimizes = workload.objective is not None
@@ -81,10 +81,10 @@ class SimulationSampler(BaseSampler):
     def calibrate(
         self, windows: Sequence[Window], failures: Sequence[tuple[Candidate, str]] = ()
     ) -> None:
-        """Simulate every candidate with what these windows tell of the model; again, once there
-        are clearly more of them. ``failures`` are candidates that failed besides trials, and why.
+        """Simulate every candidate with what these windows tell of the model; again, once there are
+        clearly more of them. ``failures`` are candidates that failed besides trials, and why.
 
-        SimulationError where the windows tell nothing; the fallback samples from then on.
+        SimulationError if the windows tell nothing; the fallback samples from then on.
         """
         self._failures = tuple(
             Measurement(candidate, State.FAILED, cause=cause_of(why)) for candidate, why in failures
