@@ -33,7 +33,7 @@ from tuner.report.html import (
 from tuner.report.probe_facts import probe_facts
 from tuner.report.series import ShownDeployment, deployments
 from tuner.report.wording import NBSP, doubt_sentence
-from tuner.report.wording_recommendation import NAIVE, answer_sentence, headline, reasons
+from tuner.report.wording_recommendation import NAIVE, answer_sentence, headline, reasons, sla_text
 from tuner.units import format_rate
 
 _METHOD = (
@@ -74,6 +74,13 @@ def answer(findings: ComparisonFindings) -> str:
     return answer_sentence(findings)
 
 
+def _below_headline(findings: ComparisonFindings) -> str:
+    """The page shows bands below, so it need not tell them in words."""
+    if any(each.bands for each in findings.recommendation.answers):
+        return f"The simplest deployment that meets {sla_text(findings)} at each rate:"
+    return answer(findings)
+
+
 def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> Html:
     experiment, comparison = run.manifest().experiment, findings.comparison
     shown = deployments(comparison, findings.evaluations)
@@ -84,7 +91,7 @@ def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> H
             head(
                 f"{experiment.model} · run {run.folder.name}",
                 title(findings),
-                answer(findings),
+                _below_headline(findings),
                 comparison_answer(findings, shown) if is_begun else None,
                 list(map(doubt_sentence, findings.doubts())),
             ),
