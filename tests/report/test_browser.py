@@ -119,7 +119,7 @@ def test_hostile_records_run_no_script(browser: Any, whole_run: Run) -> None:
         assert shown.log + browser.get_log("browser") == []
 
 
-SIZES = [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark"), (1920, "dark")]
+SIZES = [(390, "light"), (390, "dark"), (1280, "light"), (1920, "dark")]
 _CUT_OFF = """
     const width = document.documentElement.clientWidth;
     const scrolls = (e) => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX)
@@ -149,58 +149,50 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(write_run(folder, *comparing_records.realistic(gpu=True)))
 
 
-@pytest.fixture(params=["search", "comparison"])
-def any_page(page: Path, compared: Path, request: pytest.FixtureRequest) -> Path:
-    return page if request.param == "search" else compared
+@pytest.fixture(scope="module", params=["search", "comparison"])
+def opened(
+    browser: Any, page: Path, compared: Path, request: pytest.FixtureRequest
+) -> Iterator[Shown]:
+    with show(browser, page if request.param == "search" else compared) as shown:
+        yield shown
 
 
-def test_no_accessibility_rule_is_broken(browser: Any, any_page: Path, axe: str) -> None:
-    with show(browser, any_page):
-        browser.execute_script(axe)
-        for width, scheme in SIZES:
-            emulate(browser, width, scheme)
-            assert browser.execute_async_script(_CHECK) == [], (width, scheme)
+def test_no_accessibility_rule_is_broken(browser: Any, opened: Shown, axe: str) -> None:
+    browser.execute_script(axe)
+    for width, scheme in SIZES:
+        emulate(browser, width, scheme)
+        assert browser.execute_async_script(_CHECK) == [], (width, scheme)
 
 
-def test_nothing_is_cut_off_at_any_size(browser: Any, any_page: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_nothing_is_cut_off_at_any_width(browser: Any, opened: Shown, width: int) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    with show(browser, any_page):
-        for width, scheme in SIZES:
-            emulate(browser, width, scheme)
-            message = f"wider than {width}"  # figures follow the window a moment later
-            WebDriverWait(browser, 10).until(lambda b, w=width: overflow(b, w) == 0, message)
-            assert browser.execute_script(_CUT_OFF) == [], (width, scheme)
+    emulate(browser, width, "light")
+    message = f"wider than {width}"  # figures follow the window a moment later
+    WebDriverWait(browser, 10).until(lambda b: overflow(b, width) == 0, message)
+    assert browser.execute_script(_CUT_OFF) == []
 
 
-def test_all_is_reached_with_the_keyboard_alone(browser: Any, any_page: Path) -> None:
+def test_all_is_reached_with_the_keyboard_alone(browser: Any, opened: Shown) -> None:
     """Buttons, links, folded parts and what scrolls; each shows that it has the focus."""
     from selenium.webdriver.common.keys import Keys
 
     focused = """
-        const e = document.activeElement, outline = getComputedStyle(e).outlineStyle;
-        e.dataset.reached = outline !== "none";
-        return e.tagName;
+        const e = document.activeElement;
+        e.dataset.reached = getComputedStyle(e).outlineStyle !== "none";
     """
-    with show(browser, any_page):
-        stops = browser.execute_script(
-            "return document.querySelectorAll('a, button, summary, [tabindex]').length"
-        )
-        for _ in range(stops + 5):
-            browser.switch_to.active_element.send_keys(Keys.TAB)
-            browser.execute_script(focused)
-        missed = """
-            return [...document.querySelectorAll("main :is(a, button, summary, [tabindex])")]
-                .filter((e) => e.checkVisibility() && e.dataset.reached !== "true")
-                .map((e) => e.outerHTML.slice(0, 120));
-        """
-        assert browser.execute_script(missed) == []
-
-
-def test_a_folded_part_opens_with_the_keyboard(browser: Any, page: Path) -> None:
-    from selenium.webdriver.common.keys import Keys
-
-    with show(browser, page):
-        summary = browser.find_element("tag name", "summary")
-        summary.send_keys(Keys.ENTER)
-        assert browser.execute_script("return document.querySelector('details').open")
+    missed = """
+        return [...document.querySelectorAll("main :is(a, button, summary, [tabindex])")]
+            .filter((e) => e.checkVisibility() && e.dataset.reached !== "true")
+            .map((e) => e.outerHTML.slice(0, 120));
+    """
+    stops = browser.execute_script(
+        "return document.querySelectorAll('a, button, summary, [tabindex]').length"
+    )
+    for _ in range(stops + 5):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        browser.execute_script(focused)
+    assert browser.execute_script(missed) == []
+    browser.find_element("tag name", "summary").send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.querySelector('details').open")
