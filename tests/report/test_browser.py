@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests import comparing_records
 from tests.browsing import Shown, emulate, overflow, show
+from tests.comparing_records import write_run
 from tuner.records.run import Run
 from tuner.report.page import write_report
 
@@ -115,3 +117,82 @@ def test_hostile_records_run_no_script(browser: Any, whole_run: Run) -> None:
     with show(browser, write_report(whole_run)) as shown:
         assert browser.execute_script("return window.stolen") is None
         assert shown.log + browser.get_log("browser") == []
+
+
+SIZES = [(390, "light"), (390, "dark"), (1280, "light"), (1920, "dark")]
+_CUT_OFF = """
+    const width = document.documentElement.clientWidth;
+    const scrolls = (e) => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+        || scrolls(e.parentElement));
+    return [...document.querySelectorAll("main *")]
+        .filter((e) => e.getBoundingClientRect().right > width + 1 && !scrolls(e.parentElement))
+        .map((e) => e.outerHTML.slice(0, 120));
+"""
+_CHECK = """
+    const done = arguments[arguments.length - 1];
+    axe.run(document, { resultTypes: ["violations"] }).then((found) => done(
+        found.violations.filter((v) => ["serious", "critical"].includes(v.impact))
+            .map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200))])));
+"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core, which checks accessibility."""
+    package = pytest.importorskip("axe_core_python")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compared") / "run"
+    return write_report(write_run(folder, *comparing_records.realistic(gpu=True)))
+
+
+@pytest.fixture(scope="module", params=["search", "comparison"])
+def opened(
+    browser: Any, page: Path, compared: Path, request: pytest.FixtureRequest
+) -> Iterator[Shown]:
+    with show(browser, page if request.param == "search" else compared) as shown:
+        yield shown
+
+
+def test_no_accessibility_rule_is_broken(browser: Any, opened: Shown, axe: str) -> None:
+    browser.execute_script(axe)
+    for width, scheme in SIZES:
+        emulate(browser, width, scheme)
+        assert browser.execute_async_script(_CHECK) == [], (width, scheme)
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_nothing_is_cut_off_at_any_width(browser: Any, opened: Shown, width: int) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    emulate(browser, width, "light")
+    message = f"wider than {width}"  # figures follow the window a moment later
+    WebDriverWait(browser, 10).until(lambda b: overflow(b, width) == 0, message)
+    assert browser.execute_script(_CUT_OFF) == []
+
+
+def test_all_is_reached_with_the_keyboard_alone(browser: Any, opened: Shown) -> None:
+    """Buttons, links, folded parts and what scrolls; each shows that it has the focus."""
+    from selenium.webdriver.common.keys import Keys
+
+    focused = """
+        const e = document.activeElement;
+        e.dataset.reached = getComputedStyle(e).outlineStyle !== "none";
+    """
+    missed = """
+        return [...document.querySelectorAll("main :is(a, button, summary, [tabindex])")]
+            .filter((e) => e.checkVisibility() && e.dataset.reached !== "true")
+            .map((e) => e.outerHTML.slice(0, 120));
+    """
+    stops = browser.execute_script(
+        "return document.querySelectorAll('a, button, summary, [tabindex]').length"
+    )
+    for _ in range(stops + 5):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        browser.execute_script(focused)
+    assert browser.execute_script(missed) == []
+    browser.find_element("tag name", "summary").send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.querySelector('details').open")

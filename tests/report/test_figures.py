@@ -311,3 +311,20 @@ def test_hostile_text_is_no_markup_in_any_figure() -> None:
 
 def test_the_limit_of_the_records_is_the_slas() -> None:
     assert SLA.primary.limit == LIMIT
+
+
+def test_a_line_of_latencies_goes_up_in_order_of_the_rate() -> None:
+    one = evaluate(0, {BATCH: 8}, baseline=True)
+    restless = (0.012, 0.006, 0.015, 0.007, 0.02, 0.009, 0.03, 0.01)
+    probes = [
+        probe.model_copy(update={"latency": {"p99": p99}, "rate": rate})
+        for probe, p99, rate in zip(
+            one.probes, restless, (300, 100, 300, 200, 300, 400, 500, 400), strict=True
+        )
+    ]
+    figure = latency_by_rate([one.model_copy(update={"probes": tuple(probes)})], SLA)
+    assert figure is not None
+    (line,) = [t for t in figure.data if t.name == "baseline" and t.mode == "lines"]
+    assert list(line.x) == [100, 200, 300, 400, 500]
+    assert list(line.y) == sorted(line.y)
+    assert line.y[2] == pytest.approx(line.y[3])  # 15 ms at 300/s, 9.5 ms at 400/s: one level

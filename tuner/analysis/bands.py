@@ -48,7 +48,7 @@ class Band(Record):
 
 class Answer(Record):
     """For ``clients`` that send text, tensors, or whatever there is to send; no bands where no
-    deployment keeps the SLA.
+    deployment meets the SLA.
     """
 
     clients: Clients
@@ -66,7 +66,7 @@ def kinds_of_clients(comparison: Comparison) -> tuple[Clients, ...]:
 
 
 def by_simplicity(contenders: Sequence[Contender], clients: Clients) -> list[Contender]:
-    """Of each kind the one that counts, the simplest first; only what keeps the SLA."""
+    """Of each kind the one that counts, the simplest first; only what meets the SLA."""
     usable = [each for each in contenders if each.safe_rate is not None]
     services = sorted(_of_kind(usable, "service"), key=_safe_rate)
     order: list[Contender | None] = [*services, _fastapi(usable)]

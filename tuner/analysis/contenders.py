@@ -34,7 +34,7 @@ class Contender:
 
     @property
     def safe_rate(self) -> float | None:
-        """The recommended rate; None where no rate keeps the SLA."""
+        """The recommended rate; None where no rate meets the SLA."""
         return self.evaluation.recommended or self.evaluation.capacity
 
     @property

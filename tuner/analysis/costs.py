@@ -32,7 +32,7 @@ class Usage(Record):
 
 class Costs(Record):
     """``at_capacity``: each near its own capacity. ``together``: all at ``rate`` requests/s, the
-    highest that each of them may be promised; None where there are none.
+    highest that each of them can serve; None where there are none.
     """
 
     at_capacity: tuple[Usage, ...]

@@ -43,7 +43,7 @@ class Lack(StrEnum):
     EVALUATION = "evaluation"
     """The subject, one or more deployments, was to be measured and was not."""
     UPPER_END = "upper end"
-    """No rate was found at which the subject breaks the SLA: its capacity may be higher."""
+    """No rate was found at which the subject violates the SLA: its capacity may be higher."""
     CLIENT = "client"
     """The load generator fell behind before the subject did: its capacity may be higher."""
 

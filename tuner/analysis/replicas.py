@@ -20,8 +20,8 @@ from tuner.records.comparison import Comparison
 from tuner.records.results import Evaluation, ProbeRecord, Record
 
 DEFAULT_ROOM = 0.95
-"""The share of a simulated capacity to be promised where no measurement tells it: the margin that
-the recommended rate keeps from a measured one where latency rises gently."""
+"""The share of a simulated capacity to recommend if no measurement tells it: the margin that
+the recommended rate keeps from a measured one if latency rises gently."""
 MOST_TIMES = 2
 """Times the replicas that the recommended rate asks for. Where more would be needed to bring a
 percentile below its bound, the probes contradict the recommended rate."""
@@ -31,7 +31,7 @@ class Advantage(StrEnum):
     """Why a plan stands where it stands among the others."""
 
     ONLY = "only"
-    """No other deployment keeps the SLA."""
+    """No other deployment meets the SLA."""
     FEWEST = "fewest"
     """Every other takes more replicas."""
     FEWEST_CORES_UNKNOWN = "fewest, cores unknown"
@@ -42,7 +42,7 @@ class Advantage(StrEnum):
 
 
 class ReplicaPlan(Record):
-    """``replicas`` of a deployment, each of which gets ``rate`` requests/s and may be promised
+    """``replicas`` of a deployment, each of which gets ``rate`` requests/s and can serve
     ``safe_rate``. ``p99`` is seconds at that rate, as probes on both sides of it tell; ``cores``
     and ``memory`` (bytes) are those of all replicas together; each None where not known.
     ``simulated`` says that ``safe_rate`` was, since the load generator could not find it.

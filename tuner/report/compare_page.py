@@ -18,7 +18,6 @@ from tuner.report.drawing import Drawing
 from tuner.report.frame import ending, figures, head, render_page, section
 from tuner.report.html import (
     Html,
-    card,
     code,
     diff,
     facts,
@@ -32,8 +31,8 @@ from tuner.report.html import (
 )
 from tuner.report.probe_facts import probe_facts
 from tuner.report.series import ShownDeployment, deployments
-from tuner.report.wording import NBSP, doubt_sentence
-from tuner.report.wording_recommendation import NAIVE, answer_sentence, headline, reasons
+from tuner.report.wording import doubt_sentence
+from tuner.report.wording_recommendation import NAIVE, answer_sentence, headline, reasons, sla_text
 from tuner.units import format_rate
 
 _METHOD = (
@@ -74,6 +73,13 @@ def answer(findings: ComparisonFindings) -> str:
     return answer_sentence(findings)
 
 
+def _below_headline(findings: ComparisonFindings) -> str:
+    """The page shows bands below, so it need not tell them in words."""
+    if any(each.bands for each in findings.recommendation.answers):
+        return f"The simplest deployment that meets {sla_text(findings)} at each rate:"
+    return answer(findings)
+
+
 def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> Html:
     experiment, comparison = run.manifest().experiment, findings.comparison
     shown = deployments(comparison, findings.evaluations)
@@ -84,7 +90,7 @@ def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> H
             head(
                 f"{experiment.model} · run {run.folder.name}",
                 title(findings),
-                answer(findings),
+                _below_headline(findings),
                 comparison_answer(findings, shown) if is_begun else None,
                 list(map(doubt_sentence, findings.doubts())),
             ),
@@ -93,7 +99,7 @@ def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> H
                 f"What {format_rate(comparison.target_rate)} takes", plans_table(findings, shown)
             ),
             section("Figures", figures(drawn)),
-            section("All deployments", _deployments(shown) if is_begun else None),
+            section("All deployments", deployments_table(shown) if is_begun else None),
             section("Resources", costs_table(costs, shown)),
             section("Rules of thumb", rules_table(findings) if is_begun else None),
             section(
@@ -105,33 +111,6 @@ def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> H
             ending(run.manifest(), run.folder.name),
         )
     )
-
-
-def _deployments(shown: Sequence[ShownDeployment]) -> Html:
-    return join((cards(shown), deployments_table(shown)))
-
-
-def cards(shown: Sequence[ShownDeployment]) -> Html:
-    """The capacity of each deployment."""
-    return tag("div", *map(_card, shown), class_="cards many")
-
-
-def _card(shown: ShownDeployment) -> Html:
-    title, colour = shown.plain_title, shown.colour
-    style = f"border-top: 3px solid {colour}"
-    if shown.contender is None:
-        return card(title, "-", "not measured", style=style)
-    evaluation = shown.contender.evaluation
-    if evaluation.capacity is None:
-        failed = evaluation.state is State.FAILED
-        note = "could not be measured" if failed else "no probed rate meets the SLA"
-        return card(title, "none", note, style=style)
-    notes = []
-    if evaluation.low is not None:
-        high = "open" if evaluation.high is None else format_rate(evaluation.high)
-        notes.append(f"95{NBSP}%: {format_rate(evaluation.low)} to {high}")
-    notes.append(f"recommended: {format_rate(shown.contender.safe_rate)}")
-    return card(title, format_rate(evaluation.capacity), "; ".join(notes), style=style)
 
 
 def _configs(findings: ComparisonFindings, shown: Sequence[ShownDeployment]) -> Html | None:

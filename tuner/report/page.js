@@ -55,7 +55,7 @@
   const drawFigure = (place, { data, layout }) => {
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: "#8a94a0", activecolor: colour("--winner") };
     layout.dragmode = mouse && "zoom";
-    if (!mouse) layout.margin.t -= 22;
+    if (!mouse) layout.margin.t = Math.max(8, layout.margin.t - 22);
     return Plotly.newPlot(place, data, layout, config);
   };
 

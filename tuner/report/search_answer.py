@@ -8,7 +8,13 @@ from tuner.model.space import format_value, short_name
 from tuner.records.results import Evaluation
 from tuner.report.html import Html, card, download, facts, items, join, tag, text
 from tuner.report.metric import Metric
-from tuner.report.search_wording import candidate_name, confirmation_words, less_words
+from tuner.report.search_wording import (
+    candidate_name,
+    confirmation_words,
+    gain_interval_words,
+    gain_words,
+    less_words,
+)
 from tuner.report.wording import NBSP, missed_sentence, percent, times, upper_first
 from tuner.units import format_rate
 
@@ -26,33 +32,38 @@ def search_answer(findings: SearchFindings) -> Html:
 
 def _cards(findings: SearchFindings, chosen: Evaluation) -> Iterator[Html]:
     if findings.gain is not None and not findings.baseline_wins:
-        yield card("gain", *_gain(findings), kind="gain")
+        yield card("gain", *_gain(findings), kind="gain" if _is_shown(findings) else "")
     role = "baseline" if chosen.baseline else "winner"
     metric, first = Metric(findings.objective), findings.baseline
     notes = [_interval(metric, chosen)]
     if not chosen.baseline and first is not None and findings.gain_fits_values:
         notes.append(f"baseline: {metric.show(metric.value(first))}")
-    title = upper_first(metric.name)
-    yield card(f"{title} ({role})", metric.show(metric.value(chosen)), _notes(notes), kind=role)
+    yield card(
+        f"{metric.name} ({role})", metric.show(metric.value(chosen)), _notes(notes), kind=role
+    )
     proof = chosen.proof()
     if findings.objective is None and chosen.recommended is not None:
-        yield card("recommended rate", format_rate(chosen.recommended), "below the capacity")
+        yield card("recommended rate", format_rate(chosen.recommended), "the rate to operate at")
     if proof is not None:
         yield card("verified at", format_rate(proof.rate or proof.throughput), _confidence(chosen))
     else:
-        yield card("verified", "no", "no probe verified the SLA at the recommended rate")
+        yield card("verified", "no", "no probe has shown that a rate meets the SLA")
+
+
+def _is_shown(findings: SearchFindings) -> bool:
+    return findings.gain_verdict is GainVerdict.SHOWN
 
 
 def _gain(findings: SearchFindings) -> tuple[str, str]:
     """Value and note."""
     gain, interval = findings.gain or 1.0, findings.gain_interval
-    show = times if findings.objective is None else less_words
-    if interval is None:
-        return show(gain), "not confirmed: no interval"
-    note = f"95{NBSP}%: {show(interval.low)} to {show(interval.high)}"
-    return show(
-        gain
-    ), note if findings.gain_verdict is GainVerdict.SHOWN else f"{note}; no gain shown"
+    if not _is_shown(findings):
+        return "not shown", gain_words(findings) or ""
+    value = times(gain) if findings.objective is None else f"{less_words(gain)} less"
+    if interval is not None:
+        return value, gain_interval_words(findings, interval)
+    is_confirmed = findings.winner is not None and findings.winner.phase == "confirm"
+    return value, "no interval known" if is_confirmed else "not confirmed"
 
 
 def _interval(metric: Metric, evaluation: Evaluation) -> str:

@@ -11,6 +11,7 @@ from tuner.report.wording import (
     completeness,
     count,
     percent,
+    ratio_interval_words,
     ratio_words,
     times,
     upper_first,
@@ -74,15 +75,16 @@ def gain_words(findings: SearchFindings) -> str | None:
     gain, interval = findings.gain, findings.gain_interval
     if gain is None or findings.baseline_wins:
         return None
-    if findings.objective is not None:
-        return f"{less_words(gain)} less{_ends_of_less(interval)}"
-    return times(gain) if interval is None else ratio_words(interval)
+    if findings.objective is None:
+        return times(gain) if interval is None else ratio_words(interval)
+    ends = "" if interval is None else f" ({gain_interval_words(findings, interval)})"
+    return f"{less_words(gain)} less{ends}"
 
 
-def _ends_of_less(interval: Ratio | None) -> str:
-    if interval is None:
-        return ""
-    return f" (95{NBSP}%: {less_words(interval.low)} to {less_words(interval.high)})"
+def gain_interval_words(findings: SearchFindings, interval: Ratio) -> str:
+    if findings.objective is None:
+        return ratio_interval_words(interval)
+    return f"95{NBSP}%: {less_words(interval.low)} to {less_words(interval.high)}"
 
 
 def less_words(gain: float) -> str:
@@ -112,8 +114,8 @@ def answer(findings: SearchFindings) -> str:
     if findings.gain_verdict is not GainVerdict.SHOWN:
         return f"The best candidate ({name}) measured {_best_words(findings)}."
     if not findings.gain_fits_values:
-        return f"{value} with {name}."
-    return f"{value} instead of {metric.show(metric.value(first))}, with {name}."
+        return f"{upper_first(metric.name)}: {value}."
+    return f"{value} instead of {metric.show(metric.value(first))}."
 
 
 def _best_words(findings: SearchFindings) -> str:

@@ -277,10 +277,21 @@ def list_known(*values: str | None) -> str:
 
 def ratio_words(ratio: Ratio) -> str:
     """``3.1 × (95 %: 2.9 to 3.4)``."""
-    low = _ratio_digits(ratio.low)
+    return f"{times(ratio.value)} ({ratio_interval_words(ratio)})"
+
+
+def ratio_interval_words(ratio: Ratio) -> str:
+    """``95 %: 2.9 to 3.4``, with the decimals of the ratio itself; two for an end next to 1, which
+    show whether the interval contains 1.
+    """
+
+    def end(value: float) -> str:
+        decimals = 2 if abs(value - 1) < 0.05 else _decimals(ratio.value)
+        return f"{value:.{decimals}f}"
+
     is_open = not math.isfinite(ratio.high)
-    ends = f"at least {low}" if is_open else f"{low} to {_ratio_digits(ratio.high)}"
-    return f"{times(ratio.value)} (95{NBSP}%: {ends})"
+    ends = f"at least {end(ratio.low)}" if is_open else f"{end(ratio.low)} to {end(ratio.high)}"
+    return f"95{NBSP}%: {ends}"
 
 
 def interval_words(low: float, high: float | None) -> str:
@@ -297,12 +308,11 @@ def swap_words(seconds: float | None, lost: int, requests: int) -> str:
 
 def times(ratio: float) -> str:
     """``2.3 ×``, with as many digits as can matter."""
-    return f"{_ratio_digits(ratio)}{NBSP}×"
+    return f"{ratio:.{_decimals(ratio)}f}{NBSP}×"
 
 
-def _ratio_digits(ratio: float) -> str:
-    digits = 0 if ratio >= 20 else 1 if ratio >= 2 else 2
-    return f"{ratio:.{digits}f}"
+def _decimals(ratio: float) -> int:
+    return 0 if ratio >= 20 else 1 if ratio >= 2 else 2
 
 
 def percent(share: float) -> str:

@@ -157,7 +157,7 @@ def _step_sentences(step: BandStep, sla: str) -> list[str]:
         more = f"; it serves {ratio_words(gain)} what {step.below.title} does" if gain else ""
         sentences = [f"Above, {title} {reach}{more}."]
     for other, ratio in step.ties:
-        times = f" ({ratio_words(ratio)})" if ratio else ""
+        times = f" at {ratio_words(ratio)}" if ratio else ""
         sentences.append(f"{other.title} and {title} tie{times}; the simpler one is preferred.")
     return sentences
 

@@ -147,7 +147,7 @@ def evidence_words(evidence: Evidence | None) -> str:
         case Swaps(fastapi, triton):
             return f"{_swap_of(*fastapi)}; {_swap_of(*triton)}"
         case ShareOfOthers(of_fastapi, of_triton):
-            direct = "" if of_triton is None else f", {ratio_words(of_triton)} Triton's own"
+            direct = "" if of_triton is None else f", {ratio_words(of_triton)} Triton's"
             return f"{ratio_words(of_fastapi)} FastAPI's capacity{direct}"
 
 
