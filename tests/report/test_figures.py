@@ -149,16 +149,16 @@ def test_the_winner_is_the_confirmed_one_not_the_best_of_the_search() -> None:
     assert list(trace(figure, "winner").x) == [2]
 
 
-def test_one_colour_each_for_baseline_winner_and_sla(run: Any) -> None:
+def test_one_color_each_for_baseline_winner_and_sla(run: Any) -> None:
     evaluations, samples = run
-    colours: dict[str, set[str]] = {}
+    colors: dict[str, set[str]] = {}
     for drawing in drawings(evaluations, SLA, samples):
         for t in drawing.figure.data if drawing.figure else ():
-            colour = t.line.color if t.type == "scatter" and t.line.color else t.marker.color
-            colours.setdefault(str(t.name).partition(",")[0], set()).add(str(colour))
-    assert colours["baseline"] == {style.BASELINE}
-    assert colours["winner"] == {style.WINNER}
-    assert colours["p99 ≤ 20 ms"] == {style.SLA}
+            color = t.line.color if t.type == "scatter" and t.line.color else t.marker.color
+            colors.setdefault(str(t.name).partition(",")[0], set()).add(str(color))
+    assert colors["baseline"] == {style.BASELINE}
+    assert colors["winner"] == {style.WINNER}
+    assert colors["p99 ≤ 20 ms"] == {style.SLA}
 
 
 def test_latency_is_in_milliseconds_and_every_probe_is_there() -> None:

@@ -179,7 +179,7 @@ class Study:
         return str(reason) if reason else None
 
     def has_found(self) -> bool:
-        """Whether some candidate meets the SLA, as far as the search can tell."""
+        """Whether some candidate meets the SLA, by what was measured until now."""
         return any(e.merit is not None for e in self._known.values())
 
     def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:

@@ -32,7 +32,7 @@ def _row(answer: Answer, by_name: dict[str, ShownDeployment], named: bool) -> Ht
 
 def _card(band: Band, by_name: dict[str, ShownDeployment]) -> Html:
     shown = by_name[band.deployment]
-    style = f"border-top: 3px solid {shown.colour}"
+    style = f"border-top: 3px solid {shown.color}"
     if band.high is None:
         name = f"above {format_rate(band.low)}"
         return card(name, f"replicas of {shown.plain_title}", "", kind="words", style=style)

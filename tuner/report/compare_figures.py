@@ -1,4 +1,4 @@
-"""All figures of a comparison, in reading order: one colour per deployment, the same in all."""
+"""All figures of a comparison, in reading order: one color per deployment, the same in all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

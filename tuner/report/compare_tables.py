@@ -73,7 +73,7 @@ def _capacity(evaluation: Evaluation | None) -> str:
 
 
 def _name(shown: ShownDeployment) -> Html:
-    mark = f"box-shadow: inset 3px 0 {shown.colour}"
+    mark = f"box-shadow: inset 3px 0 {shown.color}"
     return word_cell(shown.plain_title, "wide short", style=mark)
 
 

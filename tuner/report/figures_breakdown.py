@@ -14,7 +14,7 @@ from tuner.analysis.stages import StageSeconds, excess, overhead, stages_of
 from tuner.records.comparison import STAGES
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.report import style
-from tuner.report.series import ShownDeployment, colour_of, label_of
+from tuner.report.series import ShownDeployment, color_of, label_of
 from tuner.stats.samples import Samples
 from tuner.units import format_duration, format_number, format_rate
 
@@ -67,7 +67,7 @@ def time_breakdown(
     style.layout(figure, height=460, barmode="stack", bargap=0.35)
     figure.update_layout(margin={"t": 56, "b": 96})
     for title, (subject, _) in zip(figure.layout.annotations, drawn, strict=True):
-        title.update(font={"size": 14, "color": colour_of(subject)}, yshift=6)
+        title.update(font={"size": 14, "color": color_of(subject)}, yshift=6)
     figure.update_xaxes(type="category", showgrid=False, title_text="rate")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title_text="mean latency (ms)", col=1)
@@ -106,7 +106,7 @@ def _rate(probe: ProbeRecord) -> float:
 
 def _stacks(bars: list[tuple[ProbeRecord, Breakdown]]) -> Iterable[go.Bar]:
     rates = [format_rate(_rate(probe)) for probe, _ in bars]
-    for part, colour in style.PARTS.items():
+    for part, color in style.PARTS.items():
         seconds = [parts.parts[part] for _, parts in bars]
         if any(seconds):
             yield go.Bar(
@@ -114,7 +114,7 @@ def _stacks(bars: list[tuple[ProbeRecord, Breakdown]]) -> Iterable[go.Bar]:
                 y=[None if s is None else s * style.MS for s in seconds],
                 name=_PARTS.get(part, part),
                 legendgroup=part,
-                marker={"color": colour},
+                marker={"color": color},
                 customdata=[_probe_hover(probe, parts) for probe, parts in bars],
                 hovertemplate=f"{part}: %{{y:.3g}} ms%{{customdata}}<extra></extra>",
             )

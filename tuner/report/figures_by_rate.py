@@ -117,7 +117,7 @@ def _symbol(probe: ProbeRecord, percentile: str) -> str:
 
 
 def _marker_key(symbols: set[str]) -> list[go.Scatter]:
-    """Legend entries that explain the symbols, in grey since they hold for every colour."""
+    """Legend entries that explain the symbols, in grey since they hold for every color."""
     names = {symbol: outcome for outcome, symbol in _OUTCOMES.items()}
     names |= {_CLIENT_LIMITED: "client-limited", _NO_ANSWER: "no reply (above the scale)"}
     grey = {"color": style.OTHERS, "size": 9, "line": {"width": 2, "color": style.OTHERS}}
@@ -221,10 +221,10 @@ def _curve(
         showlegend=legend and not has_line,
         opacity=0.55 if series.is_crowd else 1.0,
         marker={
-            "color": series.colour,
+            "color": series.color,
             "size": 5 if series.is_crowd else 8,
             "symbol": list(symbols),
-            "line": {"width": 1.5, "color": series.colour},
+            "line": {"width": 1.5, "color": series.color},
         },
         customdata=[hover(point) for point in points],
         hovertemplate="%{customdata}<extra></extra>",
@@ -237,7 +237,7 @@ def _curve(
             name=series.name,
             legendgroup=series.name,
             showlegend=legend,
-            line={"color": series.colour, "width": 2},
+            line={"color": series.color, "width": 2},
             hoverinfo="skip",
         )
 
@@ -302,7 +302,7 @@ def _host_hover(name: str) -> Callable[[Point], str]:
 
 
 def gpu_by_rate(series: Sequence[Series]) -> go.Figure | None:
-    """Utilisation against the rate that was really served; crosses where the GPU throttled."""
+    """Utilization against the rate that was really served; crosses where the GPU throttled."""
     groups = [_readings(each, lambda p: p.gpu.utilisation if p.gpu else None) for each in series]
     rates = [rate for group in groups for rate, *_ in group]
     if not rates:

@@ -57,14 +57,14 @@ def _measured(
     measured = [e for e in searched if e.merit is not None]
     if measured:
         traces.append(_running_best(measured, metric))
-    for name, colour, group in by_role(searched, chosen, _CANDIDATES):
+    for name, color, group in by_role(searched, chosen, _CANDIDATES):
         if known := [e for e in group if e.merit is not None]:
-            traces.append(_marks(known, name, colour, metric, lambda e: e.trial))
-    for name, colour, group in by_role(evaluations, chosen, _CANDIDATES):
+            traces.append(_marks(known, name, color, metric, lambda e: e.trial))
+    for name, color, group in by_role(evaluations, chosen, _CANDIDATES):
         again = [e for e in group if e.phase == "confirm" and e.merit is not None]
         if again:
             title = f"{name}, confirmed"
-            trace = _marks(again, title, colour, metric, lambda e: _beside(e, searched))
+            trace = _marks(again, title, color, metric, lambda e: _beside(e, searched))
             trace.update(marker={"symbol": "diamond-open", "size": 11, "line": {"width": 2}})
             traces.append(trace)
     return traces
@@ -103,7 +103,7 @@ def _running_best(measured: list[Evaluation], metric: Metric) -> go.Scatter:
 
 
 def _marks(
-    measured: list[Evaluation], name: str, colour: str, metric: Metric, place: Place
+    measured: list[Evaluation], name: str, color: str, metric: Metric, place: Place
 ) -> go.Scatter:
     """With their 95 % intervals."""
     values = [metric.drawn(metric.value(e)) for e in measured]
@@ -116,7 +116,7 @@ def _marks(
         error_y=_error_bars(values, lows, highs),
         mode="markers",
         name=name,
-        marker={"color": colour, "size": 8 if name == _CANDIDATES else 12},
+        marker={"color": color, "size": 8 if name == _CANDIDATES else 12},
         customdata=[evaluation_hover(e) for e in measured],
         hovertemplate="%{customdata}<extra></extra>",
     )
@@ -182,8 +182,8 @@ def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
             marker={
                 "symbol": symbol,
                 "size": 9,
-                "line": {"width": 2, "color": [_role_colour(e) for e in group]},
-                "color": [_role_colour(e) for e in group],
+                "line": {"width": 2, "color": [_role_color(e) for e in group]},
+                "color": [_role_color(e) for e in group],
             },
             customdata=[evaluation_hover(e) for e in group],
             hovertemplate="%{customdata}<extra></extra>",
@@ -192,7 +192,7 @@ def _without_capacity(rest: list[Evaluation]) -> list[go.Scatter]:
     ]
 
 
-def _role_colour(evaluation: Evaluation) -> str:
+def _role_color(evaluation: Evaluation) -> str:
     if evaluation.baseline:
         return style.BASELINE
     return style.OTHERS if evaluation.state is State.FAILED else style.SLA

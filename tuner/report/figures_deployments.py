@@ -61,25 +61,25 @@ def _band(row: int, band: Band, shown: ShownDeployment, end: float, legend: bool
         width=0.55,
         name=shown.title,
         showlegend=legend and not band.replicas,
-        marker=_fill(shown.colour, band.replicas),
+        marker=_fill(shown.color, band.replicas),
         hovertemplate=f"<b>{name}</b><br>{format_rate(band.low)}{reach}<extra></extra>",
     )
 
 
 def _whiskers(intervals: Sequence[tuple[int, float, float]]) -> Iterator[go.Scatter]:
-    """Lines from low to high in their rows, outlined to be seen on any colour, light or dark."""
+    """Lines from low to high in their rows, outlined to be seen on any color, light or dark."""
     x = [end for _, low, high in intervals for end in (low, high, None)]
     y = [end for row, *_ in intervals for end in (row, row, None)]
-    for colour, width in ((_OUTLINE, 5), (_DARK, 2)):
-        line = {"color": colour, "width": width}
+    for color, width in ((_OUTLINE, 5), (_DARK, 2)):
+        line = {"color": color, "width": width}
         yield go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
-def _fill(colour: str, hatched: bool) -> dict[str, object]:
+def _fill(color: str, hatched: bool) -> dict[str, object]:
     if not hatched:
-        return {"color": colour}
-    pattern = {"shape": "/", "fgcolor": colour, "bgcolor": "rgba(0,0,0,0)", "size": 7}
-    return {"color": colour, "pattern": pattern, "line": {"color": colour, "width": 1}}
+        return {"color": color}
+    pattern = {"shape": "/", "fgcolor": color, "bgcolor": "rgba(0,0,0,0)", "size": 7}
+    return {"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}
 
 
 def capacities(shown: Sequence[ShownDeployment]) -> go.Figure | None:
@@ -93,7 +93,7 @@ def capacities(shown: Sequence[ShownDeployment]) -> go.Figure | None:
         y=[i for i, _, _ in known],
         x=[evaluation.capacity for *_, evaluation in known],
         width=0.62,
-        marker={"color": [each.colour for _, each, _ in known]},
+        marker={"color": [each.color for _, each, _ in known]},
         showlegend=False,
         customdata=[_capacity_hover(each, evaluation) for _, each, evaluation in known],
         hovertemplate="%{customdata}<extra></extra>",
@@ -173,12 +173,12 @@ def _swap(row: int, shown: ShownDeployment, swap: Swap) -> go.Scatter:
         x=[(swap.usual or 0.0) * style.MS, (swap.worst or 0.0) * style.MS],
         y=[row, row],
         mode="lines+markers",
-        line={"color": shown.colour, "width": 4},
+        line={"color": shown.color, "width": 4},
         marker={
             "size": 12,
-            "color": shown.colour,
+            "color": shown.color,
             "symbol": ["circle-open", "circle"],
-            "line": {"width": 2.5, "color": shown.colour},
+            "line": {"width": 2.5, "color": shown.color},
         },
         showlegend=False,
         hovertemplate=f"<b>{shown.title}</b>: {result}<br>%{{x:.3g}} ms<extra></extra>",

@@ -10,7 +10,7 @@ from tuner.analysis.search_findings import ComparedCandidate, subjects
 from tuner.goals.sla import Bound, Sla
 from tuner.records.results import Evaluation
 from tuner.report import style
-from tuner.report.series import colour_of, label_of
+from tuner.report.series import color_of, label_of
 from tuner.stats.samples import Floats, Samples
 
 _FASTEST = 1e-6
@@ -64,7 +64,7 @@ def _tail(subject: ComparedCandidate, x: Floats, share: Floats) -> go.Scatter:
         y=(100 * share).tolist(),
         mode="lines",
         name=label_of(subject),
-        line={"color": colour_of(subject), "width": 2.5, "shape": "hv"},
+        line={"color": color_of(subject), "width": 2.5, "shape": "hv"},
         hovertemplate="%{y:.3g} % slower than %{x:.3g} ms",
     )
 
@@ -128,6 +128,6 @@ def _shares(
         name=label_of(subject),
         legendgroup=subject.role,
         showlegend=legend,
-        marker={"color": colour_of(subject)},
+        marker={"color": color_of(subject)},
         hovertemplate="batches of %{x}: %{y:.1f} %<extra></extra>",
     )

@@ -136,10 +136,10 @@ def _figure(
             hoverinfo="skip",
         )
     )
-    for name, colour, group in by_role(evaluations, subjects(evaluations)):
+    for name, color, group in by_role(evaluations, subjects(evaluations)):
         own = [o for o in offers if any(o.evaluation is each for each in group)]
         if own:
-            figure.add_trace(_marks(own, best, name, colour, scale, describe))
+            figure.add_trace(_marks(own, best, name, color, scale, describe))
     return figure
 
 
@@ -147,7 +147,7 @@ def _marks(
     group: list[Offer],
     best: list[Offer],
     name: str,
-    colour: str,
+    color: str,
     scale: float,
     describe: Callable[[Offer], str],
 ) -> go.Scatter:
@@ -158,7 +158,7 @@ def _marks(
         mode="markers",
         name=name,
         marker={
-            "color": colour,
+            "color": color,
             "size": [11 if each else 6 for each in ahead],
             "opacity": [1.0 if each else _OPACITY for each in ahead],
         },

@@ -13,7 +13,7 @@ from tuner.report import style
 from tuner.report.figures_candidates import evaluation_hover
 from tuner.report.importance import importances
 from tuner.report.metric import Metric
-from tuner.report.series import colour_of
+from tuner.report.series import color_of
 
 _SPREAD = 0.035
 """How far apart lines through one value lie, so that none hides another."""
@@ -129,13 +129,13 @@ def _candidate_line(
     heights: list[float], share: float, evaluation: Evaluation, chosen: list[ComparedCandidate]
 ) -> go.Scatter:
     role = next((s for s in chosen if is_same_candidate(s.evaluation, evaluation)), None)
-    colour = colour_of(role) if role else sample_colorscale(style.CAPACITY_SCALE, [share])[0]
+    color = color_of(role) if role else sample_colorscale(style.CAPACITY_SCALE, [share])[0]
     return go.Scatter(
         x=list(range(len(heights))),
         y=heights,
         mode="lines+markers",
-        line={"color": colour, "width": 4 if role else 1.8},
-        marker={"color": colour, "size": 8 if role else 5},
+        line={"color": color, "width": 4 if role else 1.8},
+        marker={"color": color, "size": 8 if role else 5},
         customdata=[evaluation_hover(evaluation)] * len(heights),
         hovertemplate="%{customdata}<extra></extra>",
     )

@@ -27,10 +27,10 @@ _WIDE = ("settings",)
 def render_page(title: str, body: Html, drawn: Sequence[Drawing]) -> str:
     """The whole file; the figures of ``drawn`` go where ``figure`` left room for them."""
     figures = {d.name: json.loads(d.figure.to_json()) for d in drawn if d.figure is not None}
-    colours = {"baseline": style.BASELINE, "winner": style.WINNER, "sla": style.SLA}
+    colors = {"baseline": style.BASELINE, "winner": style.WINNER, "sla": style.SLA}
     return _template("page.html").substitute(
         title=text(title),
-        css=_template("page.css").substitute(colours, font=style.FONT),
+        css=_template("page.css").substitute(colors, font=style.FONT),
         body=body,
         plotly=_plotly() if figures else "",
         figures=packed(json.dumps(figures, allow_nan=False)),

@@ -115,7 +115,7 @@ def number_cell(value: float | None, shown: str) -> Html:
 
 
 def word_cell(content: str, kind: str = "", **attributes: object) -> Html:
-    """A cell of words; ``kind`` is ``wide``, ``short`` or a verdict's colour."""
+    """A cell of words; ``kind`` is ``wide``, ``short`` or a verdict's color."""
     return tag("td", text(content), class_=f"words {kind}".strip(), **attributes)
 
 

@@ -1,6 +1,6 @@
 """All figures of a search, in reading order, each with the sentence that says how to read it.
 
-Capacities are in requests/s, latencies in ms. Baseline, winner and SLA have the same colour in
+Capacities are in requests/s, latencies in ms. Baseline, winner and SLA have the same color in
 every figure; all other candidates are grey.
 """
 

@@ -1,4 +1,4 @@
-"""What figures draw in one colour: a candidate of a search, all others of it, or a deployment."""
+"""What figures draw in one color: a candidate of a search, all others of it, or a deployment."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ _OWN_SERVICES = ("#2f9e6e", "#c0567a", "#7d8f2a", "#5b6fd0")
 
 @dataclass(frozen=True)
 class Series:
-    """Probes under one name in one colour. ``is_crowd`` is for the candidates that are only there
+    """Probes under one name in one color. ``is_crowd`` is for the candidates that are only there
     for comparison: small translucent marks without a line.
     """
 
     name: str
-    colour: str
+    color: str
     probes: list[ProbeRecord]
     is_crowd: bool = False
 
 
-def colour_of(subject: ComparedCandidate) -> str:
+def color_of(subject: ComparedCandidate) -> str:
     return style.BASELINE if subject.role == "baseline" else style.WINNER
 
 
@@ -50,29 +50,29 @@ def label_of(subject: ComparedCandidate) -> str:
 def by_role(
     evaluations: list[Evaluation], chosen: list[ComparedCandidate], others: str = "other candidates"
 ) -> Iterable[tuple[str, str, list[Evaluation]]]:
-    """Name, colour and evaluations: those of all others first, then of each of the chosen."""
+    """Name, color and evaluations: those of all others first, then of each of the chosen."""
     groups = [[e for e in evaluations if is_same_candidate(e, s.evaluation)] for s in chosen]
     taken = {id(e) for group in groups for e in group}
     yield others, style.OTHERS, [e for e in evaluations if id(e) not in taken]
     for subject, group in zip(chosen, groups, strict=True):
-        yield subject.role, colour_of(subject), group
+        yield subject.role, color_of(subject), group
 
 
 def candidates(evaluations: list[Evaluation]) -> list[Series]:
     """Of a search: all other candidates, baseline, and winner or what came closest."""
     return [
-        Series(name, colour, [p for e in group for p in e.probes], is_crowd=not place)
-        for place, (name, colour, group) in enumerate(by_role(evaluations, subjects(evaluations)))
+        Series(name, color, [p for e in group for p in e.probes], is_crowd=not place)
+        for place, (name, color, group) in enumerate(by_role(evaluations, subjects(evaluations)))
     ]
 
 
 @dataclass(frozen=True)
 class ShownDeployment:
-    """A deployment with its colour; ``contender`` is None where it was not measured."""
+    """A deployment with its color; ``contender`` is None where it was not measured."""
 
     deployed: Deployed
     contender: Contender | None
-    colour: str
+    color: str
 
     @property
     def plain_title(self) -> str:
@@ -96,20 +96,20 @@ class ShownDeployment:
     @property
     def series(self) -> Series:
         probes = [] if self.evaluation is None else list(self.evaluation.probes)
-        return Series(self.title, self.colour, probes)
+        return Series(self.title, self.color, probes)
 
 
 def deployments(comparison: Comparison, evaluations: list[Evaluation]) -> list[ShownDeployment]:
-    """One colour per deployment, the same in all figures and tables."""
+    """One color per deployment, the same in all figures and tables."""
     by_name = {each.name: each for each in contenders(comparison, evaluations)}
     services = [d.name for d in comparison.deployments if d.kind == "service"]
     return [
-        ShownDeployment(deployed, by_name.get(deployed.name), _colour(deployed, services))
+        ShownDeployment(deployed, by_name.get(deployed.name), _color(deployed, services))
         for deployed in comparison.deployments
     ]
 
 
-def _colour(deployed: Deployed, services: list[str]) -> str:
+def _color(deployed: Deployed, services: list[str]) -> str:
     if deployed.kind == "service":
         return _OWN_SERVICES[services.index(deployed.name) % len(_OWN_SERVICES)]
     if deployed.kind != "triton":

@@ -1,4 +1,4 @@
-"""The look that all figures share: one colour per meaning, the same in the page's style sheet."""
+"""The look that all figures share: one color per meaning, the same in the page's style sheet."""
 
 from collections.abc import Sequence
 from html import escape

@@ -7,13 +7,13 @@ from tuner.report import compare_page, search_wording, style
 from tuner.report.figures import is_comparison
 from tuner.report.html import Html, join, tag, text
 from tuner.report.metric import Metric
-from tuner.report.series import colour_of, deployments
+from tuner.report.series import color_of, deployments
 from tuner.report.wording import NBSP, doubt_sentence
 from tuner.units import format_rate
 
 _CELL = "padding: 2px 12px 2px 8px; text-align: left"
 Row = tuple[str, str, str, str]
-"""A colour, a name, a value, and its 95 % interval."""
+"""A color, a name, a value, and its 95 % interval."""
 
 
 def summary_html(run: Run) -> str:
@@ -32,7 +32,7 @@ def _of_search(findings: SearchFindings) -> Html:
         value, (low, high) = metric.value(subject.evaluation), metric.range(subject.evaluation)
         name = f"{subject.role}: {subject.evaluation.label}"
         interval = _interval(metric.show(low), metric.show(high)) if low and high else ""
-        rows.append((colour_of(subject), name, metric.show(value), interval))
+        rows.append((color_of(subject), name, metric.show(value), interval))
     return _block(
         search_wording.headline(findings),
         search_wording.answer(findings),
@@ -49,7 +49,7 @@ def _of_comparison(findings: ComparisonFindings) -> Html:
         if evaluation is not None and evaluation.low and evaluation.high:
             interval = _interval(format_rate(evaluation.low), format_rate(evaluation.high))
         capacity = format_rate(evaluation.capacity if evaluation is not None else None)
-        rows.append((each.colour, each.plain_title, capacity, interval))
+        rows.append((each.color, each.plain_title, capacity, interval))
     return _block(
         compare_page.title(findings),
         compare_page.answer(findings),
@@ -68,11 +68,11 @@ def _block(headline: str, answer: str, value: str, rows: list[Row], doubts: list
     body = (
         tag(
             "tr",
-            tag("td", text(name), style=f"{_CELL}; border-left: 4px solid {colour}"),
+            tag("td", text(name), style=f"{_CELL}; border-left: 4px solid {color}"),
             tag("td", tag("b", text(shown)), style=_CELL),
             tag("td", text(interval), style=_CELL),
         )
-        for colour, name, shown, interval in rows
+        for color, name, shown, interval in rows
     )
     table = tag("table", head, *body, style="border-collapse: collapse")
     warnings = tag("ul", *(tag("li", text(doubt)) for doubt in doubts), style="margin: 6px 0")
