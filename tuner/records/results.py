@@ -200,8 +200,9 @@ class ProbeRecord(Record):
 
 
 class Window(Record):
-    """A short closed loop at a fixed concurrency: what service times are fitted to. ``settings`` are the candidate's, on ``instances`` in all, which share
-    ``devices``; ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and
+    """A short closed loop at a fixed concurrency: what service times are fitted to.
+
+    ``settings`` are the candidate's, on ``instances`` in all, which share ``devices``; ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and
     ``latency`` are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the
     latter of one GPU.
     """
