@@ -202,9 +202,10 @@ class ProbeRecord(Record):
 class Window(Record):
     """A short closed loop at a fixed concurrency: what service times are fitted to.
 
-    ``settings`` are the candidate's, on ``instances`` in all, which share ``devices``; ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and
-    ``latency`` are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the
-    latter of one GPU.
+    ``settings`` are the candidate's, on ``instances`` in all, which share ``devices``;
+    ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and ``latency``
+    are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the latter of
+    one GPU.
     """
 
     settings: dict[str, ValueField]
