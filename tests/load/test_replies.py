@@ -240,7 +240,7 @@ def test_replies_that_nobody_asked_for_answer_no_request(pieces: int) -> None:
         await reader.read()
 
     found = calls(talk, 2)
-    assert found[0] == (False, "the server sent a reply that nobody asked for")
+    assert found[0] == (False, "the server sent a reply without a request")
     assert not found[1][0]
 
 
