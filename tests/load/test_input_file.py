@@ -233,7 +233,7 @@ class TestRefused:
     @pytest.mark.parametrize("word", [None, 3, True, {}, ["a"]])
     def test_what_is_no_string_is_no_text(self, tmp_path: Path, word: Any) -> None:
         message = refusal(tmp_path, {"data": [{"x": ["a", word]}]}, x("BYTES", (2,)))
-        assert "does not make a BYTES tensor" in message
+        assert "is not a valid BYTES tensor" in message
 
     @pytest.mark.parametrize(
         ("datatype", "number"), [("UINT8", 300), ("UINT8", -1), ("INT64", 1.7), ("INT64", 1e300)]
