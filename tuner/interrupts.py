@@ -63,8 +63,8 @@ def held_back() -> Iterator[None]:
 
 
 def listen() -> None:
-    """For this process, from now on. What it was started to ignore, as by nohup or in a shell's
-    background, it goes on ignoring.
+    """Handle signals of this process from now on. Signals that it was started to ignore, as by
+    nohup or in a shell's background, stay ignored.
     """
     heard = _Interrupts()
     for number in _SIGNALS:

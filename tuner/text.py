@@ -1,4 +1,4 @@
-"""Text from elsewhere that is to be shown on a terminal: harmless, and short.
+"""Makes text from elsewhere safe and short for a terminal.
 
 >>> shown("20")
 "'20'"
@@ -20,7 +20,7 @@ of file names that are no text."""
 def printable(text: str) -> str:
     r"""The text with its control characters spelled out, such as ``\x1b``.
 
-    What a server or a file says could otherwise move the cursor, hide lines, or set the title.
+    Text of a server or file could otherwise move the cursor, hide lines, or set the title.
     """
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

@@ -207,7 +207,7 @@ def test_another_address_is_not(host: str) -> None:
 
 
 def test_a_server_elsewhere_is_refused(repository: Path) -> None:
-    with pytest.raises(UsageError, match="does not go with the launcher attached"):
+    with pytest.raises(UsageError, match="cannot be used with the launcher attached"):
         deployment(repository, AttachedLauncher(Endpoints("192.0.2.1:8000")))
 
 

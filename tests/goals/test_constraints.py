@@ -141,7 +141,7 @@ def test_a_probe_is_held_against_it(text: str, value: float, broken: bool) -> No
         ("cpu<-1", "write it like 4"),
         ("cpu<nan", "write it like 4"),
         ("queue<5", "did you mean 5ms"),
-        ("client_cores<2", "known are"),
+        ("client_cores<2", "choose from"),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(text: str, hint: str) -> None:

@@ -214,14 +214,14 @@ class TestRefused:
             ({"data": [{"x": {"content": [1, 2, 3, 4], "more": 1}}]}, 'either "b64" or "content"'),
             ({"data": [{"x": {"content": [1], "b64": "AAAA"}}]}, 'either "b64" or "content"'),
             ({"data": [{"x": {"content": {"content": [1]}}}]}, 'as {"b64"'),
-            ({"data": [{"x": [1, 2]}]}, "does not make a FP32 tensor of shape [4]"),
+            ({"data": [{"x": [1, 2]}]}, "is not a valid FP32 tensor of shape [4]"),
             ({"data": [{"x": ["a", "b", "c", "d"]}]}, "only numbers"),
             ({"data": [{"x": [1, None, 3, 4]}]}, "only numbers"),
             ({"data": [{"x": [1, {}, 3, 4]}]}, "only numbers"),
-            ({"data": [{"x": [[1, 2], [3]]}]}, "does not make a FP32 tensor"),
-            ({"data": [{"x": {"b64": "!"}}]}, "does not make a FP32 tensor"),
-            ({"data": [{"x": {"b64": "AAA="}}]}, "does not make a FP32 tensor"),
-            ({"data": [{"x": {"b64": 3}}]}, "does not make a FP32 tensor"),
+            ({"data": [{"x": [[1, 2], [3]]}]}, "is not a valid FP32 tensor"),
+            ({"data": [{"x": {"b64": "!"}}]}, "is not a valid FP32 tensor"),
+            ({"data": [{"x": {"b64": "AAA="}}]}, "is not a valid FP32 tensor"),
+            ({"data": [{"x": {"b64": 3}}]}, "is not a valid FP32 tensor"),
             ({"data": [{"x": {"content": [1], "shape": [2]}}]}, "tensor of shape [2]"),
             ('{"data": [{"x": ' + "[" * 5000 + "]" * 5000 + "}]}", "entry 0"),
             ('{"data": [{"x": [' + "9" * 5000 + ", 1, 1, 1]}]}", "data.json"),
@@ -233,7 +233,7 @@ class TestRefused:
     @pytest.mark.parametrize("word", [None, 3, True, {}, ["a"]])
     def test_what_is_no_string_is_no_text(self, tmp_path: Path, word: Any) -> None:
         message = refusal(tmp_path, {"data": [{"x": ["a", word]}]}, x("BYTES", (2,)))
-        assert "does not make a BYTES tensor" in message
+        assert "is not a valid BYTES tensor" in message
 
     @pytest.mark.parametrize(
         ("datatype", "number"), [("UINT8", 300), ("UINT8", -1), ("INT64", 1.7), ("INT64", 1e300)]

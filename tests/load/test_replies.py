@@ -112,16 +112,22 @@ class TestHttp:
             (http(described(parameters={"binary_data_size": 12})), "has 12 bytes"),
             (http(described(), cut=5), "9 bytes of outputs, not 14"),
             (http(described(3), "1"), "it belongs to another request"),
-            (http("nonsense"), "not the JSON of an inference"),
-            (http([3]), "not the JSON of an inference"),
-            (http(described(shape=3)), "not the JSON of an inference"),
-            (http(described(parameters=3)), "not the JSON of an inference"),
+            (http("nonsense"), "not the JSON of a KServe inference"),
+            (http([3]), "not the JSON of a KServe inference"),
+            (http(described(shape=3)), "not the JSON of a KServe inference"),
+            (http(described(parameters=3)), "not the JSON of a KServe inference"),
             (http(described(), "9" * 5000), "it belongs to another request"),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "not the JSON of an inference"),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine", "not the JSON of an inference"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+                "not the JSON of a KServe inference",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+                "not the JSON of a KServe inference",
+            ),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + b"[" * 9000,
-                "not the JSON of an inference",
+                "not the JSON of a KServe inference",
             ),
         ],
     )
@@ -240,7 +246,7 @@ def test_replies_that_nobody_asked_for_answer_no_request(pieces: int) -> None:
         await reader.read()
 
     found = calls(talk, 2)
-    assert found[0] == (False, "the server sent a reply that nobody asked for")
+    assert found[0] == (False, "the server sent a reply without a request")
     assert not found[1][0]
 
 

@@ -122,5 +122,5 @@ def test_no_strings_are_no_bytes() -> None:
 
 @pytest.mark.parametrize("protocol", Transport)
 def test_an_empty_pool_is_refused(protocol: Transport) -> None:
-    with pytest.raises(InputDataError, match="no input to send to m"):
+    with pytest.raises(InputDataError, match="no inputs to send to m"):
         make_target(protocol, "127.0.0.1:8000", "m", [])

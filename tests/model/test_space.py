@@ -363,7 +363,7 @@ class TestLoad:
 
 def test_did_you_mean_suggests_or_lists() -> None:
     assert did_you_mean("coun", ["count", "kind"]) == "; did you mean 'count'?"
-    assert did_you_mean("xyz", ["count", "kind"]) == "; known are count, kind"
+    assert did_you_mean("xyz", ["count", "kind"]) == "; choose from count, kind"
 
 
 @pytest.mark.parametrize(

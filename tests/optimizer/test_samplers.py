@@ -365,9 +365,9 @@ class TestNames:
     @pytest.mark.parametrize(
         ("source", "message"),
         [
-            ("", "one sampler, and it has none"),
+            ("", "exactly one sampler; it has none"),
             ("raise RuntimeError('no such luck')", "could not be loaded: no such luck"),
-            (PACKAGE.replace('"As', 'def __init__(self, given): "As'), "as it is: .*given"),
+            (PACKAGE.replace('"As', 'def __init__(self, given): "As'), "cannot be used: .*given"),
         ],
     )
     def test_a_package_that_is_of_no_use_is_named(

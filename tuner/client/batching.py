@@ -10,8 +10,8 @@ from tuner.model.signature import Arrays, Signature
 
 
 def make_batches(signature: Signature, items: Sequence[Mapping[str, Any]]) -> list[Arrays]:
-    """Requests of at most ``max_batch_size`` items, in order. Items that differ in their shapes, or
-    in which optional inputs they have, cannot share one.
+    """Requests of at most ``max_batch_size`` items, in order. Items with different shapes, or
+    different optional inputs, cannot share one.
 
     InvalidInput if an item does not fit.
     """

@@ -54,7 +54,7 @@ class ServerError(ClientError):
 
 
 def unavailability(message: str) -> ClientError:
-    """The error of a server that cannot be had, by the reason in its message."""
+    """The error of an unavailable server, by the reason in its message."""
     kind = Overloaded if any(text in message for text in _QUEUE_FULL) else Unavailable
     return kind(message)
 

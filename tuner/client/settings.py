@@ -1,11 +1,11 @@
-"""How a client connects, asks and waits."""
+"""Settings of clients: connections, requests and timeouts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RequestSettings:
-    """How many requests a client sends by itself, and how long it waits."""
+    """Concurrency and timeouts of a client."""
 
     at_once: int = 8
     """Requests of one ``predict_batch`` at a time: the server overlaps and joins them, and one call

@@ -1,4 +1,4 @@
-"""What is sent to a server that has just loaded its model, and what its first answers say."""
+"""The first requests to a server that has just loaded its model, and its replies."""
 
 import math
 import re

@@ -15,7 +15,8 @@ SAMPLE = "text_classifier"
 
 
 def find_model(name: Any) -> Path:
-    """The folder of a model: by its path, by its name in ./model_repository, or among the samples.
+    """Finds the folder of a model: by its path, by its name in ./model_repository, or among the
+    samples.
 
     Without a name: the only model of ./model_repository, or the sample model if there is no such
     folder. If a model's weights are generated, its complete copy in the user's cache is returned.

@@ -172,7 +172,7 @@ class _HttpConnection(asyncio.Protocol):
             self.may_go_on = False
             self._transport.close()
         if self._surplus:
-            self._client.finished(self, index, "the server sent a reply that nobody asked for")
+            self._client.finished(self, index, "the server sent a reply without a request")
         elif 200 <= status < 300:
             self._client.finished(self, index, self._client.fault(index, self._first))
         else:

@@ -230,7 +230,7 @@ class _Entry:
         except (ValueError, TypeError, OverflowError) as error:
             wanted = shown(list(spec.dims) if given is None else given)
             raise InputDataError(
-                f"{self._where}: input {spec.name!r} does not make a {spec.datatype} tensor of "
+                f"{self._where}: input {spec.name!r} is not a valid {spec.datatype} tensor of "
                 f"shape {wanted}: {_line(error)}"
             ) from error
 

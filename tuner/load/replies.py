@@ -206,7 +206,7 @@ def _read_json(description: bytes) -> tuple[str, list[_Described]]:
             raise WrongAnswer(str(answer["error"])[:_SHOWN])
         return str(answer.get("id", "")), list(map(_of_json, answer["outputs"]))
     except _UNREADABLE as error:
-        raise WrongAnswer("it is not the JSON of an inference") from error
+        raise WrongAnswer("it is not the JSON of a KServe inference") from error
 
 
 def _of_json(entry: Any) -> _Described:

@@ -1,4 +1,4 @@
-"""From probes to capacity: which rate next, when to stop, and what all probes together say."""
+"""Estimates a capacity from probes: which rate is next, when to stop, and the fit of all probes."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tuner.stats.fit import Fit
 
 @dataclass(frozen=True)
 class SeekSettings:
-    """Which rate is probed next, and when to stop. Rates are shares of others; all are ratios."""
+    """When to probe which rate, and when to stop; all settings are ratios."""
 
     give_up: float = 0.03
     """Of the first rate: a capacity below that is none worth the time."""
@@ -34,13 +34,13 @@ class SeekSettings:
     most_easy: float = 2.0
     """Of the highest rate so far, while it is easy."""
     clearly_lower: float = 0.9
-    """Of the lowest rate, as long as none was kept."""
+    """Of the lowest rate, as long as none met the SLA."""
     one_sided: float = 2.0
-    """Times the planned seconds while every rate was kept: there is no capacity without one that
-    was not.
+    """Times the planned seconds while every rate met the SLA: the capacity needs one that does not.
     """
     unkept: float = 4.0
-    """Times the planned seconds while none was kept: else the candidate counts as infeasible."""
+    """Times the planned seconds while no rate met the SLA: else the candidate counts as infeasible.
+    """
 
 
 SEEK = SeekSettings()
@@ -53,9 +53,9 @@ class Capacity:
     It is the median of what the probes leave possible, ``low`` and ``high`` are the central 95 %.
     ``recommended`` keeps a margin of it (see ``recommend``). ``steepness`` is that of the share of
     late requests (see ``tuner.stats.fit.Fit``). ``bound_ratio`` is that of the probe nearest below.
-    ``client_limited`` says that the client was at its end: the server may hold more. ``beaten``
-    says that the rate to beat is out of reach; where no rate was kept by then, only ``low`` and
-    ``high`` are known.
+    ``client_limited`` says that the load generator was saturated: the server may serve more.
+    ``beaten`` says that the candidate was eliminated; if no rate met the SLA by then, only ``low``
+    and ``high`` are known.
     """
 
     rate: float | None
@@ -120,7 +120,8 @@ Probe = Callable[[float], ProbeResult]
 def find_capacity(
     probe: Probe, start: float, effort: Effort, known: "list[ProbeResult] | None" = None
 ) -> Capacity:
-    """Probe from ``start`` requests/s on, each time where it tells most, and fit all probes.
+    """Probe from ``start`` requests/s on, each time at the most informative rate, and fit all
+    probes.
 
     ``known`` are earlier results of the same configuration; the new ones are appended to it. Gives
     up, with no rate, when not even a small share of ``start`` is met. Ends when the time is over;
@@ -162,7 +163,7 @@ def find_capacity(
 
 
 def is_beaten(fit: Fit, effort: Effort) -> bool:
-    """Whether the rate to beat is out of reach, as surely as is asked."""
+    """Whether the rate to beat is out of reach, at the required probability."""
     return effort.to_beat > 0 and fit.chance_above(effort.to_beat) < effort.doubt
 
 
@@ -173,7 +174,7 @@ def conclude(
     other_launches: bool = False,
     verified: bool = False,
 ) -> Capacity:
-    """What results of one configuration say together; no rate if none met the SLA.
+    """The capacity by all results of one configuration; no rate if none met the SLA.
     ``other_launches`` and ``verified`` as in ``Effort``.
     """
     fit = fit_results(results, guess)

@@ -75,8 +75,8 @@ class Evaluator:
     def search(
         self, subject: Subject, to_beat: float, phase: Phase = "search", expected: float = 0.0
     ) -> Evaluation:
-        """The candidate's capacity, finely only where it can exceed ``to_beat`` requests/s; about
-        ``expected`` requests/s are expected, 0.0 if nothing is known.
+        """The candidate's capacity, precise only if it can exceed ``to_beat`` requests/s;
+        ``expected`` is the forecast in requests/s, 0.0 if unknown.
         """
         search = partial(self._policy.search, to_beat=to_beat, expected=expected)
         return self._evaluate(self._draft(subject, phase), search)
@@ -132,10 +132,9 @@ class Evaluator:
         return self._deployments.runs_side_by_side([_gpu_memory(s, known) for s in subjects])
 
     def calibrate(self, plan: CalibrationPlan) -> list[tuple[Candidate, str]]:
-        """Windows of what the simulator needs to know, kept in the run; and what failed, and why.
-        Fewer of them when the time is over.
-
-        Where the largest batches fail, smaller ones are tried.
+        """Windows for the simulator's profile, recorded in the run; and failures with their
+        reasons. Fewer windows if the time is over. If the largest batches fail, smaller ones are
+        tried.
         """
         failed = []
         for number, candidate in enumerate(plan.candidates):
@@ -159,7 +158,7 @@ class Evaluator:
         return failed
 
     def _is_over(self) -> bool:
-        """Whether the time is over: what fails then tells nothing of a candidate."""
+        """Whether the time is over: a failure then says nothing about a candidate."""
         return not self._sessions.deadline.left
 
     def _sweep(self, candidate: Candidate, launches: int) -> tuple[int, Sweep]:
@@ -196,7 +195,7 @@ class Evaluator:
 def compare_deployments(
     sessions: Sessions, subjects: Sequence[Subject], seed: int, rounds: int
 ) -> Rounds:
-    """Deployments as if they were finalists, but each of them counts."""
+    """Measure deployments like finalists, but eliminate none."""
     drafts = [
         Draft(
             subject,

@@ -1,4 +1,4 @@
-"""What the probes of one configuration say together about its capacity."""
+"""The posterior of a configuration's capacity from all of its probes."""
 
 import math
 from dataclasses import dataclass
@@ -54,11 +54,12 @@ EVIDENCE = FittingSettings()
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What one probe says about its rate (requests/s).
+    """The result of one probe at its rate (requests/s).
 
     ``bound_ratio`` is the ratio of percentile to bound, None without data. ``counts`` has one entry
     per bound, and one stall in it as one late request. ``repeat`` says that one stall decided;
-    ``client_limited`` that the client, not the server, was at its end; ``seconds`` its length.
+    ``client_limited`` that the load generator, not the server, was saturated; ``seconds`` its
+    length.
     """
 
     rate: float
@@ -75,19 +76,19 @@ class ProbeResult:
 
     @property
     def kept(self) -> bool:
-        """Whether the samples, taken at face value, keep the Sla, and the readings the rest."""
+        """Whether the samples, at face value, meet the SLA, and the readings all constraints."""
         broken = any(broken for _, broken in self.constraints)
         return self.bound_ratio is not None and self.bound_ratio <= 1 and not broken
 
     @property
     def keeps_by_far(self) -> bool:
-        """Whether it is kept, and not half of any error budget is used up."""
+        """Whether the SLA is met with less than half of each error budget used."""
         return self.kept and share_used(self.counts) <= EVIDENCE.far_below
 
 
 def client_limit(results: list[ProbeResult]) -> float:
-    """The rate at which the client is at its end: it was, at two rates at least, and never was not
-    at a higher one; +inf where that is not so. Once may be a moment of the machine.
+    """The rate at which the load generator is saturated: it was at two rates at least, and at all
+    higher ones; else +inf. Once may be a moment of the machine.
     """
     sent = max((f.rate for f in results if not f.client_limited), default=0.0)
     limited = [f.rate for f in results if f.client_limited and f.rate > sent]
@@ -97,7 +98,7 @@ def client_limit(results: list[ProbeResult]) -> float:
 def fit_results(results: list[ProbeResult], guess: float) -> Fit:
     """The posterior of the capacity: where the first of the bounds breaks, by all servers together.
 
-    Probes at which the client was at its end say nothing of the server, and are left out.
+    Probes with a saturated load generator say nothing about the server, and are excluded.
     """
     return _fit(results, guess)[0]
 

@@ -79,8 +79,8 @@ class SearchPolicy(Policy, Protocol):
     def search(
         self, session: CandidateSession, draft: Draft, to_beat: float, expected: float
     ) -> None:
-        """Precise only as far as the subject may exceed ``to_beat`` requests/s; about ``expected``
-        requests/s are expected, 0.0 if nothing is known.
+        """Precise only if the subject may exceed ``to_beat`` requests/s; ``expected`` is the
+        forecast in requests/s, 0.0 if unknown.
         """
 
 
@@ -270,8 +270,8 @@ def seek(
     how: Thoroughness,
     first: Thoroughness | None = None,
 ) -> None:
-    """Look for the capacity from ``start`` requests/s on, with all earlier results of the draft;
-    its ``first`` probe may be another.
+    """Search the capacity from ``start`` requests/s on, with all earlier results of the draft; its
+    ``first`` probe may be another.
     """
 
     def probe(rate: float) -> ProbeResult:
@@ -294,8 +294,8 @@ def gives_up(draft: Draft, unloaded: ProbeRecord, sla: Sla) -> bool:
 
 
 def is_outdone(draft: Draft, rivals: Sequence[Draft], expected: float) -> bool:
-    """Whether it hardly has a chance to be the best of them, by the rounds so far; before its
-    first, by how many requests/s are ``expected``.
+    """Whether it can hardly be the best, by the rounds so far; before its first, by the
+    ``expected`` requests/s.
     """
     others = [each for each in rivals if each is not draft and each.capacity.rate]
     best = max(others, key=lambda each: each.rank, default=None)

@@ -27,8 +27,8 @@ class Servers(Protocol):
 
 
 class Rounds:
-    """Drafts that are measured in rounds, one after another in each; and at the end the rate that
-    the best one is recommended for is verified.
+    """Measures drafts in interleaved rounds, and then verifies the rate recommended for the best
+    one.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Rounds:
         return is_out
 
     def so_far(self) -> list[Evaluation]:
-        """What is known of those of which anything is, also after an interrupt."""
+        """The evaluations of all drafts with a result, also after an interrupt."""
         return [draft.evaluation() for draft in self._drafts if draft.is_telling]
 
     def _verify(self, servers: Servers, draft: Draft, rate: float) -> None:

@@ -299,4 +299,4 @@ def did_you_mean(word: str, known: list[str]) -> str:
     if close:
         return f"; did you mean {shown(close[0])}?"
     more = ", …" if len(known) > _MOST_NAMED else ""
-    return f"; known are {', '.join(map(shortened, known[:_MOST_NAMED]))}{more}"
+    return f"; choose from {', '.join(map(shortened, known[:_MOST_NAMED]))}{more}"

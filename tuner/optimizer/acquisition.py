@@ -28,7 +28,7 @@ SETTINGS = DrawSettings()
 
 
 class Gains:
-    """What the candidates ``left``, of n, are better by than the best of the ``measured`` ones,
+    """The improvement of the candidates ``left``, of n, over the best of the ``measured`` ones,
     whichever of these that is: it takes no further trial to find out, as a confirmation does.
 
     What is better than none of these is still to be better than ``level``, a logarithm, -inf for

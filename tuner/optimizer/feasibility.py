@@ -44,13 +44,12 @@ def success_probability(
     measurements: Sequence[Measurement],
     settings: FeasibilitySettings = _SETTINGS,
 ) -> Floats:
-    """The probability that each candidate can be measured at all; shape (n,).
+    """The success probability of each candidate: that it can be measured at all; shape (n,).
 
-    What ran out of memory or time does so with larger batches and more instances, too. Any other
-    failure is held against the settings that it had: for each of them, how many of the candidates
-    with it failed (Laplace's rule of succession), and the worst of these counts. What met the SLA
-    at no rate and was not even probed at one, such as when it breaks a constraint, counts as such,
-    too.
+    A candidate that ran out of memory or time does so with larger batches and more instances, too.
+    Any other failure counts against its settings: for each of them, how many of the candidates with
+    it failed (Laplace's rule of succession), and the worst of these counts. What met the SLA at no
+    rate and was not even probed at one, such as when it breaks a constraint, counts as such, too.
     """
     failed = [m for m in measurements if _tells_nothing(m)]
     if not failed:

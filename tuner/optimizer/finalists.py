@@ -90,11 +90,10 @@ class Finalists:
     def _after_refutation(
         self, confirmed: dict[Candidate, Evaluation], evaluations: Sequence[Evaluation]
     ) -> list[tuple[Subject, float]]:
-        """What to confirm next, given what was confirmed.
-
-        Where the least cost is looked for, the next best, until one meets the SLA or the baseline
-        is as good: the best lie at the edge of what meets it. Else the best that is left, once,
-        where it is expected to be clearly better than all that was confirmed.
+        """What to confirm next, given the confirmed ones. If the cost is minimized, the next best,
+        until one meets the SLA or the baseline is as good: the best lie close to violating it. Else
+        the best remaining one, once, if it is expected to be clearly better than all confirmed
+        ones.
         """
         settings = self.settings
         meeting = [e for e in confirmed.values() if e.merit is not None]

@@ -58,7 +58,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Prior:
-    """What the simulation alone says of each candidate; arrays have the shape (n,).
+    """The simulation's results for each candidate; arrays have the shape (n,).
 
     ``bound_ratio`` is about ln(percentile / bound) at the objective's rate, None if the capacity is
     maximized. ``predicted`` says whether a candidate meets the SLA at any rate in the simulation,
@@ -76,7 +76,7 @@ class Prior:
 
     @property
     def is_possible(self) -> bool:
-        """Whether the simulation has any candidate that meets the SLA."""
+        """Whether any candidate meets the SLA in the simulation."""
         return bool(self.predicted.any())
 
 
@@ -181,8 +181,8 @@ class Forecast:
         return math.exp(self.merit.mean[at])
 
     def propose(self, among: npt.NDArray[np.bool_] | None = None) -> Proposal | None:
-        """The candidate from which most is to be gained, of those not measured yet; the simplest of
-        several that are as good. None if there is none. ``among`` restricts the choice; shape (n,).
+        """The unmeasured candidate with the largest expected improvement; the simplest of several
+        that are as good. None if there is none. ``among`` restricts the choice; shape (n,).
         """
         gains = self._gains
         if gains is None:
@@ -215,8 +215,8 @@ class Forecast:
         return 0.0 if self._gains is None else self._gains.probability_above(by)
 
     def equals(self, candidate: Candidate, by: float) -> tuple[list[Candidate], list[Candidate]]:
-        """Those that do the same in the simulation, and the others that are expected within the
-        share ``by`` of it, on either side.
+        """Candidates that behave alike in the simulation, and the others expected within the share
+        ``by``, on either side.
         """
         place = self.prior.merit.index(candidate)
         if place is None:

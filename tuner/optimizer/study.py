@@ -81,7 +81,7 @@ class Measurer(Protocol):
 
 @runtime_checkable
 class Forecaster(Protocol):
-    """A sampler that simulates, and so knows what to expect of every candidate."""
+    """A sampler that simulates, and so has a forecast of every candidate."""
 
     def calibrate(
         self, windows: Sequence[Window], failures: Sequence[tuple[Candidate, str]] = ()
@@ -213,7 +213,7 @@ class Study:
             self._tell(trial, evaluation)
 
     def outcome(self, reason: Stop) -> Outcome:
-        """How the search ended, and how sure it is that it found the best."""
+        """How the search ended, and the probability that it missed a better candidate."""
         forecast, leader = self._forecast(), best(list(self._known.values()))
         alike: list[Candidate] = []
         near: list[Candidate] = []
@@ -243,7 +243,7 @@ class Study:
                     heard(evaluation)
 
     def finish(self, reason: str) -> None:
-        """Note that the search is over, so that the same command starts a new one."""
+        """Record that the search is over, so that the same command starts a new one."""
         with storage_errors(self._url):
             self._study.set_user_attr(STOPPED, reason)
 
@@ -272,7 +272,7 @@ class Study:
             self._forecaster = None
 
     def _failures(self) -> list[tuple[Candidate, str]]:
-        """What failed in the calibration, and why."""
+        """Candidates that failed in the calibration, and why."""
         listed = self._study.user_attrs.get(_FAILURES, ())
         return [
             (Candidate.of({p: tuple(v) if isinstance(v, list) else v for p, v in settings}), why)
@@ -329,7 +329,7 @@ class Study:
         return min(surely or leader.capacity, leader.capacity) * (1 + SETTINGS.missed_by)
 
     def _measure_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
-        """In a long search, now and then: whether the machine is still what it was."""
+        """In a long search, from time to time: whether the machine's performance changed."""
         looks = [e for e in self._evaluations if e.baseline and e.phase != "confirm"]
         last = self._evaluations.index(looks[-1]) if looks else 0
         since = sum(e.seconds for e in self._evaluations[last + 1 :])

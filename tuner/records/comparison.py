@@ -1,4 +1,4 @@
-"""``comparison.json`` in the folder of a run: what a comparison holds besides its evaluations.
+"""``comparison.json`` in the folder of a run: the results of a comparison besides its evaluations.
 
 Each deployment is evaluated as the candidates of a search are: its evaluations are those of its
 ``trial``, and their probes tell rates, latencies, cores, memory, GPU and where the time went.
@@ -20,8 +20,8 @@ Kind = Literal["naive", "fastapi", "triton", "hybrid", "service"]
 """FastAPI with the naive implementation; FastAPI, optimized; Triton alone; FastAPI in front of
 Triton; a service of the user's."""
 Sends = Literal["text", "tensors", "own"]
-"""What a client has to send: what the model's own processing takes; tensors; or what a service of
-the user's asks for."""
+"""What a client sends: the input of the model's own processing; tensors; or what a service of the
+user's expects."""
 STAGES = (
     "client",
     "parsing",
@@ -34,8 +34,8 @@ STAGES = (
 )
 """The stages of a request, in order: the client's lateness; the service's reading and validation of
 the request; its pre-processing; the way to Triton and back, Triton's own front end included; the
-wait for a turn; the computation, input and output copies included; the service's post-processing
-and writing of the answer; and what nobody counted: network, HTTP server, client."""
+wait in the queue; the computation, input and output copies included; the service's post-processing
+and writing of the answer; and the rest, which is not counted: network, HTTP server, client."""
 
 
 class Swap(Record):
@@ -57,9 +57,8 @@ class Swap(Record):
 
 
 class Deployed(Record):
-    """One deployment: ``what`` says in words how it was run, ``config`` is Triton's config.pbtxt
-    where there is one. ``cold_start`` is the seconds from
-    the launch to the first answer.
+    """One deployment: ``what`` describes how it was run, ``config`` is Triton's config.pbtxt if
+    there is one. ``cold_start`` is the seconds from the launch to the first answer.
     """
 
     name: str
@@ -70,15 +69,15 @@ class Deployed(Record):
     trial: int
     tuned: bool = False
     batching: bool = False
-    """Whether requests of different clients are put together into batches."""
+    """Whether requests of different clients are batched together."""
     config: str | None = None
     cold_start: float | None = None
     swap: Swap | None = None
 
 
 class Delay(Record):
-    """What the tuned configuration would do with another queue delay, in seconds: ``capacity`` in
-    requests/s; ``p50`` one request at a time. Simulated, not measured.
+    """The tuned configuration with another queue delay, in seconds: ``capacity`` in requests/s;
+    ``p50`` one request at a time. Simulated, not measured.
     """
 
     delay: float

@@ -32,14 +32,14 @@ class Environment(Record):
     system: str | None = None
     processor: str | None = None
     cores: int | None = None
-    """That tuner may use."""
+    """Cores that tuner may use."""
     memory: str | None = None
     gpu: str | None = None
     gpu_count: int | None = None
     gpu_memory: str | None = None
     gpu_driver: str | None = None
     notes: tuple[str, ...] = ()
-    """What limits the worth of all that was measured."""
+    """Limitations of the measurements."""
 
 
 class Manifest(Record):

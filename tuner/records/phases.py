@@ -16,7 +16,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class TimeBudget(Record):
-    """Seconds that each phase of a run took; a moment counts for one phase only.
+    """Seconds of each phase of a run; phases do not overlap.
 
     ``start`` lasts until the first server is launched: imports, load processes, Optuna's study.
     ``simulation`` is that of the space, ``trials`` is the rest of a search, or what ``tuner

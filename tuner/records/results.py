@@ -24,7 +24,7 @@ class ServerTimes(Record):
     """Differences of Triton's statistics over one probe.
 
     Seconds are means per request; ``batches`` counts executions by batch size, ``batch_seconds``
-    are the mean seconds that one of them took (input, infer and output together).
+    are their mean seconds (input, infer and output together).
     """
 
     requests: int
@@ -54,9 +54,9 @@ class GpuReading(Record):
 
     Means over time and GPUs: utilization 0..1, power in watts, clock (of the SMs) in MHz.
     ``memory`` is the peak in bytes, a mean over the GPUs; ``temperature`` is that of the hottest in
-    °C. ``throttled`` says why clocks were lowered at any moment, ``others`` which processes were on
-    the GPUs before the server. ``devices`` is the number of GPUs; None means that Triton's own
-    metrics were the source, which know neither peaks nor what follows ``power``.
+    °C. ``throttled`` lists why clocks were lowered at any time, ``others`` the processes that used
+    the GPUs before the server. ``devices`` is the number of GPUs; None means that the source was
+    Triton's own metrics, which have neither peaks nor the fields after ``power``.
     """
 
     utilisation: float | None
@@ -70,11 +70,11 @@ class GpuReading(Record):
 
 
 class HostReading(Record):
-    """What a probe took of the machine; None if the server's processes cannot be seen.
+    """The use of the machine during a probe; None if the server's processes cannot be seen.
 
-    ``cpu`` is the mean number of cores that the server used, ``memory`` the most bytes that it held
-    at one of the looks, ``client_cores`` the mean number of cores that the load processes used.
-    ``stolen`` is the share of the busy time of tuner's machine that its hypervisor gave to others.
+    ``cpu`` is the mean number of cores that the server used, ``memory`` its peak in bytes,
+    ``client_cores`` the mean number of cores that the load processes used. ``stolen`` is the CPU
+    steal: the share of the busy time that the hypervisor gave to other machines.
     """
 
     cpu: float | None
@@ -84,8 +84,8 @@ class HostReading(Record):
 
 
 class Stages(Record):
-    """What an HTTP service counted over one probe: ``seconds`` are means per request, by the name
-    of what it did (see ``tuner.records.comparison.STAGES``).
+    """What an HTTP service counted over one probe: ``seconds`` are means per request, by stage (see
+    ``tuner.records.comparison.STAGES``).
     """
 
     requests: int
@@ -95,7 +95,7 @@ class Stages(Record):
 class BoundCount(Record):
     """``late`` of a probe's requests broke one bound of the Sla, which allows a share ``budget``.
 
-    They say as much about the true share as n / ``effect`` independent requests.
+    They are worth n / ``effect`` independent requests.
     """
 
     bound: str
@@ -105,10 +105,10 @@ class BoundCount(Record):
 
 
 class Undisturbed(Record):
-    """A probe without the requests that the machine's own stalls can have touched, a share
-    ``left_out`` of all: ``late`` of the ``n`` others broke the bound that decided. None: too many
-    were touched to tell. If the stalls ``decide``, these counts tell of the server, and not those
-    of all requests.
+    """A probe without the requests that the machine's own stalls may have delayed, a share
+    ``left_out`` of all: ``late`` of the ``n`` others broke the bound that decided. None: too few
+    are left to decide. If the stalls ``decide``, these counts describe the server, not those of all
+    requests.
     """
 
     n: int
@@ -124,7 +124,7 @@ RecordedStall = tuple[float, float, int | Literal["foreign"]]
 another process had at least half a core."""
 
 Interval = tuple[float, float | None]
-"""The central 95 % of what may be true; None above where the data leave it open."""
+"""The 95 % interval; the upper end is None if the data do not bound it."""
 
 
 Purpose = Literal["unloaded", "capacity", "proof", "measure"]
@@ -144,14 +144,14 @@ class ProbeRecord(Record):
     ``rate`` (requests/s) is the planned one; latencies are seconds from the intended send, None if
     there is no data and inf where failed requests reach that percentile. ``violations`` of ``n``
     requests were late or failed, for the bound that decided; ``bounds`` has all of them.
-    ``client_limited`` marks a probe that broke a bound only because the client was late: it says
-    nothing of the server. ``round`` counts those of a confirmation from 0. ``load`` is "closed" or
-    the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean latency of
-    the good replies, ``client_wait`` the part of it before their requests were sent. ``growth`` is
-    by how many seconds the latency grew for each second, towards the end. ``outcome`` is as it
-    happened, ``undisturbed`` without the machine's ``stalls``; None if none touched it. ``cached``
-    is the share of requests that were answered from Triton's response cache, None if the model has
-    none.
+    ``client_limited`` marks a probe that violated a bound only because the client sent late: it
+    says nothing about the server. ``round`` counts those of a confirmation from 0. ``load`` is
+    "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean
+    latency of the good replies, ``client_wait`` the part of it before their requests were sent.
+    ``growth`` is by how many seconds the latency grew for each second, towards the end. ``outcome``
+    counts all requests, ``undisturbed`` excludes the machine's ``stalls``; None if there were none.
+    ``cached`` is the share of requests that were answered from Triton's response cache, None if the
+    model has none.
     """
 
     purpose: Purpose
@@ -191,7 +191,7 @@ class ProbeRecord(Record):
 
     @property
     def telling_ratio(self) -> float | None:
-        """The ``bound_ratio`` that tells of the server: where stalls decide, that without them."""
+        """The ``bound_ratio`` of the server: without the stalls if these decide."""
         if self.undisturbed is not None and self.undisturbed.decides:
             return self.undisturbed.bound_ratio
         return self.bound_ratio
@@ -200,12 +200,10 @@ class ProbeRecord(Record):
 
 
 class Window(Record):
-    """A short closed loop at a fixed concurrency: what service times are fitted to.
-
+    """A short closed loop on one server at a fixed concurrency, to which service times are fitted.
     ``settings`` are the candidate's, on ``instances`` in all, which share ``devices``;
-    ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and ``latency``
-    are seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the latter of
-    one GPU.
+    ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and ``latency`` are
+    seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the latter of one GPU.
     """
 
     settings: dict[str, ValueField]
@@ -241,12 +239,11 @@ its configuration; it took too long to start or load; it ended or stopped answer
 
 
 class Outcome(Record):
-    """How a search ended: ``reason`` in words; how many ``candidates`` the space has (None: no end
-    of them, or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the
-    probability, as far as simulation and measurements tell, that a candidate which was not measured
-    is better by more than the share ``by``; None if nothing was simulated. ``alike`` names the
-    candidates that do the same as the best one in the simulation, and ``near`` counts the others
-    that are expected within the share ``by`` of it.
+    """How a search ended: its ``reason``; how many ``candidates`` the space has (None: a continuum,
+    or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the estimated
+    probability that an unmeasured candidate is better by more than the share ``by``; None if
+    nothing was simulated. ``alike`` names the candidates that behave like the best one in the
+    simulation, and ``near`` counts the others that are expected within the share ``by`` of it.
     """
 
     reason: str
@@ -261,7 +258,7 @@ class Outcome(Record):
 
 class State(StrEnum):
     OK = "ok"
-    """The Sla is met at some rate: there is a capacity."""
+    """The SLA is met at some rate: there is a capacity."""
     INFEASIBLE = "infeasible"
     """The SLA is not met at any rate that was tried, down to one request at a time."""
     BEATEN = "beaten"
@@ -288,16 +285,16 @@ class Evaluation(Record):
     """The evaluation of one candidate: all measurements of it.
 
     ``deployment`` is the name of what was measured in a comparison, None in a search. ``look``
-    counts from 0 if a candidate was looked at again, or confirmed, more than once. ``capacity`` is
-    the highest rate (requests/s) at which the Sla is met, as all probes together tell; the truth
-    lies between ``low`` and ``high`` with 95 %. ``recommended`` is the rate to operate at, a little
-    below. ``steepness`` is that of the share of late requests there (d ln odds / d ln rate).
-    ``by_round`` has the capacity and its standard error (of the logarithm) of each server of a
-    confirmation: of each round, or of all where it was kept. ``bound_ratio`` is the largest ratio
-    of percentile to bound of the probe that tells the capacity or, where there is none, came
-    nearest to the Sla. ``relaunched`` says that its server was launched for it, and not changed to
-    it in place. In a search that minimizes something at a given rate, ``capacity`` is that rate
-    where the Sla is kept there, and no more is known of it; ``cost`` is what counts.
+    counts from 0 if a candidate was measured again, or confirmed, more than once. ``capacity`` is
+    the highest rate (requests/s) at which the Sla is met, estimated from all probes; ``low`` and
+    ``high`` are the 95 % interval. ``recommended`` is the rate to operate at, a little below.
+    ``steepness`` is that of the share of late requests there (d ln odds / d ln rate). ``by_round``
+    has the capacity and its standard error (of the logarithm) of each server of a confirmation: of
+    each round, or of all where it was kept. ``bound_ratio`` is the largest ratio of percentile to
+    bound of the probe that tells the capacity or, where there is none, came nearest to the Sla.
+    ``relaunched`` says that its server was launched for it, not changed in place. In a search that
+    minimizes something at a given rate, ``capacity`` is that rate if the SLA is met there; ``cost``
+    is the result.
     """
 
     format: int = FORMAT
@@ -374,8 +371,8 @@ class Evaluation(Record):
         return self.probes[0].items if self.probes else 1.0
 
     def at_capacity(self) -> ProbeRecord | None:
-        """The probe that shows how it is to operate near capacity: the proof or, where there is
-        none, the one nearest to capacity whose samples kept the Sla.
+        """The probe that shows operation near capacity: the verification or, if there is none, the
+        one nearest to capacity whose samples meet the SLA.
         """
         if self.capacity is None:
             return None

@@ -1,4 +1,4 @@
-"""What a container uses, out of the engine's statistics of it."""
+"""A container's use of CPU and memory, from the engine's statistics."""
 
 import math
 from typing import Any

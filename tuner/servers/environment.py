@@ -1,4 +1,4 @@
-"""What a server gets of this process's environment: what it needs to run, and no secrets."""
+"""The environment of a server: the variables it needs, and no secrets."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Reads what a server uses of its machine while a probe runs."""
+"""Reads a server's use of CPU and memory while a probe runs."""
 
 import time
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What a tree of processes of this machine uses: CPU time and memory."""
+"""CPU time and memory of a tree of processes on this machine."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class ProcessTree:
         self._cpu = 0.0
 
     def usage(self) -> ResourceUsage | None:
-        """What they use at this moment; None if the process at the root has ended."""
+        """Their current use; None if the root process has ended."""
         try:
             root = psutil.Process(self._pid)
             if root.status() == psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""What keeps others on this machine from the servers that tuner starts.
+"""Protects the servers that tuner starts from other users of this machine.
 
 Triton has no users: whoever reaches its port may load a model, which runs as the user that started
 the server, or map shared memory. Its restricted protocols ask for a header: tuner draws a secret
@@ -16,8 +16,8 @@ from typing import Literal
 from tuner.security import Security
 
 Opened = Literal["inference", "model", "all"]
-"""What a server lets everybody do: infer, with its health; also read the model's metadata,
-configuration and statistics; or all that Triton can."""
+"""What a server allows everybody: inference and health; also the model's metadata, configuration
+and statistics; or everything."""
 _KEY = "tuner-secret"
 _GRPC_PREFIX = "triton-grpc-protocol-"
 _CHANGES = ("shared-memory", "model-repository", "trace", "logging")

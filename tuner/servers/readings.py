@@ -1,4 +1,4 @@
-"""Readings from a server over a time: differences of its statistics, and its GPU metrics."""
+"""Readings from a server over a period: differences of its statistics, and its GPU metrics."""
 
 import re
 from statistics import fmean

@@ -1,4 +1,4 @@
-"""HTTP services as processes of this machine: started on a free port, ready, and ended."""
+"""HTTP services as processes of this machine: started on a free port, awaited, and stopped."""
 
 import contextlib
 import sys

@@ -30,7 +30,7 @@ _SETTINGS = ProfileSettings()
 
 @dataclass(frozen=True)
 class Reading:
-    """What a window says of executions."""
+    """The executions of a window."""
 
     window: Window
 
@@ -114,7 +114,7 @@ class ModelProfile:
         )
 
     def service(self, scheduling: Scheduling) -> ServiceTimes:
-        """What the simulator needs for a configuration."""
+        """The service times of a configuration, for the simulator."""
         effective = self.effective(scheduling.instances / scheduling.devices)
         return ServiceTimes(
             seconds=self.curve.table(scheduling.max_batch),

@@ -1,4 +1,4 @@
-"""Stalls of the machine, as a hiccup meter saw them, and the requests that they can have touched.
+"""Stalls of the machine, seen by a hiccup meter, and the requests that they may have delayed.
 
 docs/explanation/machine.md has the rule, and says why it excuses no stall of the server's own.
 """
@@ -91,7 +91,7 @@ def touched(
     limits: tuple[float, float],
     load: float | None = None,
 ) -> Bools:
-    """Which requests the stalls can have made late, as a mask of shape (n,).
+    """The requests that the stalls may have delayed, as a mask of shape (n,).
 
     Those that were intended from one limit before a stall's start, since the stall may have taken
     what was left of their time, until its backlog is worked off: by ``backlog_seconds`` at the
