@@ -78,7 +78,7 @@ def _embedded() -> Iterator[Finding]:
         "embedded Triton",
         there,
         f"nvidia-pytriton {metadata.version('nvidia-pytriton')}" if there else "",
-        "pip install 'triton-tuner[local]'",
+        embedded.remedy(),
     )
     runtime = importlib.util.find_spec("onnxruntime") is not None
     yield Finding(

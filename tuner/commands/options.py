@@ -89,7 +89,7 @@ def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
             raise UsageError(
-                f"--set {shown(assignment)} does not parse; write it like max_batch_size=16"
+                f"--set {shown(assignment)} is not valid; write it like max_batch_size=16"
             )
         values[SHORT_NAMES.get(path, path)] = _value(text)
     return values
@@ -185,7 +185,7 @@ class CompareOptions(RunOptions):
         Option("The search whose winner is Triton tuned; else one is made first.", "RUN", _WHAT),
     ] = None
     search_timeout: Annotated[
-        Duration, Option("At most so long for that search.", "DURATION", _WHAT)
+        Duration, Option("Maximum duration of that search.", "DURATION", _WHAT)
     ] = Field(default=90.0, gt=0)
     search: Annotated[
         bool,

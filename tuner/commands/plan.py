@@ -43,7 +43,7 @@ class Plan:
     @classmethod
     def of(cls, experiment: Experiment, tunes: bool = True) -> "Plan":
         """UsageError where options do not go together, or the model or the space is unfit; unless
-        it ``tunes``, nothing of the space need apply to the model.
+        it ``tunes``, no parameter of the search space need apply to the model.
         """
         if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
             raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")

@@ -188,9 +188,9 @@ def _notes_on_simulation(
 ) -> list[str]:
     notes = []
     if experiment.simulates and not is_available():
-        notes.append("numba is not installed: nothing is simulated, Optuna's TPE chooses")
+        notes.append("numba is not installed: no simulation, so Optuna's TPE chooses candidates")
     if simulation is None and experiment.warm_start is not None:
-        notes.append("nothing is simulated in this search, so --warm-start changes nothing")
+        notes.append("this search simulates nothing, so --warm-start has no effect")
     return notes
 
 

@@ -21,6 +21,9 @@ from tuner.stats.evidence import enough, log_evidence_above, log_evidence_below
 from tuner.stats.samples import Bools, Samples
 
 
+_LONGER = "raise --probe-seconds or try a lower rate"
+
+
 @dataclass(frozen=True)
 class VerdictSettings:
     """Times in seconds. What is called worth counts in requests divided by their design effect."""
@@ -133,7 +136,7 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
             outcome = SlaOutcome.VIOLATED
         else:
             outcome = SlaOutcome.INCONCLUSIVE
-            remedy = f"{count.n} requests do not decide, {needed} would; try a lower rate"
+            remedy = f"{count.n} requests do not decide, {needed} would; {_LONGER}"
         verdicts.append(_BoundVerdict(outcome, count, remedy))
     return _combine(verdicts, confidence)
 
@@ -187,7 +190,7 @@ def _judge_bound(
         return _BoundVerdict(SlaOutcome.INCONCLUSIVE, count, remedy, one)
     if _evidence_above(count) >= enough(above):
         return _BoundVerdict(SlaOutcome.VIOLATED, count)
-    remedy = "late requests came in a few long runs, as happens near the capacity; try a lower rate"
+    remedy = f"late requests came in a few long runs, as happens near the capacity; {_LONGER}"
     return _BoundVerdict(SlaOutcome.INCONCLUSIVE, count, remedy)
 
 
@@ -233,14 +236,14 @@ def requests_to_settle(count: LateCount, confidence: float) -> int | None:
 
 def _remedy(count: LateCount, confidence: float) -> str:
     if count.n == 0:
-        return "no request was due during the probe; try a higher rate"
+        return "no request was due during the probe; raise --probe-seconds or try a higher rate"
     needed = requests_to_settle(count, confidence)
     if needed is None:
         return (
             f"{count.n} requests do not decide: the rate is too close to the capacity; try a "
             "lower one"
         )
-    return f"{count.n} requests do not decide, about {needed} would; try a lower rate"
+    return f"{count.n} requests do not decide, about {needed} would; {_LONGER}"
 
 
 def _longest_burst(late: Bools) -> tuple[int, int]:

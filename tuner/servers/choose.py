@@ -7,7 +7,7 @@ from typing import Literal
 
 from tuner.cores import Cores
 from tuner.errors import LauncherUnavailable, UsageError
-from tuner.servers import local
+from tuner.servers import embedded, local
 from tuner.servers.attached import AttachedLauncher
 from tuner.servers.base import Endpoints, Launcher
 from tuner.servers.container_spec import ContainerSpec
@@ -32,10 +32,9 @@ def choose(wanted: str, image: str, url: str | None) -> LauncherKind:
             if local.is_available():
                 return "local"
             raise LauncherUnavailable(
-                "there is no Triton to launch. Install the embedded one (pip install "
-                "'triton-tuner[local]'), or start a Docker engine and pull the image (docker "
-                f"pull {image}), or attach to a running server (--launcher attached --url "
-                "HOST:8000)"
+                f"there is no Triton to launch. The embedded one: {embedded.remedy()}. Or start a "
+                f"Docker engine and get the image: docker pull {image}. Or attach to a running "
+                "server: --launcher attached --url HOST:8000"
             )
     raise UsageError(f"unknown launcher {wanted!r}; choose auto, docker, local or attached")
 

@@ -18,7 +18,10 @@ from tuner.cores import listed
 from tuner.errors import LauncherUnavailable
 
 _BACKENDS = Path(__file__).parent / "backends"
-_MISSING = "install it with: pip install 'triton-tuner[local]'"
+_NEEDS_PYTHON = (
+    "the embedded server needs Python 3.11 or 3.12; use --launcher docker, or attach to a running "
+    "server with --url"
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,19 @@ class Binary:
     environment: dict[str, str]
 
 
+def is_supported() -> bool:
+    """Whether the embedded server has a stub for this Python."""
+    return sys.version_info < (3, 13)
+
+
 def is_installed() -> bool:
-    """Whether the extra ``local`` is."""
-    return importlib.util.find_spec("pytriton") is not None
+    """Whether the extra ``local`` is, on a Python that it works with."""
+    return is_supported() and importlib.util.find_spec("pytriton") is not None
+
+
+def remedy() -> str:
+    """How to get it, or what to use instead."""
+    return "pip install 'triton-tuner[local]'" if is_supported() else _NEEDS_PYTHON
 
 
 def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
@@ -42,14 +55,14 @@ def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
     """
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise LauncherUnavailable(f"the embedded Triton is not installed; {_MISSING}")
+        raise LauncherUnavailable(f"the embedded Triton is not installed; {remedy()}")
     package = Path(next(iter(spec.submodule_search_locations)))
     server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise LauncherUnavailable(
-            f"the embedded Triton does not support Python {version}; use Python 3.11 or 3.12"
+            f"the embedded Triton does not support Python {version}; {_NEEDS_PYTHON}"
         )
     backends = folder / "backends"
     # Copies, not links: the server refuses a backend library whose real path lies elsewhere.

@@ -74,7 +74,7 @@ def _is_first_failure() -> bool:
 def create_app(service: ModelService, options: AppOptions) -> FastAPI:
     """The service, which loads its model as soon as it is started, and answers 503 until then.
 
-    The process ends where the model cannot be loaded.
+    The process ends if the model cannot be loaded.
     """
     settings = service.settings
     app = FastAPI(
@@ -103,7 +103,7 @@ def create_app(service: ModelService, options: AppOptions) -> FastAPI:
 def reload(app: FastAPI, service: ModelService, options: AppOptions, signature: Signature) -> None:
     """Give the routes the types of a model that came back with this signature.
 
-    TunerError where its processing does not take it; the routes stay as they are then.
+    TunerError if its processing does not take it; the routes stay as they are then.
     """
     replace_computing(app, service, service.reload(signature), options.error_statuses)
 

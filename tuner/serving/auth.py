@@ -1,4 +1,4 @@
-"""API keys: who may ask a service."""
+"""API keys: who may use a service."""
 
 import hashlib
 import hmac
@@ -62,7 +62,9 @@ class Keys:
             if name in digests:
                 raise UsageError(f"{place}: a second key for {name}; rename one")
             if digest in digests.values():
-                raise UsageError(f"{place}: {name} has the key of another; make one")
+                raise UsageError(
+                    f"{place}: {name} has the same key as another name; generate a new one"
+                )
             digests[name] = digest
         if not digests:
             raise UsageError(f"{source}: there is no key; {_FORM}")
@@ -125,10 +127,10 @@ class KeyAuthentication:
             return
         self._metrics.rejected("key")
         challenge = 'Bearer realm="tuner"'
-        message = "no API key; send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
+        message = "missing API key; send Authorization: Bearer KEY or X-API-Key: KEY"
         if key is not None:
             challenge += ', error="invalid_token"'
-            message = "the API key is not known here"
+            message = "unknown API key"
         headers = {"WWW-Authenticate": challenge}
         await turn_away(scope, receive, send, 401, "unauthorized", message, headers)
 

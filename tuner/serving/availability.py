@@ -1,4 +1,4 @@
-"""Whether a model on a Triton server can be asked: checked in the background."""
+"""Whether a model on a Triton server is ready: checked in the background."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,16 @@ _logger = logging.getLogger("tuner.services")
 
 
 class Availability:
-    """``reason`` says why the model cannot be asked; it is None while it can, as of the last check.
+    """``reason`` says why the model is not ready; it is None if it is, as of the last check.
 
-    ``changed`` is called where the model comes back with another signature; where it raises a
+    ``changed`` is called if the model comes back with another signature; if it raises a
     TunerError, the model counts as away.
     """
 
     def __init__(
         self, client: AsyncTritonClient, constants: AvailabilityConstants = AVAILABILITY
     ) -> None:
-        self.reason: str | None = "Triton has not been asked yet"
+        self.reason: str | None = "Triton has not replied yet"
         self.description: Description | None = None
         self.changed: Callable[[Signature], None] | None = None
         self._client = client

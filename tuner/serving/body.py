@@ -16,7 +16,7 @@ class BodyTooLarge(Exception):
 
 class BodyLimit:
     """Reads the whole body of a POST to ``paths`` before the application sees the request: status
-    413 above ``most`` bytes, and 408 where it is not complete within ``timeout`` seconds of the
+    413 above ``most`` bytes, and 408 if it is not complete within ``timeout`` seconds of the
     request's arrival, however it is spread over them.
     """
 

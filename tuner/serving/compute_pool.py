@@ -41,7 +41,7 @@ class ComputePool:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await future
         except TimeoutError as error:
-            raise DeadlineExceeded("the model gave no answer in time") from error
+            raise DeadlineExceeded("the model did not finish before the deadline") from error
 
     def close(self) -> None:
         """Forget what waits; what is under way ends by itself."""

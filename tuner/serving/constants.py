@@ -75,7 +75,7 @@ class RetryConstants:
     # s, least and most, before the second attempt and the third; drawn, so that clients scatter
     pauses: tuple[tuple[float, float], ...] = ((0.01, 0.03), (0.05, 0.15))
     share: float = 0.1  # retries per request in the long run: an outage must not double the load
-    burst: float = 10.0  # retries at once, as where many requests share a connection that is lost
+    burst: float = 10.0  # retries at once, as if many requests share a connection that is lost
 
 
 @dataclass(frozen=True)

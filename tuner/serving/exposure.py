@@ -1,4 +1,4 @@
-"""Who can reach a service: keys beyond loopback, and proxies whose word counts."""
+"""Who can reach a service: API keys beyond loopback, and trusted proxies."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -32,10 +32,10 @@ def trusted_networks(proxies: Iterable[str]) -> list[str]:
 
 
 def require_keys(address: str, remedy: str) -> None:
-    """UsageError where a socket bound to this address is reached from other machines."""
+    """UsageError if a socket bound to this address is reached from other machines."""
     if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return
     raise UsageError(
         f"other machines can reach {address}, and the service has no API keys: {remedy}; listen "
-        "on --host 127.0.0.1; or say --allow-unauthenticated to let everybody in"
+        "on --host 127.0.0.1; or give --allow-unauthenticated to serve anyone"
     )

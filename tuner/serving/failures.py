@@ -25,7 +25,7 @@ _ENGINE_ERRORS: dict[type[Exception], tuple[int, str]] = {
 _FRAMEWORK_ERRORS = {
     400: ("malformed", NO_JSON),
     404: ("not_found", "there is no such path; see /openapi.json"),
-    405: ("method_not_allowed", "the path does not take this method; see /openapi.json"),
+    405: ("method_not_allowed", "this path does not allow this method; see /openapi.json"),
 }
 
 

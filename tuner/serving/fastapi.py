@@ -18,7 +18,7 @@ _NEEDS = {"onnx": ("onnxruntime", "serve"), "torch": ("torch", "torch")}
 
 
 def check(settings: FastApiSettings) -> None:
-    """TunerError where the settings do not hold together, before any worker is started."""
+    """TunerError if the settings do not hold together, before any worker is started."""
     config = read_config(settings.model)
     kind = _kind(settings.model, settings.engine, config)
     package, extra = _NEEDS[kind]
@@ -36,7 +36,7 @@ def engine_title(settings: FastApiSettings) -> str:
 
 
 def load_model(settings: FastApiSettings, naive: bool = False) -> LocalModel:
-    """Blocks; TunerError where it cannot be loaded. A ``naive`` one takes all threads there are."""
+    """Blocks; TunerError if it cannot be loaded. A ``naive`` one takes all threads there are."""
     folder, threads = settings.model, None if naive else settings.threads
     if _kind(folder, settings.engine, read_config(folder)) == "torch":
         from tuner.serving.pytorch import TorchModel

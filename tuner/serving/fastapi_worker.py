@@ -1,4 +1,4 @@
-"""What uvicorn's workers of ``tuner serve fastapi`` run, made as one would for production.
+"""The app in the workers of ``tuner serve fastapi``, made as for production.
 
 The event loop is never blocked, threads add up to the cores, and what cannot be served in time is
 turned away. It computes each request by itself: batching is what Triton adds.
@@ -19,14 +19,14 @@ from tuner.serving.supervise import end_with_supervisor
 
 
 def app_from_environment() -> FastAPI:
-    """The service that the environment describes: made well, or as it is often written."""
+    """The service that the environment describes: production, or naive."""
     end_with_supervisor()
     settings = FastApiSettings.from_environment()
     return create_naive(settings) if settings.naive else create_service(settings)
 
 
 def create_service(settings: FastApiSettings) -> FastAPI:
-    """The service; TunerError where the model's own processing cannot be loaded."""
+    """The service; TunerError if the model's own processing cannot be loaded."""
     places, metrics = Places(settings.queue + 1), Metrics()
     engine = LocalEngine(lambda: load_model(settings), settings.concurrency, places)
     make_processing = find_processing(settings.model, settings.processing)

@@ -34,7 +34,7 @@ API_KEYS = "TUNER_API_KEYS"
 
 
 def create_gateway(settings: GatewaySettings) -> FastAPI:
-    """The service; UsageError where its settings do not hold together.
+    """The service; UsageError if its settings do not hold together.
 
     Tracing is set up for the whole process, once.
     """
@@ -68,7 +68,7 @@ def create_gateway(settings: GatewaySettings) -> FastAPI:
 
 
 def check(settings: GatewaySettings) -> None:
-    """TunerError where the settings do not hold together, before any worker is started."""
+    """TunerError if the settings do not hold together, before any worker is started."""
     tls = client_tls(settings)
     Connection.to(settings.triton, settings.model, tls)
     if tls is not None:
@@ -87,7 +87,7 @@ def from_environment() -> FastAPI:
 
 
 def client_tls(settings: GatewaySettings) -> Tls | None:
-    """None where the address alone says whether it is over TLS."""
+    """None if the address alone says whether it is over TLS."""
     files = (settings.tls_ca, settings.tls_certificate, settings.tls_key)
     return Tls(*files) if any(files) else None
 

@@ -37,7 +37,7 @@ class Refusal:
 
 
 _MALFORMED = Refusal(400, "malformed", "this is not a valid HTTP/1.1 request")
-_TIMEOUT = Refusal(408, "head_timeout", "the head of the request did not come in time")
+_TIMEOUT = Refusal(408, "head_timeout", "the request's header fields did not arrive in time")
 
 
 class _Transport:
@@ -54,7 +54,7 @@ class _Transport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Status 414 for a long URL, 431 for large header fields (trailers count, too), 408 where the
+    """Status 414 for a long URL, 431 for large header fields (trailers count, too), 408 if the
     head takes long. A connection that sends nothing, or does not read its answers, is closed. One
     that still sends gets to see its last answer first.
 
@@ -146,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn where the parser or one of the callbacks above failed."""
+        """Called by uvicorn if the parser or one of the callbacks above failed."""
         self._refuse(self._refusal)
 
     def finish(self) -> None:

@@ -18,7 +18,7 @@ COMPUTING = ("/predict", "/batch_predict")
 WATCHING = ("/healthz", "/livez", "/metrics", "/status")
 """The paths that machines ask every few seconds."""
 GONE = 499
-"""The status that is counted, and never sent, where the client left before its answer."""
+"""The status that is counted, and never sent, if the client left before its answer."""
 
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLOSE = (b"connection", b"close")
@@ -69,7 +69,7 @@ class Envelope:
     """Puts ``began`` (seconds of ``time.perf_counter``) and ``request_id`` into the scope's state,
     and counts the answer. An exception that nobody caught becomes status 500.
 
-    ``known`` are the paths that count by name also where they were turned away before a route was
+    ``known`` are the paths that count by name also if they were turned away before a route was
     found.
     """
 
@@ -171,7 +171,7 @@ class _Exchange:
             self._read = not message.get("more_body", False)
 
     def _arrived(self) -> Message | None:
-        """What ``receive`` returns at once; None where it would wait."""
+        """What ``receive`` returns at once; None if it would wait."""
         waiting: Any = self._receive()
         try:
             waiting.send(None)
@@ -184,7 +184,7 @@ class _Exchange:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own where it is well-formed, else a new one."""
+    """The caller's own if it is well-formed, else a new one."""
     own = header(scope, b"x-request-id")
     if own is not None and _ID.fullmatch(own):
         return own.decode("ascii")

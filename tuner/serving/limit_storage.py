@@ -29,12 +29,12 @@ def open_storage(url: str) -> Storage:
         SlidingWindowCounterRateLimiter(storage)
     except ImportError as error:
         raise InfrastructureError(
-            f"limits on a Redis need its package ({error}); run: pip install redis"
+            f"rate limits in Redis need its package ({error}); run: pip install redis"
         ) from error
     except (ConfigurationError, NotImplementedError, ValueError) as error:
         shown = url.rpartition("@")[2]  # without a password
         raise UsageError(
-            f"no storage of limits at {shown!r}: {str(error).replace(url, shown)}; "
+            f"no rate limit storage at {shown!r}: {str(error).replace(url, shown)}; "
             "write memory://, redis://HOST:PORT or memcached://HOST:PORT"
         ) from error
     assert isinstance(storage, Storage)

@@ -43,7 +43,7 @@ def parse_rates(text: str) -> RateLimits:
 
 class RateLimiting:
     """Answers status 429 to a client that is beyond one of its ``rates``, except at the ``exempt``
-    paths. A client is its key's name, or its address where there are no keys.
+    paths. A client is its key's name, or its address if there are no keys.
 
     A storage that fails lets all requests through, and is left alone for a second. It is closed at
     the end of the application's lifespan.
@@ -111,7 +111,7 @@ class RateLimiting:
         now = time.monotonic()
         if now >= self._again:
             self._again = now + RATE_LIMITS.pause
-            _logger.warning("the storage of limits fails, requests pass unlimited: %r", cause)
+            _logger.warning("rate limit storage failed; requests pass unlimited: %r", cause)
 
     async def _wait(self, client: str) -> int:
         """Whole seconds until none of the rates is used up."""

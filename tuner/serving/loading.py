@@ -24,8 +24,8 @@ def find_processing(folder: Path, named: str | None = None) -> Callable[[Signatu
     """What makes the processing of the model in ``folder``.
 
     ``named`` is a file with a function ``create``, or ``module:function``; else it is the model's
-    own ``processing.py``, and its plain tensors where there is none. UsageError where what is named
-    is not there, ModelConfigError where it does not work.
+    own ``processing.py``, and its plain tensors if there is none. UsageError if what is named
+    is not there, ModelConfigError if it does not work.
     """
     if named is None:
         own = folder / PROCESSING_FILE
@@ -93,7 +93,7 @@ def _checked(
 
 
 def check_processing(made: Any, what: str) -> None:
-    """ModelConfigError where it lacks a part of ``Processing``, or takes a name of the service."""
+    """ModelConfigError if it lacks a part of ``Processing``, or takes a name of the service."""
     parts = ("Request", "Item", "Prediction", "encode", "decode")
     missing = [part for part in parts if not hasattr(made, part)]
     if missing:

@@ -20,16 +20,16 @@ from tuner.serving.shedding import Places
 
 
 class LocalModel(Protocol):
-    """Used from several threads at once, where it says so by ``concurrency``."""
+    """Used from several threads at once, if it says so by ``concurrency``."""
 
     signature: Signature
     concurrency: int
     """How many computations at a time are worth while on its device."""
 
     def compute(self, inputs: Arrays) -> Arrays:
-        """At most ``max_batch_size`` rows; or one item, where the model has no batch. Blocks.
+        """At most ``max_batch_size`` rows; or one item, if the model has no batch. Blocks.
 
-        Raises EngineRefused where the inputs are at fault.
+        Raises EngineRefused if the inputs are at fault.
         """
 
 
@@ -94,7 +94,7 @@ def share_of_cores(workers: int, threads: int | None) -> int:
 
 
 def zero_inputs(signature: Signature, specs: Sequence[TensorSpec]) -> Arrays | None:
-    """The smallest inputs for a first computation; None where a size or a text is to be chosen."""
+    """The smallest inputs for a first computation; None if a size or a text is to be chosen."""
     if any(spec.datatype == "BYTES" or min(spec.dims, default=0) < 0 for spec in specs):
         return None
     batch = (1,) if signature.batched else ()
@@ -110,7 +110,7 @@ def newest_version(folder: Path) -> Path:
 
 
 def check_names(kind: str, configured: set[str], existing: set[str], source: Path) -> None:
-    """ModelConfigError where config.pbtxt names a tensor that the model itself does not have."""
+    """ModelConfigError if config.pbtxt names a tensor that the model itself does not have."""
     missing = sorted(configured - existing)
     if missing:
         raise ModelConfigError(

@@ -34,25 +34,29 @@ class Metrics:
         self._shared = bool(os.environ.get(_FOLDER))
         self._registry = own = CollectorRegistry()
         self._stages = Summary(
-            "tuner_stage_seconds", "Parts of answered requests.", ["stage"], registry=own
+            "tuner_stage_seconds", "Stages of successful requests.", ["stage"], registry=own
         )
         self._answers = Counter(
             "tuner_requests", "Requests by route and status.", ["route", "status"], registry=own
         )
         self._seconds = Histogram(
-            "tuner_request_seconds", "Whole requests.", ["route"], buckets=_BUCKETS, registry=own
+            "tuner_request_seconds",
+            "Latency of requests.",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=own,
         )
-        self._predictions = Counter("tuner_predictions", "Items that were predicted.", registry=own)
+        self._predictions = Counter("tuner_predictions", "Predicted items.", registry=own)
         self._rejections = Counter(
-            "tuner_rejected", "Requests turned away unseen.", ["reason"], registry=own
+            "tuner_rejected", "Requests rejected before they were parsed.", ["reason"], registry=own
         )
         self._storage_errors = Counter(
             "tuner_limit_storage_errors",
-            "Requests let through because the storage of limits failed.",
+            "Requests let through because the rate limit storage failed.",
             registry=own,
         )
         self.in_flight = Gauge(
-            "tuner_in_flight", "Requests inside.", registry=own, multiprocess_mode="livesum"
+            "tuner_in_flight", "Requests in flight.", registry=own, multiprocess_mode="livesum"
         )
         self._of_stage = {stage: self._stages.labels(stage) for stage in STAGES}
         self._of_answer: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

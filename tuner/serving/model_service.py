@@ -129,7 +129,7 @@ class ModelService:
         return response
 
     async def answer_batch(self, scope: Scope, model: LoadedModel, items: list[Any]) -> Response:
-        """The model's predictions for all items, in their order; computed together where the model
+        """The model's predictions for all items, in their order; computed together if the model
         has a batch. ``items`` are of the type that this ``model`` takes.
         """
         timeline = Timeline(scope)

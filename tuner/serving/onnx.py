@@ -1,4 +1,4 @@
-"""A model of ONNX Runtime: CUDA where ONNX Runtime brings it, else the processor."""
+"""A model of ONNX Runtime: CUDA if ONNX Runtime has it, else the processor."""
 
 import contextlib
 from pathlib import Path

@@ -25,7 +25,7 @@ class Processing(Protocol):
     def encode(self, items: Sequence[Any]) -> Arrays:
         """The model's inputs for these (validated) requests or items, joined along the batch.
 
-        ValueError, with words for the caller, where an item cannot be taken.
+        ValueError, with words for the caller, if an item cannot be taken.
         """
 
     def decode(self, outputs: Arrays) -> list[Any]:

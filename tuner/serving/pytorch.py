@@ -50,7 +50,7 @@ class TorchModel:
         arrays = [inputs[spec.name] for spec in self.signature.inputs]
         if self._illegal is not None and self._illegal(*arrays).any():
             first = self.signature.inputs[0].name
-            raise EngineRefused(f"{first} holds values that {self.signature.model} has no use for")
+            raise EngineRefused(f"{first} holds values out of range for {self.signature.model}")
         with torch.inference_mode():
             output = self._network(*map(self._tensor, arrays))
             full = output.float() if output.is_floating_point() else output
@@ -102,7 +102,7 @@ def _weights(version: Path, options: dict[str, str]) -> Any:
 
 
 def _device(config: Any) -> torch.device:
-    """A GPU where there is one, and where config.pbtxt does not ask for the processor."""
+    """A GPU if there is one, and if config.pbtxt does not ask for the processor."""
     cpu = any(group.kind == group.KIND_CPU for group in config.instance_group)
     return torch.device("cpu" if cpu or not torch.cuda.is_available() else "cuda")
 

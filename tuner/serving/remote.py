@@ -55,7 +55,7 @@ class TritonEngine:
     its return they are answered again.
 
     Only what cannot have been computed twice with an effect is sent again: a stateless model's
-    requests, where the server could not be reached.
+    requests, if the server could not be reached.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TritonEngine:
 
     @property
     def reason(self) -> str | None:
-        """Why the model cannot be asked; None while it can."""
+        """Why the model is not ready; None if it is."""
         return self.availability.reason
 
     async def start(self) -> Signature:
@@ -110,7 +110,7 @@ class TritonEngine:
         for attempt in range(1, _ATTEMPTS + 1):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise DeadlineExceeded("the request's time was over before Triton was asked")
+                raise DeadlineExceeded("the deadline passed before the request was sent to Triton")
             try:
                 return await self._client.infer(inputs, timeout=left)
             except ClientError as error:
@@ -121,7 +121,7 @@ class TritonEngine:
         raise AssertionError("unreachable")
 
     def _pause(self, error: ClientError, attempt: int, deadline: float | None) -> float | None:
-        """Seconds until another attempt; None where there is to be none."""
+        """Seconds until another attempt; None if there is to be none."""
         description = self.availability.description
         stateless = description is not None and not description.stateful
         unreached = isinstance(error, Unavailable) and not isinstance(error, Overloaded)
@@ -134,9 +134,9 @@ class TritonEngine:
     def _translated(self, error: ClientError) -> Exception:
         match error:
             case Timeout():
-                return DeadlineExceeded("Triton did not answer within the request's time")
+                return DeadlineExceeded("Triton did not reply before the deadline")
             case Overloaded():
-                return EngineUnavailable("Triton has more waiting than it takes")
+                return EngineUnavailable("Triton's queue is full")
             case Unavailable() | UnknownModel():
                 self.availability.check_soon()
                 _logger.warning("%s", error)

@@ -1,4 +1,4 @@
-"""The routes of a service: what machines watch, and what the model computes."""
+"""The routes of a service: health, status and metrics, and the model's predictions."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def add_watching(app: FastAPI, service: ModelService) -> None:
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> Response:
-        """Whether the model can be asked now; needs no key, so it says nothing else."""
+        """Readiness: 200 if the model can serve requests now, else 503. Needs no API key."""
         health = await service.health()
         ready = health.status == "ready"
         headers = None if ready else retry_after(REQUESTS.loading_retry)
@@ -32,12 +32,12 @@ def add_watching(app: FastAPI, service: ModelService) -> None:
 
     @app.get("/livez")
     async def livez() -> Live:
-        """Whether this process answers at all."""
+        """Liveness: 200 as long as the process responds. Needs no API key."""
         return Live(status="live", worker=os.getpid())
 
     @app.get("/status")
     async def status() -> Status:
-        """Which model it is, since when, and why it cannot be asked."""
+        """The model, when this worker loaded it, and why it is not ready."""
         return await service.status()
 
     add_metrics(app, service.metrics)
@@ -48,16 +48,16 @@ def add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
-        """Prometheus metrics of all workers."""
+        """Metrics of all workers, in Prometheus' text format."""
         body, kind = metrics.render()
         return Response(body, headers={"content-type": kind})
 
 
 def add_placeholders(app: FastAPI) -> None:
-    """What the model computes, until it is loaded: status 503."""
+    """The model's routes until it is loaded: status 503."""
 
     async def not_yet() -> Response:
-        raise EngineUnavailable("the model is being loaded", REQUESTS.loading_retry)
+        raise EngineUnavailable("the model is loading", REQUESTS.loading_retry)
 
     for path in COMPUTING:
         app.add_api_route(path, not_yet, methods=["POST"], include_in_schema=False)
@@ -85,7 +85,7 @@ def replace_computing(
 
 def _predict(service: ModelService, model: LoadedModel) -> Callable[..., Any]:
     async def predict(request: Request, item: BaseModel) -> Response:
-        """What the model says of one item."""
+        """Predict one item."""
         return await service.answer(request.scope, item)
 
     predict.__annotations__["item"] = model.processing.Request
@@ -94,7 +94,7 @@ def _predict(service: ModelService, model: LoadedModel) -> Callable[..., Any]:
 
 def _batch_predict(service: ModelService, model: LoadedModel) -> Callable[..., Any]:
     async def batch_predict(request: Request, items: list[Any]) -> Response:
-        """What the model says of each item, in their order; computed together."""
+        """Predict a list of items; the predictions come in the same order."""
         return await service.answer_batch(request.scope, model, items)
 
     most = service.settings.max_items

@@ -10,7 +10,7 @@ from tuner.model.signature import Arrays, Signature, TensorSpec
 from tuner.serving.constants import REQUESTS
 from tuner.serving.processing import Processing
 
-NO_JSON = "the body is no JSON; send it as UTF-8 with Content-Type: application/json"
+NO_JSON = "the body is not valid JSON; send UTF-8 with Content-Type: application/json"
 _LARGEST = {"FP16": 65504.0, "BF16": float(np.finfo(np.float32).max)}
 _FORBID = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -28,7 +28,7 @@ class TensorProcessing:
         self.Prediction = _model("Outputs", signature.outputs, answer=True)
 
     def encode(self, items: Sequence[Any]) -> Arrays:
-        """Without a batch dimension where the model has none; there is one item then."""
+        """Without a batch dimension if the model has none; there is one item then."""
         arrays = {}
         for number, spec in enumerate(self._signature.inputs):
             values = [getattr(item, _field(number)) for item in items]
@@ -114,31 +114,29 @@ def _text(value: Any) -> str:
 
 
 class Problem(BaseModel):
-    """What went wrong: ``type`` is one word for programs, ``message`` is for people."""
+    """An error: ``type`` is for programs, ``message`` for people."""
 
     type: str
     message: str
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every error; ``request_id`` finds it in the service's log."""
+    """Body of every error reply. The service's log has more under ``request_id``."""
 
     error: Problem
     request_id: str
 
 
 class Health(BaseModel):
-    """What everybody may know: ``worker`` is the number of the process that answered."""
+    """``status`` is ready, loading, unavailable or draining; ``worker`` is the process id."""
 
     status: str
     worker: int
 
 
 class Status(Health):
-    """What those who run the service want to know besides.
-
-    ``loaded`` is when this worker loaded its model, and changes with a reload. ``reason`` is what
-    keeps it from being ready, if that is known.
+    """``loaded`` is when this worker loaded the model; it changes with a reload. ``reason`` is why
+    the model is not ready, if that is known.
     """
 
     model: str | None
@@ -147,7 +145,7 @@ class Status(Health):
 
 
 class Live(BaseModel):
-    """``status`` is always ``live``: only a process that lives says it."""
+    """``status`` is always ``live``."""
 
     status: str
     worker: int

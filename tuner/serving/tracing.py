@@ -20,7 +20,7 @@ _INFER = "/ModelInfer"
 @dataclass(frozen=True)
 class Tracing:
     """Spans on their way to a collector; ``close`` sends what is left, and takes up to a second or
-    two where nobody listens.
+    two if nobody listens.
     """
 
     provider: Any
@@ -104,7 +104,7 @@ class RequestTracing:
 
 
 def _name(span: Any, scope: Scope) -> None:
-    known = scope["path"] if scope["path"] in COMPUTING else None  # also where no route was asked
+    known = scope["path"] if scope["path"] in COMPUTING else None  # also if no route was matched
     route = getattr(scope.get("route"), "path", known)
     if route is not None:
         span.update_name(f"{scope['method']} {route}")
