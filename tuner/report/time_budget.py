@@ -11,7 +11,7 @@ _SHADES = ("#5b6672", "#c98a1b", "#8a63b8", "#2f7fc1", "#2b9a6b", "#17705f", "#9
 def budget_line(budget: TimeBudget) -> str:
     """``Time 2:40: start 0:03, calibration 0:08, …``; minutes and seconds."""
     shown = ", ".join(f"{name} {format_clock(seconds)}" for name, seconds in _shown(budget))
-    return f"Time {format_clock(budget.total)}: {shown}; including {_parts(budget)}."
+    return f"Time {format_clock(budget.total)}: {shown}; of which {_parts(budget)}."
 
 
 def budget_bar(budget: TimeBudget) -> Html:
@@ -26,7 +26,7 @@ def budget_bar(budget: TimeBudget) -> Html:
             key = tag("span", style=f"background:{shade}")
             rows.append(tag("li", key, text(said)))
     whole = f"{format_clock(budget.total)} of all sessions"
-    pairs = (("time", whole), ("including", _parts(budget)))
+    pairs = (("time", whole), ("of which", _parts(budget)))
     bar = tag("div", *spans, class_="budget", role="img", aria_label=budget_line(budget))
     return join((tag("h3", text("Time")), bar, tag("ul", *rows, class_="keys"), facts(pairs)))
 
