@@ -20,7 +20,6 @@ from tuner.stats.estimators import (
 from tuner.stats.evidence import enough, log_evidence_above, log_evidence_below
 from tuner.stats.samples import Bools, Samples
 
-
 _LONGER = "raise --probe-seconds or try a lower rate"
 
 
