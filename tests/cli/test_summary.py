@@ -52,7 +52,7 @@ def test_a_search_tells_its_gain_and_how_much_was_seen(make_run: MakeRun) -> Non
     )
     code, said = printed(run)
     assert code == 0
-    assert " x the requests of the baseline within p99 ≤ 20 ms" in said
+    assert " × the requests of the baseline within p99 ≤ 20 ms" in said
     assert "Measured 16 of 90 candidates, simulated 90." in said
     assert "more than 2 % better: less than 1 %." in said
     assert "The search ended because the time limit was reached." in said
@@ -67,7 +67,7 @@ def test_a_cost_is_told_with_what_it_was(make_run: MakeRun) -> None:
     )
     code, said = printed(run)
     assert code == 0
-    assert "p99 at 100/s: 8 ms instead of 12 ms, 1.50 x (95 %:" in said
+    assert "p99 at 100/s: 8 ms instead of 12 ms, 33 % less (95 %:" in said
     assert "p99 ≤ 20 ms there" in said
 
 
@@ -147,7 +147,7 @@ def test_the_time_is_told_by_phase(make_run: MakeRun) -> None:
         now[0] = 103.0
     run.append_times()
     said = printed(run)[1]
-    assert "Time 1:43: start 0:03, trials 1:40; including launches 1:40, warm-up 0:00." in said
+    assert "Time 1:43: start 0:03, trials 1:40; of which launches 1:40, warm-up 0:00." in said
     times = json.loads(printed(run, as_json=True)[1])["time_seconds"]
     assert (times["start"], times["trials"], times["launches"]) == (3.0, 100.0, 100.0)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis.comparison_findings import ComparisonFindings
-from tuner.analysis.contenders import Contender
+from tuner.analysis.contenders import Contender, title_of
 from tuner.analysis.replicas import ReplicaPlan
 from tuner.analysis.rules import Judgement
 from tuner.analysis.stages import excess, stages_of
@@ -72,7 +72,9 @@ def deployments_table(findings: ComparisonFindings) -> Table:
     for head in heads:
         shown.add_column(head, justify="right", no_wrap=True)
     for deployed in findings.comparison.deployments:
-        shown.add_row(plain(deployed.title), *_cells(deployed, findings.by_name.get(deployed.name)))
+        shown.add_row(
+            plain(title_of(deployed)), *_cells(deployed, findings.by_name.get(deployed.name))
+        )
     return shown
 
 

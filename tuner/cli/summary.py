@@ -27,7 +27,7 @@ from tuner.model.space import format_value, queue_delay, short_name
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State
 from tuner.records.run import Run
-from tuner.report.search_wording import sla_text, sla_text_at_rate
+from tuner.report.search_wording import gain_words, sla_text, sla_text_at_rate
 from tuner.report.time_budget import budget_line
 from tuner.report.wording import (
     HIDDEN_COMPUTE,
@@ -159,20 +159,17 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
     if winner.baseline:
         return f"Your current configuration is the best found: {amount}. Keep it."
     sure = "interleaved, on fresh servers" if winner.phase == "confirm" else "not confirmed"
-    gain, interval = findings.gain, findings.gain_interval
+    gain = gain_words(findings)
     if first is None or gain is None:
         return f"{amount} within {kept} ({sure}); {_lacking(first, winner)}."
-    times = f"{gain:.2f} x"
-    if interval is not None:
-        times += f" (95 %: {interval.low:.2f} to {interval.high:.2f})"
     if findings.gain_verdict in (GainVerdict.NOT_SHOWN, GainVerdict.TOO_SMALL):
-        return f"No gain shown over your current configuration: {times}. Keep it."
+        return f"No gain shown over your current configuration: {gain}. Keep it."
     objective = findings.objective
     if objective is not None and winner.cost and first.cost:
         before, after = objective.show(first.cost.value), objective.show(winner.cost.value)
-        change = f"{after} instead of {before}, {times} less"
+        change = f"{after} instead of {before}, {gain}"
         return f"{objective.title}: {change}, within {kept}, {sure}."
-    return f"{times} the requests of the baseline within {kept}, {sure}."
+    return f"{gain} the requests of the baseline within {kept}, {sure}."
 
 
 def _lacking(first: Evaluation | None, winner: Evaluation) -> str:
