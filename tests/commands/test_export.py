@@ -156,7 +156,7 @@ def test_what_is_not_an_export_is_left_alone(
 
 def test_without_a_winner_nothing_is_written(run: Run, model: Path) -> None:
     run.append(record(model, None))
-    with pytest.raises(RunError, match="no candidate met the promise"):
+    with pytest.raises(RunError, match="no candidate met the SLA"):
         export_winner(run, model, run.winner)
     assert not run.winner.exists()
 

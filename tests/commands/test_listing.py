@@ -64,7 +64,7 @@ def test_a_run_at_work_stays_with_all_that_were_to_go(output: Path) -> None:
 
 
 def test_only_runs_are_removed(output: Path) -> None:
-    with pytest.raises(RunError, match="is not a run of tuner"):
+    with pytest.raises(RunError, match="is not a run folder"):
         chosen_runs([output / "no-run"], None, output)
     with pytest.raises(UsageError, match="--older-than 30d"):
         chosen_runs([], None, output)

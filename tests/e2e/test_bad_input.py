@@ -129,7 +129,7 @@ def test_repository_with_several_models(refusal: Callable[..., str], tmp_path: P
         folder.mkdir(parents=True)
         (folder / "config.pbtxt").write_text(f'name: "{name}"\n')
     said = refusal("search", "--sla-p99", "20ms")
-    assert "name one of one, two" in said
+    assert "name one: one, two" in said
 
 
 def test_engine_that_is_not_there(

@@ -139,7 +139,7 @@ def test_a_machine_that_stalls_too_often_for_an_sla_is_said_to_be_unfit_once(
     fitness.check()
     assert len(notes) == unfit
     if unfit:
-        assert notes[0].startswith("this machine stalls 30 times a minute, for up to 100 ms")
+        assert notes[0].startswith("this machine stalls 30 times a minute, up to 100 ms")
         assert "p99 ≤ 20 ms" in notes[0]
 
 

@@ -54,6 +54,7 @@ def measure(
         plan = completed_plan(plan, launcher)
         candidate = _changed(plan, options)
         notes = notes_on(plan.endpoints, gpus)
+        launcher.check()
         manifest = MeasureManifest(
             **plan.recorded,
             **run_metadata(command, launcher, gpus, notes, experiment),

@@ -150,6 +150,7 @@ def _open_run(
     if run is not None:
         run.make_folders()
         return run
+    launcher.check()
     about = run_metadata(command, launcher, gpus, notes, experiment)
     name = options.run
     folder = output / name if name else fresh_folder(output, experiment.model.name)

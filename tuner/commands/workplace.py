@@ -23,7 +23,7 @@ from tuner.load.perf_analyzer import PerfAnalyzer
 from tuner.records.manifest import Environment
 from tuner.servers.address import readable_by_others
 from tuner.servers.base import Endpoints, Launcher
-from tuner.servers.choose import LauncherKind, choose, make_launcher
+from tuner.servers.choose import choose, make_launcher
 from tuner.servers.container_spec import ContainerSpec
 from tuner.servers.gpu import Gpus
 from tuner.servers.leftovers import remove_leftovers
@@ -49,21 +49,13 @@ def open_resources(
     )
     with (
         HiccupMeter(cores.serving | cores.load if cores else None) as meter,
-        _launcher(kind, container, endpoints, cores) as launcher,
+        make_launcher(kind, container, endpoints, cores) as launcher,
         _load_engine(experiment, cores, preparation, meter) as generator,
         Gpus(launcher.gpus()) as gpus,
     ):
         if experiment.shared_memory == "system":
             check_shares_memory(launcher)
         yield launcher, generator, gpus, kind
-
-
-def _launcher(
-    kind: LauncherKind, container: ContainerSpec, endpoints: Endpoints | None, cores: Cores | None
-) -> Launcher:
-    launcher = make_launcher(kind, container, endpoints, cores)
-    launcher.check()
-    return launcher
 
 
 def _load_engine(
