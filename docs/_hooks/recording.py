@@ -21,7 +21,7 @@ _FASTER = 30
 _START = 0.4
 """Seconds until the first line: the command is read meanwhile."""
 _CLOCK = re.compile(r"\[(\d+):(\d\d)\] ")
-_COLOURS = {"met": "good", "violated": "bad", "inconclusive": "open"}
+_COLORS = {"met": "good", "violated": "bad", "inconclusive": "open"}
 _STYLE = """
   text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }
   text { fill: #d6dde6 }
@@ -62,8 +62,8 @@ def draw(lines: list[Line]) -> str:
     width = round(_COLUMNS * _CHARACTER) + 2 * _MARGIN
     height = _BAR + _LINE * (len(lines) + 2) + _MARGIN
     dots = "".join(
-        f'<circle cx="{20 + 18 * n}" cy="17" r="5.5" fill="{colour}"/>'
-        for n, colour in enumerate(("#e0645c", "#e3b341", "#57ab5a"))
+        f'<circle cx="{20 + 18 * n}" cy="17" r="5.5" fill="{color}"/>'
+        for n, color in enumerate(("#e0645c", "#e3b341", "#57ab5a"))
     )
     body = [_text(0, f'<tspan class="good">$</tspan> {escape(COMMAND)}', "command", 0.0)]
     body += [_text(n + 1, *_painted(line.text), line.seconds) for n, line in enumerate(lines)]
@@ -94,10 +94,10 @@ def _painted(text: str) -> tuple[str, str]:
     """The line with its parts marked, and its class."""
     clock = _CLOCK.match(text)
     rest = escape(text[clock.end() :] if clock else text, quote=False)
-    for word, name in _COLOURS.items():
+    for word, name in _COLORS.items():
         rest = re.sub(rf"\b{word}\b", f'<tspan class="{name}">{word}</tspan>', rest)
     if clock is None:
-        return rest, "result" if re.match(r"\d+\.\d+ x ", text) else ""
+        return rest, "result" if re.match(r"[\d.]+ × ", text) else ""
     return f'<tspan class="clock">{clock[0]}</tspan>{rest}', ""
 
 
