@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.comparing_records import SHAPES, comparison, evaluated, missed, realistic
 from tuner.analysis.replicas import Advantage, ReplicaPlan, p99_at, plan_replicas, replicas_for
+from tuner.records.results import Undisturbed
 from tuner.report.wording_recommendation import plan_reason
 
 
@@ -75,3 +76,12 @@ def test_where_the_client_gave_out_the_simulated_capacity_counts() -> None:
 
 def test_no_plan_without_a_deployment_that_keeps_the_promise() -> None:
     assert plan_replicas(comparison(SHAPES[:1]), [missed(SHAPES[0], 0)], 100.0) == []
+
+
+def test_what_stalls_of_the_machine_made_late_is_not_held_against_a_deployment() -> None:
+    stalled = Undisturbed(n=100, late=0, outcome="met", left_out=0.1, bound_ratio=0.5, decides=True)
+    probes = [
+        each.model_copy(update={"latency": {"p99": 0.5}, "undisturbed": stalled})
+        for each in evaluated(SHAPES[1], 1).probes
+    ]
+    assert p99_at(probes, 300.0) is None

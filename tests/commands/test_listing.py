@@ -1,5 +1,6 @@
 """Runs as they are listed, and removed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.manifests import make_manifest
 from tests.search_records import realistic
+from tuner.analysis.search_findings import SearchFindings
 from tuner.commands.listing import chosen_runs, list_runs, remove_runs
 from tuner.errors import RunError, StorageError, UsageError
 from tuner.records.run import Run
@@ -22,8 +24,12 @@ def output(tmp_path: Path) -> Path:
         cut.append(each)
     assert cut.lock()
     cut.unlock()
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "experiment.yaml").write_text("kind: [")
+    damaged = Run.create(tmp_path / "damaged")
+    damaged.experiment_file.write_text("kind: [")
+    os.utime(damaged.experiment_file, (0, 0))
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "experiment.yaml").write_text("learning_rate: 0.1")
+    os.utime(tmp_path / "others" / "experiment.yaml", (0, 0))
     (tmp_path / "no-run").mkdir()
     return tmp_path
 
@@ -42,7 +48,7 @@ def test_runs_are_listed_with_what_they_found(output: Path) -> None:
     assert sample.gain is not None
     assert sample.gain > 1
     assert sample.size > 10_000
-    assert list_runs(output)[-1].folder.name == "cut", "the oldest comes last"
+    assert list_runs(output)[1].folder.name == "cut", "the older one comes later"
 
 
 def test_old_runs_are_removed_and_others_stay(output: Path) -> None:
@@ -61,6 +67,29 @@ def test_a_run_at_work_stays_with_all_that_were_to_go(output: Path) -> None:
         remove_runs([output / "sample", output / "cut"])
     assert (output / "sample" / "experiment.yaml").exists()
     other.unlock()
+
+
+def test_what_other_programs_wrote_is_never_removed(output: Path) -> None:
+    assert [each.folder.name for each in chosen_runs([], "365d", output)] == ["cut"]
+    with pytest.raises(RunError, match="is not a run folder"):
+        remove_runs([output / "others"])
+    assert (output / "others" / "experiment.yaml").exists()
+
+
+def test_the_same_run_named_twice_is_one(output: Path) -> None:
+    twice = [output / "cut", output / "sample" / ".." / "cut"]
+    assert len(chosen_runs(twice, "1000.5d", output)) == 1
+
+
+@pytest.mark.parametrize("text", ["soon", "d", "30", "1e999d"])
+def test_an_age_that_is_none_is_refused(output: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="write it like 30d or 12h"):
+        chosen_runs([], text, output)
+
+
+def test_the_gain_is_that_of_the_report(output: Path) -> None:
+    (sample,) = [each for each in list_runs(output) if each.folder.name == "sample"]
+    assert sample.gain == SearchFindings.of(Run(output / "sample")).gain
 
 
 def test_only_runs_are_removed(output: Path) -> None:

@@ -55,3 +55,23 @@ def test_a_line_of_the_log_that_repeats_the_message() -> None:
     )
     other = '"no CUDA device: driver too old"'
     assert news([line, other], message) == ["no CUDA device: driver too old"]
+
+
+GROUP = """load failed:   + Exception Group Traceback (most recent call last):
+  |   File "/models/m/1/model.py", line 3, in initialize
+  | ExceptionGroup: unhandled errors (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | ValueError: tokenizer.json is missing
+    +------------------------------------
+"""
+
+
+def test_a_group_of_exceptions_is_told_whole() -> None:
+    assert "tokenizer.json is missing" in without_frames(GROUP)
+
+
+@pytest.mark.parametrize(
+    "filling", ["\n", " \n", "\n;", "a\n", "Traceback (most recent call last):\n"]
+)
+def test_a_message_of_a_hostile_server_takes_no_time(filling: str) -> None:
+    without_frames("a" + filling * 200_000 + "b")  # the test's time limit holds it

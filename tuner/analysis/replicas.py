@@ -161,7 +161,7 @@ def latency_at(probes: Sequence[ProbeRecord], rate: float, name: str) -> float |
     loaded = sorted(
         (p.rate, latency)
         for p in probes
-        if p.rate is not None and not p.client_limited
+        if p.rate is not None and not p.client_limited and not _is_disturbed(p)
         if (latency := p.latency.get(name)) is not None and 0 < latency < math.inf
     )
     if not loaded or not loaded[0][0] <= rate <= loaded[-1][0]:
@@ -171,6 +171,11 @@ def latency_at(probes: Sequence[ProbeRecord], rate: float, name: str) -> float |
         rates.append(at)
         logs.append(float(np.median([math.log(latency) for _, latency in group])))
     return math.exp(float(np.interp(rate, rates, logs)))
+
+
+def _is_disturbed(probe: ProbeRecord) -> bool:
+    """Whether stalls of the machine made its percentiles what they are."""
+    return probe.undisturbed is not None and probe.undisturbed.decides
 
 
 def _advantage(place: int, plans: Sequence[ReplicaPlan]) -> Advantage | None:

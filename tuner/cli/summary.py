@@ -162,8 +162,10 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
     gain = gain_words(findings)
     if first is None or gain is None:
         return f"{amount} within {kept} ({sure}); {_lacking(first, winner)}."
-    if findings.gain_verdict in (GainVerdict.NOT_SHOWN, GainVerdict.TOO_SMALL):
+    if findings.gain_verdict is GainVerdict.NOT_SHOWN:
         return f"No gain shown over your current configuration: {gain}. Keep it."
+    if findings.gain_verdict is GainVerdict.TOO_SMALL:
+        return f"A gain below 2 % over your current configuration: {gain}. Keep it."
     objective = findings.objective
     if objective is not None and winner.cost and first.cost:
         before, after = objective.show(first.cost.value), objective.show(winner.cost.value)

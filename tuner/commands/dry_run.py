@@ -5,11 +5,13 @@ from typing import Any
 
 from tuner.commands.plan import Plan
 from tuner.commands.preflight import check_gpus, check_plan
+from tuner.commands.search import learned_before
 from tuner.errors import UsageError
 from tuner.model.config import is_complete
 from tuner.model.parameter import Parameter
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import Candidate, format_value, short_name
+from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.stopping import Budget, StoppingPolicy
 from tuner.servers.choose import choose
 from tuner.servers.gpu import Gpus
@@ -25,9 +27,11 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
     if experiment.rate is not None and experiment.minimize is None:
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     check_plan(plan)
+    make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
+    learned_before(plan)
     kind = choose(experiment.launcher, experiment.image, experiment.url)
     with Gpus("none" if experiment.gpus == "none" else "all") as gpus:
-        check_gpus(plan, gpus)
+        check_gpus(plan, gpus, kind)
         devices = ", ".join(gpu.name for gpu in gpus.devices) or "none seen"
     return [
         *_model(plan),
@@ -109,5 +113,6 @@ def _time(plan: Plan) -> str:
         parts.append(f"calibration up to {format_clock(policy.seconds_to_calibrate())}")
     if confirms:
         parts.append(f"confirmation about {format_clock(policy.seconds_for_confirmation())}")
-    parts.append("it ends earlier once no candidate is expected to gain more than --until")
+    if experiment.simulates:
+        parts.append("it ends earlier once no candidate is expected to gain more than --until")
     return "; ".join(parts)

@@ -1,16 +1,20 @@
 """The runs in a folder: what each was, what it found, and how to be rid of old ones."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tuner.errors import RunError, StorageError, UsageError
-from tuner.records.manifest import CompareManifest
-from tuner.records.results import Evaluation, baseline, best
+from tuner.analysis.search_findings import GainVerdict, SearchFindings
+from tuner.errors import RunError, StorageError, UnitError, UsageError
+from tuner.records.manifest import CompareManifest, Manifest, SearchManifest
 from tuner.records.run import Run
-from tuner.units import parse_duration, whole_number
+from tuner.units import parse_duration
+
+_LONGEST_AGE = 1e10
+"""Seconds: three centuries."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class Listed:
 
 
 def list_runs(output: Path) -> list[Listed]:
-    """The newest first. A folder whose records cannot be read is listed as damaged."""
+    """The newest first. A run whose records cannot be read is listed as damaged."""
     if not os.path.isdir(output):
         raise RunError(f"there is no folder {output}; runs are kept where --output says")
-    runs = [Run(path) for path in output.iterdir() if os.path.isfile(path / "experiment.yaml")]
-    return sorted(map(_listed, runs), key=lambda each: each.started, reverse=True)
+    found = [_listed(Run(path)) for path in output.iterdir() if _is_run(path)]
+    return sorted(found, key=lambda each: each.started, reverse=True)
 
 
 def remove_runs(folders: list[Path]) -> None:
@@ -44,6 +48,8 @@ def remove_runs(folders: list[Path]) -> None:
     runs = [Run.open(folder) for folder in folders]
     try:
         for run in runs:
+            if not _is_run(run.folder):
+                raise RunError(f"{run.folder} is not a run folder of tuner")
             if not run.lock():
                 raise StorageError(f"another tuner is at work on {run.folder}")
         for run in runs:
@@ -53,6 +59,41 @@ def remove_runs(folders: list[Path]) -> None:
             run.unlock()
 
 
+def chosen_runs(folders: list[Path], older_than: str | None, output: Path) -> list[Listed]:
+    """Those that were named and, with ``older_than`` (as in ``30d``), all of ``output`` that began
+    before. Of the latter, a run that another tuner works on is left out, and so is a damaged one:
+    when it began is not known.
+    """
+    named = {folder.resolve(): folder for folder in folders}
+    chosen = [_listed(Run.open(folder)) for folder in named.values()]
+    if older_than is None:
+        if not chosen:
+            raise UsageError("name runs, or say --older-than 30d; 'tuner list' shows them")
+        return chosen
+    since = datetime.now(UTC) - timedelta(seconds=_age(older_than))
+    return chosen + [
+        each
+        for each in list_runs(output)
+        if each.started < since
+        and each.state in ("finished", "unfinished")
+        and each.folder.resolve() not in named
+    ]
+
+
+def _is_run(folder: Path) -> bool:
+    """Other programs write a file of that name, too."""
+    run = Run(folder)
+    if not os.path.isfile(run.experiment_file):
+        return False
+    if run.probes.is_dir() and run.logs.is_dir():
+        return True
+    try:
+        run.manifest()
+    except RunError:
+        return False
+    return True
+
+
 def _remove(folder: Path) -> None:
     try:
         folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
@@ -60,59 +101,63 @@ def _remove(folder: Path) -> None:
         raise StorageError(f"cannot remove {folder}: {error.strerror or error}") from error
 
 
-def chosen_runs(folders: list[Path], older_than: str | None, output: Path) -> list[Listed]:
-    """Those that were named and, with ``older_than`` (as in ``30d``), all of ``output`` that began
-    before; a run that another tuner works on is not among the latter.
-    """
-    chosen = [_listed(Run.open(folder)) for folder in folders]
-    if older_than is None:
-        if not chosen:
-            raise UsageError("name runs, or say --older-than 30d; 'tuner list' shows them")
-        return chosen
-    since = datetime.now(UTC) - timedelta(seconds=_age(older_than))
-    known = {each.folder.resolve() for each in chosen}
-    return chosen + [
-        each
-        for each in list_runs(output)
-        if each.started < since and each.state != "running" and each.folder.resolve() not in known
-    ]
-
-
 def _age(text: str) -> float:
-    """Seconds; days are written as ``30d``."""
-    days = whole_number(text.removesuffix("d")) if text.endswith("d") else None
-    return parse_duration(text) if days is None else days * 86_400.0
+    """Seconds, of ``30d`` or a duration."""
+    try:
+        if not text.endswith("d"):
+            return parse_duration(text)
+        seconds = 86_400 * float(text.removesuffix("d"))
+        if not 0 <= seconds < _LONGEST_AGE:
+            raise ValueError(text)
+    except (ValueError, UnitError) as error:
+        raise UsageError(f"--older-than {text!r} is not valid; write it like 30d or 12h") from error
+    return seconds
 
 
 def _listed(run: Run) -> Listed:
-    size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    size = _size(run.folder)
     changed = datetime.fromtimestamp(run.experiment_file.stat().st_mtime, UTC)
     try:
-        manifest, evaluations = run.manifest(), run.evaluations()
+        manifest = run.manifest()
+        winner, capacity, gain = _found(run, manifest)
+        state = _state(run, manifest)
     except RunError:
         return Listed(run.folder, "?", "?", "?", changed, "damaged", None, None, None, size)
-    found = None if isinstance(manifest, CompareManifest) else _found(evaluations)
-    first = baseline(evaluations)
-    gain = None
-    if found is not None and first is not None and found.merit and first.merit:
-        gain = found.merit / first.merit
     return Listed(
         run.folder,
         manifest.kind,
         manifest.model_name,
         str(manifest.experiment.sla),
         _started(manifest.started) or changed,
-        _state(run),
-        None if found is None or found.phase == "measure" else str(found.candidate),
-        None if found is None else found.capacity,
-        gain if found is not None and not found.baseline else None,
+        state,
+        winner,
+        capacity,
+        gain,
         size,
     )
 
 
-def _found(evaluations: list[Evaluation]) -> Evaluation | None:
-    measured = [each for each in evaluations if each.phase == "measure"]
-    return measured[-1] if measured else best(evaluations)
+def _size(folder: Path) -> int:
+    """Bytes; files come and go while a search runs."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+def _found(run: Run, manifest: Manifest) -> tuple[str | None, float | None, float | None]:
+    """The winner, what it serves, and the gain as the report has it, if it is shown."""
+    if isinstance(manifest, CompareManifest):
+        return None, None, None
+    if not isinstance(manifest, SearchManifest):
+        measured = [each for each in run.evaluations() if each.phase == "measure"]
+        return None, measured[-1].capacity if measured else None, None
+    findings = SearchFindings.of(run)
+    if findings.winner is None:
+        return None, None, None
+    gain = findings.gain if findings.gain_verdict is GainVerdict.SHOWN else None
+    return str(findings.winner.candidate), findings.winner.capacity, gain
 
 
 def _started(text: str | None) -> datetime | None:
@@ -122,15 +167,27 @@ def _started(text: str | None) -> datetime | None:
         return None
 
 
-def _state(run: Run) -> str:
-    """A finished run keeps no lock."""
+def _state(run: Run, manifest: Manifest) -> str:
+    """A finished run keeps no lock, unless an early version of tuner finished it."""
     if not os.path.exists(run.folder / ".lock"):
         return "finished"
-    return "unfinished" if _can_lock(run) else "running"
-
-
-def _can_lock(run: Run) -> bool:
-    if not run.lock():
-        return False
+    try:
+        if not run.lock():
+            return "running"
+    except StorageError:  # another user's
+        return "unknown"
     run.unlock()
-    return True
+    return "finished" if _has_ended(run, manifest) else "unfinished"
+
+
+def _has_ended(run: Run, manifest: Manifest) -> bool:
+    if isinstance(manifest, CompareManifest):
+        return manifest.finished
+    if not isinstance(manifest, SearchManifest):
+        return bool(run.evaluations())
+    from tuner.optimizer.storage import is_finished  # with all of Optuna
+
+    try:
+        return run.study_file.exists() and is_finished(run, None)
+    except StorageError:
+        return False

@@ -10,7 +10,7 @@ from tuner.commands.plan import Plan
 from tuner.commands.preflight import check_gpus, check_plan
 from tuner.commands.preparation import MEASURING, Preparation
 from tuner.commands.results import MeasureResult
-from tuner.commands.runs import fresh_folder
+from tuner.commands.runs import begin_run, fresh_folder
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.deployments.subjects import Subject
 from tuner.errors import UsageError
@@ -18,7 +18,6 @@ from tuner.load.arrivals import CLOSED
 from tuner.model.config import check_config, render
 from tuner.model.space import Candidate, check_settings
 from tuner.records.manifest import MeasureManifest
-from tuner.records.run import Run
 
 
 def measure(
@@ -50,7 +49,7 @@ def measure(
         gpus,
         kind,
     ):
-        check_gpus(plan, gpus)
+        check_gpus(plan, gpus, kind)
         plan = completed_plan(plan, launcher)
         candidate = _changed(plan, options)
         notes = notes_on(plan.endpoints, gpus)
@@ -61,7 +60,7 @@ def measure(
             changes=dict(options.changes),
             judged_rate=options.rate,
         )
-        run = Run.create(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
+        run = begin_run(fresh_folder(options.output, f"{experiment.model.name}-measure"), manifest)
         run.clock.enter("start", began)
         audience.begins(run, described(kind, launcher, experiment), [], notes)
         evaluator = make_evaluator(plan, launcher, generator, gpus, run, audience)
@@ -77,6 +76,7 @@ def measure(
 
         write_report(run)
         run.append_times()
+        run.unlock(finished=True)
     return MeasureResult(run, evaluation)
 
 

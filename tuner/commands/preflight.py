@@ -20,12 +20,12 @@ def check_plan(plan: Plan) -> None:
         check_storage(plan.experiment.storage)
 
 
-def check_gpus(plan: Plan, gpus: Gpus) -> None:
-    """UsageError if something is limited or minimized that only a GPU of this machine tells. Of a
-    server that others run, its own metrics may tell it.
+def check_gpus(plan: Plan, gpus: Gpus, launcher: str) -> None:
+    """UsageError if something is limited or minimized that only a GPU tells, and a ``local`` server
+    has none. In a container, or on another machine, the server's own metrics may tell it.
     """
     experiment = plan.experiment
-    if gpus.devices or experiment.attaches:
+    if gpus.devices or launcher != "local":
         return
     terms = experiment.minimize.terms if experiment.minimize else ()
     asked = {
@@ -36,7 +36,7 @@ def check_gpus(plan: Plan, gpus: Gpus) -> None:
         if name in QUANTITIES and QUANTITIES[name].source == "GPU":
             why = "; ".join(map(str, gpus.notes()))
             raise UsageError(
-                f"{option} needs an NVIDIA GPU that this machine can read"
+                f"{option} needs an NVIDIA GPU, and this machine shows none"
                 + (f" ({why})" if why else "")
                 + "; 'tuner doctor' shows what is here"
             )

@@ -59,7 +59,7 @@ def search(
         raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
     check_plan(plan)
     optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
-    known = _learned_before(plan)
+    known = learned_before(plan)
     preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
         launcher,
@@ -67,7 +67,7 @@ def search(
         gpus,
         kind,
     ):
-        check_gpus(plan, gpus)
+        check_gpus(plan, gpus, kind)
         plan = completed_plan(plan, launcher)
         simulation = _simulation(plan, gpus)
         notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
@@ -171,7 +171,7 @@ def conclude(run: Run, model: Path) -> None:
         shutil.rmtree(run.winner)
 
 
-def _learned_before(plan: Plan) -> list[Window]:
+def learned_before(plan: Plan) -> list[Window]:
     """The windows of the run to start from; RunError where it knows nothing of this model."""
     if plan.experiment.warm_start is None:
         return []

@@ -18,7 +18,8 @@ of them may be missing, but a trial that has a ``state`` and meets the SLA has a
 ``recommended``   the rate to operate at (requests/s)
 ``seconds``       what it took
 
-A trial that was eliminated is PRUNED, with the middle of its interval as its value; one that failed
+A trial that was eliminated is PRUNED, with the middle of its interval as its value; COMPLETE for
+samplers that learn nothing from pruned trials, such as Optuna's Gaussian process. One that failed
 is COMPLETE with the worst value, so that samplers learn from it.
 """
 

@@ -1,9 +1,11 @@
 """Opens or creates the Optuna study of a search; translates errors into ``StorageError``."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
@@ -17,7 +19,9 @@ _DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)"
 _FULL = re.compile(r"disk is full|no space|quota|disk I/O", re.IGNORECASE)
 _UNKNOWN = re.compile(r"Can't load plugin|Could not parse|Invalid SQLite URL|RedisStorage")
 _NO_DRIVER = re.compile(r"No module named '([\w.]+)'")
-_SCHEMES = "sqlite:///FILE, postgresql://HOST/DATABASE or mysql://HOST/DATABASE"
+_SCHEMES = "sqlite:///FILE, postgresql://HOST/DATABASE or mysql+pymysql://HOST/DATABASE"
+_PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+"""What is installed for a module."""
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
@@ -35,10 +39,26 @@ def is_finished(run: Run, storage: str | None) -> bool:
 
 
 def check_storage(url: str) -> None:
-    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers."""
+    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers. A file
+    that is not there yet is not made.
+    """
     with storage_errors(url):
+        file = _missing_file(url)
+        if file is not None:
+            if not os.access(file.parent, os.W_OK):
+                raise OSError(f"cannot write a file in {file.parent}")
+            return
         storage = optuna.storages.get_storage(url)
         storage.remove_session()
+
+
+def _missing_file(url: str) -> Path | None:
+    """The file of an SQLite storage that is still to be made."""
+    if not url.startswith("sqlite:///"):
+        return None
+    name = make_url(url).database
+    file = None if not name or name == ":memory:" else Path(name)
+    return file if file is not None and not file.exists() else None
 
 
 def url_of(run: Run, storage: str | None) -> str:
@@ -105,7 +125,8 @@ def _remedy(reason: str) -> str:
         return f"write --storage as {_SCHEMES}"
     driver = _NO_DRIVER.search(reason)
     if driver is not None:
-        return f"install {driver[1]}, the Python driver of this database"
+        package = _PACKAGES.get(driver[1], driver[1])
+        return f"install the Python driver of this database: pip install {package}"
     return "check that it is reachable and writable, or choose another --storage"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from tuner.deadline import OUT_OF_TIME, Deadline
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _CALIBRATED = "calibrated"
 _FAILURES = "calibration_failures"
+_LEARN_FROM_PRUNED = (TPESampler, RandomSampler)
 _MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -120,6 +121,8 @@ class Study:
         self._own = own
         self._measurer = measurer
         self._forecaster = sampler if isinstance(sampler, Forecaster) else None
+        # Optuna's Gaussian process learns nothing from a trial that was pruned.
+        self._prunes = self._forecaster is not None or isinstance(sampler, _LEARN_FROM_PRUNED)
         self._evaluations = run.evaluations()
         self._known = {e.candidate: e for e in self._evaluations if e.phase == "search"}
         self._size = space.count(limit=SETTINGS.most_candidates)
@@ -377,7 +380,7 @@ class Study:
             for name, value in attributes_of(evaluation).items():
                 trial.set_user_attr(name, value)
             value = value_of(evaluation, self._minimizes)
-            if evaluation.state is not State.BEATEN:
+            if evaluation.state is not State.BEATEN or not self._prunes:
                 self._study.tell(trial, value)
                 return
             with warnings.catch_warnings():  # a kill may have come after it

@@ -58,7 +58,8 @@ def _gain(findings: SearchFindings) -> tuple[str, str]:
     """Value and note."""
     gain, interval = findings.gain or 1.0, findings.gain_interval
     if not _is_shown(findings):
-        return "not shown", gain_words(findings) or ""
+        is_small = findings.gain_verdict is GainVerdict.TOO_SMALL
+        return f"below 2{NBSP}%" if is_small else "not shown", gain_words(findings) or ""
     value = times(gain) if findings.objective is None else f"{less_words(gain)} less"
     if interval is not None:
         return value, gain_interval_words(findings, interval)

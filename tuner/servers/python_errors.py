@@ -16,6 +16,9 @@ _CHAINED = re.compile(
     r"|The above exception was the direct cause of the following exception):\s*\n\s*"
 )
 _SEPARATOR = ": "
+_GROUP = "Exception Group Traceback"
+_LONGEST = 64 << 10
+"""Characters of a message that are looked at; only its beginning is shown."""
 
 
 def without_frames(message: str) -> str:
@@ -25,12 +28,17 @@ def without_frames(message: str) -> str:
     """
     if os.environ.get("TUNER_DEBUG") == "1":
         return message
-    text = _BOUND_FRAMES.sub("\n", message)
+    if _GROUP in message:  # all of it is indented as frames are
+        return message
+    text = _BOUND_FRAMES.sub("\n", message[:_LONGEST])
     if _TRACEBACK.search(text):
         head = text[: text.index("Traceback (")]
         last = _CHAINED.split(text)[-1]
         text = head + _TRACEBACK.sub("", last.removeprefix(head))
-    return re.sub(r"\s*\n\s*;?\s*$", "", text).strip()
+    bare = text.rstrip()
+    if bare.endswith(";") and "\n" in bare[len(bare[:-1].rstrip()) :]:
+        bare = bare[:-1]
+    return bare.strip()
 
 
 def news(lines: Iterable[str], message: str) -> list[str]:

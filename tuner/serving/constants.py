@@ -25,6 +25,7 @@ class WorkerConstants:
     watch: float = 0.5  # s between looks at whether the workers answer
     poll: float = 0.05  # s between looks at a worker that starts or ends
     end: float = 10.0  # s beyond --graceful for a worker to close its model; then it is killed
+    restart: float = 5.0  # s until a worker that could not start is tried again
     takeover: float = 1.0  # s a gateway's new worker waits for Triton, before it says it is away
     gpu_concurrency: int = 2  # of ONNX Runtime on a GPU: one copies while the other computes
     span_timeout: float = 2.0  # s to send spans, also at a worker's end with no collector there

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from uvicorn.config import STARTUP_FAILURE, Config
@@ -31,6 +32,8 @@ class Worker(Process):
     def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self._asked: float | None = None
+        self.replace_at: float | None = None
+        """When another is to take the place of this one, which has ended; monotonic clock."""
         self.is_serving = False
 
     @property
@@ -119,17 +122,28 @@ class Supervisor:
         return worker
 
     def _keep_alive(self) -> bool:
-        """Replace workers that have ended or hang; False if one cannot start at all."""
+        """Replace workers that have ended or hang. False if one cannot start at all and no other
+        one serves: as long as one does, it is tried again and again.
+        """
         for place, worker in enumerate(self._workers):
             if worker.answers(self._config.timeout_worker_healthcheck):
                 continue
-            hangs = worker.process.is_alive()
-            self._kill(worker)
-            if worker.exitcode == STARTUP_FAILURE:
-                return False  # it has said why, and so would the next one
-            problem = "does not answer" if hangs else f"ended with code {worker.exitcode}"
-            _logger.warning("worker %s %s; another takes its place", worker.pid, problem)
-            self._workers[place] = self._start()
+            if worker.replace_at is None and not self._bury(worker):
+                return False
+            if time.monotonic() >= (worker.replace_at or 0.0):
+                self._workers[place] = self._start()
+        return True
+
+    def _bury(self, worker: Worker) -> bool:
+        """Say what became of it, and when another takes its place; False if none does."""
+        hangs = worker.process.is_alive()
+        self._kill(worker)
+        worker.replace_at = time.monotonic()
+        if worker.exitcode == STARTUP_FAILURE:  # it has said why
+            worker.replace_at += WORKERS.restart
+            return any(each.is_serving and each.process.is_alive() for each in self._workers)
+        problem = "does not answer" if hangs else f"ended with code {worker.exitcode}"
+        _logger.warning("worker %s %s; another takes its place", worker.pid, problem)
         return True
 
     def _reload(self) -> None:
@@ -158,12 +172,14 @@ class Supervisor:
         return False
 
     def _stop(self, received: signal.Signals) -> int:
-        print(
-            f"stopping on {received.name} with {requests_in_flight()} requests in flight; "
-            "a second signal ends at once",
-            flush=True,
-        )
-        self._marker.touch()
+        with suppress(OSError):  # the disk may be full
+            self._marker.touch()
+        with suppress(OSError):  # nobody may listen any more
+            print(
+                f"stopping on {received.name} with {requests_in_flight()} requests in flight; "
+                "a second signal ends at once",
+                flush=True,
+            )
         second = self._signals.wait(_ENDING, self._drain_delay)
         if second is None:
             refuse_new_connections(self._listener)

@@ -4,6 +4,7 @@ It serves inference, health and metadata. What changes the server (loading model
 trace and log settings) needs a secret that is drawn for each start and given to nobody.
 """
 
+import errno
 import math
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +122,8 @@ def _run(triton: _Running, models: Models, protection: Protection) -> int:
         received = triton.wait(triton.has_ended, math.inf)
     if received is None:
         raise ServerFailed(f"{triton.server.exit_reason()}; its log is above")
-    print(f"stopping Triton on {received.name}; a second signal ends it at once", flush=True)
+    with suppress(OSError):  # nobody may listen any more
+        print(f"stopping Triton on {received.name}; a second signal ends it at once", flush=True)
     triton.process.terminate()
     second = triton.wait(triton.has_ended, TRITON.end)
     return 0 if second is None else 128 + second
@@ -134,17 +137,31 @@ def _endpoints(settings: TritonSettings) -> Endpoints:
     for name in _SERVICES:
         port = getattr(settings, f"{name}_port")
         try:
-            with socket.create_server((settings.host, port)) as listener:
+            with socket.create_server((settings.host, port), family=_family(settings)) as listener:
                 address, bound = listener.getsockname()[:2]
         except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
+            remedy = f"choose another --{name}-port, or 0 for a free one"
             raise UsageError(
-                f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another "
-                f"--{name}-port, or 0 for a free one"
+                f"cannot listen on {settings.host}:{port}: {error.strerror}; "
+                + (remedy if is_taken else "check --host and the port")
             ) from error
         if not settings.allow_unauthenticated:
             require_keys(address, "Triton has none, so let 'tuner serve gateway' ask for them")
         ports.append(bound)
     return Endpoints(*(f"{settings.host}:{port}" for port in ports))
+
+
+def _family(settings: TritonSettings) -> socket.AddressFamily:
+    """UsageError if the host has no address."""
+    try:
+        found = socket.getaddrinfo(settings.host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(
+            f"--host {settings.host} has no IPv4 address: {error.strerror}; write 127.0.0.1, or "
+            "0.0.0.0 for all addresses of this machine"
+        ) from error
+    return found[0][0]
 
 
 def _binary(folder: Path) -> Binary:
