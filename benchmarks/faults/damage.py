@@ -125,7 +125,7 @@ def _refused(name: str, does: str, strike: Strike, code: int, says: str) -> Faul
     return Fault(name, does, strike, (), (code, OK), says)
 
 
-_REMOVE = "damaged: remove it"
+_REMOVE = "damaged. Remove it"
 
 DAMAGE = (
     _refused("study-damaged", "a page of study.db is garbage", _study_damaged, MISSING, _REMOVE),

@@ -30,11 +30,11 @@ class Moment:
 
 
 STARTED = Moment("", 2.5)
-AT_WORK = Moment(r"\] (run|resuming) ", 1.0)
+AT_WORK = Moment(r"\] run ", 1.0)
 CALIBRATING = Moment(r"\] calibrating", 4.0)
 LAUNCH = Moment(r"\] trial ", 0.3)
 TRIAL = Moment(r"\] trial ", 5.0)
-REPORT = Moment(r"\] search ends", 0.7)
+REPORT = Moment(r"\] search ended", 0.7)
 ROUND = Moment(r"\] round ", 3.0)
 ANY = (STARTED, AT_WORK, TRIAL, REPORT)
 SEARCHING = (AT_WORK, TRIAL, REPORT)

@@ -221,7 +221,7 @@ def test_who_is_not_let_in_is_told_how(behind: Behind, value: str | None) -> Non
 @pytest.mark.parametrize(
     ("address", "tls", "words"),
     [
-        ("localhost:{tls}", False, r"it speaks TLS there; .*grpcs://"),
+        ("localhost:{tls}", False, r"it uses TLS on this port; .*grpcs://"),
         ("{plain}", True, r"it does not use TLS on this port; .*grpc://"),
         ("127.0.0.1:{tls}", True, "its certificate is for another host name"),
         ("localhost:1", True, "None"),

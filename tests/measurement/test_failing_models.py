@@ -78,5 +78,5 @@ def test_a_model_that_needs_too_much_memory_is_settled_by_its_first_probe(
     model = moody(tmp_path, 10**9, "nothing")
     found = measure(model, generator, tmp_path, "p99<50ms", Candidate(), constraints="memory<5MiB")
     assert (found.state, found.capacity) == (State.INFEASIBLE, None)
-    assert "memory<5MiB: broken" in (found.failure or "")
+    assert "memory<5MiB: violated" in (found.failure or "")
     assert [p.outcome for p in found.probes] == ["violated"]

@@ -136,7 +136,7 @@ def test_the_gpus_that_a_server_sees(nvml: FakeNvml, visible: str, indices: list
 def test_a_gpu_that_is_not_there_is_told(nvml: FakeNvml) -> None:
     found = watch(nvml, machine(gpu("0"), gpu("1")), "1,7,0")
     assert found["devices"] == ["1"]
-    assert "GPU 7 was asked for" in found["notes"][0]
+    assert "this machine has no GPU 7" in found["notes"][0]
 
 
 class TestSlices:
@@ -216,7 +216,7 @@ class TestWhatIsMissing:
         got = reading(found)
         assert (got.utilisation, got.throttled) == (0.8, ())
         (note,) = found["notes"]
-        assert "driver 418.40 is too old to tell" in note
+        assert "driver 418.40 is too old for" in note
         assert "throttling" in note
         assert "processes" in note
         assert note.endswith("update the driver")
@@ -253,7 +253,7 @@ class TestWhatIsMissing:
         ("code", "words"),
         [
             (9, "installed, but not loaded; load it"),
-            (18, "the old one is still loaded; reboot"),
+            (18, "the old kernel module is still loaded; reboot"),
             (4, "may not access the NVIDIA driver"),
             (999, "NVML failed: Unknown Error"),
         ],
