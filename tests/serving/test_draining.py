@@ -1,5 +1,6 @@
 """The end of a service: what reached it is answered, and it says that it ends."""
 
+import os
 import shutil
 import signal
 import threading
@@ -103,8 +104,8 @@ def test_a_replacement_that_cannot_start_leaves_the_others_at_work(tmp_path: Pat
         wait_for(lambda: len(service.workers()) == 2)
         (model / "1" / "model.onnx").rename(model / "1" / "away")
         killed, left = service.workers()
-        killed.kill()
-        wait_for(lambda: {each.pid for each in service.workers()} == {left.pid})
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: set(service.workers()) == {left})
         time.sleep(1.0)
         assert service.http.post("/predict", json={"text": "好"}).status_code == 200
         (model / "1" / "away").rename(model / "1" / "model.onnx")
