@@ -40,10 +40,10 @@ from tuner.version import __version__
 if TYPE_CHECKING:
     from tuner.cli.view import LiveView, PlainView
 
-_CODES = """
-Exit codes: 0 a winner was found, 1 nothing meets the SLA, 2 usage, 3 something is missing on
-this machine (server, engine, disk), 130 interrupted.
-"""
+_CODES = (
+    "\n\nExit codes: 0 the SLA is met (of a search: a winner was found), 1 it is not, 2 wrong "
+    "usage, 3 something is missing on this machine (server, engine, disk), 130 interrupted."
+)
 _YOUNG = 200_000
 """New objects until garbage is collected: importing makes half a million, and all of them stay."""
 _TABLE_WIDTH = 110
@@ -55,7 +55,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Find the Triton configuration that serves the most requests within a latency SLA, and "
     "whether FastAPI, Triton, or FastAPI in front of Triton serves your model best.",
-    epilog=_CODES,
+    epilog=_CODES.strip(),
 )
 
 
@@ -79,7 +79,7 @@ def _version(
         raise typer.Exit
 
 
-@command(app, "Example: tuner search model_repository/text_classifier --sla-p99 20ms" + _CODES)
+@command(app, "Example: tuner search text_classifier --sla-p99 20ms" + _CODES)
 def search(
     experiment: Experiment,
     options: SearchOptions,
@@ -171,7 +171,7 @@ def simulate(
 app.add_typer(serve, name="serve")
 
 
-@command(app, "Example: tuner compare model_repository/text_classifier --sla-p99 20ms" + _CODES)
+@command(app, "Example: tuner compare text_classifier --sla-p99 20ms" + _CODES)
 def compare(
     experiment: Annotated[Experiment, COMPARE_WITHOUT],
     options: CompareOptions,
@@ -226,6 +226,9 @@ def list_(
     from tuner.cli.runs_table import runs_table
     from tuner.commands.listing import list_runs
 
+    if not output.exists():
+        typer.echo(f"no runs yet: there is no folder {output}; 'tuner search' makes it")
+        return
     listed = list_runs(output)
     if as_json:
         typer.echo(json.dumps([vars(each) for each in listed], indent=2, default=str))

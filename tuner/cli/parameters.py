@@ -56,13 +56,19 @@ def command(app: typer.Typer, epilog: str | None = None) -> Callable[[Command], 
                 code = function(**made, **{n: v for n, v in rest.items() if n in offered})
             raise typer.Exit(code or 0)
 
-        run.__doc__ = function.__doc__
+        run.__doc__ = _flowing(function.__doc__ or "")
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name=function.__name__.rstrip("_"), epilog=epilog)(run)
+        app.command(name=function.__name__.rstrip("_"), epilog=_flowing(epilog or "") or None)(run)
         return function
 
     return register
+
+
+def _flowing(text: str) -> str:
+    """Paragraphs without line breaks: a terminal has its own width."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 class _Group:

@@ -49,7 +49,9 @@ def _findings(image: str) -> Iterator[Finding]:
         "client and server share one core; figures will be low and noisy",
     )
     path = shutil.which("tritonserver")
-    yield Finding("tritonserver on the PATH", path is not None, path or "", "use one of the others")
+    yield Finding(
+        "tritonserver on the PATH", path is not None, path or "", "not needed with another launcher"
+    )
     yield from _embedded()
     yield _services()
     yield _perf_analyzer()

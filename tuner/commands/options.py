@@ -70,7 +70,7 @@ class RunOptions(Options):
 
 def _folder_name(name: str) -> str:
     if not name or name != Path(name).name or name.startswith("."):
-        raise ValueError("a run's name is that of a folder in --output, without '/' or a first '.'")
+        raise ValueError("give a plain name such as night-1, which --output gets as a folder")
     return name
 
 
@@ -170,9 +170,9 @@ class CompareOptions(RunOptions):
         tuple[str, ...],
         BeforeValidator(_split),
         Option(
-            "Which ones, as in 'fastapi,triton-tuned,hybrid,services.yaml': all of naive, "
-            "fastapi, triton, triton-unbatched, triton-tuned and hybrid if none are named, and "
-            "services of yours out of YAML files.",
+            "What to compare, with commas: naive, fastapi, triton, triton-unbatched, triton-tuned, "
+            "hybrid (FastAPI in front of Triton); all of these by default. YAML files describe "
+            "services of yours.",
             "NAMES",
             _WHAT,
         ),
@@ -198,8 +198,8 @@ class CompareOptions(RunOptions):
     requests: Annotated[
         Path | None,
         Option(
-            "What is asked, one text or JSON body of /predict a line; samples.txt of the model "
-            "if not given.",
+            "File of requests, one per line: text, or a JSON body of /predict. Default: samples.txt "
+            "of the model.",
             "FILE",
             _WHAT,
         ),

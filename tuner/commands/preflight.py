@@ -5,6 +5,7 @@ from tuner.errors import UsageError
 from tuner.goals.quantities import QUANTITIES
 from tuner.model.config import is_complete
 from tuner.model.signature import Signature
+from tuner.servers.container_spec import check_gpu_ids
 from tuner.servers.gpu import Gpus
 
 
@@ -12,6 +13,7 @@ def check_plan(plan: Plan) -> None:
     """InputDataError if the requests do not fit the model, StorageError if the storage cannot be
     opened.
     """
+    check_gpu_ids(plan.experiment.gpus)
     if is_complete(plan.config) and plan.config.input:
         plan.inputs.pool(Signature.of_config(plan.config))
     if plan.experiment.storage is not None:

@@ -2,15 +2,30 @@
 to import.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tuner.errors import UsageError
 from tuner.experiment.model import DEFAULT_IMAGE
+from tuner.text import shown
 
 Transfer = Literal["auto", "mount", "copy"]
 GPU_IDS = "ids such as 0,1 (indices), GPU-… (UUIDs) or MIG-… (slices)"
 """The forms that Docker, NVML and CUDA_VISIBLE_DEVICES accept, for messages."""
+
+_GPU_ID = re.compile(r"[0-9]+(:[0-9]+)?|(GPU|MIG)-[\w/-]+")
+
+
+def check_gpu_ids(gpus: str) -> list[str]:
+    """The ids of ``--gpus``, empty for auto, all and none; UsageError if they have no such form."""
+    if gpus in ("auto", "all", "none"):
+        return []
+    ids = [gpu.strip() for gpu in gpus.split(",")]
+    if not all(map(_GPU_ID.fullmatch, ids)):
+        raise UsageError(f"--gpus {shown(gpus)} is not valid; write auto, all, none, or {GPU_IDS}")
+    return ids
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ process of the engine; what that costs (about 0.1 ms) is part of what is measure
 
 import contextlib
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +22,11 @@ from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig
 
 from tuner.cores import listed
-from tuner.errors import CandidateError, LauncherUnavailable, RepositoryError, UsageError
+from tuner.errors import CandidateError, LauncherUnavailable, RepositoryError
 from tuner.interrupts import held_back
 from tuner.model.files import is_public
 from tuner.servers.base import Launcher, Server, ServerSpec, wait_until
-from tuner.servers.container_spec import GPU_IDS, ContainerSpec
+from tuner.servers.container_spec import ContainerSpec, check_gpu_ids
 from tuner.servers.docker_container import LOOPBACK, PORTS, DockerServer
 from tuner.servers.docker_engine import (
     ENGINE_ERRORS,
@@ -45,11 +44,9 @@ from tuner.servers.docker_engine import (
 from tuner.servers.docker_repository import MODELS, RepositoryMounts
 from tuner.servers.protection import Protection
 from tuner.servers.settings import DOCKER, LAUNCH
-from tuner.text import shown
 
 __all__ = ["ContainerSpec", "DockerLauncher"]
 _NOBODY = 65534
-_GPU_ID = re.compile(r"[0-9]+(:[0-9]+)?|(GPU|MIG)-[\w/-]+")
 _APART = {"com.docker.network.bridge.enable_icc": "false"}
 """Containers of the network do not reach each other."""
 
@@ -272,10 +269,7 @@ def device_requests(gpus: str) -> list[DeviceRequest]:
     capabilities = [["gpu"]]
     if gpus == "all":
         return [DeviceRequest(count=-1, capabilities=capabilities)]
-    ids = [gpu.strip() for gpu in gpus.split(",")]
-    if not all(map(_GPU_ID.fullmatch, ids)):
-        raise UsageError(f"--gpus {shown(gpus)} is not valid; write auto, all, none, or {GPU_IDS}")
-    return [DeviceRequest(device_ids=ids, capabilities=capabilities)]
+    return [DeviceRequest(device_ids=check_gpu_ids(gpus), capabilities=capabilities)]
 
 
 def _identity(repository: Path) -> tuple[int, int, list[int]]:
