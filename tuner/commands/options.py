@@ -198,8 +198,8 @@ class CompareOptions(RunOptions):
     requests: Annotated[
         Path | None,
         Option(
-            "File of requests, one per line: text, or a JSON body of /predict. Default: samples.txt "
-            "of the model.",
+            "File of requests, one per line: text, or a JSON body of /predict. Default: the "
+            "model's samples.txt.",
             "FILE",
             _WHAT,
         ),

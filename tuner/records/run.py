@@ -80,7 +80,8 @@ class Run:
         run = cls(folder)
         if not os.path.isfile(run.experiment_file):  # Path.is_file raises at odd names
             raise RunError(
-                f"{shortened(str(folder))} is not a run folder: it has no experiment.yaml; 'tuner list' shows runs"
+                f"{shortened(str(folder))} is not a run folder: it has no experiment.yaml; "
+                "'tuner list' shows runs"
             )
         return run
 
