@@ -164,7 +164,6 @@ def test_figures_of_the_readme_are_those_of_the_result_files() -> None:
     whole = results("search_default.json")["emulated workloads, all"]
     peers = results("peers.json")
     ours, theirs = peers["tuner"], peers["Model Analyzer, quick"]
-    simulated = results("simulator.json")["all"]
     cost = results("load/client_cost.json")
     cpu = {name: cost[f"{name}, http"]["cpu_us"]["median"] for name in ("tuner", "perf_analyzer")}
     rows = text_of("README.md")
@@ -173,7 +172,6 @@ def test_figures_of_the_readme_are_those_of_the_result_files() -> None:
         f"{100 * whole['quality']:.0f} % in the median, {100 * whole['quality_at_least']:.0f} % in",
         f"{ours['capacity'] / theirs['capacity']:.1f} times the capacity in "
         f"{ours['seconds']:.0f} s instead of {theirs['seconds']:.0f} s",
-        f"{simulated['median_error']} % median error",
         f"{cpu['tuner']:.0f} µs; perf_analyzer takes {cpu['perf_analyzer']:.0f} µs",
     ):
         assert said in rows

@@ -35,6 +35,7 @@ class Worker(Process):
         self.replace_at: float | None = None
         """When another is to take the place of this one, which has ended; monotonic clock."""
         self.is_serving = False
+        self.is_replacement = False
 
     @property
     def server(self) -> Server:
@@ -122,8 +123,8 @@ class Supervisor:
         return worker
 
     def _keep_alive(self) -> bool:
-        """Replace workers that have ended or hang. False if one cannot start at all and no other
-        one serves: as long as one does, it is tried again and again.
+        """Replace workers that have ended or hang. False if one of the first cannot start at all;
+        a later one is tried again and again as long as others are there.
         """
         for place, worker in enumerate(self._workers):
             if worker.answers(self._config.timeout_worker_healthcheck):
@@ -132,6 +133,7 @@ class Supervisor:
                 return False
             if time.monotonic() >= (worker.replace_at or 0.0):
                 self._workers[place] = self._start()
+                self._workers[place].is_replacement = True
         return True
 
     def _bury(self, worker: Worker) -> bool:
@@ -141,7 +143,7 @@ class Supervisor:
         worker.replace_at = time.monotonic()
         if worker.exitcode == STARTUP_FAILURE:  # it has said why
             worker.replace_at += WORKERS.restart
-            return any(each.is_serving and each.process.is_alive() for each in self._workers)
+            return worker.is_replacement and any(e.process.is_alive() for e in self._workers)
         problem = "does not answer" if hangs else f"ended with code {worker.exitcode}"
         _logger.warning("worker %s %s; another takes its place", worker.pid, problem)
         return True
