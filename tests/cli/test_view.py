@@ -77,7 +77,7 @@ def test_the_live_view_fits_its_terminal(width: int) -> None:
     lines = rendered(width, KNOWN)
     assert max(map(len, lines)) <= width
     assert len(lines) <= 9, "nothing is wrapped"
-    assert "best so far: 185/s, 1.85 x" in "\n".join(lines)
+    assert "best so far: 185/s, 1.85\N{NO-BREAK SPACE}×" in "\n".join(lines)
 
 
 def test_a_resumed_search_shows_what_was_measured_and_the_time_that_is_left() -> None:
@@ -85,7 +85,7 @@ def test_a_resumed_search_shows_what_was_measured_and_the_time_that_is_left() ->
     text = "\n".join(rendered(120, spent))
     assert "resumed, 2 evaluations on record" in text
     assert "(baseline)" in text
-    assert "1.85 x" in text
+    assert "1.85\N{NO-BREAK SPACE}×" in text
     assert "at most 0:00 left" in text
     assert "trial 2, probing at 150/s: batch 32" in text
 

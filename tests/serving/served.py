@@ -44,6 +44,20 @@ class Served:
 
 
 @contextmanager
+def started(*words: str) -> "Iterator[subprocess.Popen[str]]":
+    """``tuner serve WORDS`` in a session of its own, with its log as stdout."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tuner", "serve", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        yield process
+
+
+@contextmanager
 def served(
     kind: str, *words: str, ready: bool = True, end: signal.Signals | None = signal.SIGKILL
 ) -> Iterator[Served]:
@@ -52,15 +66,7 @@ def served(
     SIGKILL is quickest; SIGTERM and SIGINT let the service end by itself, with status 0. With None
     the test itself ends it.
     """
-    command = [sys.executable, "-m", "tuner", "serve", kind, *words, "--port", "0"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
+    with started(kind, *words, "--port", "0") as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from tests.serving.served import served, wait_for
+from tests.serving.served import served, started, wait_for
 from tuner.cli.serve import serve
 from tuner.errors import UsageError
 from tuner.serving.triton import Models
@@ -29,15 +28,7 @@ PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
 @contextmanager
 def triton(*words: str) -> Iterator["tuple[subprocess.Popen[str], str, str]"]:
     """The process, and the addresses for HTTP and gRPC."""
-    command = [sys.executable, "-m", "tuner", "serve", "triton", *words, *PORTS]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
+    with started("triton", *words, *PORTS) as process:
         try:
             assert process.stdout is not None
             log = []

@@ -226,16 +226,13 @@ def list_(
     from tuner.cli.runs_table import runs_table
     from tuner.commands.listing import list_runs
 
-    if not output.exists():
-        typer.echo(f"no runs yet: there is no folder {output}; 'tuner search' makes it")
-        return
     listed = list_runs(output)
     if as_json:
         typer.echo(json.dumps([vars(each) for each in listed], indent=2, default=str))
     elif listed:
         _wide_console().print(runs_table(listed))
     else:
-        typer.echo(f"no runs in {output}")
+        typer.echo(f"no runs in {output}; 'tuner search' makes one, --output names another folder")
 
 
 @command(app, "Example: tuner remove --older-than 30d")

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from tuner.cli.output import plain, table
 from tuner.commands.listing import Listed
+from tuner.report.wording import times
 from tuner.units import format_rate
 
 
@@ -24,7 +25,7 @@ def runs_table(listed: Iterable[Listed]) -> Table:
             f"{each.started.astimezone():%Y-%m-%d %H:%M}",
             each.state,
             format_rate(each.capacity) if each.capacity else "-",
-            f"{each.gain:.2f} x" if each.gain else "-",
+            times(each.gain) if each.gain else "-",
             plain(each.winner or "-"),
         )
     return shown

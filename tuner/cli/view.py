@@ -17,7 +17,8 @@ from tuner.measurement.draft import Phase
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State, baseline, best
 from tuner.records.run import Run
-from tuner.report.wording import undisturbed_words
+from tuner.report.search_wording import less_words
+from tuner.report.wording import times, undisturbed_words
 from tuner.text import printable
 from tuner.units import format_clock, format_duration, format_rate
 
@@ -32,7 +33,6 @@ _VERBS = {
 _PURPOSES = {
     "unloaded": "one request at a time",
     "capacity": "probing",
-    "proof": "verifying",
     "measure": "probing",
 }
 _STATES = {
@@ -151,7 +151,8 @@ class LiveView:
         resumed = f"   resumed, {len(known)} evaluations on record" if known else ""
         self._about = f"{about}   {run.folder}{resumed}"
         self._run = run
-        self._spent = sum(each.seconds for each in known)
+        before = run.time_budget() if known else None
+        self._spent = sum(each.seconds for each in known) + (before.calibration if before else 0.0)
         for each in known:
             self.evaluated(each)
         for note in notes:
@@ -171,7 +172,10 @@ class LiveView:
 
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""
-        self._happens(f"{_PURPOSES.get(what, what)}{at}")
+        if what == "proof":  # of whichever server is to be verified, not of the last one in turn
+            self._now = Text(f"verifying the recommended rate{at}", style="bold")
+        else:
+            self._happens(f"{_PURPOSES.get(what, what)}{at}")
 
     def _happens(self, what: str) -> None:
         """The candidate last: a narrow terminal cuts it."""
@@ -216,7 +220,8 @@ class LiveView:
         if leader.baseline:
             line += ", the baseline"
         else:
-            line += f", {gain} the baseline" * bool(gain) + f": {leader.label}"
+            against = "than the baseline" if leader.cost is not None else "the baseline"
+            line += f", {gain} {against}" * bool(gain) + f": {leader.label}"
         return Text(printable(line), style="green", no_wrap=True, overflow="ellipsis")
 
     def _table(self, leader: Evaluation | None) -> Table:
@@ -244,11 +249,12 @@ class LiveView:
         return [name, label, self._amount(row), self._gain(row), shown]
 
     def _gain(self, row: Evaluation) -> str:
-        """``1.85 x``; empty if there is nothing to compare with."""
+        """``1.9 ×``, or of a cost ``33 % less``; empty if there is nothing to compare with."""
         base = baseline(self._known)
         if base is None or not base.merit or not row.merit:
             return ""
-        return f"{row.merit / base.merit:.2f} x" + (" less" if row.cost is not None else "")
+        gain = row.merit / base.merit
+        return times(gain) if row.cost is None else f"{less_words(gain)} less"
 
     def _amount(self, row: Evaluation) -> str:
         if row.cost is not None and self._objective is not None:

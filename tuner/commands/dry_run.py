@@ -1,17 +1,15 @@
 """What a search would do, from what can be known before anything is started."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from tuner.commands.plan import Plan
-from tuner.commands.preflight import check_gpus, check_plan
-from tuner.commands.search import learned_before
-from tuner.errors import UsageError
+from tuner.commands.preflight import check_gpus
+from tuner.commands.search import checked
+from tuner.experiment.model import Experiment
 from tuner.model.config import is_complete
 from tuner.model.parameter import Parameter
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import Candidate, format_value, short_name
-from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.stopping import Budget, StoppingPolicy
 from tuner.servers.choose import choose
 from tuner.servers.gpu import Gpus
@@ -24,11 +22,7 @@ _COUNTED = 10_000
 def describe_plan(plan: Plan) -> list[tuple[str, str]]:
     """Rows of name and text; raises what the search itself would raise before its first launch."""
     experiment = plan.experiment
-    if experiment.rate is not None and experiment.minimize is None:
-        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
-    check_plan(plan)
-    make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
-    learned_before(plan)
+    checked(plan)
     kind = choose(experiment.launcher, experiment.image, experiment.url)
     with Gpus("none" if experiment.gpus == "none" else "all") as gpus:
         check_gpus(plan, gpus, kind)
@@ -91,7 +85,7 @@ def _workload(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "requests", f"made up from seed {experiment.seed}"
 
 
-def _server(kind: str, experiment: Any) -> str:
+def _server(kind: str, experiment: Experiment) -> str:
     match kind:
         case "docker":
             return f"Docker, {experiment.image}"

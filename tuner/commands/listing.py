@@ -38,7 +38,7 @@ class Listed:
 def list_runs(output: Path) -> list[Listed]:
     """The newest first. A run whose records cannot be read is listed as damaged."""
     if not os.path.isdir(output):
-        raise RunError(f"there is no folder {output}; runs are kept where --output says")
+        return []
     found = [_listed(Run(path)) for path in output.iterdir() if _is_run(path)]
     return sorted(found, key=lambda each: each.started, reverse=True)
 

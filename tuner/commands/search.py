@@ -36,6 +36,8 @@ from tuner.servers.gpu import Gpus
 from tuner.simulator import is_available
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
     from tuner.optimizer.samplers.simulation import SimulationSampler
 
 _FEW = 3
@@ -55,11 +57,7 @@ def search(
     Whatever ends it (also Ctrl-C), a report and the best so far are written.
     """
     experiment, began = plan.experiment, time.monotonic() if began is None else began
-    if experiment.rate is not None and experiment.minimize is None:
-        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
-    check_plan(plan)
-    optunas = make_sampler("tpe" if experiment.simulates else experiment.sampler, experiment.seed)
-    known = learned_before(plan)
+    optunas, known = checked(plan)
     preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
         launcher,
@@ -171,7 +169,19 @@ def conclude(run: Run, model: Path) -> None:
         shutil.rmtree(run.winner)
 
 
-def learned_before(plan: Plan) -> list[Window]:
+def checked(plan: Plan) -> "tuple[BaseSampler, list[Window]]":
+    """Optuna's sampler, and the windows to start from; raises what can be known to be wrong before
+    anything is started.
+    """
+    experiment = plan.experiment
+    if experiment.rate is not None and experiment.minimize is None:
+        raise UsageError("--rate goes with --minimize in a search; 'tuner measure' judges a rate")
+    check_plan(plan)
+    name = "tpe" if experiment.simulates else experiment.sampler
+    return make_sampler(name, experiment.seed), _learned_before(plan)
+
+
+def _learned_before(plan: Plan) -> list[Window]:
     """The windows of the run to start from; RunError where it knows nothing of this model."""
     if plan.experiment.warm_start is None:
         return []
