@@ -183,6 +183,11 @@ class SearchFindings:
         return self.baseline if self.gain_verdict in keeps else self.winner
 
     @property
+    def is_exported_in_vain(self) -> bool:
+        """Whether the winner's repository holds what is not shown to be better than the baseline."""
+        return self.winner is not None and not self.baseline_wins and self.to_deploy != self.winner
+
+    @property
     def gain_fits_values(self) -> bool:
         """Whether the ratio of the two capacities, or costs, is the gain, up to rounding."""
         first, last = self.baseline, self.winner

@@ -189,7 +189,11 @@ def compare(
     from tuner.cli.compare_view import CompareView
 
     view = CompareView(Console(stderr=True), experiment.sla, quiet or as_json)
-    result = api.compare(experiment, progress=view, command=command_line(), **dict(options))
+    try:
+        result = api.compare(experiment, progress=view, command=command_line(), **dict(options))
+    except Interrupted as interrupt:
+        compare_summary.show_so_far(interrupt.folder, Console(stderr=True))
+        raise
     return compare_summary.show(result.run, as_json, _wide_console())
 
 
@@ -211,10 +215,15 @@ def export(
     ] = None,
 ) -> None:
     """Write the winner as a model repository that Triton can serve."""
+    from tuner.analysis.search_findings import SearchFindings
     from tuner.commands.export import export_winner
     from tuner.records.run import Run
+    from tuner.report.wording import NO_GAIN_EXPORTED
 
-    typer.echo(export_winner(Run.open(run), model, destination))
+    opened = Run.open(run)
+    typer.echo(export_winner(opened, model, destination))
+    if SearchFindings.of(opened).is_exported_in_vain:
+        typer.echo(f"note: {NO_GAIN_EXPORTED}", err=True)
 
 
 @command(app, "Example: tuner list --json")
@@ -270,9 +279,11 @@ def doctor(
         typer.echo(json.dumps([vars(finding) for finding in findings], indent=2))
     else:
         for each in findings:
-            mark = "ok     " if each.there else "missing"
+            mark = "ok      " if each.there else "missing " if each.needed else "optional"
             hint = f"  -> {each.remedy}" if each.remedy and not each.there else ""
             typer.echo(printable(f"{mark}  {each.name}: {each.detail}{hint}".rstrip(": ")))
+        if not can_launch(findings):
+            typer.echo("Nothing here starts Triton. Follow one of the remedies above.")
     return OK if can_launch(findings) else MISSING
 
 

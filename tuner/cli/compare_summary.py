@@ -1,6 +1,7 @@
 """What a comparison came to: a table of the deployments, the answer, rules, plan; or JSON."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from tuner.analysis.replicas import ReplicaPlan
 from tuner.analysis.rules import Judgement
 from tuner.analysis.stages import excess, stages_of
 from tuner.cli.output import as_json, exit_code, latency, plain, say, table, write_json
-from tuner.records.comparison import Deployed, Swap
+from tuner.cli.view import describe_result
+from tuner.records.comparison import FILE, Deployed, Swap
 from tuner.records.results import Evaluation, ProbeRecord
 from tuner.records.run import Run
 from tuner.report.wording import STATES
@@ -37,6 +39,17 @@ def show(
         _show(run, findings, console)
     evaluations = [each.evaluation for each in findings.contenders]
     return exit_code(any(e.capacity is not None for e in evaluations), evaluations)
+
+
+def show_so_far(folder: Path, console: Console) -> None:
+    """What an interrupted comparison has measured, and where its report is."""
+    run = Run(folder)
+    if (folder / FILE).is_file():
+        findings = ComparisonFindings.of(run)
+        for each in findings.contenders:
+            say(console, f"measured: {each.title}: {describe_result(each.evaluation)}")
+    if run.report.exists():
+        say(console, f"report: {run.report}")
 
 
 def _show(run: Run, findings: ComparisonFindings, console: Console) -> None:

@@ -31,6 +31,7 @@ from tuner.report.search_wording import gain_words, sla_text, sla_text_at_rate
 from tuner.report.time_budget import budget_line
 from tuner.report.wording import (
     HIDDEN_COMPUTE,
+    NO_GAIN_EXPORTED,
     completeness,
     doubt_sentence,
     time_sentence,
@@ -63,13 +64,15 @@ def show_so_far(folder: Path, console: Console) -> None:
             console,
             f"best so far, {sure}: {findings.winner.label}: {describe_result(findings.winner)}",
         )
-    say(console, *_paths(run))
+    say(console, *_paths(run, findings))
 
 
-def _paths(run: Run) -> Iterator[str]:
-    for name, path in (("report", run.report), ("winner", run.winner)):
-        if path.exists():
-            yield f"{name}: {path}"
+def _paths(run: Run, findings: SearchFindings) -> Iterator[str]:
+    if run.report.exists():
+        yield f"report: {run.report}"
+    if run.winner.exists():
+        note = f" ({NO_GAIN_EXPORTED})" if findings.is_exported_in_vain else ""
+        yield f"winner: {run.winner}{note}"
 
 
 def _show(run: Run, findings: SearchFindings, console: Console) -> None:
@@ -84,7 +87,7 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
         say(console, budget_line(findings.budget))
-    say(console, *_paths(run))
+    say(console, *_paths(run, findings))
 
 
 def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console) -> None:

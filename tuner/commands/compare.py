@@ -15,6 +15,7 @@ from tuner.commands.tuned import Tuned
 from tuner.deployments.own import own_deployment
 from tuner.deployments.payload import Payload
 from tuner.errors import ModelConfigError, RunError, StorageError, UsageError
+from tuner.interrupts import Interrupted
 from tuner.load.arrivals import CLOSED
 from tuner.load.batches import BatchMix
 from tuner.model.signature import Signature
@@ -57,6 +58,8 @@ def compare(
             comparing.swap()
         run.describe(run.manifest().model_copy(update={"finished": True}))
         finished = True
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(run.folder) from interrupt
     finally:
         if (run.folder / FILE).is_file():
             write_report(run)

@@ -18,14 +18,20 @@ from tuner.serving.supervise import missing_packages
 from tuner.version import __version__
 
 
+_LAUNCHERS = ("embedded Triton", "tritonserver on the PATH", "Triton image")
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked for; ``remedy`` says how to get it where it is missing."""
+    """One thing looked for; ``remedy`` says how to get it where it is missing, ``needed`` whether
+    tuner cannot do without.
+    """
 
     name: str
     there: bool
     detail: str
     remedy: str = ""
+    needed: bool = False
 
 
 def examine(image: str) -> list[Finding]:
@@ -34,8 +40,7 @@ def examine(image: str) -> list[Finding]:
 
 def can_launch(findings: list[Finding]) -> bool:
     """Whether some launcher works here."""
-    there = {finding.name for finding in findings if finding.there}
-    return bool(there & {"embedded Triton", "tritonserver on the PATH", "Triton image"})
+    return any(finding.there for finding in findings if finding.name in _LAUNCHERS)
 
 
 def _findings(image: str) -> Iterator[Finding]:
@@ -47,6 +52,7 @@ def _findings(image: str) -> Iterator[Finding]:
         cores >= 2,
         f"{cores} to use",
         "client and server share one core; figures will be low and noisy",
+        needed=True,
     )
     path = shutil.which("tritonserver")
     yield Finding(
@@ -67,11 +73,12 @@ def _findings(image: str) -> Iterator[Finding]:
     gpus = list(_gpus())
     yield from gpus
     if gpus[0].there and answers:
-        yield Finding("GPUs in Docker", offers_gpus(), "", "install the NVIDIA Container Toolkit")
+        remedy = "install the NVIDIA Container Toolkit"
+        yield Finding("GPUs in Docker", offers_gpus(), "", remedy, needed=True)
     samples = sorted(p.parent.name for p in bundled("model_repository").glob("*/config.pbtxt"))
-    yield Finding("sample models", bool(samples), ", ".join(samples))
+    yield Finding("sample models", bool(samples), ", ".join(samples), needed=True)
     presets = sorted(p.stem for p in bundled("search_spaces").glob("*.yaml"))
-    yield Finding("search spaces", bool(presets), ", ".join(presets))
+    yield Finding("search spaces", bool(presets), ", ".join(presets), needed=True)
 
 
 def _embedded() -> Iterator[Finding]:
@@ -125,4 +132,6 @@ def _gpus() -> Iterator[Finding]:
         True,
         f"{about['gpu_count']} x {about['gpu']}{memory}, driver {about['gpu_driver']}",
     )
-    yield from (Finding("GPU fit to measure on", False, n.what, n.remedy) for n in notes)
+    yield from (
+        Finding("GPU fit to measure on", False, n.what, n.remedy, needed=True) for n in notes
+    )

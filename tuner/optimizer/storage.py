@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning, OptunaError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from tuner.errors import StorageError
+from tuner.errors import StorageError, UsageError
 from tuner.records.run import Run
 
 _DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)", re.IGNORECASE)
@@ -39,9 +39,11 @@ def is_finished(run: Run, storage: str | None) -> bool:
 
 
 def check_storage(url: str) -> None:
-    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers. A file
-    that is not there yet is not made.
+    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers; UsageError
+    if it is no URL. A file that is not there yet is not made.
     """
+    if "://" not in url:
+        raise UsageError(f"--storage {url} is no URL; write {_SCHEMES}")
     with storage_errors(url):
         file = _missing_file(url)
         if file is not None:

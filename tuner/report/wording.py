@@ -46,6 +46,9 @@ HIDDEN_COMPUTE = (
     '"infer" includes waiting: the model keeps several batches in flight (parameters[pipeline]), '
     "and each waits for the one before it."
 )
+NO_GAIN_EXPORTED = (
+    "it holds the best configuration measured, not shown to be better than your current one"
+)
 _LACKING = {
     Lack.BASELINE: "The baseline was not measured, so no gain is known.",
     Lack.CONFIRMATION: (
