@@ -192,3 +192,27 @@ def test_a_swap_that_failed_is_none() -> None:
 def test_the_hybrid_has_a_place_where_fastapi_does_not_reach(hybrid: float, holds: bool) -> None:
     found = with_capacities(fastapi=200.0, triton_tuned=900.0, hybrid=hybrid)
     assert find(found, Rule.MEDIUM_LOADS).holds is holds
+
+
+def test_a_simulation_far_from_the_measurement_judges_no_delay() -> None:
+    told = delays(1000, 1100, 1150, 1300, 1310).model_copy(
+        update={"simulated": {"triton-tuned": 1300.0}}
+    )
+    near, far = (
+        judge_rules(told, [scaled("triton-tuned", len(SHAPES) - 2, capacity)])
+        for capacity in (1250.0, 700.0)
+    )
+    for rule in (Rule.SHORT_DELAY, Rule.LONG_DELAY):
+        assert find(near, rule).holds is True
+        assert find(far, rule).reason is Reason.SIMULATION_OFF
+
+
+def test_swapping_is_judged_by_the_fastapi_that_is_recommended() -> None:
+    shapes = (
+        replace(BY_NAME["naive"], swap=(0.5, 0)),
+        replace(BY_NAME["fastapi"], swap=(3.0, 0)),
+        replace(BY_NAME["triton-tuned"], swap=(1.0, 0)),
+    )
+    assert find(judge_rules(comparison(shapes), []), Rule.SWAPPING).holds is None
+    measured = [scaled(shape.name, trial, 100.0) for trial, shape in enumerate(shapes)]
+    assert find(judge_rules(comparison(shapes), measured), Rule.SWAPPING).holds is False

@@ -21,7 +21,7 @@ from tests.comparing_records import (
     realistic,
     write_run,
 )
-from tuner.cli.compare_summary import show
+from tuner.cli.compare_summary import show, show_so_far
 from tuner.errors import RunError
 from tuner.records.comparison import FILE, Comparison, read_comparison
 from tuner.records.results import Evaluation
@@ -146,3 +146,16 @@ def test_a_comparison_is_read_as_it_was_written(make_run: MakeRun) -> None:
     (run.folder / FILE).unlink()
     with pytest.raises(RunError, match=r"'tuner compare' writes this file"):
         read_comparison(run)
+
+
+def test_an_interrupted_comparison_says_what_was_measured(make_run: MakeRun) -> None:
+    records, evaluations = realistic()
+    run = make_run(records, evaluations[:2])
+    run.report.write_text("report")
+    console = Console(file=io.StringIO(), width=200)
+    show_so_far(run.folder, console)
+    assert isinstance(console.file, io.StringIO)
+    first, second, report = console.file.getvalue().splitlines()
+    assert first.startswith("measured: FastAPI (naive): capacity ")
+    assert second.startswith("measured: FastAPI: capacity ")
+    assert report == f"report: {run.report}"

@@ -10,7 +10,16 @@ import pytest
 from rich.console import Console
 
 from tests.manifests import make_manifest
-from tests.search_records import BATCH, EXPERIMENT, evaluate, failed, infeasible, priced, realistic
+from tests.search_records import (
+    BATCH,
+    EXPERIMENT,
+    evaluate,
+    failed,
+    infeasible,
+    priced,
+    probe,
+    realistic,
+)
 from tuner.cli.summary import show, show_so_far
 from tuner.records.phases import PhaseClock
 from tuner.records.results import Evaluation, HostReading, Outcome
@@ -171,3 +180,24 @@ def test_an_interrupted_search_says_its_best_and_where_the_report_is(make_run: M
     lines = console.file.getvalue().splitlines()
     assert lines[0].startswith("best so far, confirmed: ")
     assert lines[1] == f"report: {run.report}"
+
+
+def test_a_winner_without_a_gain_is_exported_with_a_note(make_run: MakeRun) -> None:
+    rounds = {"by_round": ((100.0, 0.05), (101.0, 0.05)), "phase": "confirm"}
+    same = [
+        evaluate(0, {BATCH: 8}, baseline=True, capacity=100.0, **rounds),
+        evaluate(1, {BATCH: 16}, capacity=101.0, **rounds),
+    ]
+    run = make_run(same)
+    run.winner.mkdir()
+    assert f"winner: {run.winner} (it holds the best configuration measured, not" in printed(run)[1]
+
+
+@pytest.mark.parametrize(("rate", "is_doubt"), [(60.0, True), (88.0, False)])
+def test_a_rate_verified_well_below_the_recommended_one_is_a_doubt(
+    make_run: MakeRun, rate: float, is_doubt: bool
+) -> None:
+    verified, _ = probe({BATCH: 16}, rate, 1, "proof", outcome="met", remedy=None)
+    winner = evaluate(1, {BATCH: 16}, phase="confirm", probes=(verified,), recommended=90.0)
+    said = printed(make_run([winner]))[1]
+    assert ("the recommended rate was not verified" in said) is is_doubt

@@ -7,7 +7,13 @@ import pytest
 from rich.console import Console
 
 from tests.records.test_results import evaluation, probe
-from tuner.cli.view import LiveView, PlainView, describe_probe, describe_result
+from tuner.cli.view import (
+    LiveView,
+    PlainView,
+    describe_probe,
+    describe_result,
+    format_capacity,
+)
 from tuner.deployments.subjects import Subject
 from tuner.goals.sla import Sla
 from tuner.model.space import Candidate
@@ -103,3 +109,36 @@ def test_the_plain_view_says_what_a_resumed_search_has_found() -> None:
 def test_what_was_eliminated_is_told_so() -> None:
     gone = evaluation(state=State.BEATEN, capacity=None, high=90.0)
     assert describe_result(gone) == "eliminated: at most 90/s"
+
+
+def test_every_line_of_a_confirmation_names_its_trial() -> None:
+    console = Console(file=StringIO(), width=200)
+    leader = Subject(1, Candidate.of({"max_batch_size": 32}))
+    with PlainView(console, SLA) as view:
+        view.leaving(Subject(2))
+        view.verifying(leader, 150.0)
+        view.evaluated(KNOWN[1])
+        view.evaluated(evaluation(deployment="hybrid", capacity=9.0))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.partition("] ")[2].strip() for line in said.splitlines()]
+    assert lines[:2] == [
+        "trial 2 leaves the confirmation: another is shown to be better",
+        "verifying trial 1 at 150/s",
+    ]
+    assert lines[2].startswith("result of trial 1: capacity 185/s")
+    assert lines[3].startswith("result of hybrid: capacity 9/s"), lines[3]
+
+
+def test_the_live_view_names_what_is_verified() -> None:
+    console = Console(file=StringIO(), width=120, height=24)
+    with LiveView(console, SLA, "model", None) as view:
+        view.turning(Subject(2), 1)
+        view.verifying(Subject(1, Candidate.of({"max_batch_size": 32})), 150.0)
+        view.probing("proof", 140.0)
+        console.print(view._render())
+    assert "verifying trial 1, probing at 140/s: batch 32" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_lower_bound_is_shown_as_one() -> None:
+    assert format_capacity(evaluation(capacity=300.0, low=300.0, high=None)) == "≥ 300/s"
+    assert format_capacity(evaluation(capacity=300.0, low=280.0, high=310.0)) == "300/s"

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from tests.conftest import ROOT
 from tests.goals.test_constraints import probe
 from tuner.deployments.subjects import Subject
-from tuner.errors import SpaceError, StorageError
+from tuner.errors import SpaceError, StorageError, UsageError
 from tuner.model.config import fit_space, own_settings, parse_config
 from tuner.model.parameter import Value
 from tuner.model.space import (
@@ -695,3 +695,5 @@ def test_a_storage_is_checked_without_making_its_file(tmp_path: Path) -> None:
         check_storage(f"sqlite:///{tmp_path / 'nowhere' / 'new.db'}")
     with pytest.raises(StorageError, match="pip install mysqlclient"):
         check_storage("mysql://host/database")
+    with pytest.raises(UsageError, match="foo is no URL; write sqlite:///FILE"):
+        check_storage("foo")

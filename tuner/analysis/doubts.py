@@ -44,6 +44,8 @@ class Lack(StrEnum):
     """The subject, one or more deployments, was to be measured and was not."""
     UPPER_END = "upper end"
     """No rate was found at which the subject violates the SLA: its capacity may be higher."""
+    VERIFICATION = "verification"
+    """The recommended rate was not verified, a lower one was."""
     CLIENT = "client"
     """The load generator fell behind before the subject did: its capacity may be higher."""
 

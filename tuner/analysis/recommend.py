@@ -57,7 +57,7 @@ class Question(StrEnum):
     IS_NAIVE_ENOUGH = "is the naive FastAPI enough"
     DOES_TUNING_PAY = "does tuning pay"
     DOES_BATCHING_PAY = "does batching pay"
-    """Asked only where the tuned instances serve clearly more without it."""
+    """Asked only where the tuned instances do not serve clearly less without it."""
     WHAT_KEEPS_GATEWAY = "what does the gateway keep of Triton"
 
 
@@ -175,7 +175,7 @@ def _on_tuning(by_name: ByName) -> Iterator[Finding]:
     tuned = next((each for each in tritons if each.deployed.tuned), None)
     unbatched = by_name.get(UNBATCHED)
     yield from _times(Question.DOES_TUNING_PAY, tuned, baseline)
-    if baseline and tuned and unbatched and serves_clearly_less(tuned, unbatched):
+    if baseline and tuned and unbatched and not serves_clearly_less(unbatched, tuned):
         yield from _times(Question.DOES_BATCHING_PAY, unbatched, tuned)
 
 

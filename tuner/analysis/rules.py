@@ -49,6 +49,9 @@ class RuleSettings:
     """Seconds of queue delay."""
     long_delays: Range = (0.005, 0.01)
     """Seconds of queue delay."""
+    simulation_off: float = 0.1
+    """Share beyond the measured interval: a simulated capacity so far off says nothing of delays.
+    """
     same_capacity: float = 0.02
     """Share: simulated capacities nearer than that are the same. The simulator finds each to within
     0.5 % for one stream of arrivals; another stream moves it by more."""
@@ -102,6 +105,7 @@ class Reason(StrEnum):
     NO_GPU_READING = "no GPU reading"
     NO_SWAP = "no swap of both"
     NO_SIMULATION = "no simulation"
+    SIMULATION_OFF = "the simulation contradicts the measurement"
     NOT_MEASURABLE = "not measurable"
 
 
@@ -217,8 +221,8 @@ def judge_rules(comparison: Comparison, evaluations: list[Evaluation]) -> list[J
         _high_loads(deployments),
         _gpu(Rule.FASTAPI_GPU, deployments, ("naive", "fastapi"), has_gpu),
         _gpu(Rule.TRITON_GPU, deployments, (TUNED,), has_gpu),
-        _short_delay(comparison.delays),
-        _long_delay(comparison.delays),
+        _delay(Rule.SHORT_DELAY, _short_delay, comparison, deployments),
+        _delay(Rule.LONG_DELAY, _long_delay, comparison, deployments),
         _swapping(deployments),
         _medium_loads(deployments),
         unknown(Rule.DAYS, Reason.NOT_MEASURABLE),
@@ -362,6 +366,22 @@ def _gpu(rule: Rule, deployments: Deployments, names: tuple[str, ...], has_gpu: 
     return unknown(rule, Reason.NO_GPU_READING)
 
 
+def _delay(
+    rule: Rule,
+    judge: Callable[[tuple[Delay, ...]], Judgement],
+    comparison: Comparison,
+    deployments: Deployments,
+) -> Judgement:
+    """Judged by simulation, if that comes to what was measured of the tuned configuration."""
+    simulated, tuned = comparison.simulated.get(TUNED), deployments.get(TUNED)
+    if simulated is not None and tuned is not None and tuned.evaluation.capacity is not None:
+        low, high = capacity_interval(tuned)
+        off = SETTINGS.simulation_off
+        if not (1 - off) * low <= simulated <= (1 + off) * high:
+            return unknown(rule, Reason.SIMULATION_OFF)
+    return judge(comparison.delays)
+
+
 def _short_delay(delays: tuple[Delay, ...]) -> Judgement:
     """Waiting 1 to 2 ms adds to a lone request's latency, so where latency matters it is worth it
     only if it serves more than the shortest delay does: holds if by over 2 %. Simulated.
@@ -413,11 +433,12 @@ def _capacity(delay: Delay) -> float:
 
 
 def _swapping(deployments: Deployments) -> Judgement:
-    """Of the two forms of FastAPI the one that swaps better, against Triton. Better is to lose a
-    smaller share of the requests and, of equal shares, to take less time. Holds if FastAPI is
-    better: of equal shares, if it is quicker by more than a tenth.
+    """FastAPI as it is recommended (the naive form only where it alone was swapped) against the
+    Triton that swaps better. Better is to lose a smaller share of the requests and, of equal
+    shares, to take less time. Holds if FastAPI is better: of equal shares, if it is quicker by more
+    than a tenth.
     """
-    service = _best_swap(deployments, ("naive", "fastapi"))
+    service = _best_swap(deployments, ("fastapi",)) or _best_swap(deployments, ("naive",))
     triton = _best_swap(deployments, (TUNED, "triton"))
     if service is None or triton is None:
         return unknown(Rule.SWAPPING, Reason.NO_SWAP)

@@ -92,6 +92,13 @@ def subjects(evaluations: list[Evaluation]) -> list[ComparedCandidate]:
     return chosen
 
 
+def _is_verified_below(evaluation: Evaluation) -> bool:
+    """Whether a rate was verified, and it is lower than the recommended one."""
+    proof, recommended = evaluation.proof(), evaluation.recommended
+    rate = proof.rate if proof is not None else None
+    return rate is not None and recommended is not None and rate < (1 - SAME_RATIO) * recommended
+
+
 @dataclass(frozen=True)
 class SearchFindings:
     manifest: Manifest
@@ -184,7 +191,7 @@ class SearchFindings:
 
     @property
     def is_exported_in_vain(self) -> bool:
-        """Whether the winner's repository holds what is not shown to be better than the baseline."""
+        """Whether the exported winner is not shown to be better than the baseline."""
         return self.winner is not None and not self.baseline_wins and self.to_deploy != self.winner
 
     @property
@@ -220,6 +227,8 @@ class SearchFindings:
             yield from doubts_on(subject.role, subject.evaluation)
             if is_confirmed and subject.evaluation.phase != "confirm":
                 yield Lacking(Lack.OWN_CONFIRMATION, subject.role)
+        if self.winner is not None and _is_verified_below(self.winner):
+            yield Lacking(Lack.VERIFICATION, "winner")
         limited = sum(p.client_limited for e in self.evaluations for p in e.probes)
         if limited:
             yield ClientLimitedProbes(limited)

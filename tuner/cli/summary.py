@@ -21,7 +21,7 @@ from tuner.analysis.doubts import (
 from tuner.analysis.search_findings import GainVerdict, SearchFindings
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
 from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
-from tuner.cli.view import between, describe_result
+from tuner.cli.view import between, describe_result, format_capacity
 from tuner.goals.objective import Objective
 from tuner.model.space import format_value, queue_delay, short_name
 from tuner.records.costs import describe_cost
@@ -114,7 +114,7 @@ def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console)
 def _is_short(doubt: Doubt) -> bool:
     """Whether a terminal says it; the other doubts are in the report."""
     if isinstance(doubt, Lacking):
-        return doubt.lack is Lack.CLIENT
+        return doubt.lack in (Lack.CLIENT, Lack.VERIFICATION)
     machine = CpuSteal | MachineStalls | ForeignLoad
     return isinstance(doubt, UnsteadyRounds | Refutation | Drift | machine)
 
@@ -147,9 +147,9 @@ def _unconfirmed(evaluation: Evaluation) -> str:
 
 
 def _role(evaluation: Evaluation) -> str:
-    if evaluation.baseline:
-        return "baseline"
-    return "measured" if evaluation.phase == "measure" else "winner"
+    if evaluation.phase == "measure":
+        return "measured"
+    return "baseline" if evaluation.baseline else "winner"
 
 
 def _headline(findings: SearchFindings, winner: Evaluation) -> str:
@@ -158,7 +158,7 @@ def _headline(findings: SearchFindings, winner: Evaluation) -> str:
     if winner.phase == "measure":
         asked = winner.verdict()
         verdict = f"; {verdict_in_words(asked)}" if asked else ""
-        return f"{format_rate(winner.capacity)} within {kept}{verdict}."
+        return f"{format_capacity(winner)} within {kept}{verdict}."
     if winner.baseline:
         return f"Your current configuration is the best found: {amount}. Keep it."
     sure = "interleaved, on fresh servers" if winner.phase == "confirm" else "not confirmed"
@@ -192,7 +192,7 @@ def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
     if findings.objective is not None:
         yield from _cost_rows(findings.objective, sla_text(findings), columns)
     else:
-        yield f"capacity, {sla_text(findings)}", [format_rate(e.capacity) for e in columns]
+        yield f"capacity, {sla_text(findings)}", [format_capacity(e) for e in columns]
     if any(e.steepness is not None for e in columns):  # else one rate was judged, or a closed loop
         yield "95 % interval", [_bare(between(e)) for e in columns]
         yield "recommended rate", [format_rate(e.recommended) for e in columns]

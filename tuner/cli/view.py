@@ -34,6 +34,7 @@ _PURPOSES = {
     "unloaded": "one request at a time",
     "capacity": "probing",
     "measure": "probing",
+    "proof": "probing",
 }
 _STATES = {
     State.BEATEN: "eliminated",
@@ -73,6 +74,12 @@ class PlainView:
     def turning(self, subject: Subject, number: int) -> None:
         self._say(f"  round {number + 1}, trial {subject.trial}: {subject.candidate}")
 
+    def leaving(self, subject: Subject) -> None:
+        self._say(f"  {_name(subject)} leaves the confirmation: another is shown to be better")
+
+    def verifying(self, subject: Subject, rate: float) -> None:
+        self._say(f"verifying {_name(subject)} at {format_rate(rate)}")
+
     def probing(self, what: str, rate: float | None) -> None:
         pass
 
@@ -80,7 +87,7 @@ class PlainView:
         self._say(f"  {describe_probe(record, self._sla)}")
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        self._say(f"  result: {describe_result(evaluation)}")
+        self._say(f"  result of {_name(evaluation)}: {describe_result(evaluation)}")
 
     def search_ended(self, reason: str, confirms: bool) -> None:
         self._say(_ending(reason, confirms))
@@ -96,6 +103,11 @@ def _task(phase: Phase, subject: Subject) -> str:
     if phase == "calibrate":
         return "calibrating"
     return f"{_VERBS[phase]} {subject.trial}" + (" (baseline)" if subject.baseline else "")
+
+
+def _name(subject: Subject | Evaluation) -> str:
+    """A deployment's name in a comparison; a trial in a search."""
+    return subject.deployment or f"trial {subject.trial}"
 
 
 def _ending(reason: str, confirms: bool) -> str:
@@ -170,12 +182,15 @@ class LiveView:
         self._task = f"confirming trial {subject.trial}, round {number + 1}"
         self._candidate = str(subject.candidate)
 
+    def leaving(self, subject: Subject) -> None:
+        pass  # the rounds show who is left
+
+    def verifying(self, subject: Subject, rate: float) -> None:
+        self._task, self._candidate = f"verifying {_name(subject)}", str(subject.candidate)
+
     def probing(self, what: str, rate: float | None) -> None:
         at = f" at {format_rate(rate)}" if rate is not None else ""
-        if what == "proof":  # of whichever server is to be verified, not of the last one in turn
-            self._now = Text(f"verifying the recommended rate{at}", style="bold")
-        else:
-            self._happens(f"{_PURPOSES.get(what, what)}{at}")
+        self._happens(f"{_PURPOSES.get(what, what)}{at}")
 
     def _happens(self, what: str) -> None:
         """The candidate last: a narrow terminal cuts it."""
@@ -318,6 +333,13 @@ def _by(evaluation: Evaluation) -> str:
         return f": {over:.2g} x the bound"
     remedies = [p.remedy for p in evaluation.probes if p.outcome == "violated" and p.remedy]
     return f": {remedies[-1]}" if remedies else ""
+
+
+def format_capacity(evaluation: Evaluation) -> str:
+    """``412/s``; ``≥ 412/s`` where it is a lower bound."""
+    is_least = evaluation.low is not None and evaluation.high is None
+    sign = "≥ " if is_least else ""
+    return sign + format_rate(evaluation.capacity)
 
 
 def between(evaluation: Evaluation) -> str:

@@ -17,7 +17,6 @@ from tuner.servers.gpu import Gpus
 from tuner.serving.supervise import missing_packages
 from tuner.version import __version__
 
-
 _LAUNCHERS = ("embedded Triton", "tritonserver on the PATH", "Triton image")
 
 

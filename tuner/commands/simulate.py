@@ -152,11 +152,22 @@ def profile_of(run: Run) -> ModelProfile:
     windows: list[Window] = run.windows()
     profile = ModelProfile.fit(windows)
     if profile is None:
-        raise RunError(
-            f"{run.folder} tells nothing of service times: it needs a search or a measurement by "
-            "this version, of a model whose statistics count executions"
-        )
+        raise RunError(f"{run.folder} tells nothing of service times: {_why_unknown(windows)}")
     return profile
+
+
+def _why_unknown(windows: list[Window]) -> str:
+    if not windows:
+        return (
+            "it needs a search or a measurement by this version, of a model whose statistics count "
+            "executions"
+        )
+    if not any(window.runs_alone for window in windows):
+        return (
+            "its instances always computed at once; use a run of 'tuner search', or measure with "
+            "--set instance_count=1"
+        )
+    return "it saw batches of one size only; use a run of 'tuner search'"
 
 
 def _own_config(run: Run) -> Any:

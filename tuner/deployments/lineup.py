@@ -26,7 +26,7 @@ _TITLES = {
     "naive": "FastAPI (naive)",
     "fastapi": "FastAPI",
     "triton": "Triton (baseline)",
-    "triton-unbatched": "Triton without batching",
+    "triton-unbatched": "Triton tuned, without batching",
     "triton-tuned": "Triton tuned",
     "hybrid": "FastAPI in front of Triton",
 }

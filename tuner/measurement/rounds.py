@@ -87,6 +87,7 @@ class Rounds:
         is_out = any(draft is each for each in self._left_out)
         if self._sequential and not is_out and is_told(draft, self._drafts, fresh):
             self._left_out.append(draft)
+            self._sessions.progress.leaving(draft.subject)
             is_out = True
         return is_out
 
@@ -95,6 +96,7 @@ class Rounds:
         return [draft.evaluation() for draft in self._drafts if draft.is_telling]
 
     def _verify(self, servers: Servers, draft: Draft, rate: float) -> None:
+        self._sessions.progress.verifying(draft.subject, rate)
         verify = partial(self._policy.verify, draft=draft, rate=rate)
         servers.attempt(draft, self._last, verify)
 

@@ -45,6 +45,12 @@ class Progress(Protocol):
     def turning(self, subject: Subject, number: int) -> None:
         """The next round of a confirmation goes to this subject's server."""
 
+    def leaving(self, subject: Subject) -> None:
+        """The subject is known to be worse: no further round of the confirmation goes to it."""
+
+    def verifying(self, subject: Subject, rate: float) -> None:
+        """The rate (requests/s) recommended for this subject is verified next."""
+
     def probing(self, what: str, rate: float | None) -> None: ...
 
     def probed(self, record: ProbeRecord) -> None: ...

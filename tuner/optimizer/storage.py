@@ -39,8 +39,8 @@ def is_finished(run: Run, storage: str | None) -> bool:
 
 
 def check_storage(url: str) -> None:
-    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers; UsageError
-    if it is no URL. A file that is not there yet is not made.
+    """StorageError if it cannot be opened: no such scheme, no driver, nobody who answers.
+    UsageError if it is no URL. A file that is not there yet is not made.
     """
     if "://" not in url:
         raise UsageError(f"--storage {url} is no URL; write {_SCHEMES}")

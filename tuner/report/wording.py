@@ -60,6 +60,10 @@ _LACKING = {
     Lack.UPPER_END: (
         "{subject}: no probed rate violates the SLA, so the true capacity may be higher."
     ),
+    Lack.VERIFICATION: (
+        "{subject}: the recommended rate was not verified, a lower one was. Operate at the "
+        "verified rate if the SLA must hold."
+    ),
     Lack.CLIENT: (
         "{subject}: the load generator saturated before the server, so the true capacity may be "
         "higher. Raise --workers or give the load generator its own cores."

@@ -1,6 +1,6 @@
 """The sentences of a comparison's recommendation, each written once."""
 
-from tuner.analysis.bands import Band
+from tuner.analysis.bands import Answer, Band
 from tuner.analysis.comparison_findings import ComparisonFindings
 from tuner.analysis.costs import Usage
 from tuner.analysis.recommend import (
@@ -55,13 +55,34 @@ def sla_text(findings: ComparisonFindings) -> str:
 
 
 def headline(findings: ComparisonFindings) -> str:
-    """The answer in one line: for clients that send text where there is one for them."""
+    """The answer: for clients that send text where there is one for them, and what others can use
+    besides.
+    """
     answers = findings.recommendation.answers
-    answer = next((answer for answer in answers if answer.bands), None)
-    if answer is None:
+    known = [answer for answer in answers if answer.bands]
+    if not known:
         return f"No deployment meets {sla_text(findings)}"
-    steps = band_steps(answer.bands, findings)
-    return steps if answer is answers[0] else f"For {CLIENTS[answer.clients]} alone: {steps}"
+    first, *others = known
+    steps = band_steps(first.bands, findings)
+    if first is not answers[0]:
+        return f"For {CLIENTS[first.clients]} alone: {steps}"
+    return ". ".join([steps, *filter(None, (_more_for(first, o, findings) for o in others))])
+
+
+def _more_for(first: Answer, other: Answer, findings: ComparisonFindings) -> str:
+    """What other clients can use beyond the first answer, or instead; empty if nothing."""
+    if other.bands == first.bands:
+        return ""
+    common = 0
+    for one, another in zip(first.bands[:-1], other.bands[:-1], strict=False):
+        if (one.deployment, one.high) != (another.deployment, another.high):
+            break
+        common += 1
+    steps = band_steps(other.bands[common:], findings)
+    if not steps:
+        return ""
+    above = f"Above {format_rate(other.bands[common - 1].high)}, if" if common else "If"
+    return f"{above} clients can send {other.clients}: {steps}"
 
 
 def band_steps(bands: tuple[Band, ...], findings: ComparisonFindings) -> str:
@@ -124,6 +145,8 @@ def _times_sentence(finding: Times) -> str:
             return f"{serves} and is not recommended."
         case Question.DOES_TUNING_PAY if ratio.is_tie:
             return f"{serves}: no gain shown, so keep your current configuration."
+        case Question.DOES_BATCHING_PAY if ratio.is_tie:
+            return f"{serves}: a tie, so batching gains nothing that is shown here."
         case Question.DOES_BATCHING_PAY:
             return (
                 f"{serves}: batching costs more than it saves here. {first} is measured for "

@@ -55,6 +55,7 @@ _UNKNOWN = {
     Reason.NO_GPU_READING: "the GPU did not report its utilization",
     Reason.NO_SWAP: "a swap was not measured for both FastAPI and Triton",
     Reason.NO_SIMULATION: "no simulation of such a delay and a shorter one",
+    Reason.SIMULATION_OFF: "the simulation does not match what was measured here",
     Reason.NOT_MEASURABLE: "development time cannot be measured by load",
 }
 _OVERHEAD_REASONS = {
