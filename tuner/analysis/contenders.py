@@ -9,8 +9,9 @@ from tuner.records.results import Evaluation
 _OLD_TITLES = {
     "FastAPI as in the document": "FastAPI (naive)",
     "Triton as found": "Triton (baseline)",
+    "Triton without batching": "Triton tuned, without batching",
 }
-"""What version 0.1 called two deployments, and what they are called now."""
+"""What deployments were called before, and what they are called now."""
 
 
 def title_of(deployed: Deployed) -> str:
