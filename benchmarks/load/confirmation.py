@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.load.bench import Row, summary
 from benchmarks.queues import QueueServer, Rng, batches
 from tuner.analysis.ratios import paired_ratio
+from tuner.commands.audience import Silent
 from tuner.deadline import Deadline
 from tuner.deployments.subjects import Subject
 from tuner.goals.sla import Sla, bound_ratio
@@ -93,6 +94,7 @@ class Machine:
     def __init__(self, slowness: dict[int, float], rng: Rng) -> None:
         """``slowness`` is the factor of the service times, by trial."""
         self.deadline = Deadline()
+        self.progress = Silent()
         self.rng = rng
         self.seconds = 0.0
         self.rounds = 0

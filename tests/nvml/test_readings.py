@@ -287,6 +287,7 @@ def test_the_doctor_names_gpus_and_who_is_on_them(nvml: FakeNvml) -> None:
         "there": True,
         "detail": "2 x NVIDIA L4 with 24 GiB, driver 550.54.15",
         "remedy": "",
+        "needed": False,
     }
     found = [each for each in rest if each["name"] == "GPU fit to measure on"]
     assert not any(each["there"] for each in found)
