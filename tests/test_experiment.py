@@ -247,6 +247,26 @@ class TestModel:
         with pytest.raises(RepositoryError, match="did you mean 'emulated_gpu'"):
             find_model("emulated-gpu")
 
+    @pytest.mark.parametrize("name", ["models/my_clff", "my_clf", "./my_clff", "elsewhere/my_clf"])
+    def test_a_misspelt_path_gets_a_suggestion(self, here: Path, name: str) -> None:
+        make_model(here / "models" / "my_clf")
+        with pytest.raises(RepositoryError, match=r"no model .*; did you mean 'models/my_clf'"):
+            find_model(name)
+
+    def test_a_model_beside_a_misspelt_path_is_suggested(self, here: Path) -> None:
+        make_model(here / "a" / "b" / "resnet")
+        make_model(here / "model_repository" / "resnet")
+        with pytest.raises(RepositoryError, match="did you mean 'a/b/resnet'"):
+            find_model("a/b/resnt")
+
+    def test_a_folder_that_only_has_the_name_of_a_model_is_told_from_it(self, here: Path) -> None:
+        (here / "my_clf").mkdir()
+        make_model(here / "models" / "my_clf")
+        with pytest.raises(
+            RepositoryError, match=r"no config\.pbtxt; did you mean 'models/my_clf'"
+        ):
+            find_model("my_clf")
+
     def test_a_repository_is_not_a_model(self, here: Path) -> None:
         make_model(here / "models" / "one")
         with pytest.raises(RepositoryError, match=r"is a model repository.* such as models/one"):

@@ -10,6 +10,8 @@ from tuner.units import (
     LONGEST,
     SHORTEST,
     exact_duration,
+    exact_energy,
+    exact_size,
     format_clock,
     format_duration,
     format_rate,
@@ -88,6 +90,22 @@ def test_durations_print_in_the_unit_that_fits(seconds: float | None, text: str)
 )
 def test_sizes_parse_to_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["20GB", "20GiB", "1500MB", "512MiB", "64kB", "1KiB", "7B", "0B"])
+def test_a_size_is_printed_in_the_unit_in_which_it_was_meant(text: str) -> None:
+    assert exact_size(parse_size(text)) == text
+
+
+@given(st.integers(0, 1 << 53))
+@relaxed
+def test_an_exact_size_parses_back(size: int) -> None:
+    assert parse_size(exact_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["80mJ", "0.5J", "2kJ", "1500J"])
+def test_an_energy_is_printed_in_the_unit_in_which_it_was_meant(text: str) -> None:
+    assert exact_energy(parse_energy(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "20", "-1GiB", "2 gigs", "GiB"])

@@ -10,7 +10,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from tuner.errors import UnitError
@@ -189,19 +189,17 @@ def format_cores(cores: float) -> str:
 
 
 def exact_size(size: float) -> str:
-    """``20GiB``: the largest unit that says it in whole numbers; ``parse_size`` gives it back."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
-            return f"{_digits(size // _BYTES[unit])}{unit}"
-    return f"{_digits(size)}B"
+    """``20GiB`` or ``20GB``: in the unit with the smallest whole number; ``parse_size`` gives it
+    back.
+    """
+    numbers = {unit: size // scale for unit, scale in _BYTES.items() if size % scale == 0}
+    unit = min(numbers, key=numbers.__getitem__, default="B")
+    return f"{_digits(numbers.get(unit, size))}{unit}"
 
 
 def exact_duration(seconds: float) -> str:
     """The shortest text that ``parse_duration`` turns into the very same number."""
-    units = ("us", "ms", "s", "m", "h")
-    numbers = {unit: float(f"{seconds / _SECONDS[unit]:.12g}") for unit in units}
-    same = [f"{_digits(n)}{u}" for u, n in numbers.items() if n * _SECONDS[u] == seconds]
-    return min(same, key=len, default=f"{_digits(seconds)}s")
+    return _shortest(seconds, {unit: _SECONDS[unit] for unit in ("us", "ms", "s", "m", "h")}, "s")
 
 
 def exact_share(share: float) -> str:
@@ -214,7 +212,8 @@ def exact_power(watts: float) -> str:
 
 
 def exact_energy(joules: float) -> str:
-    return f"{_digits(joules)}J"
+    """The shortest text that ``parse_energy`` turns into the very same number."""
+    return _shortest(joules, _JOULES, "J")
 
 
 def exact_temperature(celsius: float) -> str:
@@ -223,6 +222,12 @@ def exact_temperature(celsius: float) -> str:
 
 def exact_cores(cores: float) -> str:
     return _digits(cores)
+
+
+def _shortest(value: float, units: Mapping[str, float], base: str) -> str:
+    numbers = {unit: float(f"{value / scale:.12g}") for unit, scale in units.items()}
+    same = [f"{_digits(n)}{unit}" for unit, n in numbers.items() if n * units[unit] == value]
+    return min(same, key=len, default=f"{_digits(value)}{base}")
 
 
 def _digits(value: float) -> str:

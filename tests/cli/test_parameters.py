@@ -103,6 +103,15 @@ def test_what_does_not_hold_is_refused_by_name(words: tuple[str, ...], message: 
     assert message in invoke(*words)
 
 
+def test_the_gateway_suggests_the_folder_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "my_clf").mkdir(parents=True)
+    (tmp_path / "models" / "my_clf" / "config.pbtxt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean 'models/my_clf'?" in invoke("serve", "gateway", "models/my_clff")
+
+
 def test_deployments_that_are_none_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,14 @@ def test_figures_of_the_readme_are_those_of_the_result_files() -> None:
     ):
         assert said in rows
     assert whole["trials"] == 3
+
+
+def test_the_sampler_of_the_page_needs_no_more_than_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = (e for e in blocks("docs/guides/python.md", "python") if "Sampler" in e)
+    shutil.copytree(ROOT / "reports/sample", tmp_path / "reports/RUN", symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"capacity_of": lambda candidate: float(len(str(candidate)))}
+    exec(example, names)
+    assert len(names["study"].trials) == 20

@@ -64,6 +64,14 @@ def test_a_whole_run_tells_the_gain_and_how_to_repeat_it(whole_run: Run) -> None
     assert page.count("tr") == 1 + len(whole_run.evaluations())
 
 
+def test_the_head_names_the_model_and_the_end_its_folder(make_run: MakeRun) -> None:
+    folder = "../.venv/lib/python3.11/site-packages/tuner/data/model_repository/classifier"
+    page = report(make_run([evaluate(0, {}, baseline=True)], model=folder))
+    assert "classifier · run " in page.text
+    assert page.text.count(folder) == 1
+    assert page.text.index(folder) > page.text.index("Other fields of experiment.yaml")
+
+
 def test_a_run_that_minimised_tells_what_it_came_to(make_run: MakeRun) -> None:
     settings: dict[str, Value] = {BATCH: 16}
     run = make_run(

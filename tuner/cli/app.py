@@ -47,7 +47,7 @@ _CODES = (
 _YOUNG = 200_000
 """New objects until garbage is collected: importing makes half a million, and all of them stay."""
 _TABLE_WIDTH = 110
-"""Columns that the table of a comparison needs."""
+"""Columns of a summary where there is no terminal."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -112,7 +112,7 @@ def search(
     except Interrupted as interrupt:
         summary.show_so_far(interrupt.folder, Console(stderr=True))
         raise
-    return summary.show(result.run, result.reason, as_json, Console())
+    return summary.show(result.run, result.reason, as_json, _wide_console())
 
 
 @command(
@@ -139,7 +139,7 @@ def measure(
             began=command_began(),
             **dict(options),
         )
-    return summary.show(result.run, None, as_json, Console())
+    return summary.show(result.run, None, as_json, _wide_console())
 
 
 @command(
@@ -232,14 +232,14 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List runs: the newest first, with what each found."""
-    from tuner.cli.runs_table import runs_table
+    from tuner.cli.runs_table import show_runs
     from tuner.commands.listing import list_runs
 
     listed = list_runs(output)
     if as_json:
         typer.echo(json.dumps([vars(each) for each in listed], indent=2, default=str))
     elif listed:
-        _wide_console().print(runs_table(listed))
+        show_runs(listed, Console())
     else:
         typer.echo(f"no runs in {output}; 'tuner search' makes one, --output names another folder")
 
@@ -252,14 +252,14 @@ def remove(
     yes: Yes = False,
 ) -> None:
     """Remove runs, with their reports and records. Asks first."""
-    from tuner.cli.runs_table import runs_table
+    from tuner.cli.runs_table import show_runs
     from tuner.commands.listing import chosen_runs, remove_runs
 
     chosen = chosen_runs(runs or [], older_than, output)
     if not chosen:
         typer.echo("nothing to remove")
         return
-    _wide_console().print(runs_table(chosen))
+    show_runs(chosen, Console())
     if yes or typer.confirm(f"Remove {len(chosen)} run{'s' * (len(chosen) != 1)}?"):
         remove_runs([each.folder for each in chosen])
 
@@ -320,6 +320,6 @@ def _view(
 
 
 def _wide_console() -> Console:
-    """A terminal as it is; anything else wide enough for the table."""
+    """A terminal as it is; anything else wide enough for the tables of summaries."""
     console = Console()
     return console if console.is_terminal else Console(width=_TABLE_WIDTH)

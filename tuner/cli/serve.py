@@ -6,8 +6,9 @@ import typer
 
 from tuner.cli.parameters import command
 from tuner.errors import UsageError
-from tuner.experiment.find import find_model
+from tuner.experiment.find import find_model, similar_model
 from tuner.serving.settings import FastApiSettings, GatewaySettings, TritonSettings
+from tuner.text import shown
 
 serve = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +83,11 @@ def _folder_and_name(model: str) -> tuple[Path | None, str]:
         return None, model
     folder = Path(model).resolve()
     if not folder.is_dir():
+        similar = similar_model(Path(model))
+        is_folder = similar is not None and "/" in similar
+        remedy = "give the model's name on Triton, or its folder"
         raise UsageError(
-            f"there is no folder {model}; give the model's name on Triton, or its folder"
+            f"there is no folder {model}; "
+            + (f"did you mean {shown(similar)}?" if is_folder else remedy)
         )
     return folder, folder.name

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import RepositoryError
-from tuner.model.space import did_you_mean
+from tuner.model.space import did_you_mean, nearest
 from tuner.model.weights import complete_model
 from tuner.resources import bundled
 from tuner.text import shortened, shown
@@ -40,7 +40,7 @@ def find_model(name: Any) -> Path:
     for place in (path, own / path, bundled("model_repository") / path):
         if os.path.isfile(place / "config.pbtxt"):  # Path.is_file raises at odd names
             return complete_model(_absolute(place))
-    raise RepositoryError(_no_model(path, own))
+    raise RepositoryError(_no_model(path))
 
 
 def known_models() -> list[str]:
@@ -69,13 +69,34 @@ def _models(repository: Path) -> list[Path]:
     return sorted(p.parent for p in repository.glob("*/config.pbtxt"))
 
 
-def _no_model(path: Path, own: Path) -> str:
+def similar_model(path: Path) -> str | None:
+    """What to write for the model whose name is nearest: of those beside it, in ./models, in
+    ./model_repository, or of the samples. None with nothing close.
+    """
+    places = _nearby(path)
+    name = nearest(path.name, places)
+    return None if name is None else places[name]
+
+
+def _nearby(path: Path) -> dict[str, str]:
+    """What to write for each model, by its name."""
+    named = (*_models(bundled("model_repository")), *_models(Path("model_repository")))
+    beside = (*_models(Path("models")), *_models(path.parent))
+    return {m.name: m.name for m in named} | {m.name: str(m) for m in beside}
+
+
+def _no_model(path: Path) -> str:
+    similar = similar_model(path)
     if not os.path.isdir(path):
-        known = [m.name for m in (*_models(own), *_models(bundled("model_repository")))]
-        return f"there is no model {shown(str(path))}{did_you_mean(path.name, sorted(set(known)))}"
+        hint = f"; did you mean {shown(similar)}?"
+        if similar is None:
+            hint = did_you_mean(path.name, sorted(_nearby(path).values()))
+        return f"there is no model {shown(str(path))}{hint}"
     inside = _models(path)
     if inside:
         return f"{path} is a model repository; name one of its models, such as {inside[0]}"
+    if similar is not None and Path(similar).name == path.name != similar:
+        return f"{path} has no config.pbtxt; did you mean {shown(similar)}?"
     return (
         f"{path} has no config.pbtxt; tuner starts from the model's own configuration, so add one"
     )

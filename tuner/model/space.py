@@ -6,7 +6,7 @@ off by true and false, and everything below it varies only while it is on.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -293,10 +293,15 @@ def check_settings(settings: dict[str, Value]) -> None:
 _MOST_NAMED = 30
 
 
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """The known word that is spelled most like it; None with nothing close."""
+    return next(iter(difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """``; did you mean X?`` or, with nothing close, the list of what is known."""
-    close = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {shown(close[0])}?"
+    close = nearest(word, known)
+    if close is not None:
+        return f"; did you mean {shown(close)}?"
     more = ", …" if len(known) > _MOST_NAMED else ""
     return f"; choose from {', '.join(map(shortened, known[:_MOST_NAMED]))}{more}"

@@ -88,7 +88,7 @@ def _body(run: Run, findings: ComparisonFindings, drawn: Sequence[Drawing]) -> H
     return join(
         (
             head(
-                f"{experiment.model} · run {run.folder.name}",
+                f"{experiment.model.name} · run {run.folder.name}",
                 title(findings),
                 _below_headline(findings),
                 comparison_answer(findings, shown) if is_begun else None,

@@ -18,7 +18,7 @@ from tuner.report import style
 from tuner.report.drawing import Drawing
 from tuner.report.html import Html, code, fold, items, join, mapping, paragraph, tag, text
 
-_SHOWN = ("kind", "format", "sla", "model", "command", "seed", "environment", "space")
+_SHOWN = ("kind", "format", "sla", "command", "seed", "environment", "space")
 """What of a manifest stands in a place of its own."""
 _WIDE = ("settings",)
 """Figures that scroll on narrow screens, since their columns cannot shrink."""

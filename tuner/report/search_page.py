@@ -46,7 +46,7 @@ def _body(run: Run, findings: SearchFindings, drawn: Sequence[Drawing]) -> Html:
     return join(
         (
             head(
-                f"{experiment.model} · run {name}",
+                f"{experiment.model.name} · run {name}",
                 headline(findings),
                 answer(findings),
                 search_answer(findings) if is_begun else None,

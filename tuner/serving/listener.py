@@ -1,11 +1,10 @@
-"""The socket that all workers listen on."""
+"""The sockets that services listen on."""
 
 import contextlib
 import ctypes
+import errno
 import socket
 import struct
-
-from uvicorn import Config
 
 from tuner.errors import UsageError
 
@@ -21,14 +20,24 @@ _DROP_SYN = (
 )
 
 
-def bind(config: Config) -> socket.socket:
-    """Bound, and not listening yet: the workers do. UsageError if the address is not available."""
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Bound, and not listening yet. UsageError, naming the ``option`` of the port, if the address
+    is not available.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return config.bind_socket()
-    except SystemExit as error:  # uvicorn has logged the cause, and would end the process
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        is_taken = error.errno == errno.EADDRINUSE
+        remedy = f"choose another {option}, or 0 for a free one"
         raise UsageError(
-            f"cannot listen on {config.host}:{config.port}; is the address already in use?"
+            f"cannot listen on {host}:{port}: {error.strerror}; "
+            + (remedy if is_taken else f"check --host and {option}")
         ) from error
+    listener.set_inheritable(True)  # by workers
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:

@@ -15,6 +15,7 @@ from tuner.scratch import scratch_folder
 from tuner.servers.program import end_with_parent
 from tuner.serving.constants import WORKERS
 from tuner.serving.exposure import require_keys, trusted_networks
+from tuner.serving.listener import bind, url_of
 from tuner.serving.settings import FAILURE, ServiceSettings
 
 if TYPE_CHECKING:
@@ -57,10 +58,9 @@ def supervise(app: str, settings: ServiceSettings, about: str, keys_remedy: str 
     """
     require_packages()
     from tuner.serving.draining import DRAINING
-    from tuner.serving.listener import bind, url_of
 
     config = _config(app, settings)
-    with bind(config) as listener, scratch_folder("service") as folder:
+    with bind(settings.host, settings.port) as listener, scratch_folder("service") as folder:
         if keys_remedy is not None and not settings.allow_unauthenticated:
             require_keys(listener.getsockname()[0], keys_remedy)
         marker = Path(folder) / "draining"

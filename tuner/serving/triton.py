@@ -4,7 +4,6 @@ It serves inference, health and metadata. What changes the server (loading model
 trace and log settings) needs a secret that is drawn for each start and given to nobody.
 """
 
-import errno
 import math
 import shutil
 import signal
@@ -30,6 +29,7 @@ from tuner.servers.program import LocalServer, end_with_parent
 from tuner.servers.protection import Protection
 from tuner.serving.constants import TRITON
 from tuner.serving.exposure import require_keys
+from tuner.serving.listener import bind
 from tuner.serving.settings import TritonSettings
 from tuner.serving.signals import SignalQueue, queued_signals
 
@@ -133,35 +133,26 @@ def _endpoints(settings: TritonSettings) -> Endpoints:
     """Where Triton is to listen. UsageError if a port is taken, or if other machines reach it and
     nobody has allowed that.
     """
+    _require_address(settings.host)
     ports = []
     for name in _SERVICES:
-        port = getattr(settings, f"{name}_port")
-        try:
-            with socket.create_server((settings.host, port), family=_family(settings)) as listener:
-                address, bound = listener.getsockname()[:2]
-        except OSError as error:
-            is_taken = error.errno == errno.EADDRINUSE
-            remedy = f"choose another --{name}-port, or 0 for a free one"
-            raise UsageError(
-                f"cannot listen on {settings.host}:{port}: {error.strerror}; "
-                + (remedy if is_taken else "check --host and the port")
-            ) from error
+        with bind(settings.host, getattr(settings, f"{name}_port"), f"--{name}-port") as listener:
+            address, bound = listener.getsockname()
         if not settings.allow_unauthenticated:
             require_keys(address, "Triton has none, so let 'tuner serve gateway' ask for them")
         ports.append(bound)
     return Endpoints(*(f"{settings.host}:{port}" for port in ports))
 
 
-def _family(settings: TritonSettings) -> socket.AddressFamily:
-    """UsageError if the host has no address."""
+def _require_address(host: str) -> None:
+    """UsageError if the host has none that Triton listens on."""
     try:
-        found = socket.getaddrinfo(settings.host, None, socket.AF_INET, socket.SOCK_STREAM)
+        socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
         raise UsageError(
-            f"--host {settings.host} has no IPv4 address: {error.strerror}; write 127.0.0.1, or "
+            f"--host {host} has no IPv4 address: {error.strerror}; write 127.0.0.1, or "
             "0.0.0.0 for all addresses of this machine"
         ) from error
-    return found[0][0]
 
 
 def _binary(folder: Path) -> Binary:
