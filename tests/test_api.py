@@ -16,9 +16,11 @@ import typer
 import tuner
 from tests.conftest import ROOT
 from tuner.cli.app import app
-from tuner.commands.results import CompareResult, RunResult, SearchResult
+from tuner.commands.results import CompareResult, MeasureResult, RunResult, SearchResult
 from tuner.errors import RunError, UnitError, UsageError
+from tuner.records.results import State
 from tuner.records.run import Run
+from tuner.units import format_rate
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "search": tuner.search,
@@ -113,6 +115,19 @@ def test_a_result_shows_itself_in_a_notebook(folder: str) -> None:
         result.figure("nothing")
 
 
+def test_a_result_is_short_and_tells_what_was_found(searched: SearchResult) -> None:
+    winner = searched.winner
+    assert winner is not None
+    found = f"{winner.label}: {format_rate(winner.capacity)}"
+    assert repr(searched) == f"SearchResult({str(searched.folder)!r}, {found})"
+    measured = winner.model_copy(update={"capacity": None, "state": State.INFEASIBLE})
+    told = f"MeasureResult({str(searched.folder)!r}, {winner.label}: infeasible)"
+    assert repr(MeasureResult(searched.run, measured)) == told
+    compared = CompareResult(Run.open(ROOT / "reports/sample-compare"))
+    assert repr(compared).startswith(f"CompareResult({str(compared.folder)!r}, ")
+    assert " up to " in repr(compared)
+
+
 def test_a_comparison_gives_its_recommendation() -> None:
     result = CompareResult(Run.open(ROOT / "reports/sample-compare"))
     assert result.recommendation.answers
@@ -123,6 +138,7 @@ def test_a_run_simulates_another_configuration() -> None:
     forecast = tuner.simulate(ROOT / "reports/sample", changes={"max_batch_size": 4}, rate=50)
     assert forecast.rate == 50
     assert forecast.capacity > 0
+    assert (forecast.sla, "met" if forecast.kept else "violated") in forecast.lines()
     assert forecast.to_dataframe().loc["p99", "seconds"] == forecast.latency["p99"]
     assert isinstance(forecast.figure("batches"), go.Figure)
     assert "p99" in forecast._repr_html_()

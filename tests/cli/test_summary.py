@@ -84,7 +84,7 @@ def test_a_cost_is_told_with_what_it_was(make_run: MakeRun) -> None:
     ("evaluations", "code", "words"),
     [
         ([infeasible(0, {BATCH: 8}, 2.5, baseline=True)], 1, "Nothing meets p99 ≤ 20 ms."),
-        ([infeasible(0, {BATCH: 8}, 2.5)], 1, "Closest: batch 8, at 2.50 x the bound."),
+        ([infeasible(0, {BATCH: 8}, 2.5)], 1, "Closest: batch 8, at 2.5 × the bound."),
         ([failed(0, "no GPU", baseline=True)], 3, "No candidate could be measured."),
         ([failed(0, "no [red]GPU")], 3, "failed: no [red]GPU"),
         ([], 3, "No candidate could be measured."),

@@ -44,6 +44,14 @@ def test_a_failure_names_its_cause() -> None:
     assert describe_result(full.model_copy(update={"cause": None})) == "failed: CUDA said no"
 
 
+def test_how_far_a_candidate_is_from_the_bound_has_the_sign_of_all_ratios() -> None:
+    far = evaluation(state=State.INFEASIBLE, capacity=None, bound_ratio=1.31)
+    assert (
+        describe_result(far)
+        == "meets the SLA at no rate: at best 1.31\N{NO-BREAK SPACE}× the bound"
+    )
+
+
 def test_notes_are_lines_of_the_plain_view() -> None:
     console = Console(file=StringIO(), width=200)
     with PlainView(console, SLA) as view:

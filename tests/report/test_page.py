@@ -20,6 +20,7 @@ from tests.search_records import (
     priced,
     realistic,
 )
+from tuner.analysis.doubts import ClientLimitedProbes
 from tuner.analysis.search_findings import SearchFindings
 from tuner.errors import RunError
 from tuner.model.parameter import Value
@@ -29,6 +30,7 @@ from tuner.records.run import Run
 from tuner.report.frame import packed
 from tuner.report.html import diff, tag, text
 from tuner.report.page import write_report
+from tuner.report.probe_facts import probe_facts
 from tuner.report.search_wording import answer, headline
 from tuner.report.time_budget import budget_bar, budget_line
 from tuner.report.wording import doubt_sentence, percent, times
@@ -309,6 +311,27 @@ def test_an_open_end_and_a_limited_client_are_doubts() -> None:
     limited = findings([evaluate(0, {BATCH: 8}, baseline=True, client_limited=True)])
     assert any("no probed rate violates the SLA" in w for w in warnings(open_end))
     assert any("load generator saturated" in w for w in warnings(limited))
+
+
+def test_one_probe_does_not_count_and_several_do_not() -> None:
+    one, several = (doubt_sentence(ClientLimitedProbes(number)) for number in (1, 1200))
+    assert "1 probe violated" in one
+    assert "and does not count" in one
+    assert "1,200 probes violated" in several
+    assert "and do not count" in several
+
+
+def test_a_probe_has_its_numbers_grouped_and_its_open_ends_told() -> None:
+    tested = evaluate(0, {BATCH: 8}, baseline=True)
+    changes = {"n": 123_456, "violations": 1639, "latency_interval": {"p99": (0.0272, None)}}
+    told = dict(probe_facts(tested.probes[0].model_copy(update=changes), tested))
+    assert told["late or failed"].startswith("1,639 of 123,456")
+    assert "(27.2 ms or more)" in told["latency (95 %)"].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_an_open_end_is_told_on_the_first_screen(make_run: MakeRun) -> None:
+    page = report(make_run([evaluate(0, {BATCH: 8}, baseline=True, low=410.0, high=None)]))
+    assert "95 %: 410/s or more" in page.text
 
 
 def on_gpu(evaluation: Evaluation, *readings: GpuReading | None) -> Evaluation:

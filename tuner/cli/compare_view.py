@@ -29,6 +29,6 @@ class CompareView(PlainView):
         if swap.failure is not None:
             self._say(f"  failed: {swap.failure.splitlines()[0]}")
             return
-        lost = f"{swap.lost} of {swap.requests} requests lost"
+        lost = f"{swap.lost:,} of {swap.requests:,} requests lost"
         worst = format_duration(swap.worst)
         self._say(f"  by a {swap.how} in {format_duration(swap.seconds)}; {lost}, worst {worst}")

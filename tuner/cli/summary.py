@@ -35,6 +35,7 @@ from tuner.report.wording import (
     completeness,
     doubt_sentence,
     time_sentence,
+    times,
     undisturbed_words,
 )
 from tuner.units import format_duration, format_rate
@@ -108,7 +109,7 @@ def _show_winner(findings: SearchFindings, winner: Evaluation, console: Console)
     say(console, *(doubt_sentence(doubt) for doubt in findings.doubts() if _is_short(doubt)))
     full = {e.candidate for e in findings.evaluations if e.cause == "out of memory"}
     if full:
-        say(console, f"{len(full)} of the candidates ran out of memory; the report names them.")
+        say(console, f"{len(full):,} of the candidates ran out of memory; the report names them.")
 
 
 def _is_short(doubt: Doubt) -> bool:
@@ -242,7 +243,7 @@ def _miss(findings: SearchFindings) -> Iterator[str]:
         finite = math.isfinite(nearest.bound_ratio)
         reached = "but too many requests fail"
         if finite:
-            reached = f"at {nearest.bound_ratio:.2f} x the bound"
+            reached = f"at {times(nearest.bound_ratio)} the bound"
         yield f"Closest: {nearest.label}, {reached}."
         p50 = latency(nearest.unloaded(), "p50")
         longest = findings.sla.longest if findings.sla else math.inf

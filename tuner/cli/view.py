@@ -315,7 +315,7 @@ def describe_result(evaluation: Evaluation) -> str:
             if asked is not None and asked.purpose == "measure":
                 return f"{format_rate(asked.rate)}: not shown to meet the SLA"
             known = over is not None and math.isfinite(over)
-            at_best = f": at best {over:.2g} x the bound" if known else ""
+            at_best = f": at best {times(over)} the bound" if known else ""
             return f"meets the SLA at no rate{at_best}"
         case State.BEATEN:
             return f"eliminated: at most {format_rate(evaluation.high)}"
@@ -330,7 +330,7 @@ def _by(evaluation: Evaluation) -> str:
     if over is None or not math.isfinite(over):
         return ""
     if over > 1:
-        return f": {over:.2g} x the bound"
+        return f": {times(over)} the bound"
     remedies = [p.remedy for p in evaluation.probes if p.outcome == "violated" and p.remedy]
     return f": {remedies[-1]}" if remedies else ""
 

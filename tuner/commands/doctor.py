@@ -129,7 +129,7 @@ def _gpus() -> Iterator[Finding]:
     yield Finding(
         "NVIDIA GPU",
         True,
-        f"{about['gpu_count']} x {about['gpu']}{memory}, driver {about['gpu_driver']}",
+        f"{about['gpu_count']} × {about['gpu']}{memory}, driver {about['gpu_driver']}",
     )
     yield from (
         Finding("GPU fit to measure on", False, n.what, n.remedy, needed=True) for n in notes

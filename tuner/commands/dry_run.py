@@ -10,10 +10,10 @@ from tuner.model.config import is_complete
 from tuner.model.parameter import Parameter
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import Candidate, format_value, short_name
-from tuner.optimizer.stopping import Budget, StoppingPolicy
+from tuner.optimizer.stopping import SETTINGS, Budget, StoppingPolicy
 from tuner.servers.choose import choose
 from tuner.servers.gpu import Gpus
-from tuner.units import format_clock
+from tuner.units import exact_duration, format_clock
 
 _COUNTED = 10_000
 """Candidates: of a larger space, only that it is larger is said."""
@@ -34,7 +34,7 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
         *_workload(plan),
         ("server", _server(kind, experiment)),
         ("GPUs", devices),
-        ("time", _time(plan)),
+        *_time(plan),
     ]
 
 
@@ -94,7 +94,7 @@ def _server(kind: str, experiment: Experiment) -> str:
     return "local, without Docker"
 
 
-def _time(plan: Plan) -> str:
+def _time(plan: Plan) -> Iterator[tuple[str, str]]:
     experiment = plan.experiment
     confirms = experiment.confirm != "none"
     policy = StoppingPolicy(
@@ -109,4 +109,16 @@ def _time(plan: Plan) -> str:
         parts.append(f"confirmation about {format_clock(policy.seconds_for_confirmation())}")
     if experiment.simulates:
         parts.append("it ends earlier once no candidate is expected to gain more than --until")
-    return "; ".join(parts)
+    yield "time", "; ".join(parts)
+    least = policy.least_seconds_to_confirm()
+    if confirms and experiment.timeout < least:
+        yield "", _too_short(policy.seconds_for_confirmation(), least)
+
+
+def _too_short(left: float, least: float) -> str:
+    return (
+        f"--timeout is too short: a confirmation takes {format_clock(SETTINGS.confirmation_seconds)}"
+        f" or more, and {format_clock(left)} is reserved for it; the search may measure your "
+        "current configuration alone, and its result may stay unconfirmed; give --timeout "
+        f"{exact_duration(least)} or more, or --confirm none"
+    )

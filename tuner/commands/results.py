@@ -11,8 +11,10 @@ from tuner.analysis.ratios import Ratio
 from tuner.analysis.recommend import Recommendation
 from tuner.analysis.search_findings import SearchFindings
 from tuner.records.comparison import Comparison
+from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
+from tuner.units import format_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,17 +63,24 @@ class RunResult:
 
         return pd.DataFrame(list(map(_row, self.evaluations)))
 
+    def _in_short(self, found: str) -> str:
+        """A ``repr`` that tells what was found."""
+        return f"{type(self).__name__}({str(self.folder)!r}, {found})"
+
     def _repr_html_(self) -> str:
         from tuner.report.summary import summary_html
 
         return summary_html(self.run)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult(RunResult):
     """``reason`` says why the search ended."""
 
     reason: str
+
+    def __repr__(self) -> str:
+        return self._in_short("no winner" if self.winner is None else _found(self.winner))
 
     @cached_property
     def _findings(self) -> SearchFindings:
@@ -102,15 +111,23 @@ class SearchResult(RunResult):
         return None if self.winner is None else self.winner.config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeasureResult(RunResult):
     """``evaluation`` is that of the one configuration."""
 
     evaluation: Evaluation
 
+    def __repr__(self) -> str:
+        return self._in_short(_found(self.evaluation))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class CompareResult(RunResult):
+    def __repr__(self) -> str:
+        from tuner.report.compare_page import title
+
+        return self._in_short(title(self._findings))
+
     @cached_property
     def _findings(self) -> ComparisonFindings:
         return ComparisonFindings.of(self.run)
@@ -124,6 +141,16 @@ class CompareResult(RunResult):
     def recommendation(self) -> Recommendation:
         """Which deployment fits, up to which rate, and what it costs."""
         return self._findings.recommendation
+
+
+def _found(evaluation: Evaluation) -> str:
+    """``batch 8: 412/s``, or its cost, or why it has neither."""
+    if evaluation.capacity is None:
+        value = evaluation.state.value
+    else:
+        cost = evaluation.cost
+        value = format_rate(evaluation.capacity) if cost is None else describe_cost(cost)
+    return f"{evaluation.label}: {value}"
 
 
 def _row(evaluation: Evaluation) -> dict[str, object]:

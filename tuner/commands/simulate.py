@@ -62,7 +62,7 @@ class SimulateResult:
             ("mean time in the queue", format_duration(self.queue)),
             ("mean batch", f"{self.mean_batch:.1f}; most often {sizes}"),
             *([("refused", f"{self.refused:.1%}")] if self.refused else []),
-            (self.sla, "kept" if self.kept else "broken"),
+            (self.sla, "met" if self.kept else "violated"),
             ("capacity", format_rate(self.capacity or None)),
         ]
 

@@ -135,7 +135,7 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
             outcome = SlaOutcome.VIOLATED
         else:
             outcome = SlaOutcome.INCONCLUSIVE
-            remedy = f"{count.n} requests do not decide, {needed} would; {_LONGER}"
+            remedy = f"{count.n:,} requests do not decide, {needed:,} would; {_LONGER}"
         verdicts.append(_BoundVerdict(outcome, count, remedy))
     return _combine(verdicts, confidence)
 
@@ -239,10 +239,10 @@ def _remedy(count: LateCount, confidence: float) -> str:
     needed = requests_to_settle(count, confidence)
     if needed is None:
         return (
-            f"{count.n} requests do not decide: the rate is too close to the capacity; try a "
+            f"{count.n:,} requests do not decide: the rate is too close to the capacity; try a "
             "lower one"
         )
-    return f"{count.n} requests do not decide, about {needed} would; {_LONGER}"
+    return f"{count.n:,} requests do not decide, about {needed:,} would; {_LONGER}"
 
 
 def _longest_burst(late: Bools) -> tuple[int, int]:

@@ -157,6 +157,10 @@ class StoppingPolicy:
         settings = self.settings
         return min(settings.confirmation_seconds, settings.confirmation_share * self.budget.seconds)
 
+    def least_seconds_to_confirm(self) -> float:
+        """The shortest time limit that leaves the confirmation all the time it takes."""
+        return self.settings.confirmation_seconds / self.settings.confirmation_share
+
     def _seconds_to_report(self) -> float:
         settings = self.settings
         return min(settings.reporting_seconds, settings.reporting_share * self.budget.seconds)

@@ -118,10 +118,10 @@ def capacities(shown: Sequence[ShownDeployment]) -> go.Figure | None:
 
 
 def _capacity_hover(shown: ShownDeployment, evaluation: Evaluation) -> str:
-    high = "open" if evaluation.high is None else format_rate(evaluation.high)
+    end = "or more" if evaluation.high is None else f"to {format_rate(evaluation.high)}"
     return (
         f"<b>{shown.title}</b><br>{format_rate(evaluation.capacity)}, "
-        f"95 %: {format_rate(evaluation.low)} to {high}<br>"
+        f"95 %: {format_rate(evaluation.low)} {end}<br>"
         f"recommended rate: {format_rate(evaluation.recommended)}"
     )
 

@@ -10,7 +10,7 @@ from tuner.units import format_cores, format_duration, format_number, format_rat
 
 
 def probe_facts(probe: ProbeRecord, evaluation: Evaluation) -> list[tuple[str, str]]:
-    late = f"{probe.violations} of {probe.n:,} ({percent(probe.violations / max(1, probe.n))})"
+    late = f"{probe.violations:,} of {probe.n:,} ({percent(probe.violations / max(1, probe.n))})"
     latencies = ", ".join(_latency(probe, name) for name in probe.latency)
     return [
         ("phase", evaluation.phase),
@@ -43,11 +43,12 @@ def _stall_facts(probe: ProbeRecord) -> Iterator[tuple[str, str]]:
 
 
 def _latency(probe: ProbeRecord, name: str) -> str:
-    """``p99 12 ms (11.2 ms to 12.9 ms)``; an end that is not known is left open."""
+    """``p99 12 ms (11.2 ms to 12.9 ms)``, or ``(11.2 ms or more)``."""
     shown = f"{name} {format_duration(probe.latency[name])}"
     if name in probe.latency_interval:
         low, high = probe.latency_interval[name]
-        shown += f" ({format_duration(low)} to {'?' if high is None else format_duration(high)})"
+        end = "or more" if high is None else f"to {format_duration(high)}"
+        shown += f" ({format_duration(low)} {end})"
     return shown.replace(" ", NBSP)
 
 

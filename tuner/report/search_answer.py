@@ -71,8 +71,8 @@ def _interval(metric: Metric, evaluation: Evaluation) -> str:
     low, high = metric.range(evaluation)
     if low is None or low == high:
         return ""
-    end = "open" if high is None else metric.show(high)
-    return f"95{NBSP}%: {metric.show(low)} to {end}"
+    end = "or more" if high is None else f"to {metric.show(high)}"
+    return f"95{NBSP}%: {metric.show(low)} {end}"
 
 
 def _notes(notes: list[str]) -> str:

@@ -84,7 +84,7 @@ def _configuration(findings: SearchFindings) -> Html:
 def _states(findings: SearchFindings) -> str:
     latest = {e.candidate: e.state for e in findings.evaluations}
     counts = {state: list(latest.values()).count(state) for state in State}
-    return ", ".join(f"{found} {STATES[state]}" for state, found in counts.items() if found)
+    return ", ".join(f"{found:,} {STATES[state]}" for state, found in counts.items() if found)
 
 
 def candidates_table(findings: SearchFindings) -> Html:
@@ -149,7 +149,7 @@ def _search(findings: SearchFindings) -> Html | None:
     sentences, budget = search_sentences(findings), findings.budget
     spent = sum(e.seconds for e in findings.evaluations)
     measured = f"{_states(findings)}, in {format_clock(spent)} min:s including launches"
-    parts = [facts([("candidates", f"{findings.candidates}: {measured}")])]
+    parts = [facts([("candidates", f"{findings.candidates:,}: {measured}")])]
     parts += [items(sentences)] if sentences else []
     if budget is not None:
         parts.append(budget_bar(budget))
@@ -174,7 +174,7 @@ def _measurement(findings: SearchFindings) -> Html:
     total = facts(
         (
             ("seed", str(findings.manifest.experiment.seed)),
-            ("probes", str(len(probes))),
+            ("probes", f"{len(probes):,}"),
             ("requests", f"{sum(p.n for p in probes):,}"),
         )
     )

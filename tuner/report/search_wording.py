@@ -165,13 +165,13 @@ def search_sentences(findings: SearchFindings) -> list[str]:
     if eliminated:
         sentences.append(
             f"Eliminated: {count(eliminated, 'candidate')}, as soon as winning became unlikely. "
-            "Only a range is known for their capacity."
+            "Only a range is known for the capacity."
         )
     in_place = sum(not e.relaunched for e in evaluations)
     if in_place:
         sentences.append(
-            f"Servers reconfigured in place: {in_place}, if only the number of instances changed. "
-            "The confirmation used fresh servers."
+            f"Servers reconfigured in place: {in_place:,}, if only the number of instances "
+            "changed. The confirmation used fresh servers."
         )
     return sentences
 

@@ -83,10 +83,11 @@ def doubt_sentence(doubt: Doubt) -> str:
                 "machine was not steady, which widens the interval."
             )
         case ClientLimitedProbes(number):
+            verb = "does" if number == 1 else "do"
             return (
                 f"Client-limited: {count(number, 'probe')} violated the SLA only because the "
-                "client sent late, and do not count. Raise --workers or send the load from another "
-                "machine to see whether the server serves more."
+                f"client sent late, and {verb} not count. Raise --workers or send the load from "
+                "another machine to see whether the server serves more."
             )
         case Refutation() | Drift():
             return _change_sentence(doubt)
@@ -132,13 +133,13 @@ def _machine_sentence(doubt: CpuSteal | GpuThrottled | GpuShared) -> str:
             )
         case GpuThrottled(probes, read, reasons):
             return (
-                f"GPU throttled: in {count(probes, 'probe')} of {read} the GPU lowered its clock "
+                f"GPU throttled: in {count(probes, 'probe')} of {read:,} the GPU lowered its clock "
                 f"({', '.join(reasons)}). A power cap applies to every such card; heat and "
                 "hardware slowdowns are specific to this machine and lower the capacity."
             )
         case GpuShared(probes, read, others):
             return (
-                f"GPU in use by others: in {count(probes, 'probe')} of {read} the server shared "
+                f"GPU in use by others: in {count(probes, 'probe')} of {read:,} the server shared "
                 f"its GPU with {', '.join(others)}. On a GPU of its own it may serve more."
             )
 
@@ -156,12 +157,12 @@ def _stall_sentence(doubt: MachineStalls | ForeignLoad) -> str:
     ]
     if doubt.decided:
         sentences.append(
-            f"They decided {count(doubt.decided, 'probe')} of {doubt.probes}; there, the capacity "
-            "rests on the requests that no stall touched."
+            f"They decided {count(doubt.decided, 'probe')} of {doubt.probes:,}; there, the "
+            "capacity rests on the requests that no stall touched."
         )
     if doubt.undecidable:
         sentences.append(
-            f"{upper_first(count(doubt.undecidable, 'probe'))} of {doubt.probes} had too many "
+            f"{upper_first(count(doubt.undecidable, 'probe'))} of {doubt.probes:,} had too many "
             "affected requests for a verdict."
         )
     return " ".join([*sentences, "Measure on dedicated CPUs."])
@@ -330,7 +331,7 @@ def percent(share: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def upper_first(text: str) -> str:

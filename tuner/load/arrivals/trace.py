@@ -264,12 +264,12 @@ def _number(file: str, line: int, row: list[str], column: int, most: float) -> f
 def _offsets(file: str, times: Floats) -> Floats:
     if len(times) < 2:
         raise UsageError(
-            f"trace {file} holds {len(times)} request{'s' * (len(times) != 1)}; "
+            f"trace {file} holds {len(times):,} request{'s' * (len(times) != 1)}; "
             "a replay needs at least two"
         )
     times.sort()
     if times[-1] - times[0] < LIMITS.least:
-        raise UsageError(f"trace {file}: all {len(times)} requests are at {times[0]:g} s")
+        raise UsageError(f"trace {file}: all {len(times):,} requests are at {times[0]:g} s")
     times -= times[0]
     return times
 
