@@ -20,7 +20,8 @@ from tuner.analysis.doubts import (
 )
 from tuner.analysis.search_findings import GainVerdict, SearchFindings
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
-from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
+from tuner.analysis.steps import bottleneck, step_uses
+from tuner.cli.output import as_json, exit_code, latency, plain, say, table, write_json
 from tuner.cli.view import between, describe_result, format_capacity
 from tuner.goals.objective import Objective
 from tuner.model.space import format_value, queue_delay, short_name
@@ -37,7 +38,7 @@ from tuner.report.wording import (
     time_sentence,
     undisturbed_words,
 )
-from tuner.units import format_duration, format_rate
+from tuner.units import format_duration, format_number, format_rate
 
 Row = tuple[str, list[str]]
 
@@ -84,6 +85,7 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
     if outcome is not None and winner is not None:
         seen = completeness(outcome, minimised=winner.cost is not None)
         say(console, seen, f"The search ended because {outcome.reason}.")
+    _show_steps(findings, console)
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
         say(console, budget_line(findings.budget))
@@ -135,6 +137,34 @@ def _probe_lines(findings: SearchFindings) -> Iterator[str]:
         yield HIDDEN_COMPUTE
     for constraint in findings.constraints:
         yield constraint.describe(probe)
+
+
+def _show_steps(findings: SearchFindings, console: Console) -> None:
+    """Where the time of a request goes in a pipeline, if it is one."""
+    subject = findings.winner
+    probe = representative(subject) if subject is not None else None
+    uses = step_uses(probe) if probe is not None else []
+    if probe is None or not uses:
+        return
+    shown = table(f"Steps at {format_rate(probe.rate or probe.throughput)}")
+    shown.add_column("model")
+    for heading in ("calls", "queue", "compute", "mean batch", "instances", "busy"):
+        shown.add_column(heading, justify="right")
+    for use in uses:
+        batch = "-" if use.mean_batch is None else format_number(use.mean_batch)
+        shown.add_row(
+            plain(use.model),
+            format_number(use.calls),
+            format_duration(use.queue),
+            format_duration(use.compute),
+            batch,
+            str(use.instances),
+            f"{use.utilisation:.0%}",
+        )
+    console.print(shown)
+    worst = bottleneck(uses)
+    if worst is not None:
+        say(console, f"Bottleneck: {worst.model}, busy {worst.utilisation:.0%} of the time.")
 
 
 def _unconfirmed(evaluation: Evaluation) -> str:
