@@ -32,6 +32,7 @@ from tuner.report.search_wording import gain_words, sla_text, sla_text_at_rate
 from tuner.report.time_budget import budget_line
 from tuner.report.wording import (
     HIDDEN_COMPUTE,
+    NBSP,
     NO_GAIN_EXPORTED,
     completeness,
     doubt_sentence,
@@ -139,11 +140,31 @@ def _probe_lines(findings: SearchFindings) -> Iterator[str]:
         yield constraint.describe(probe)
 
 
+def _near_capacity(findings: SearchFindings) -> ProbeRecord | None:
+    return None if findings.winner is None else representative(findings.winner)
+
+
+def _steps(findings: SearchFindings) -> list[dict[str, Any]]:
+    """Seconds are means of one call."""
+    probe = _near_capacity(findings)
+    return [
+        {
+            "model": use.model,
+            "instances": use.instances,
+            "calls_per_request": use.calls,
+            "queue_seconds": use.queue,
+            "compute_seconds": use.compute,
+            "mean_batch": use.mean_batch,
+            "utilization": use.utilisation,
+        }
+        for use in ([] if probe is None else step_uses(probe))
+    ]
+
+
 def _show_steps(findings: SearchFindings, console: Console) -> None:
     """Where the time of a request goes in a pipeline, if it is one."""
-    subject = findings.winner
-    probe = representative(subject) if subject is not None else None
-    uses = step_uses(probe) if probe is not None else []
+    probe = _near_capacity(findings)
+    uses = [] if probe is None else step_uses(probe)
     if probe is None or not uses:
         return
     shown = table(f"Steps at {format_rate(probe.rate or probe.throughput)}")
@@ -159,12 +180,16 @@ def _show_steps(findings: SearchFindings, console: Console) -> None:
             format_duration(use.compute),
             batch,
             str(use.instances),
-            f"{use.utilisation:.0%}",
+            _percent(use.utilisation),
         )
     console.print(shown)
     worst = bottleneck(uses)
     if worst is not None:
-        say(console, f"Bottleneck: {worst.model}, busy {worst.utilisation:.0%} of the time.")
+        say(console, f"Bottleneck: {worst.model}, busy {_percent(worst.utilisation)} of the time.")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}{NBSP}%"
 
 
 def _unconfirmed(evaluation: Evaluation) -> str:
@@ -327,6 +352,7 @@ def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str
         "gain": _gain(findings),
         "gain_shown": findings.gain_verdict is GainVerdict.SHOWN,
         "closest": _brief(findings.closest) if winner is None else None,
+        "steps": _steps(findings),
         "drift": None if changed is None else doubt_sentence(changed),
         "time_seconds": None if findings.budget is None else as_json([findings.budget])[0],
         "evaluations": len(evaluations),
