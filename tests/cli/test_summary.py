@@ -22,7 +22,13 @@ from tests.search_records import (
 )
 from tuner.cli.summary import show, show_so_far
 from tuner.records.phases import PhaseClock
-from tuner.records.results import Evaluation, HostReading, Outcome
+from tuner.records.results import (
+    Evaluation,
+    HostReading,
+    Outcome,
+    ServerTimes,
+    StepReading,
+)
 from tuner.records.run import Run
 
 MakeRun = Callable[..., Run]
@@ -137,7 +143,7 @@ def test_the_json_form_is_whole_and_keeps_its_keys(make_run: MakeRun) -> None:
     told = json.loads(printed(make_run(realistic(None)), as_json=True)[1])
     assert list(told) == [
         *("run", "stopped", "search", "winner", "baseline", "gain", "gain_shown"),
-        *("closest", "drift"),
+        *("closest", "steps", "drift"),
         *("time_seconds", "evaluations", "failed", "config", "report"),
     ]
     assert told["winner"]["confirmed"] is True
@@ -201,3 +207,28 @@ def test_a_rate_verified_well_below_the_recommended_one_is_a_doubt(
     winner = evaluate(1, {BATCH: 16}, phase="confirm", probes=(verified,), recommended=90.0)
     said = printed(make_run([winner]))[1]
     assert ("the recommended rate was not verified" in said) is is_doubt
+
+
+def test_a_pipeline_tells_its_steps_and_the_bottleneck(make_run: MakeRun) -> None:
+    times = ServerTimes(
+        requests=8000,
+        executions=4000,
+        queue=0.002,
+        compute_input=0.0,
+        compute_infer=0.004,
+        compute_output=0.0,
+        batches={2: 4000},
+        batch_seconds={2: 0.004},
+    )
+    idle = times.model_copy(update={"batch_seconds": {2: 0.001}})
+    steps = (
+        StepReading(model="first", instances=1, server=idle),
+        StepReading(model="second", instances=2, server=times),
+    )
+    measured, _ = probe({BATCH: 16}, 400.0, 1, steps=steps, seconds=10.0)
+    only = evaluate(0, {BATCH: 16}, phase="measure", probes=(measured,))
+    said = printed(make_run([only]))[1]
+    assert "Steps at 400/s" in said
+    assert "Bottleneck: second, busy 80 % of the time." in said
+    (row,) = [line.split() for line in said.splitlines() if line.strip().startswith("second")]
+    assert row == ["second", "2", "2", "ms", "4", "ms", "2", "2", "80", "%"]

@@ -232,6 +232,22 @@ def test_an_ensemble_is_measured_as_a_whole(tuner: Tuner, tmp_path: Path) -> Non
     )
     done = tuner("measure", str(ensemble), *SLA, "--rate", "50")
     assert done.code == 0, done.err
+    (passed,) = json.loads(done.out)["steps"]
+    assert (passed["model"], passed["instances"]) == ("echo", 1)
+    assert passed["calls_per_request"] == pytest.approx(2, rel=0.05)
+    assert 0 < passed["utilization"] < 1
+    steps_of_unknown = step.format("A", "B").replace("echo", "gone")
+    broken = tmp_path / "models" / "broken"
+    (broken / "1").mkdir(parents=True)
+    (broken / "config.pbtxt").write_text(
+        f"""name: "broken" platform: "ensemble" max_batch_size: 8
+        input [ {{ name: "A" data_type: TYPE_FP32 dims: [ 4 ] }} ]
+        output [ {{ name: "B" data_type: TYPE_FP32 dims: [ 4 ] }} ]
+        ensemble_scheduling {{ step [ {steps_of_unknown} ] }}"""
+    )
+    refused = tuner("measure", str(broken), *SLA, "--rate", "50")
+    assert refused.code == 2
+    assert "broken calls the model gone, which is not in" in refused.err
     done = tuner("search", str(ensemble), *SLA)
     assert done.code == 2
     assert "measure the whole ensemble with 'tuner measure'" in done.err

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tuner.analysis.breakdown import break_down
+from tuner.analysis.steps import step_uses
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.goals.sla import Sla
@@ -19,6 +20,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.measurement.probe import Prober
 from tuner.measurement.watch import Thoroughness
 from tuner.model.config import read_config
+from tuner.model.pipeline import Pipeline
 from tuner.records.results import ProbeRecord
 from tuner.servers.local import LocalLauncher
 
@@ -82,7 +84,10 @@ def generator() -> Iterator[LoadGenerator]:
 @contextmanager
 def running(model: Path, folder: Path) -> Iterator[RunningTriton]:
     with LocalLauncher() as launcher:
-        deployment = TritonDeployment(launcher, model, read_config(model), "http", Inputs())
+        config = read_config(model)
+        pipeline = Pipeline.of(model, config)
+        steps = () if pipeline is None else pipeline.models
+        deployment = TritonDeployment(launcher, model, config, "http", Inputs(), steps=steps)
         with deployment.start(None, folder / "log") as running:
             yield running
 
@@ -142,7 +147,7 @@ def test_a_rate_far_too_high_costs_the_next_one_nothing(
     assert after.latency["p50"] < 0.5
 
 
-def test_an_ensemble_has_no_parts_of_its_own(
+def test_an_ensemble_has_no_parts_of_its_own_but_those_of_its_steps(
     models: Path, generator: LoadGenerator, tmp_path: Path
 ) -> None:
     with running(models / "chain", tmp_path) as server:
@@ -151,6 +156,10 @@ def test_an_ensemble_has_no_parts_of_its_own(
     assert record.mean is not None
     assert record.server is None
     assert break_down(record) is None
+    (use,) = step_uses(record)
+    assert (use.model, use.instances, use.calls) == ("busy", 1, 1.0)
+    assert SECONDS <= use.compute < record.mean
+    assert SECONDS * record.n <= use.utilisation * record.seconds < record.seconds
     assert record.host is not None
     assert record.host.cpu is not None
 

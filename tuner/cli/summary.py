@@ -20,7 +20,8 @@ from tuner.analysis.doubts import (
 )
 from tuner.analysis.search_findings import GainVerdict, SearchFindings
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
-from tuner.cli.output import as_json, exit_code, latency, say, table, write_json
+from tuner.analysis.steps import bottleneck, step_uses
+from tuner.cli.output import as_json, exit_code, latency, plain, say, table, write_json
 from tuner.cli.view import between, describe_result, format_capacity
 from tuner.goals.objective import Objective
 from tuner.model.space import format_value, queue_delay, short_name
@@ -31,6 +32,7 @@ from tuner.report.search_wording import gain_words, sla_text, sla_text_at_rate
 from tuner.report.time_budget import budget_line
 from tuner.report.wording import (
     HIDDEN_COMPUTE,
+    NBSP,
     NO_GAIN_EXPORTED,
     completeness,
     doubt_sentence,
@@ -38,7 +40,7 @@ from tuner.report.wording import (
     times,
     undisturbed_words,
 )
-from tuner.units import format_duration, format_rate
+from tuner.units import format_duration, format_number, format_rate
 
 Row = tuple[str, list[str]]
 
@@ -85,6 +87,7 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
     if outcome is not None and winner is not None:
         seen = completeness(outcome, minimised=winner.cost is not None)
         say(console, seen, f"The search ended because {outcome.reason}.")
+    _show_steps(findings, console)
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
         say(console, budget_line(findings.budget))
@@ -136,6 +139,58 @@ def _probe_lines(findings: SearchFindings) -> Iterator[str]:
         yield HIDDEN_COMPUTE
     for constraint in findings.constraints:
         yield constraint.describe(probe)
+
+
+def _near_capacity(findings: SearchFindings) -> ProbeRecord | None:
+    return None if findings.winner is None else representative(findings.winner)
+
+
+def _steps(findings: SearchFindings) -> list[dict[str, Any]]:
+    """Seconds are means of one call."""
+    probe = _near_capacity(findings)
+    return [
+        {
+            "model": use.model,
+            "instances": use.instances,
+            "calls_per_request": use.calls,
+            "queue_seconds": use.queue,
+            "compute_seconds": use.compute,
+            "mean_batch": use.mean_batch,
+            "utilization": use.utilisation,
+        }
+        for use in ([] if probe is None else step_uses(probe))
+    ]
+
+
+def _show_steps(findings: SearchFindings, console: Console) -> None:
+    """Where the time of a request goes in a pipeline, if it is one."""
+    probe = _near_capacity(findings)
+    uses = [] if probe is None else step_uses(probe)
+    if probe is None or not uses:
+        return
+    shown = table(f"Steps at {format_rate(probe.rate or probe.throughput)}")
+    shown.add_column("model")
+    for heading in ("calls", "queue", "compute", "mean batch", "instances", "busy"):
+        shown.add_column(heading, justify="right")
+    for use in uses:
+        batch = "-" if use.mean_batch is None else format_number(use.mean_batch)
+        shown.add_row(
+            plain(use.model),
+            format_number(use.calls),
+            format_duration(use.queue),
+            format_duration(use.compute),
+            batch,
+            str(use.instances),
+            _percent(use.utilisation),
+        )
+    console.print(shown)
+    worst = bottleneck(uses)
+    if worst is not None:
+        say(console, f"Bottleneck: {worst.model}, busy {_percent(worst.utilisation)} of the time.")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}{NBSP}%"
 
 
 def _unconfirmed(evaluation: Evaluation) -> str:
@@ -298,6 +353,7 @@ def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str
         "gain": _gain(findings),
         "gain_shown": findings.gain_verdict is GainVerdict.SHOWN,
         "closest": _brief(findings.closest) if winner is None else None,
+        "steps": _steps(findings),
         "drift": None if changed is None else doubt_sentence(changed),
         "time_seconds": None if findings.budget is None else as_json([findings.budget])[0],
         "evaluations": len(evaluations),

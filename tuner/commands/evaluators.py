@@ -36,6 +36,7 @@ def make_evaluator(
         experiment.load_models,
         None if experiment.input_data else experiment.cache_hits,
         "model" if experiment.load_engine == "perf_analyzer" else "inference",
+        () if plan.pipeline is None else plan.pipeline.models,
     )
     conditions = Conditions(
         experiment.sla,

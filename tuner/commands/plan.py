@@ -21,6 +21,7 @@ from tuner.model.config import (
     read_config,
 )
 from tuner.model.parameter import Value
+from tuner.model.pipeline import Pipeline
 from tuner.model.space import SearchSpace
 from tuner.model.space_file import load_space
 from tuner.servers.address import attach
@@ -30,7 +31,7 @@ from tuner.servers.base import Endpoints
 @dataclass(frozen=True)
 class Plan:
     """Nothing is started or written for one. ``own`` are the model's own settings, ``endpoints``
-    those of the server to attach to, if so.
+    those of the server to attach to, if so. ``pipeline`` are the steps of an ensemble.
     """
 
     experiment: Experiment
@@ -39,6 +40,7 @@ class Plan:
     own: dict[str, Value]
     endpoints: Endpoints | None = None
     tunes: bool = True
+    pipeline: Pipeline | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, tunes: bool = True) -> "Plan":
@@ -69,7 +71,9 @@ class Plan:
             _check_cached(experiment)
         whole = load_space(experiment.space)
         space = fit_space(whole, config, may_be_empty=not strict)
-        return cls(experiment, config, space, own_settings(space, config), endpoints, tunes)
+        pipeline = Pipeline.of(experiment.model, config)
+        own = own_settings(space, config)
+        return cls(experiment, config, space, own, endpoints, tunes, pipeline)
 
     def with_config(self, config: Any) -> "Plan":
         """With what the server made of the model's configuration; raises as ``of``."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tuner.errors import LauncherUnavailable
 from tuner.load.target import Target
 from tuner.model.space import Candidate
-from tuner.records.results import GpuReading, ServerTimes, Stages
+from tuner.records.results import GpuReading, ServerTimes, Stages, StepReading
 from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 
@@ -51,6 +51,10 @@ class Running(ABC):
     def stages_since(self, before: dict[str, Any]) -> Stages | None:
         """What an HTTP service counted; None without one."""
         return None
+
+    def steps_since(self, before: dict[str, Any]) -> tuple[StepReading, ...]:
+        """What the composing models of an ensemble counted; empty without one."""
+        return ()
 
     def cached_since(self, before: dict[str, Any]) -> float | None:
         """The share of requests that Triton answered from its response cache; None without one."""

@@ -26,7 +26,7 @@ from tuner.model.config import completed, render, to_json
 from tuner.model.paths import get_path
 from tuner.model.signature import Signature
 from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
-from tuner.records.results import GpuReading, ServerTimes
+from tuner.records.results import GpuReading, ServerTimes, StepReading
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
 from tuner.servers.causes import lacks_shared_memory, out_of_memory
 from tuner.servers.connection import fault, refusal
@@ -36,10 +36,13 @@ from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.protection import Opened
 from tuner.servers.readings import cached_share, gpu_reading, server_times
+from tuner.simulator.scheduling import count_instances
 
 _GPU_MEMORY_SHARE = 0.8
 """Of a GPU's memory that several servers may need together: more of it is taken under load."""
 _SCHEDULER = "scheduling_choice"
+_STEPS = "steps"
+"""Where a snapshot of an ensemble has those of its composing models."""
 _AS_GIVEN = ("--disable-auto-complete-config",)
 
 
@@ -95,7 +98,8 @@ class RunningTriton(Running):
 
     ``others`` were on its GPUs before it was started. If its statistics are not ``counted``, they
     say nothing; else they are those of the ``version`` that answers. ``shares_gpu`` says whether
-    tuner has other servers on its GPUs now.
+    tuner has other servers on its GPUs now. ``steps`` are the composing models of an ensemble with
+    the number of their instances.
     """
 
     def __init__(
@@ -113,7 +117,9 @@ class RunningTriton(Running):
         answer_seconds: float = 0.0,
         change: Callable[[Candidate], None] | None = None,
         shares_gpu: Callable[[], bool] = lambda: False,
+        steps: Mapping[str, int] | None = None,
     ) -> None:
+        self._steps = steps or {}
         self._shares_gpu = shares_gpu
         self._counted = counted
         self._version = version
@@ -170,13 +176,28 @@ class RunningTriton(Running):
             raise LauncherUnavailable(reason)
 
     def statistics(self) -> dict[str, Any]:
-        return self.control.statistics(self._model, self._version) if self._counted else {}
+        own = self.control.statistics(self._model, self._version) if self._counted else {}
+        return {**own, _STEPS: self._step_statistics()} if self._steps else own
+
+    def _step_statistics(self) -> dict[str, dict[str, Any]]:
+        return {model: self.control.statistics(model) for model in self._steps}
 
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
-        return server_times(before, self.statistics())
+        return server_times(before, self.statistics()) if self._counted else None
+
+    def steps_since(self, before: dict[str, Any]) -> tuple[StepReading, ...]:
+        after = self._step_statistics()
+        return tuple(
+            StepReading(
+                model=model,
+                instances=instances,
+                server=server_times(before[_STEPS][model], after[model]),
+            )
+            for model, instances in self._steps.items()
+        )
 
     def cached_since(self, before: dict[str, Any]) -> float | None:
-        return cached_share(before, self.statistics())
+        return cached_share(before, self.statistics()) if self._counted else None
 
     def watch_gpus(self) -> GpuWatch:
         pids = self.server.pids() if self._shares_gpu() else None
@@ -217,13 +238,16 @@ class TritonDeployment:
         others: Sequence[str] = (),
         cache_hits: float | None = None,
         opens: Opened = "inference",
+        steps: Sequence[str] = (),
     ) -> None:
         """A launch takes at most ``startup_timeout`` seconds, and ends at the deadline. Without a
         ``version`` of the model, the one that Triton chooses answers. ``others`` are models of the
         repository that it calls, which are loaded before it. If the model has a response cache, no
         more than the share ``cache_hits`` of all requests repeats; None leaves them as they are.
-        Servers ``open`` more where others than tuner ask them, too.
+        Servers ``open`` more where others than tuner ask them, too. ``steps`` are the composing
+        models of an ensemble, whose statistics are read.
         """
+        self._steps = tuple(steps)
         self._opens = opens
         self._cache_hits = cache_hits
         self._version = version
@@ -316,6 +340,10 @@ class TritonDeployment:
                 answer_seconds=answers.seconds,
                 change=change,
                 shares_gpu=lambda: len(self._servers) > 1,
+                steps={
+                    step: count_instances(control.in_force(step), self.gpu_count)[0]
+                    for step in self._steps
+                },
             )
             self._servers.append(server)
             try:

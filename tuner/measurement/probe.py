@@ -251,6 +251,7 @@ class Prober:
             stalls,
             undisturbed,
             self._running.cached_since(before),
+            self._running.steps_since(before),
         )
         file = save_samples(samples, self._folder, f"{self._name}-{len(self.records):02d}")
         record = probe_record(

@@ -22,6 +22,7 @@ from tuner.records.results import (
     Purpose,
     ServerTimes,
     Stages,
+    StepReading,
     Window,
 )
 from tuner.servers.gpu_watch import GpuWatch
@@ -73,6 +74,7 @@ class ProbeReadings:
     stalls: tuple[Stall, ...] = ()
     undisturbed: Undisturbed | None = None
     cached: float | None = None
+    steps: tuple[StepReading, ...] = ()
 
 
 def probe_record(
@@ -130,6 +132,7 @@ def probe_record(
         stalls=tuple((s.start, s.seconds, _place(s)) for s in readings.stalls),
         undisturbed=undisturbed,
         cached=readings.cached,
+        steps=readings.steps,
     )
 
 

@@ -49,6 +49,16 @@ class ServerTimes(Record):
         return items / executions if executions else None
 
 
+class StepReading(Record):
+    """A composing model of a pipeline over one probe: differences of its own statistics, None if it
+    counted nothing. ``instances`` are how many it has in all.
+    """
+
+    model: str
+    instances: int
+    server: ServerTimes | None = None
+
+
 class GpuReading(Record):
     """The GPUs that the server uses, over one probe; None if a value is unknown.
 
@@ -151,7 +161,7 @@ class ProbeRecord(Record):
     ``growth`` is by how many seconds the latency grew for each second, towards the end. ``outcome``
     counts all requests, ``undisturbed`` excludes the machine's ``stalls``; None if there were none.
     ``cached`` is the share of requests that were answered from Triton's response cache, None if the
-    model has none.
+    model has none. ``steps`` are the composing models of an ensemble.
     """
 
     purpose: Purpose
@@ -188,6 +198,7 @@ class ProbeRecord(Record):
     stalls: tuple[RecordedStall, ...] = ()
     undisturbed: Undisturbed | None = None
     cached: float | None = None
+    steps: tuple[StepReading, ...] = ()
 
     @property
     def telling_ratio(self) -> float | None:

@@ -1,0 +1,61 @@
+"""Where the time of a request goes in a pipeline, and which of its steps is the bottleneck."""
+
+from dataclasses import dataclass
+
+from tuner.records.results import ProbeRecord, StepReading
+
+
+@dataclass(frozen=True)
+class StepUse:
+    """One composing model over a probe. ``calls`` are its requests for each request of the
+    pipeline; ``queue`` and ``compute`` are mean seconds of one call. ``utilisation`` is the share
+    of the time in which its instances computed: executions x mean execution time / (instances x
+    duration). ``mean_batch`` is None if the server does not tell the sizes of batches.
+    """
+
+    model: str
+    instances: int
+    calls: float
+    queue: float
+    compute: float
+    utilisation: float
+    mean_batch: float | None
+
+    @property
+    def seconds(self) -> float:
+        """What the step takes of a request of the pipeline, all its calls together."""
+        return self.calls * (self.queue + self.compute)
+
+
+def step_uses(probe: ProbeRecord) -> list[StepUse]:
+    """In the order of the pipeline; those that counted nothing are left out. A model that others
+    use as well, at the same time, counts their requests, too.
+    """
+    answered = probe.n - probe.errors
+    if not answered or not probe.seconds:
+        return []
+    uses = (_use(step, answered, probe.seconds) for step in probe.steps)
+    return [use for use in uses if use is not None]
+
+
+def bottleneck(uses: list[StepUse]) -> StepUse | None:
+    """The step whose instances are the busiest: its queue grows first as the rate rises."""
+    return max(uses, key=lambda use: use.utilisation, default=None)
+
+
+def _use(step: StepReading, answered: int, seconds: float) -> StepUse | None:
+    server = step.server
+    if server is None:
+        return None
+    busy = sum(number * server.batch_seconds[size] for size, number in server.batches.items())
+    if not server.batches:
+        busy = server.executions * server.compute
+    return StepUse(
+        step.model,
+        step.instances,
+        server.requests / answered,
+        server.queue,
+        server.compute,
+        busy / (step.instances * seconds),
+        server.mean_batch,
+    )
