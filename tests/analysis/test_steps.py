@@ -32,8 +32,8 @@ def test_the_busiest_step_is_the_bottleneck_not_the_slowest() -> None:
         ),
     )
     slow, busy = step_uses(record)
-    assert slow.utilisation == pytest.approx(250 * 0.080 / (4 * 10))
-    assert busy.utilisation == pytest.approx(500 * 0.016 / 10)
+    assert slow.utilization == pytest.approx(250 * 0.080 / (4 * 10))
+    assert busy.utilization == pytest.approx(500 * 0.016 / 10)
     assert (slow.calls, busy.calls) == (1.0, 2.0)
     assert slow.seconds == pytest.approx(0.081)
     assert busy.seconds == pytest.approx(2 * 0.017)
@@ -55,5 +55,5 @@ def test_sizes_that_are_not_told_leave_the_time_of_executions() -> None:
         n=100, errors=0, seconds=4.0, steps=(StepReading(model="a", instances=1, server=times),)
     )
     (use,) = step_uses(record)
-    assert use.utilisation == pytest.approx(0.5)
+    assert use.utilization == pytest.approx(0.5)
     assert use.mean_batch is None

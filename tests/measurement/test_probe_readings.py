@@ -159,7 +159,7 @@ def test_an_ensemble_has_no_parts_of_its_own_but_those_of_its_steps(
     (use,) = step_uses(record)
     assert (use.model, use.instances, use.calls) == ("busy", 1, 1.0)
     assert SECONDS <= use.compute < record.mean
-    assert SECONDS * record.n <= use.utilisation * record.seconds < record.seconds
+    assert SECONDS * record.n <= use.utilization * record.seconds < record.seconds
     assert record.host is not None
     assert record.host.cpu is not None
 

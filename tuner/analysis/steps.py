@@ -8,7 +8,7 @@ from tuner.records.results import ProbeRecord, StepReading
 @dataclass(frozen=True)
 class StepUse:
     """One composing model over a probe. ``calls`` are its requests for each request of the
-    pipeline; ``queue`` and ``compute`` are mean seconds of one call. ``utilisation`` is the share
+    pipeline; ``queue`` and ``compute`` are mean seconds of one call. ``utilization`` is the share
     of the time in which its instances computed: executions x mean execution time / (instances x
     duration). ``mean_batch`` is None if the server does not tell the sizes of batches.
     """
@@ -18,7 +18,7 @@ class StepUse:
     calls: float
     queue: float
     compute: float
-    utilisation: float
+    utilization: float
     mean_batch: float | None
 
     @property
@@ -40,7 +40,7 @@ def step_uses(probe: ProbeRecord) -> list[StepUse]:
 
 def bottleneck(uses: list[StepUse]) -> StepUse | None:
     """The step whose instances are the busiest: its queue grows first as the rate rises."""
-    return max(uses, key=lambda use: use.utilisation, default=None)
+    return max(uses, key=lambda use: use.utilization, default=None)
 
 
 def _use(step: StepReading, answered: int, seconds: float) -> StepUse | None:

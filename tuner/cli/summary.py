@@ -156,7 +156,7 @@ def _steps(findings: SearchFindings) -> list[dict[str, Any]]:
             "queue_seconds": use.queue,
             "compute_seconds": use.compute,
             "mean_batch": use.mean_batch,
-            "utilization": use.utilisation,
+            "utilization": use.utilization,
         }
         for use in ([] if probe is None else step_uses(probe))
     ]
@@ -181,12 +181,12 @@ def _show_steps(findings: SearchFindings, console: Console) -> None:
             format_duration(use.compute),
             batch,
             str(use.instances),
-            _percent(use.utilisation),
+            _percent(use.utilization),
         )
     console.print(shown)
     worst = bottleneck(uses)
     if worst is not None:
-        say(console, f"Bottleneck: {worst.model}, busy {_percent(worst.utilisation)} of the time.")
+        say(console, f"Bottleneck: {worst.model}, busy {_percent(worst.utilization)} of the time.")
 
 
 def _percent(share: float) -> str:

@@ -315,7 +315,7 @@ def describe_result(evaluation: Evaluation) -> str:
             if asked is not None and asked.purpose == "measure":
                 return f"{format_rate(asked.rate)}: not shown to meet the SLA"
             known = over is not None and math.isfinite(over)
-            at_best = f": at best {times(over)} the bound" if known else ""
+            at_best = f": at best {times(over or 0.0)} the bound" if known else ""
             return f"meets the SLA at no rate{at_best}"
         case State.BEATEN:
             return f"eliminated: at most {format_rate(evaluation.high)}"
