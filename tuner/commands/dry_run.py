@@ -118,7 +118,8 @@ def _time(plan: Plan) -> Iterator[tuple[str, str]]:
 def _too_short(left: float, least: float) -> str:
     return (
         "--timeout is too short: a confirmation takes "
-        f"{format_clock(SETTINGS.confirmation_seconds)} or more, and {format_clock(left)} is reserved for it; the search may measure your "
-        "current configuration alone, and its result may stay unconfirmed; give --timeout "
+        f"{format_clock(SETTINGS.confirmation_seconds)} or more, and {format_clock(left)} is "
+        "reserved for it; the search may measure your current configuration alone, and its result "
+        "may stay unconfirmed; give --timeout "
         f"{exact_duration(least)} or more, or --confirm none"
     )
