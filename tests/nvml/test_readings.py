@@ -285,7 +285,7 @@ def test_the_doctor_names_gpus_and_who_is_on_them(nvml: FakeNvml) -> None:
     assert first == {
         "name": "NVIDIA GPU",
         "there": True,
-        "detail": "2 x NVIDIA L4 with 24 GiB, driver 550.54.15",
+        "detail": "2 × NVIDIA L4 with 24 GiB, driver 550.54.15",
         "remedy": "",
         "needed": False,
     }

@@ -314,9 +314,9 @@ def describe_result(evaluation: Evaluation) -> str:
             asked = evaluation.verdict()
             if asked is not None and asked.purpose == "measure":
                 return f"{format_rate(asked.rate)}: not shown to meet the SLA"
-            known = over is not None and math.isfinite(over)
-            at_best = f": at best {times(over or 0.0)} the bound" if known else ""
-            return f"meets the SLA at no rate{at_best}"
+            if over is None or not math.isfinite(over):
+                return "meets the SLA at no rate"
+            return f"meets the SLA at no rate: at best {times(over)} the bound"
         case State.BEATEN:
             return f"eliminated: at most {format_rate(evaluation.high)}"
         case State.FAILED:
