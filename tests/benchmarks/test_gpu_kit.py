@@ -194,7 +194,7 @@ def test_a_dry_run_goes_through_without_a_network(kit, machine, tmp_path):
     assert "calibrating" in done.stdout  # the simulation takes part
     tuned = stage(out, "search")["rows"]["20 ms, tuned"]
     assert tuned["launches"] >= 1  # no more where nothing left is worth another launch
-    if tuned["capacity"] is not None:  # a bad minute of the machine may leave none
+    if "requests" in tuned:  # a bad minute of the machine may leave no probe that meets the SLA
         assert tuned["server_ms"]["compute_infer"] > 0
         assert tuned["mean_batch"] >= 1
     assert 'class="plot"' in (out / "search-report.html").read_text()
