@@ -87,6 +87,18 @@ def test_a_nested_ensemble_is_replaced_by_its_steps(repository: Path) -> None:
     assert found.models == ("a", "b", "c")
 
 
+def test_a_step_may_leave_its_configuration_to_triton(repository: Path) -> None:
+    (repository / "bare").mkdir()
+    add_ensemble(repository, "whole", ("bare", {"x": "IN"}, {"y": "OUT"}))
+    assert pipeline(repository, "whole").steps == (Step("bare"),)
+
+
+def test_an_optional_input_of_a_nested_ensemble_may_get_nothing(repository: Path) -> None:
+    add_ensemble(repository, "inner", ("a", {"x": "IN"}, {"y": "OUT"}))
+    add_ensemble(repository, "outer", ("inner", {}, {"OUT": "OUT"}))
+    assert pipeline(repository, "outer").steps == (Step("a"),)
+
+
 @pytest.mark.parametrize(
     ("steps", "words"),
     [

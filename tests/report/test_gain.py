@@ -43,7 +43,7 @@ def test_capacities_stand_beside_a_gain_that_is_their_ratio() -> None:
     known = findings(confirmed(rounds(100, 101, 99), rounds(200, 202, 198)))
     assert known.gain_verdict is GainVerdict.SHOWN
     assert known.gain_fits_values
-    assert not known.is_exported_in_vain
+    assert not known.exports_unproven_winner
     assert answer(known) == "200/s instead of 100/s."
     assert headline(known).startswith("2.0\N{NO-BREAK SPACE}× the requests")
 
@@ -72,7 +72,7 @@ def test_an_interval_that_contains_1_shows_no_gain(
     assert known.gain_verdict is GainVerdict.NOT_SHOWN
     assert headline(known) == "No gain shown: keep your current configuration"
     assert known.to_deploy is known.baseline
-    assert known.is_exported_in_vain
+    assert known.exports_unproven_winner
     page = page_of(make_run(measured))
     assert "Deploy: your current configuration" in page
     assert "the requests of the baseline" in page

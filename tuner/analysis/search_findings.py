@@ -190,7 +190,7 @@ class SearchFindings:
         return self.baseline if self.gain_verdict in keeps else self.winner
 
     @property
-    def is_exported_in_vain(self) -> bool:
+    def exports_unproven_winner(self) -> bool:
         """Whether the exported winner is not shown to be better than the baseline."""
         return self.winner is not None and not self.baseline_wins and self.to_deploy != self.winner
 

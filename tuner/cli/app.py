@@ -222,7 +222,7 @@ def export(
 
     opened = Run.open(run)
     typer.echo(export_winner(opened, model, destination))
-    if SearchFindings.of(opened).is_exported_in_vain:
+    if SearchFindings.of(opened).exports_unproven_winner:
         typer.echo(f"note: {NO_GAIN_EXPORTED}", err=True)
 
 

@@ -74,7 +74,7 @@ def _paths(run: Run, findings: SearchFindings) -> Iterator[str]:
     if run.report.exists():
         yield f"report: {run.report}"
     if run.winner.exists():
-        note = f" ({NO_GAIN_EXPORTED})" if findings.is_exported_in_vain else ""
+        note = f" ({NO_GAIN_EXPORTED})" if findings.exports_unproven_winner else ""
         yield f"winner: {run.winner}{note}"
 
 

@@ -71,7 +71,8 @@ class Plan:
             _check_cached(experiment)
         whole = load_space(experiment.space)
         space = fit_space(whole, config, may_be_empty=not strict)
-        pipeline = Pipeline.of(experiment.model, config)
+        # Only the other server's operators have the models that an attached one serves.
+        pipeline = Pipeline.of(experiment.model, config) if endpoints is None else None
         own = own_settings(space, config)
         return cls(experiment, config, space, own, endpoints, tunes, pipeline)
 

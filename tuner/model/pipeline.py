@@ -75,21 +75,21 @@ class _Flat:
         if model in inside:
             raise ModelConfigError(f"ensembles contain each other: {' > '.join([*inside, model])}")
         config = self._read(model, inside[-1])
-        if config.HasField("ensemble_scheduling"):
-            return self.add(config, inputs, (*inside, model))
+        if config is not None and config.HasField("ensemble_scheduling"):
+            own = {tensor.name: () for tensor in config.input}  # optional ones may get nothing
+            return self.add(config, {**own, **inputs}, (*inside, model))
         before = sorted({index for indices in inputs.values() for index in indices})
         self.steps.append(Step(model, tuple(before)))
         return {own: (len(self.steps) - 1,) for own in step.output_map}
 
     def _read(self, model: str, ensemble: str) -> Any:
-        file = self._repository / model / CONFIG
-        if not file.parent.is_dir():
+        """None of a model without config.pbtxt: Triton derives it from the model's file."""
+        folder = self._repository / model
+        if not folder.is_dir():
             raise ModelConfigError(
                 f"{ensemble} calls the model {model}, which is not in {self._repository}"
             )
-        if not file.is_file():
-            raise ModelConfigError(f"{file} is missing: {ensemble} calls the model {model}")
-        return read_config(file.parent)
+        return read_config(folder) if (folder / CONFIG).is_file() else None
 
 
 def _ordered(config: Any, known: set[str]) -> Iterator[Any]:
