@@ -248,9 +248,6 @@ def test_an_ensemble_is_measured_as_a_whole(tuner: Tuner, tmp_path: Path) -> Non
     refused = tuner("measure", str(broken), *SLA, "--rate", "50")
     assert refused.code == 2
     assert "broken calls the model gone, which is not in" in refused.err
-    done = tuner("search", str(ensemble), *SLA)
-    assert done.code == 2
-    assert "measure the whole ensemble with 'tuner measure'" in done.err
 
 
 def test_a_model_that_calls_another_needs_it_loaded(tuner: Tuner, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tuner.analysis.breakdown import break_down
 from tuner.analysis.steps import step_uses
+from tuner.deployments.repository import RepositoryDeployment
 from tuner.deployments.triton import Inputs, RunningTriton, TritonDeployment
 from tuner.errors import ServerFailed
 from tuner.goals.sla import Sla
@@ -20,7 +21,7 @@ from tuner.load.generator import LoadGenerator
 from tuner.measurement.probe import Prober
 from tuner.measurement.watch import Thoroughness
 from tuner.model.config import read_config
-from tuner.model.pipeline import Pipeline
+from tuner.model.repository import Repository
 from tuner.records.results import ProbeRecord
 from tuner.servers.local import LocalLauncher
 
@@ -85,9 +86,12 @@ def generator() -> Iterator[LoadGenerator]:
 def running(model: Path, folder: Path) -> Iterator[RunningTriton]:
     with LocalLauncher() as launcher:
         config = read_config(model)
-        pipeline = Pipeline.of(model, config)
-        steps = () if pipeline is None else pipeline.models
-        deployment = TritonDeployment(launcher, model, config, "http", Inputs(), steps=steps)
+        repository = Repository.of_pipeline(model, config)
+        deployment = (
+            TritonDeployment(launcher, model, config, "http", Inputs())
+            if repository is None
+            else RepositoryDeployment(launcher, repository, "http", {model.name: Inputs()})
+        )
         with deployment.start(None, folder / "log") as running:
             yield running
 

@@ -85,7 +85,7 @@ def hides_compute(config: str) -> bool:
     """
     try:
         parsed = parse_config(config, "config.pbtxt")
-    except ModelConfigError:
+    except ModelConfigError:  # also of several models, whose parts are told one by one
         return False
     depth = parsed.parameters["pipeline"].string_value if "pipeline" in parsed.parameters else ""
     return parsed.backend == "python" and depth.isdecimal() and int(depth) > 1

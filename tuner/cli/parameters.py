@@ -181,7 +181,7 @@ def _completion(
 
 def _type_of(field: FieldInfo) -> Any:
     """What typer is to make of the text; what has a form of its own is parsed by the model."""
-    if takes_several(field) and not field.is_required():
+    if takes_several(field):
         return list[str]
     kinds = [each for each in get_args(field.annotation) if each is not NoneType]
     kind = kinds[0] if kinds and NoneType in get_args(field.annotation) else field.annotation

@@ -11,6 +11,7 @@ from tuner.model.parameter import Parameter
 from tuner.model.signature import Signature, TensorSpec
 from tuner.model.space import Candidate, format_value, short_name
 from tuner.optimizer.stopping import SETTINGS, Budget, StoppingPolicy
+from tuner.report.wording import describe_mix
 from tuner.servers.choose import choose
 from tuner.servers.gpu import Gpus
 from tuner.units import exact_duration, format_clock
@@ -39,6 +40,9 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _model(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.repository is not None:
+        yield from _models(plan)
+        return
     config = plan.config
     backend = config.backend or config.platform or "chosen by Triton"
     yield "model", f"{config.name} ({backend}), {plan.experiment.model}"
@@ -48,6 +52,20 @@ def _model(plan: Plan) -> Iterator[tuple[str, str]]:
     signature = Signature.of_config(config)
     yield "inputs", ", ".join(map(_tensor, signature.inputs))
     yield "outputs", ", ".join(map(_tensor, signature.outputs))
+
+
+def _models(plan: Plan) -> Iterator[tuple[str, str]]:
+    repository = plan.repository
+    assert repository is not None
+    title = "pipeline" if repository.pipeline is not None else "models"
+    names = ", ".join(repository.asked)
+    yield title, f"{names}, in {repository.folder}"
+    if repository.pipeline is not None:
+        yield "steps", " > ".join(repository.pipeline.models)
+    elif plan.mix is not None:
+        yield "mix", describe_mix(plan.mix)
+    if not plan.is_complete:
+        yield "", "some leave fields to Triton; a server is launched to ask for them"
 
 
 def _tensor(spec: TensorSpec) -> str:

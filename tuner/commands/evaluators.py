@@ -2,7 +2,8 @@
 
 from tuner.commands.plan import Plan
 from tuner.deadline import Deadline
-from tuner.deployments.subjects import TritonCandidates
+from tuner.deployments.repository import RepositoryDeployment
+from tuner.deployments.subjects import TritonCandidates, TritonServers
 from tuner.deployments.triton import TritonDeployment
 from tuner.load.generator import LoadEngine
 from tuner.measurement.evaluate import Evaluator
@@ -10,6 +11,7 @@ from tuner.measurement.session import Conditions, Progress
 from tuner.records.run import Run
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
+from tuner.servers.protection import Opened
 
 
 def make_evaluator(
@@ -22,22 +24,39 @@ def make_evaluator(
     deadline: Deadline | None = None,
 ) -> Evaluator:
     experiment = plan.experiment
-    deployment = TritonDeployment(
-        launcher,
-        experiment.model,
-        plan.config,
-        experiment.protocol,
-        plan.inputs,
-        experiment.startup_timeout,
-        gpus,
-        experiment.shared_memory == "system",
-        deadline,
-        experiment.model_version,
-        experiment.load_models,
-        None if experiment.input_data else experiment.cache_hits,
-        "model" if experiment.load_engine == "perf_analyzer" else "inference",
-        () if plan.pipeline is None else plan.pipeline.models,
-    )
+    opens: Opened = "model" if experiment.load_engine == "perf_analyzer" else "inference"
+    deployment: TritonServers
+    if plan.repository is None:
+        deployment = TritonDeployment(
+            launcher,
+            experiment.model,
+            plan.config,
+            experiment.protocol,
+            plan.inputs,
+            experiment.startup_timeout,
+            gpus,
+            experiment.shared_memory == "system",
+            deadline,
+            experiment.model_version,
+            experiment.load_models,
+            None if experiment.input_data else experiment.cache_hits,
+            opens,
+        )
+    else:
+        deployment = RepositoryDeployment(
+            launcher,
+            plan.repository,
+            experiment.protocol,
+            plan.contents,
+            plan.mix,
+            experiment.startup_timeout,
+            gpus,
+            experiment.shared_memory == "system",
+            deadline,
+            experiment.load_models,
+            opens,
+            experiment.seed,
+        )
     conditions = Conditions(
         experiment.sla,
         experiment.load,

@@ -9,6 +9,7 @@ from typing import Any
 from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
 from tuner.model.files import copy_model
+from tuner.model.repository import configs_of, is_repository
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 from tuner.scratch import scratch_folder
@@ -16,7 +17,7 @@ from tuner.scratch import scratch_folder
 
 def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
     """Write ``destination``/<model>: the files of ``model``, or of the folder that the run names,
-    with the winner's config.pbtxt.
+    with the winner's config.pbtxt; the file's path. Of several models, ``destination`` has all.
 
     Beside it goes ``manifest.json``: what was found, and from which run. The folder appears whole
     or not at all, in place of an older one of tuner's making.
@@ -36,11 +37,15 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder("export", destination.parent) as folder:
             staged = Path(folder) / "repository"
-            copy_model(model, staged / model.name)
-            config = staged / model.name / "config.pbtxt"
-            if not winner.baseline:
-                text = to_text(parse_config(winner.config, "the winner's record"))
-                config.write_text(text, encoding="utf-8")
+            configs = configs_of(winner.config)
+            if "" in configs:
+                configs = {model.name: configs[""]}
+            source = model if is_repository(model) else model.parent
+            for name, text in configs.items():
+                copy_model(source / name, staged / name)
+                if not winner.baseline:
+                    text = to_text(parse_config(text, "the winner's record"))
+                    (staged / name / "config.pbtxt").write_text(text, encoding="utf-8")
             manifest = _manifest(run, winner, baseline(evaluations))
             (staged / "manifest.json").write_text(
                 json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
@@ -54,7 +59,7 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
             f"cannot write {destination}: {error.strerror or error}; "
             "make room or choose another place"
         ) from error
-    return destination / model.name / "config.pbtxt"
+    return destination / model.name / "config.pbtxt" if len(configs) == 1 else destination
 
 
 def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from tuner.commands.results import MeasureResult
 from tuner.commands.runs import begin_run, fresh_folder
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
 from tuner.deployments.subjects import Subject
-from tuner.errors import UsageError
+from tuner.errors import ModelConfigError, UsageError
 from tuner.load.arrivals import CLOSED
-from tuner.model.config import check_config, render
 from tuner.model.space import Candidate, check_settings
 from tuner.records.manifest import MeasureManifest
 
@@ -83,5 +82,8 @@ def measure(
 def _changed(plan: Plan, options: MeasureOptions) -> Candidate:
     """The model's own settings with the changes; ModelConfigError where Triton would refuse it."""
     candidate = Candidate.of({**plan.own, **options.changes})
-    check_config(render(plan.config, candidate), "with --set")
+    try:
+        plan.render(candidate)
+    except ModelConfigError as error:
+        raise ModelConfigError(f"with --set: {error}") from error
     return candidate

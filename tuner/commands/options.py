@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from tuner.documents import parse_yaml
 from tuner.errors import DocumentError, UsageError
-from tuner.experiment.fields import BatchText, LoadText, SlaText
+from tuner.experiment.fields import BatchText, LoadText, SlaText, split_names
 from tuner.experiment.model import (
     BATCH,
     HIGHEST_RATE,
@@ -22,7 +22,7 @@ from tuner.experiment.model import (
 )
 from tuner.experiment.options import Duration, Option
 from tuner.model.parameter import Value
-from tuner.model.space import SHORT_NAMES
+from tuner.model.space import SHORT_NAMES, full_path
 from tuner.text import shown
 from tuner.units import whole_number
 
@@ -52,6 +52,7 @@ COMPARE_WITHOUT = Without(
         *("constraints", "rate", "minimize", "trials", "timeout", "until", "sampler", "relaunch"),
         *("warm_start", "storage", "headers", "token_env", "tls_ca", "tls_insecure"),
         *("batch", "shared_memory", "load_engine", "model_version", "cache_hits"),
+        *("mix", "hold", "bls_composing_models"),
     )
 )
 
@@ -91,7 +92,7 @@ def parse_changes(assignments: list[str] | tuple[str, ...]) -> dict[str, Value]:
             raise UsageError(
                 f"--set {shown(assignment)} is not valid; write it like max_batch_size=16"
             )
-        values[SHORT_NAMES.get(path, path)] = _value(text)
+        values[full_path(path)] = _value(text)
     return values
 
 
@@ -114,7 +115,7 @@ def _changes(raw: Any) -> Any:
     """Assignments as on the command line, or a mapping; short names stand for their fields."""
     if isinstance(raw, list | tuple) and all(isinstance(each, str) for each in raw):
         return parse_changes(raw)
-    return {SHORT_NAMES.get(n, n): v for n, v in raw.items()} if isinstance(raw, dict) else raw
+    return {full_path(n): v for n, v in raw.items()} if isinstance(raw, dict) else raw
 
 
 Changes = Annotated[
@@ -149,15 +150,6 @@ class SimulateOptions(Options):
     seed: Annotated[int, SEED] = Field(default=0, ge=0, le=LARGEST_SEED)
 
 
-def _split(raw: Any) -> Any:
-    """Names with commas between them, in one text or several."""
-    texts = [raw] if isinstance(raw, str) else raw
-    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
-        return raw  # which is refused
-    parts = [part.strip() for text in texts for part in text.split(",")]
-    return tuple(part for part in parts if part)
-
-
 class CompareOptions(RunOptions):
     """What is compared, and against which load.
 
@@ -168,7 +160,7 @@ class CompareOptions(RunOptions):
 
     deployments: Annotated[
         tuple[str, ...],
-        BeforeValidator(_split),
+        BeforeValidator(split_names),
         Option(
             "What to compare, with commas: naive, fastapi, triton, triton-unbatched, triton-tuned, "
             "hybrid (FastAPI in front of Triton); all of these by default. YAML files describe "

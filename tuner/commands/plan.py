@@ -1,28 +1,35 @@
 """An experiment with its model read and its space fitted: what can be told before all else."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tuner.commands.workplace import relative_path
 from tuner.deployments.triton import Inputs
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
-from tuner.load.arrivals import Arrivals
+from tuner.goals.sla import Sla
+from tuner.load.arrivals import CLOSED, Arrivals
+from tuner.load.mix import Mix
 from tuner.model.config import (
     check_config,
     check_measurable,
     check_name,
+    complete,
     fit_space,
     is_complete,
     own_settings,
     read_config,
+    render,
 )
 from tuner.model.parameter import Value
 from tuner.model.pipeline import Pipeline
-from tuner.model.space import SearchSpace
+from tuner.model.repository import Repository, is_repository, models_in
+from tuner.model.space import Candidate, SearchSpace, did_you_mean, field_of, model_of
 from tuner.model.space_file import load_space
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints
@@ -31,7 +38,9 @@ from tuner.servers.base import Endpoints
 @dataclass(frozen=True)
 class Plan:
     """Nothing is started or written for one. ``own`` are the model's own settings, ``endpoints``
-    those of the server to attach to, if so. ``pipeline`` are the steps of an ensemble.
+    those of the server to attach to, if so. Of several models that are tuned together there is a
+    ``repository``, and a ``mix`` of those that are asked side by side; ``config`` is then that of
+    the first one that is asked.
     """
 
     experiment: Experiment
@@ -40,7 +49,8 @@ class Plan:
     own: dict[str, Value]
     endpoints: Endpoints | None = None
     tunes: bool = True
-    pipeline: Pipeline | None = None
+    repository: Repository | None = None
+    mix: Mix | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, tunes: bool = True) -> "Plan":
@@ -50,7 +60,23 @@ class Plan:
         if experiment.load_engine == "perf_analyzer" and experiment.shared_memory != "none":
             raise UsageError("--shared-memory goes with --load-engine tuner, not perf_analyzer")
         endpoints = _endpoints(experiment)
+        if is_repository(experiment.model):
+            return cls._of_several(experiment, tunes)
+        for option, given in (("--mix", experiment.mix), ("--hold", experiment.hold)):
+            if given:
+                raise UsageError(
+                    f"{option} goes with several models: give the folder that contains them, such "
+                    f"as {relative_path(experiment.model.parent)}"
+                )
         config = read_config(experiment.model)
+        experiment = experiment.model_copy(update={"sla": _of_one(experiment.sla, config.name)})
+        called = experiment.bls_composing_models
+        if endpoints is None:  # only its operators have the models that an attached server has
+            repository = Repository.of_pipeline(experiment.model, config, called)
+            if repository is not None:
+                return cls._together(experiment, repository, None, tunes)
+        elif called:
+            raise UsageError("--bls-composing-models needs a server of tuner's own, without --url")
         strict = tunes and is_complete(config)
         return cls._fitted(experiment, config, endpoints, tunes, strict)
 
@@ -71,22 +97,98 @@ class Plan:
             _check_cached(experiment)
         whole = load_space(experiment.space)
         space = fit_space(whole, config, may_be_empty=not strict)
-        # Only the other server's operators have the models that an attached one serves.
-        pipeline = Pipeline.of(experiment.model, config) if endpoints is None else None
         own = own_settings(space, config)
-        return cls(experiment, config, space, own, endpoints, tunes, pipeline)
+        return cls(experiment, config, space, own, endpoints, tunes)
 
-    def with_config(self, config: Any) -> "Plan":
-        """With what the server made of the model's configuration; raises as ``of``."""
-        check_config(config, f"the configuration of {config.name} in force")
-        return self._fitted(self.experiment, config, self.endpoints, self.tunes, self.tunes)
+    @classmethod
+    def _of_several(cls, experiment: Experiment, tunes: bool) -> "Plan":
+        """Of a folder of models that are asked side by side."""
+        if experiment.attaches:
+            raise UsageError(
+                "several models are tuned on servers of tuner's own; to measure one of them on a "
+                "running server, name it"
+            )
+        for option, value, other in (
+            ("--load-engine", experiment.load_engine, "tuner"),
+            ("--load", experiment.load == CLOSED, False),
+            ("--model-version", experiment.model_version, ""),
+        ):
+            if value != other:
+                raise UsageError(f"{option} goes with a single model, not with several")
+        mix = _mix_of(experiment)
+        repository = Repository.of_models(experiment.model, mix.models)
+        sla = experiment.sla.of_each(mix.models)
+        experiment = experiment.model_copy(
+            update={"sla": sla, "mix": Mix(mix.weights), "hold": dict(mix.held)}
+        )
+        return cls._together(experiment, repository, mix, tunes)
+
+    @classmethod
+    def _together(
+        cls, experiment: Experiment, repository: Repository, mix: Mix | None, tunes: bool
+    ) -> "Plan":
+        for name in repository.asked:
+            check_measurable(repository.configs[name])
+        for name, config in repository.configs.items():
+            check_name(name)
+            if config.response_cache.enable and name in repository.asked:
+                raise UsageError(
+                    f"{name} has a response cache, which is not supported where several models are "
+                    "tuned together; switch it off, or tune the models one by one"
+                )
+        space = repository.fit(load_space(experiment.space), may_be_empty=not tunes)
+        first = repository.configs[repository.asked[0]]
+        own = repository.own_settings(space)
+        return cls(experiment, first, space, own, None, tunes, repository, mix)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the configurations leave nothing to Triton that decides what can be tuned."""
+        if self.repository is None:
+            return is_complete(self.config)
+        return all(is_complete(self.repository.configs[name]) for name in self.repository.tuned)
+
+    def render(self, candidate: Candidate) -> Mapping[str, Any]:
+        """The configurations of a candidate, by model; ModelConfigError where Triton would refuse
+        one.
+        """
+        if self.repository is not None:
+            return self.repository.render(candidate)
+        config = render(self.config, candidate)
+        check_config(config, self.config.name)
+        return {self.config.name: config}
+
+    def completed(self, in_force: Mapping[str, Any]) -> "Plan":
+        """With what the server made of the configurations; raises as ``of``."""
+        if self.repository is None:
+            config = complete(self.config, in_force[self.config.name])
+            check_config(config, f"the configuration of {config.name} in force")
+            return self._fitted(self.experiment, config, self.endpoints, self.tunes, self.tunes)
+        configs = self.repository.configs
+        whole = {name: complete(configs[name], found) for name, found in in_force.items()}
+        repository = self.repository.with_configs(whole)
+        return self._together(self.experiment, repository, self.mix, self.tunes)
 
     @cached_property
     def inputs(self) -> Inputs:
         """What requests hold."""
+        return self.contents[self.config.name]
+
+    @cached_property
+    def contents(self) -> Mapping[str, Inputs]:
+        """What requests to each model hold that is asked."""
         experiment = self.experiment
-        shapes = dict(experiment.shapes)
-        return Inputs(experiment.seed, shapes, experiment.input_data, experiment.batch)
+        names = (self.config.name,) if self.repository is None else self.repository.asked
+        several = len(names) > 1
+        return {
+            name: Inputs(
+                experiment.seed,
+                _shapes_of(name, experiment.shapes) if several else dict(experiment.shapes),
+                _input_data_of(name, experiment.input_data) if several else experiment.input_data,
+                experiment.batch,
+            )
+            for name in names
+        }
 
     def changed(self, **fields: Any) -> "Plan":
         """With other values of some fields of the experiment."""
@@ -101,13 +203,75 @@ class Plan:
             "model": relative_path(experiment.model),
             "storage": None if storage is None else _shown(storage),
         }
-        config = self.config.SerializeToString(deterministic=True)
+        configs = [self.config] if self.repository is None else self.repository.configs.values()
+        config = b"".join(each.SerializeToString(deterministic=True) for each in configs)
         return {
             "experiment": experiment.model_copy(update=changes),
             "space": self.space,
             "config_sha256": hashlib.sha256(config).hexdigest(),
             "trace_sha256": load.sha256 if isinstance(load, Arrivals) else None,
         }
+
+
+def _of_one(sla: Sla, model: str) -> Sla:
+    """Bounds that may name the only model; UsageError if they name another."""
+    named = [each for each in sla.models if each != model]
+    if named:
+        raise UsageError(f"--sla names {named[0]}, and only {model} is measured")
+    return Sla(tuple(sorted({replace(bound, model="") for bound in sla.bounds})))
+
+
+def _mix_of(experiment: Experiment) -> Mix:
+    """That of the experiment; else all models that have an SLA of their own, alike, or all that
+    clients may call. UsageError if it names one that is not there.
+    """
+    folder, held = experiment.model, dict(experiment.hold)
+    known = sorted(models_in(folder))
+    named = experiment.mix.models if experiment.mix else ()
+    for option, names in (("--mix", named), ("--hold", held), ("--sla", experiment.sla.models)):
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"{option} names {name}: {folder} has no such model{did_you_mean(name, known)}"
+                )
+    mix = experiment.mix
+    if mix is None:
+        names = experiment.sla.models or _called_by_clients(folder)
+        mix = Mix.equal(tuple(dict.fromkeys((*names, *held))))
+    return mix.holding(held) if held else mix
+
+
+def _called_by_clients(folder: Path) -> tuple[str, ...]:
+    """The models that are no step of another."""
+    models = models_in(folder)
+    steps: set[str] = set()
+    for model in models.values():
+        pipeline = Pipeline.of(model, read_config(model))
+        steps.update(pipeline.loaded if pipeline else ())
+    return tuple(name for name in models if name not in steps)
+
+
+def _shapes_of(model: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Of ``detector/image:3,224,224``, those of one model."""
+    for name in shapes:
+        if not model_of(name):
+            raise UsageError(
+                f"--shape {name} says nothing of the model; write it like detector/{name}:…"
+            )
+    return {field_of(name): dims for name, dims in shapes.items() if model_of(name) == model}
+
+
+def _input_data_of(model: str, folder: Path | None) -> Path | None:
+    """The file of one model in a folder of them; None where it has none."""
+    if folder is None:
+        return None
+    if not os.path.isdir(folder):
+        raise UsageError(
+            f"--input-data {folder}: of several models, give a folder with a file MODEL.json of "
+            "each"
+        )
+    file = folder / f"{model}.json"
+    return file if os.path.isfile(file) else None
 
 
 def _check_cached(experiment: Experiment) -> None:

@@ -14,8 +14,10 @@ def check_plan(plan: Plan) -> None:
     opened.
     """
     check_gpu_ids(plan.experiment.gpus)
-    if is_complete(plan.config) and plan.config.input:
-        plan.inputs.pool(Signature.of_config(plan.config))
+    for name, inputs in plan.contents.items():
+        config = plan.config if plan.repository is None else plan.repository.configs[name]
+        if is_complete(config) and config.input:
+            inputs.pool(Signature.of_config(config))
     if plan.experiment.storage is not None:
         from tuner.optimizer.storage import check_storage  # with all of Optuna
 

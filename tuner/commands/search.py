@@ -187,8 +187,9 @@ def _learned_before(plan: Plan) -> list[Window]:
         return []
     run = Run.open(plan.experiment.warm_start)
     windows, model = run.windows(), run.manifest().model_name
-    if model != plan.config.name:
-        raise RunError(f"{run.folder} is a run of {model}, and this is {plan.config.name}")
+    own = plan.experiment.model.name
+    if model != own:
+        raise RunError(f"{run.folder} is a run of {model}, and this is {own}")
     if not any(window.runs_alone for window in windows):
         raise RunError(f"{run.folder} tells nothing of service times to start from")
     return windows
@@ -209,6 +210,8 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
     """The sampler that simulates; None where another is wanted, or it would be of no use."""
     experiment = plan.experiment
     if not experiment.simulates or experiment.load == CLOSED:
+        return None
+    if plan.repository is not None:
         return None
     if plan.config.response_cache.enable and (experiment.input_data or experiment.cache_hits):
         return None  # what is answered from the cache is not simulated

@@ -1,11 +1,13 @@
 """The interface of a deployment: it is started, answers requests, and reports its readings."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from tuner.errors import LauncherUnavailable
+from tuner.load.mix import Mix
 from tuner.load.target import Target
 from tuner.model.space import Candidate
 from tuner.records.results import GpuReading, ServerTimes, Stages, StepReading
@@ -27,6 +29,18 @@ class Running(ABC):
     launch_seconds: float
     answer_seconds: float = 0.0
     """Of its first answer, which may take longer than all others; 0.0 if unknown."""
+    mix: Mix | None = None
+    """How often each of several models is asked."""
+
+    def target_at(self, rate: float) -> Target:
+        """Where to send requests at a rate of the mix, which may make their shares differ."""
+        return self.target
+
+    def parts(self) -> "Mapping[str, Running]":
+        """The models of the server that are tuned together, each by itself; none of a single
+        one.
+        """
+        return {}
 
     @abstractmethod
     def raise_if_gone(self) -> None:

@@ -47,8 +47,8 @@ class Deployments(Protocol):
         None if that is not known.
         """
 
-    def config_of(self, subject: Subject) -> Any:
-        """Its ModelConfig."""
+    def configs_of(self, subject: Subject) -> Mapping[str, Any]:
+        """Its ModelConfigs, by the names of the models."""
 
     def start(
         self, subject: Subject, log: Path, as_served: bool = True
@@ -61,10 +61,32 @@ class Deployments(Protocol):
         """Whether a server of one can be changed to the other in place."""
 
 
+class TritonServers(Protocol):
+    """Starts a Triton for each candidate: of one model, or of several."""
+
+    @property
+    def gpu_count(self) -> int:
+        """The GPUs that its servers see."""
+
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        """As ``Deployments.runs_side_by_side``."""
+
+    def configs_of(self, candidate: Candidate) -> Mapping[str, Any]:
+        """The candidate's ModelConfigs, by the names of the models."""
+
+    def can_change(self, one: Candidate, other: Candidate) -> bool:
+        """Whether a server of one can be changed to the other in place."""
+
+    def start(
+        self, candidate: Candidate | None, log: Path, as_served: bool = True
+    ) -> AbstractContextManager[Running]:
+        """As ``Deployments.start``; None is the models' own configuration."""
+
+
 class TritonCandidates:
     """Candidates of one Triton deployment. A baseline is always launched, never changed to."""
 
-    def __init__(self, triton: TritonDeployment) -> None:
+    def __init__(self, triton: TritonServers) -> None:
         self._triton = triton
 
     @property
@@ -74,8 +96,8 @@ class TritonCandidates:
     def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
         return self._triton.runs_side_by_side(memory)
 
-    def config_of(self, subject: Subject) -> Any:
-        return self._triton.config_of(subject.changes)
+    def configs_of(self, subject: Subject) -> Mapping[str, Any]:
+        return self._triton.configs_of(subject.changes)
 
     def start(
         self, subject: Subject, log: Path, as_served: bool = True
@@ -113,8 +135,9 @@ class DeploymentSet:
     def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
         return self._side_by_side
 
-    def config_of(self, subject: Subject) -> Any:
-        return self._of(subject).config
+    def configs_of(self, subject: Subject) -> Mapping[str, Any]:
+        config = self._of(subject).config
+        return {config.name: config}
 
     def start(
         self, subject: Subject, log: Path, as_served: bool = True

@@ -20,12 +20,19 @@ from tuner.load.clients import ask_once
 from tuner.load.distinct import variation_of
 from tuner.load.input_file import read_inputs
 from tuner.load.inputs import make_inputs
+from tuner.load.replies import Expected
 from tuner.load.target import Target, Tensor, make_target
 from tuner.load.transport import Transport
 from tuner.model.config import completed, render, to_json
 from tuner.model.paths import get_path
 from tuner.model.signature import Signature
-from tuner.model.space import DYNAMIC_BATCHING, INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate
+from tuner.model.space import (
+    DYNAMIC_BATCHING,
+    INSTANCE_COUNT,
+    MAX_BATCH_SIZE,
+    Candidate,
+    of_model,
+)
 from tuner.records.results import GpuReading, ServerTimes, StepReading
 from tuner.servers.base import Launcher, Server, ServerSpec, raise_if_ended
 from tuner.servers.causes import lacks_shared_memory, out_of_memory
@@ -36,7 +43,6 @@ from tuner.servers.gpu_watch import GpuWatch
 from tuner.servers.host_watch import HostWatch
 from tuner.servers.protection import Opened
 from tuner.servers.readings import cached_share, gpu_reading, server_times
-from tuner.simulator.scheduling import count_instances
 
 _GPU_MEMORY_SHARE = 0.8
 """Of a GPU's memory that several servers may need together: more of it is taken under load."""
@@ -156,7 +162,7 @@ class RunningTriton(Running):
             tls=protocol in self.server.endpoints.tls,
             security=self.server.endpoints.security,
             version=source.version,
-            expected=self.target.expected,
+            expected=self.target.expected if isinstance(self.target.expected, Expected) else None,
         )
         return other
 
@@ -238,16 +244,13 @@ class TritonDeployment:
         others: Sequence[str] = (),
         cache_hits: float | None = None,
         opens: Opened = "inference",
-        steps: Sequence[str] = (),
     ) -> None:
         """A launch takes at most ``startup_timeout`` seconds, and ends at the deadline. Without a
         ``version`` of the model, the one that Triton chooses answers. ``others`` are models of the
         repository that it calls, which are loaded before it. If the model has a response cache, no
         more than the share ``cache_hits`` of all requests repeats; None leaves them as they are.
-        Servers ``open`` more where others than tuner ask them, too. ``steps`` are the composing
-        models of an ensemble, whose statistics are read.
+        Servers ``open`` more where others than tuner ask them, too.
         """
-        self._steps = tuple(steps)
         self._opens = opens
         self._cache_hits = cache_hits
         self._version = version
@@ -273,15 +276,11 @@ class TritonDeployment:
 
     def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
         """Whether these servers may run at once: on GPUs, if all of them leave some memory free."""
-        if not self._launcher.starts_several():
-            return False
-        room = [gpu.memory for gpu in self._gpus.devices]
-        known = [size for size in memory if size is not None]
-        if not room:
-            return True
-        if None in room or len(known) < len(memory):
-            return False
-        return sum(known) <= _GPU_MEMORY_SHARE * min(size for size in room if size is not None)
+        return side_by_side(self._launcher, self._gpus, memory)
+
+    def configs_of(self, candidate: Candidate) -> Mapping[str, Any]:
+        """The candidate's ModelConfig, by the model's name."""
+        return {self._model.name: self.config_of(candidate)}
 
     def config_of(self, candidate: Candidate) -> Any:
         """The candidate's ModelConfig."""
@@ -312,13 +311,23 @@ class TritonDeployment:
             Control(server) as control,
             ExitStack() as stack,
         ):
-            address = self._address_of(server)
+            address_of(server, self._protocol)
             stack.enter_context(control.loaded(self._others, timeout))
             in_force = self._load(control, candidate)
             signature = control.signature(name, self._version)
             requests = Requests.of(signature, self._inputs.pool(signature))
             answers = ask(control, name, self._version, requests)
-            target = self._target(requests, address, control, server, answers, stack)
+            target = send_to(
+                server,
+                control,
+                name,
+                self._protocol,
+                requests,
+                answers,
+                self._version,
+                self._shared_memory,
+                stack,
+            )
             if in_force.response_cache.enable and self._cache_hits is not None:
                 target = _varied(target, self._cache_hits)
 
@@ -335,60 +344,17 @@ class TritonDeployment:
                 self._gpus,
                 others,
                 float(np.mean(requests.sizes)),
-                counted=_is_counted(in_force),
+                counted=is_counted(in_force),
                 version=answers.version,
                 answer_seconds=answers.seconds,
                 change=change,
                 shares_gpu=lambda: len(self._servers) > 1,
-                steps={
-                    step: count_instances(control.in_force(step), self.gpu_count)[0]
-                    for step in self._steps
-                },
             )
             self._servers.append(server)
             try:
                 yield running
             finally:
                 self._servers.remove(server)
-
-    def _address_of(self, server: Server) -> str:
-        address: str | None = getattr(server.endpoints, self._protocol)
-        if address is None:
-            raise LauncherUnavailable(
-                f"the server's {self._protocol} address is unknown; add --{self._protocol}-url"
-            )
-        return address
-
-    def _target(
-        self,
-        requests: Requests,
-        address: str,
-        control: Control,
-        server: Server,
-        answers: Answers,
-        stack: ExitStack,
-    ) -> Target:
-        """Where to send them; shared memory lasts as long as the stack."""
-        placements = None
-        if self._shared_memory:
-            outputs = output_bytes(requests.signature, answers)
-            sizes: list[Mapping[str, int | None]] = [outputs[size] for size in requests.sizes]
-            placements = stack.enter_context(shared_tensors(control, server, requests.pool, sizes))
-        target = make_target(
-            self._protocol,
-            address,
-            self._model.name,
-            requests.pool,
-            requests.signature.batched,
-            placements,
-            self._protocol in server.endpoints.tls,
-            server.endpoints.security,
-            self._version,
-            requests.expected(in_memory=placements is not None),
-        )
-        if self._protocol is Transport.GRPC and not server.pids():
-            _check_grpc(server, target)
-        return target
 
     def _own_pids(self) -> frozenset[int]:
         return frozenset(pid for server in self._servers for pid in server.pids())
@@ -397,17 +363,10 @@ class TritonDeployment:
         """Load the model as the candidate says; the configuration in force."""
         name = self._model.name
         override = None if candidate is None else to_json(self.config_of(candidate))
-        try:
-            control.load(name, override, self._deadline.bound(self._timeout))
-        except ServerFailed as error:
-            if self._launcher.shares_memory() and lacks_shared_memory(str(error)):
-                raise StorageError(
-                    f"/dev/shm is full; enlarge it, or free space in it: {error}"
-                ) from error  # the machine's, not the candidate's
-            raise
+        loaded(control, name, override, self._deadline.bound(self._timeout), self._launcher)
         in_force = control.in_force(name, self._version)
         if candidate is not None:
-            _check_in_force(candidate, in_force)
+            check_in_force(candidate, in_force)
             asked = self.config_of(candidate)
             if not completed(asked, in_force):
                 self._complete.add(asked.WhichOneof(_SCHEDULER))
@@ -442,6 +401,81 @@ class TritonDeployment:
             )
 
 
+def side_by_side(launcher: Launcher, gpus: Gpus, memory: Sequence[int | None]) -> bool:
+    """Whether servers that need so many bytes of GPU memory each may run at once; None is not
+    known.
+    """
+    if not launcher.starts_several():
+        return False
+    room = [gpu.memory for gpu in gpus.devices]
+    known = [size for size in memory if size is not None]
+    if not room:
+        return True
+    if None in room or len(known) < len(memory):
+        return False
+    return sum(known) <= _GPU_MEMORY_SHARE * min(size for size in room if size is not None)
+
+
+def address_of(server: Server, protocol: Transport) -> str:
+    """LauncherUnavailable if the server does not offer the protocol."""
+    address: str | None = getattr(server.endpoints, protocol)
+    if address is None:
+        raise LauncherUnavailable(
+            f"the server's {protocol} address is unknown; add --{protocol}-url"
+        )
+    return address
+
+
+def send_to(
+    server: Server,
+    control: Control,
+    model: str,
+    protocol: Transport,
+    requests: Requests,
+    answers: Answers,
+    version: str,
+    shared_memory: bool,
+    stack: ExitStack,
+) -> Target:
+    """Where requests to a model go; shared memory lasts as long as the stack."""
+    placements = None
+    if shared_memory:
+        outputs = output_bytes(requests.signature, answers)
+        sizes: list[Mapping[str, int | None]] = [outputs[size] for size in requests.sizes]
+        placements = stack.enter_context(shared_tensors(control, server, requests.pool, sizes))
+    target = make_target(
+        protocol,
+        address_of(server, protocol),
+        model,
+        requests.pool,
+        requests.signature.batched,
+        placements,
+        protocol in server.endpoints.tls,
+        server.endpoints.security,
+        version,
+        requests.expected(in_memory=placements is not None),
+    )
+    if protocol is Transport.GRPC and not server.pids():
+        _check_grpc(server, target)
+    return target
+
+
+def loaded(
+    control: Control, model: str, config_json: str | None, timeout: float, launcher: Launcher
+) -> None:
+    """Load a model; StorageError where it is the machine's shared memory that is full, not the
+    candidate's fault.
+    """
+    try:
+        control.load(model, config_json, timeout)
+    except ServerFailed as error:
+        if launcher.shares_memory() and lacks_shared_memory(str(error)):
+            raise StorageError(
+                f"/dev/shm is full; enlarge it, or free space in it: {error}"
+            ) from error
+        raise
+
+
 def _varied(target: Target, repeated: float) -> Target:
     """The target with requests of which no more than that share repeat."""
     if target.source is None:
@@ -473,7 +507,7 @@ def _check_grpc(server: Server, target: Target) -> None:
     raise LauncherUnavailable(f"inference failed at {server.endpoints.root('grpc')}: {why}")
 
 
-def _is_counted(config: Any) -> bool:
+def is_counted(config: Any) -> bool:
     """Whether the model's statistics are the parts of a request's latency, and its batches.
 
     An ensemble adds up the computation of its models, also of those that run side by side, and
@@ -483,8 +517,10 @@ def _is_counted(config: Any) -> bool:
     return not ensemble and not config.model_transaction_policy.decoupled
 
 
-def _check_in_force(candidate: Candidate, in_force: Any) -> None:
-    """ServerFailed if the server changed what was asked of it, as auto-complete can."""
+def check_in_force(candidate: Candidate, in_force: Any, model: str = "") -> None:
+    """ServerFailed if the server changed what was asked of it, as auto-complete can. ``model`` is
+    the name of one of several.
+    """
     for path in (MAX_BATCH_SIZE, DYNAMIC_BATCHING, INSTANCE_COUNT):
         asked, found = candidate.get(path), get_path(in_force, path)
         if asked is not None and path == INSTANCE_COUNT:
@@ -492,6 +528,7 @@ def _check_in_force(candidate: Candidate, in_force: Any) -> None:
             found = asked if asked in counts else counts[0] if counts else None
         if asked is not None and asked != found:
             raise ServerFailed(
-                f"the server changed {path} from {asked} to {found} (Triton completes "
-                "configurations by itself); declare all inputs and outputs in config.pbtxt"
+                f"the server changed {of_model(model, path)} from {asked} to {found} (Triton "
+                "completes configurations by itself); declare all inputs and outputs in "
+                "config.pbtxt"
             )

@@ -14,6 +14,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import CLOSED, Arrivals, ClosedLoop
 from tuner.load.batches import BatchMix
+from tuner.load.mix import Mix, mix_of_log, parse_rates
 from tuner.security import Header, hide_variable, parse_header
 from tuner.text import shown
 from tuner.units import whole_number
@@ -43,7 +44,34 @@ def _texts(raw: Any) -> tuple[str, ...]:
 
 
 def _sla(raw: Any) -> Sla:
-    return raw if isinstance(raw, Sla) else Sla.parse(_text(raw))
+    return raw if isinstance(raw, Sla) else Sla.parse(",".join(_texts(raw)))
+
+
+def split_names(raw: Any) -> Any:
+    """Names with commas between them, in one text or several."""
+    texts = (raw,) if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
+        return raw  # which is refused
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return tuple(part for part in parts if part)
+
+
+def _mix(raw: Any) -> Mix | None:
+    """Weights as text or by model; a text without a weight is a log with a column ``model``."""
+    if raw is None or isinstance(raw, Mix):
+        return raw
+    if isinstance(raw, Mapping):
+        raw = ",".join(f"{_text(name)}={weight}" for name, weight in raw.items())
+    text = _text(raw)
+    return Mix.parse(text) if "=" in text else mix_of_log(text)
+
+
+def _rates(raw: Any) -> Mapping[str, float]:
+    """Texts ``classifier=200``, or rates by model as in YAML and the Python API."""
+    if isinstance(raw, Mapping):
+        raw = tuple(f"{_text(name)}={rate}" for name, rate in raw.items())
+    texts = _texts(raw)
+    return parse_rates(",".join(texts)) if texts else {}
 
 
 def _constraints(raw: Any) -> tuple[Constraint, ...]:
@@ -193,6 +221,18 @@ _OWN_FLAGS = {
 
 SlaText = Annotated[
     Sla, PlainValidator(_sla), PlainSerializer(lambda sla: sla.text, return_type=str)
+]
+MixText = Annotated[
+    Mix | None,
+    PlainValidator(_mix),
+    PlainSerializer(lambda mix: None if mix is None else str(mix), return_type=str | None),
+]
+HeldRates = Annotated[
+    Mapping[str, float],
+    PlainValidator(_rates),
+    PlainSerializer(
+        lambda held: [f"{name}={rate!r}" for name, rate in held.items()], return_type=list[str]
+    ),
 ]
 ConstraintTexts = Annotated[
     tuple[Constraint, ...],

@@ -14,12 +14,13 @@ SAMPLE = "text_classifier"
 """The default model if there is no ./model_repository."""
 
 
-def find_model(name: Any) -> Path:
+def find_model(name: Any, several: bool = False) -> Path:
     """Finds the folder of a model: by its path, by its name in ./model_repository, or among the
     samples.
 
-    Without a name: the only model of ./model_repository, or the sample model if there is no such
-    folder. If a model's weights are generated, its complete copy in the user's cache is returned.
+    Where ``several`` models will do, a folder of them is returned as it is. Without a name: the
+    only model of ./model_repository, or the sample model if there is no such folder. If a model's
+    weights are generated, its complete copy in the user's cache is returned.
     """
     own = Path("model_repository")
     if name is None:
@@ -40,6 +41,8 @@ def find_model(name: Any) -> Path:
     for place in (path, own / path, bundled("model_repository") / path):
         if os.path.isfile(place / "config.pbtxt"):  # Path.is_file raises at odd names
             return complete_model(_absolute(place))
+    if several and os.path.isdir(path) and _models(path):
+        return _absolute(path)
     raise RepositoryError(_no_model(path))
 
 

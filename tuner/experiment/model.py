@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tuner.cores import Pin
 from tuner.errors import UsageError
@@ -12,7 +12,9 @@ from tuner.experiment.fields import (
     BatchText,
     ConstraintTexts,
     Headers,
+    HeldRates,
     LoadText,
+    MixText,
     ObjectiveText,
     PinText,
     ServerArguments,
@@ -20,6 +22,7 @@ from tuner.experiment.fields import (
     SlaText,
     VariableTexts,
     VersionText,
+    split_names,
 )
 from tuner.experiment.find import known_models, known_spaces
 from tuner.experiment.options import Duration, Option, Share, Shorthand, Size
@@ -34,8 +37,10 @@ _HOW = "How to search"
 _WHERE = "Where servers run"
 _LOAD = "What is sent"
 SLA = Option(
-    "Bounds on latency and errors, all of which must hold: 'p50<5ms,p99<20ms'.",
+    "Bounds on latency and errors, all of which must hold: 'p50<5ms,p99<20ms'; of several models "
+    "'detector:p99<40ms', may be repeated.",
     "TEXT",
+    repeats=True,
     shorthand=Shorthand(
         "sla_p99", "p99<{}", "The SLA as a bound on p99 latency, such as 20ms.", "DURATION"
     ),
@@ -87,8 +92,8 @@ class Experiment(BaseModel):
     model: Annotated[
         Path,
         Option(
-            "A model's folder, or its name in ./model_repository or among the samples. Default: "
-            "the only model of ./model_repository.",
+            "A model's folder, or its name in ./model_repository or among the samples; or a folder "
+            "of models, to tune several together. Default: the only model of ./model_repository.",
             argument=True,
             suggestions=known_models,
         ),
@@ -114,6 +119,24 @@ class Experiment(BaseModel):
             suggestions=("p99", "instances", "gpu_memory", "memory", "cpu", "energy"),
         ),
     ] = None
+    mix: Annotated[
+        MixText,
+        Option(
+            "Of several models: how often each is asked, such as detector=1,classifier=5; or a "
+            "log of requests (CSV) with a column model. Default: all alike.",
+            "SHARES",
+            _LOAD,
+        ),
+    ] = None
+    hold: Annotated[
+        HeldRates,
+        Option(
+            "Of several models: keep one at a fixed rate (requests/s), such as classifier=200, "
+            "while the others' rate is maximized; may be repeated.",
+            "MODEL=RATE",
+            _LOAD,
+        ),
+    ] = Field(default_factory=dict)
     space: Annotated[
         str,
         Option(
@@ -198,11 +221,21 @@ class Experiment(BaseModel):
     load_models: Annotated[
         tuple[str, ...],
         Option(
-            "A model of the same repository that this model calls (BLS); it is loaded first. "
-            "May be repeated. The models of an ensemble are loaded anyway.",
+            "A model of the same repository that this model calls (BLS); it is loaded first, as it "
+            "is. May be repeated. The models of an ensemble are loaded anyway.",
             "NAME",
             _WHERE,
             flags=("--load-model",),
+        ),
+    ] = ()
+    bls_composing_models: Annotated[
+        tuple[str, ...],
+        BeforeValidator(split_names),
+        Option(
+            "Models that this model, or a step of it, calls (BLS): they are tuned with it. Names "
+            "with commas, or repeated.",
+            "NAMES",
+            _HOW,
         ),
     ] = ()
     url: Annotated[

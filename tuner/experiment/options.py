@@ -46,6 +46,7 @@ class Option:
     """A field as an option: ``flags`` are its spellings, ``--field-name`` if none are given.
 
     ``panel`` is the heading in the help that it stands under. ``argument`` makes it positional.
+    ``repeats`` says that texts of a field that holds one thing may be given one by one.
     ``suggestions`` are what a shell completes besides the values of a Literal or an enumeration; a
     function finds them when they are asked for.
     """
@@ -56,6 +57,7 @@ class Option:
     flags: tuple[str, ...] = ()
     argument: bool = False
     shorthand: Shorthand | None = None
+    repeats: bool = False
     suggestions: tuple[str, ...] | Callable[[], Iterable[str]] = ()
 
 
@@ -91,6 +93,9 @@ def option_of(field: FieldInfo) -> Option | None:
 
 def takes_several(field: FieldInfo) -> bool:
     """Whether the field holds any number of entries, each written as a text."""
+    option = option_of(field)
+    if option is not None and option.repeats:
+        return True
     return isinstance(field.get_default(call_default_factory=True), tuple | dict)
 
 

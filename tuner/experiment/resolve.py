@@ -34,7 +34,7 @@ def resolve(
         values.pop(name, None)
     if "sla" not in values:
         raise UsageError("no SLA is given; set one, such as --sla-p99 20ms")
-    values["model"] = find_model(values.get("model"))
+    values["model"] = find_model(values.get("model"), several=True)
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:

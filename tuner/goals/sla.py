@@ -4,15 +4,17 @@
 'p99 ≤ 20 ms and errors ≤ 0.1 %'
 >>> Sla.parse("p50 < 5ms, p99 < 0.02s").text
 'p50<5ms,p99<20ms'
+>>> str(Sla.parse("detector:p99<40ms,classifier:p99<20ms"))
+'classifier p99 ≤ 20 ms and detector p99 ≤ 40 ms'
 """
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from tuner.errors import UnitError
+from tuner.errors import UnitError, UsageError
 from tuner.stats.estimators import quantile
 from tuner.stats.samples import Bools, Samples
 from tuner.text import shown
@@ -28,18 +30,29 @@ _MOST_BOUNDS = 20  # each is judged in each probe
 class Bound:
     """``percentile`` in (0, 1) of the latencies lies within ``limit`` seconds; errors are late.
 
-    A limit of +inf bounds the errors alone: their share is at most ``budget``.
+    A limit of +inf bounds the errors alone: their share is at most ``budget``. With a ``model`` it
+    bounds the requests to that one alone.
     """
 
     percentile: float
     limit: float
+    model: str = ""
 
     @property
     def name(self) -> str:
-        """``p99.9``, or ``errors``."""
+        """``p99.9``, or ``errors``; with the model in front, if there is one."""
+        return f"{self.model} {self.of_all}" if self.model else self.of_all
+
+    @property
+    def of_all(self) -> str:
+        """The name without the model."""
         if self.on_errors:
             return "errors"
         return f"p{_shortest(100 * self.percentile, lambda p: p / 100 == self.percentile)}"
+
+    def of(self, samples: Samples) -> Samples:
+        """The requests that it bounds."""
+        return samples.of(self.model) if self.model else samples
 
     @property
     def budget(self) -> float:
@@ -51,12 +64,14 @@ class Bound:
         return math.isinf(self.limit)
 
     def late(self, samples: Samples) -> Bools:
-        """Which requests were late or, for a bound on errors, failed; shape (n,)."""
+        """Which of the requests that it bounds (``of``) were late or, for a bound on errors,
+        failed; shape (n,).
+        """
         return ~samples.ok if self.on_errors else samples.latency > self.limit
 
     def __str__(self) -> str:
         if self.on_errors:
-            return f"errors ≤ {self._errors_percent} %"
+            return f"{self.name} ≤ {self._errors_percent} %"
         limit = format_duration(self.limit)
         exact = parse_duration(limit) == self.limit
         return f"{self.name} ≤ {limit if exact else exact_duration(self.limit)}"
@@ -64,9 +79,10 @@ class Bound:
     @property
     def text(self) -> str:
         """``p99<20ms`` or ``errors<0.1%``, as ``--sla`` takes it."""
+        model = f"{self.model}:" if self.model else ""
         if self.on_errors:
-            return f"errors<{self._errors_percent}%"
-        return f"{self.name}<{exact_duration(self.limit)}"
+            return f"{model}errors<{self._errors_percent}%"
+        return f"{model}{self.of_all}<{exact_duration(self.limit)}"
 
     @property
     def _errors_percent(self) -> str:
@@ -96,6 +112,41 @@ class Sla:
         return cls(tuple(bounds))
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Those that have bounds of their own."""
+        return tuple(sorted({bound.model for bound in self.bounds if bound.model}))
+
+    def of_each(self, models: Collection[str]) -> "Sla":
+        """With bounds of each of several models that are asked: what is said without a model counts
+        for each one. UsageError if a model has no bound on latency, or one is named that is not
+        asked.
+        """
+        for bound in self.bounds:
+            if bound.model and bound.model not in models:
+                raise UsageError(
+                    f"--sla {bound.text}: {bound.model} gets no requests; those that do are "
+                    f"{', '.join(models)}"
+                )
+        bounds = sorted(
+            {
+                replace(bound, model=model)
+                for bound in self.bounds
+                for model in ([bound.model] if bound.model else models)
+            }
+        )
+        for model in models:
+            if all(bound.on_errors for bound in bounds if bound.model == model):
+                raise UsageError(
+                    f"--sla says nothing of {model}; add a bound such as {model}:p99<20ms"
+                )
+        return Sla(tuple(bounds))
+
+    def of_model(self, model: str) -> "Sla":
+        """The bounds of one model, without its name."""
+        own = tuple(replace(bound, model="") for bound in self.bounds if bound.model == model)
+        return Sla(tuple(sorted(own))) if own else self
+
+    @property
     def text(self) -> str:
         """``p99<20ms,errors<0.1%``, as ``--sla`` takes it."""
         return ",".join(bound.text for bound in self.bounds)
@@ -117,6 +168,12 @@ class Sla:
 
 
 def _parse_bound(text: str) -> Bound:
+    model, separator, rest = text.rpartition(":")
+    if separator:
+        model = model.strip()
+        if not model or any(letter.isspace() for letter in model):
+            raise UnitError(f"bound {shown(text.strip())}: write it like detector:p99<20ms")
+        return replace(_parse_bound(rest), model=model)
     spaced = " ".join(text.split())
     errors, match = _ERRORS.fullmatch(spaced), _LATENCY.fullmatch(spaced)
     if errors is not None and 0 < 1 - float(errors[1]) / 100 < 1:
@@ -140,11 +197,14 @@ def bound_ratio(samples: Samples, sla: Sla) -> float | None:
         return None
     ratios = []
     for bound in sla.bounds:
+        own = bound.of(samples)
+        if not len(own):
+            continue
         if bound.on_errors:
-            ratios.append(samples.errors / len(samples) / bound.budget)
+            ratios.append(own.errors / len(own) / bound.budget)
         else:
-            ratios.append((quantile(samples.latency, bound.percentile) or 0.0) / bound.limit)
-    return max(ratios)
+            ratios.append((quantile(own.latency, bound.percentile) or 0.0) / bound.limit)
+    return max(ratios, default=None)
 
 
 def _shortest(near: float, is_same: Callable[[float], bool]) -> str:

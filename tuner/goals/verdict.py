@@ -125,7 +125,7 @@ def judge_as_loadgen(samples: Samples, sla: Sla, confidence: float) -> Verdict:
     """
     verdicts = []
     for bound in sla.bounds:
-        late = bound.late(samples)
+        late = bound.late(bound.of(samples))
         count = LateCount(bound, int(np.count_nonzero(late)), len(late), 1.0)
         needed = requests_needed(count.late, bound.budget, confidence)
         remedy = None
@@ -164,6 +164,7 @@ def _judge_bound(
     samples: Samples, bound: Bound, confidence: float, above: float, final: bool
 ) -> _BoundVerdict:
     """Of one bound: ``confidence`` is that of "met", ``above`` that of "violated"."""
+    samples = bound.of(samples)
     if bound.on_errors and not final:
         samples = samples.take(~np.isnan(samples.done))
     late = bound.late(samples)

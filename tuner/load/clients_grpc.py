@@ -7,7 +7,7 @@ from collections import deque
 from tuner.http2 import grpc
 from tuner.load.grpc_connection import GrpcConnection
 from tuner.load.outcome import Done
-from tuner.load.replies import ReplyCheck
+from tuner.load.replies import check_of
 from tuner.load.target import Target
 from tuner.load.variation import Varier
 
@@ -29,7 +29,7 @@ class GrpcClient:
         self._messages = target.requests
         self._prefixes = [grpc.message_prefix(len(each)) for each in target.requests]
         self._vary = None if target.variation is None else Varier(target.variation)
-        self._check = None if target.expected is None else ReplyCheck(target.expected)
+        self._check = check_of(target.expected)
         self._done = done
         self._all: set[GrpcConnection] = set()
         self._open: list[GrpcConnection] = []

@@ -8,7 +8,7 @@ from typing import Any
 import httptools
 
 from tuner.load.outcome import MESSAGE_LENGTH, Done
-from tuner.load.replies import FIRST_BYTES, ReplyCheck
+from tuner.load.replies import FIRST_BYTES, check_of
 from tuner.load.target import Target
 from tuner.load.variation import Varier
 
@@ -26,7 +26,7 @@ class HttpClient:
         self._host, self._port = host.strip("[]"), int(port)
         self._ssl = target.security.context("http/1.1") if target.tls else None
         self._requests = target.requests
-        self._check = None if target.expected is None else ReplyCheck(target.expected)
+        self._check = check_of(target.expected)
         self._vary = None if target.variation is None else Varier(target.variation)
         self._done = done
         self._idle: list[_HttpConnection] = []

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -134,6 +134,8 @@ class LoadGenerator:
     ) -> None:
         self.meter = meter
         self._began = math.inf
+        self._models: tuple[str, ...] = ()
+        self._kinds = np.zeros(1, np.int64)
         shm = Path("/dev/shm")
         self._folder = scratch_folder("load", shm if shm.is_dir() else None)
         context = multiprocessing.get_context("spawn")
@@ -168,6 +170,8 @@ class LoadGenerator:
         Each process gets the part of the pool that its share of a schedule comes to, so that all
         of them together send the requests of the pool in turn, as one process would.
         """
+        self._models = target.models
+        self._kinds = np.array(target.kinds or (0,), np.int64)
         count = len(target.requests)
         rounds = count // math.gcd(count, self.workers)
         self._send(
@@ -272,7 +276,7 @@ class LoadGenerator:
                 self._collect(reports, patience)
                 if watch is None or stopped:
                     continue
-                known = _merge(boards, start, time.monotonic() - horizon)
+                known = self._merge(boards, start, time.monotonic() - horizon)
                 if watch(known):
                     stopped = True
                     self._send([StopRun()] * self.workers)
@@ -286,7 +290,19 @@ class LoadGenerator:
             raise
         cpu = sum(report.cpu for report in reports.values())
         messages = dict.fromkeys(text for report in reports.values() for text in report.messages)
-        return LoadResult(_merge(boards, start, np.inf), cpu, stopped, tuple(messages))
+        return LoadResult(self._merge(boards, start, np.inf), cpu, stopped, tuple(messages))
+
+    def _merge(self, boards: list[Board], start: float, until: float) -> Samples:
+        parts = [board.samples(start, until) for board in boards]
+        if self._models:
+            parts = [self._with_kinds(number, part) for number, part in enumerate(parts)]
+        return Samples.merge(parts)
+
+    def _with_kinds(self, worker: int, part: Samples) -> Samples:
+        """Row r of a worker's is request ``worker + r * workers`` of the run."""
+        requests = worker + np.arange(len(part)) * self.workers
+        kinds = self._kinds[requests % len(self._kinds)]
+        return replace(part, kind=kinds, models=self._models)
 
     def _collect(self, reports: dict[int, Report], patience: "_Patience") -> None:
         """Wait a moment for reports; LoadProcessDied if a worker died or hangs, LoadFailed if one
@@ -340,7 +356,3 @@ class _Patience:
     @property
     def is_over(self) -> bool:
         return time.monotonic() > self._until
-
-
-def _merge(boards: list[Board], start: float, until: float) -> Samples:
-    return Samples.merge([board.samples(start, until) for board in boards])

@@ -8,7 +8,7 @@ from tuner.http2.connection import ClientConnection, Http2Settings
 from tuner.http2.events import Event, Goaway, ProtocolViolated, Response, StreamReset
 from tuner.http2.frames import REFUSED_STREAM
 from tuner.load.outcome import MESSAGE_LENGTH, Done
-from tuner.load.replies import FIRST_BYTES, ReplyCheck
+from tuner.load.replies import FIRST_BYTES, MixedReplyCheck, ReplyCheck
 
 _SETTINGS = Http2Settings(keep=FIRST_BYTES)
 _ACCESS_DENIED = {b"401", b"403", b"7", b"16"}
@@ -35,7 +35,9 @@ class ConnectionOwner(Protocol):
 class GrpcConnection(asyncio.Protocol):
     """One connection; outcomes go to ``done``, all else to the owner."""
 
-    def __init__(self, owner: ConnectionOwner, done: Done, check: ReplyCheck | None = None) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, done: Done, check: ReplyCheck | MixedReplyCheck | None = None
+    ) -> None:
         self._check = check
         self._owner = owner
         self._done = done

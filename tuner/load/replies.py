@@ -8,7 +8,7 @@ is nearly always the same, and is read once; a reply then costs a look into a ta
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tuner.text import shortened, shown
@@ -57,6 +57,24 @@ class Expected:
     outputs: tuple[ExpectedOutput, ...]
     batches: tuple[int, ...] | None
     places: tuple[int, ...]
+
+    def at(self, places: tuple[int, ...]) -> "Expected":
+        """The same where only the requests at these places are sent."""
+        return replace(self, places=tuple(self.places[place] for place in places))
+
+
+@dataclass(frozen=True)
+class MixedExpected:
+    """Of requests to several models: what is expected of each model's answers, and for each request
+    that is sent, in turn, the place of its model and its own place in that one's pool.
+    """
+
+    members: tuple[Expected, ...]
+    order: tuple[tuple[int, int], ...]
+
+    def at(self, places: tuple[int, ...]) -> "MixedExpected":
+        """The same where only the requests at these places are sent."""
+        return replace(self, order=tuple(self.order[place] for place in places))
 
 
 class WrongAnswer(Exception):
@@ -174,6 +192,31 @@ class ReplyCheck:
         )
         if not fits:
             raise WrongAnswer(f"output {output.name!r} has the shape {shown(list(shape))}")
+
+
+class MixedReplyCheck:
+    """Checks the replies of several models."""
+
+    def __init__(self, expected: MixedExpected) -> None:
+        self._members = [ReplyCheck(each) for each in expected.members]
+        self._order = expected.order
+
+    def http_fault(self, index: int, first: bytes) -> str | None:
+        """As ``ReplyCheck.http_fault``."""
+        model, place = self._order[index % len(self._order)]
+        return self._members[model].http_fault(place, first)
+
+    def grpc_fault(self, index: int, first: bytes, size: int) -> str | None:
+        """As ``ReplyCheck.grpc_fault``."""
+        model, place = self._order[index % len(self._order)]
+        return self._members[model].grpc_fault(place, first, size)
+
+
+def check_of(expected: Expected | MixedExpected | None) -> ReplyCheck | MixedReplyCheck | None:
+    """None where nothing is expected."""
+    if isinstance(expected, MixedExpected):
+        return MixedReplyCheck(expected)
+    return None if expected is None else ReplyCheck(expected)
 
 
 def _sizes_of_head(head: bytes) -> tuple[int | None, int | None]:

@@ -5,6 +5,7 @@ A load process imports this for ``Target`` alone: what only serializing needs is
 
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -13,10 +14,11 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from tuner.errors import InputDataError
-from tuner.load.replies import Expected
+from tuner.load.replies import Expected, MixedExpected
 from tuner.load.transport import Transport
 from tuner.load.variation import Variation
 from tuner.security import PLAIN, Security
+from tuner.stats.samples import Ints
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Target:
 
     ``requests`` holds complete HTTP/1.1 messages, or serialized ModelInferRequests for gRPC.
     Replies are held against what is ``expected``, if that is known. With a ``variation`` requests
-    are changed before they are sent.
+    are changed before they are sent. Of requests to several ``models``, ``kinds`` has the place of
+    each one's model among them, and ``expected`` says the same for each model.
     """
 
     protocol: Transport
@@ -64,8 +67,10 @@ class Target:
     source: Source | None = None
     tls: bool = False
     security: Security = PLAIN
-    expected: Expected | None = None
+    expected: "Expected | MixedExpected | None" = None
     variation: Variation | None = None
+    models: tuple[str, ...] = ()
+    kinds: tuple[int, ...] = ()
 
     def part(self, places: tuple[int, ...]) -> "Target":
         """The same with the requests at these places of the pool, for one load process."""
@@ -74,9 +79,32 @@ class Target:
             self,
             source=None,
             requests=tuple(self.requests[place] for place in places),
-            expected=None if expected is None else replace(expected, places=places),
+            expected=None if expected is None else expected.at(places),
             variation=None if variation is None else variation.part(places),
+            models=(),
+            kinds=(),
         )
+
+
+def mixed(targets: Mapping[str, Target], kinds: Ints) -> Target:
+    """One target of several models on the same endpoint: request i goes to the model at the place
+    ``kinds[i]``, and each model's requests are sent in turn.
+    """
+    members = list(targets.values())
+    turns = [itertools.count() for _ in members]
+    order = [(kind, next(turns[kind]) % len(members[kind].requests)) for kind in kinds.tolist()]
+    expected = [member.expected for member in members]
+    checked = None
+    if all(isinstance(each, Expected) for each in expected):
+        checked = MixedExpected(tuple(e for e in expected if isinstance(e, Expected)), tuple(order))
+    return replace(
+        members[0],
+        source=None,
+        requests=tuple(members[kind].requests[place] for kind, place in order),
+        expected=checked,
+        models=tuple(targets),
+        kinds=tuple(kinds.tolist()),
+    )
 
 
 @dataclass(frozen=True)

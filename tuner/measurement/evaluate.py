@@ -29,7 +29,7 @@ from tuner.measurement.policies import (
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Progress, Sessions
 from tuner.measurement.settings import CONFIRMATION
-from tuner.model.config import to_text
+from tuner.model.repository import text_of
 from tuner.model.space import Candidate
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
@@ -186,7 +186,7 @@ class Evaluator:
     def _draft(self, subject: Subject, phase: Phase, look: int = 0, launches: int = 0) -> Draft:
         if phase == "again":
             look = sum(each.phase == "again" for each in self._run.evaluations()) + 1
-        config = to_text(self._deployments.config_of(subject))
+        config = text_of(self._deployments.configs_of(subject))
         objective = None if phase == "measure" else self._policy.objective
         seeds = seeds_of(self._seed, subject, phase, look)
         return Draft(subject, phase, config, seeds, look, objective, launches)
@@ -200,7 +200,7 @@ def compare_deployments(
         Draft(
             subject,
             "confirm",
-            to_text(sessions.deployments.config_of(subject)),
+            text_of(sessions.deployments.configs_of(subject)),
             seeds_of(seed, subject, "confirm", 0),
         )
         for subject in subjects

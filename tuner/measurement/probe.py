@@ -119,9 +119,14 @@ class Prober:
         period = min(arrivals.least_seconds(rate), how.most_seconds)
         how = replace(how, least_seconds=max(how.least_seconds, period))
         self._deadline.require(PROBER.least_seconds)
-        seconds = self._deadline.bound(max(how.length(rate, self._sla), period))
-        times = schedule(arrivals, rate, seconds, np.random.default_rng(seed))
-        load = rate / self._throughput if self._throughput else None
+        mix = self._running.mix
+        rates = None if mix is None else mix.rates(rate)
+        total = rate if mix is None else mix.total(rate)
+        seconds = self._deadline.bound(max(how.length(rate, self._sla, rates), period))
+        times = schedule(arrivals, total, seconds, np.random.default_rng(seed))
+        if mix is not None and mix.held:
+            self._generator.aim(self._running.target_at(rate))
+        load = total / self._throughput if self._throughput else None
         watch = ProbeWatch(self._sla, how, period, self._generator.stalls, load)
         offer = OfferedLoad(purpose, str(arrivals), rate, None, seed)
         return self._probe(

@@ -91,8 +91,9 @@ def probe_record(
     samples, undisturbed = result.samples, _undisturbed(readings.undisturbed, verdict)
     percentiles = {
         **PERCENTILES,
-        **{b.name: b.percentile for b in sla.bounds if not b.on_errors},
+        **{b.of_all: b.percentile for b in sla.bounds if not b.on_errors},
     }
+    parts = {"": samples, **{f"{model} ": samples.of(model) for model in samples.models}}
     return ProbeRecord(
         purpose=offer.purpose,
         load=offer.load,
@@ -103,8 +104,16 @@ def probe_record(
         n=len(samples),
         errors=samples.errors,
         violations=verdict.decided.late,
-        latency={name: quantile(samples.latency, q) for name, q in percentiles.items()},
-        latency_interval=_latency_intervals(samples, percentiles),
+        latency={
+            f"{of}{name}": quantile(part.latency, q)
+            for of, part in parts.items()
+            for name, q in percentiles.items()
+        },
+        latency_interval={
+            f"{of}{name}": interval
+            for of, part in parts.items()
+            for name, interval in _latency_intervals(part, percentiles).items()
+        },
         mean=samples.mean,
         client_wait=samples.client_wait,
         throughput=samples.throughput,
@@ -210,11 +219,12 @@ def is_client_limited(samples: Samples, sla: Sla) -> bool:
     for bound in sla.bounds:
         if bound.on_errors:
             continue
-        late = quantile(samples.lateness, bound.percentile)
+        own = bound.of(samples)
+        late = quantile(own.lateness, bound.percentile)
         if late is None or late <= RECORD.client_lateness * bound.limit:
             continue
-        planned = quantile(samples.latency, bound.percentile) or 0.0
-        actual = np.where(samples.ok, samples.done - samples.sent, np.inf)
+        planned = quantile(own.latency, bound.percentile) or 0.0
+        actual = np.where(own.ok, own.done - own.sent, np.inf)
         if planned > bound.limit >= (quantile(actual, bound.percentile) or 0.0):
             return True
     return False

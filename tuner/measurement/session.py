@@ -259,7 +259,20 @@ class Sessions:
 
     def instances_of(self, subject: Subject) -> tuple[int, int]:
         """How many instances there are in all, and the devices that they are on."""
-        return count_instances(self.deployments.config_of(subject), self.deployments.gpu_count)
+        gpus = self.deployments.gpu_count
+        counted = [
+            count_instances(config, gpus)
+            for config in self.deployments.configs_of(subject).values()
+            if not config.HasField("ensemble_scheduling")
+        ]
+        if not counted:
+            return 1, 1
+        return sum(count for count, _ in counted), max(devices for _, devices in counted)
+
+    def largest_batch(self, subject: Subject) -> int:
+        """That of any of its models, in items."""
+        configs = self.deployments.configs_of(subject).values()
+        return max(1, *(int(config.max_batch_size) for config in configs))
 
     @contextmanager
     def open(self, draft: Draft, beside: bool = False) -> Iterator[CandidateSession]:
@@ -287,13 +300,12 @@ class Sessions:
                 self.deadline,
             )
             draft.launches += 1
-            largest = max(1, int(self.deployments.config_of(subject).max_batch_size))
             try:
                 yield CandidateSession(
                     prober,
                     self.conditions,
                     self.progress,
-                    largest,
+                    self.largest_batch(subject),
                     self._run.clock,
                     self._fitness,
                 )

@@ -1,7 +1,7 @@
 """The length of a probe, and when it may end early."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.goals.sla import Sla
@@ -63,10 +63,12 @@ class Thoroughness:
     """Other probes show that the rate meets the SLA: this one ends once it has not contradicted
     them for ``least_seconds``."""
 
-    def length(self, rate: float, sla: Sla) -> float:
-        """Seconds to plan at ``rate`` requests/s."""
+    def length(self, rate: float, sla: Sla, rates: Mapping[str, float] | None = None) -> float:
+        """Seconds to plan at ``rate`` requests/s, which of several models are their ``rates``."""
         least = max(
-            WATCH.requests * math.sqrt(WATCH.reference_budget / bound.budget) / rate
+            WATCH.requests
+            * math.sqrt(WATCH.reference_budget / bound.budget)
+            / (rates or {}).get(bound.model, rate)
             for bound in sla.bounds
         )
         shown = WATCH.limits * sla.longest
@@ -178,6 +180,7 @@ class ProbeWatch:
             needed = requests_to_settle(count, verdict.confidence)
             if (
                 needed is None
+                or not count.n
                 or elapsed * needed / count.n > WATCH.too_long * self._how.most_seconds
             ):
                 return True

@@ -2,14 +2,15 @@
 
 A parameter is named by its path in Triton's ModelConfig message, as in
 ``dynamic_batching.max_queue_delay_microseconds``. A path that names a message is switched on and
-off by true and false, and everything below it varies only while it is on.
+off by true and false, and everything below it varies only while it is on. Where several models are
+tuned together, a path begins with the model's name, as in ``detector/max_batch_size``.
 """
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -19,6 +20,7 @@ from tuner.model.parameter import MOST_VALUES, Parameter, Value
 from tuner.text import shortened, shown
 from tuner.units import LARGEST_NUMBER
 
+_Kind = TypeVar("_Kind")
 Point = dict[str, Value | None]
 """A value for each parameter; None leaves a field as it is."""
 
@@ -54,7 +56,7 @@ SHORT_NAMES = {
 @dataclass(frozen=True)
 class Candidate:
     """One point of a space: values by path, sorted by path. The empty one is the model's own
-    configuration.
+    configuration, or that of all models.
     """
 
     settings: tuple[tuple[str, Value], ...] = ()
@@ -67,47 +69,104 @@ class Candidate:
         or delay; preferred sizes above max_batch_size are refused by Triton, and one that equals it
         is what Triton assumes.
         """
-        effective = dict(settings)
-        largest = effective.get(MAX_BATCH_SIZE)
-        if isinstance(largest, int) and largest <= 1:
-            effective.pop(PREFERRED, None)
-            effective.pop(QUEUE_DELAY, None)
-        if effective.get(DYNAMIC_BATCHING) is False:
-            effective.pop(MAX_BATCH_SIZE, None)
-        preferred = effective.get(PREFERRED)
-        if isinstance(preferred, tuple) and isinstance(largest, int):
-            sizes = tuple(sorted({size for size in preferred if size <= largest}))
-            effective[PREFERRED] = () if sizes == (largest,) else sizes
-        off = [path for path, value in effective.items() if value is False]
-        return cls(
-            tuple(
-                sorted(
-                    (path, value)
-                    for path, value in effective.items()
-                    if not any(is_below(path, parent) for parent in off)
-                )
-            )
-        )
+        if not any(model_of(path) for path in settings):
+            return cls(tuple(sorted(_canonical(settings).items())))
+        return cls.together({m: cls.of(own) for m, own in by_model(settings).items()})
+
+    @classmethod
+    def together(cls, candidates: Mapping[str, "Candidate"]) -> "Candidate":
+        """One of several models, from that of each by its name."""
+        joined = {
+            of_model(model, path): value
+            for model, candidate in candidates.items()
+            for path, value in candidate.settings
+        }
+        return cls(tuple(sorted(joined.items())))
+
+    def part(self, model: str) -> "Candidate":
+        """What it says of one of several models."""
+        return Candidate(tuple(sorted(by_model(dict(self.settings)).get(model, {}).items())))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that it says something of; one without a name where there is a single model."""
+        return tuple(by_model(dict(self.settings)))
 
     def get(self, path: str) -> Value | None:
         return dict(self.settings).get(path)
 
     def __str__(self) -> str:
         """Short and complete: ``batch 16, preferred 4 8, delay 500 µs, instances 2``."""
-        settings = dict(self.settings)
-        parts = []
-        if settings.pop(DYNAMIC_BATCHING, None) is False:
-            parts.append("no dynamic batching")
-        if (size := settings.pop(MAX_BATCH_SIZE, None)) is not None:
-            parts.append(f"batch {size}")
-        if preferred := settings.pop(PREFERRED, ()):
-            parts.append(f"preferred {format_value(preferred)}")
-        if (delay := settings.pop(QUEUE_DELAY, None)) is not None:
-            parts.append(f"delay {delay} µs")
-        if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
-            parts.append(f"instances {count}")
-        parts += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
-        return ", ".join(parts) or "unchanged"
+        parts = by_model(dict(self.settings))
+        named = (
+            f"{model}: {_shown(own)}" if model else _shown(own) for model, own in parts.items()
+        )
+        return "; ".join(named) or "unchanged"
+
+
+def _canonical(settings: Mapping[str, Value]) -> dict[str, Value]:
+    effective = dict(settings)
+    largest = effective.get(MAX_BATCH_SIZE)
+    if isinstance(largest, int) and largest <= 1:
+        effective.pop(PREFERRED, None)
+        effective.pop(QUEUE_DELAY, None)
+    if effective.get(DYNAMIC_BATCHING) is False:
+        effective.pop(MAX_BATCH_SIZE, None)
+    preferred = effective.get(PREFERRED)
+    if isinstance(preferred, tuple) and isinstance(largest, int):
+        sizes = tuple(sorted({size for size in preferred if size <= largest}))
+        effective[PREFERRED] = () if sizes == (largest,) else sizes
+    off = [path for path, value in effective.items() if value is False]
+    return {
+        path: value
+        for path, value in effective.items()
+        if not any(is_below(path, parent) for parent in off)
+    }
+
+
+def _shown(own: Mapping[str, Value]) -> str:
+    settings, parts = dict(own), []
+    if settings.pop(DYNAMIC_BATCHING, None) is False:
+        parts.append("no dynamic batching")
+    if (size := settings.pop(MAX_BATCH_SIZE, None)) is not None:
+        parts.append(f"batch {size}")
+    if preferred := settings.pop(PREFERRED, ()):
+        parts.append(f"preferred {format_value(preferred)}")
+    if (delay := settings.pop(QUEUE_DELAY, None)) is not None:
+        parts.append(f"delay {delay} µs")
+    if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
+        parts.append(f"instances {count}")
+    parts += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
+    return ", ".join(parts)
+
+
+def model_of(path: str) -> str:
+    """The model that a path begins with; empty where there is none."""
+    return path.partition("[")[0].rpartition("/")[0]
+
+
+def field_of(path: str) -> str:
+    """The path without the model."""
+    model = model_of(path)
+    return path[len(model) + 1 :] if model else path
+
+
+def of_model(model: str, path: str) -> str:
+    """The path of a field of one of several models."""
+    return f"{model}/{path}" if model else path
+
+
+def by_model(settings: Mapping[str, _Kind]) -> dict[str, dict[str, _Kind]]:
+    """Settings of each model, by its name, with paths that have none."""
+    parts: dict[str, dict[str, _Kind]] = {}
+    for path, value in settings.items():
+        parts.setdefault(model_of(path), {})[field_of(path)] = value
+    return parts
+
+
+def full_path(name: str) -> str:
+    """A path from a name that may be short, as in ``detector/instance_count``."""
+    return of_model(model_of(name), SHORT_NAMES.get(field_of(name), field_of(name)))
 
 
 def stated(settings: Mapping[str, Value | None]) -> dict[str, Value]:
@@ -131,6 +190,9 @@ def queue_delay(candidate: Candidate) -> float:
 
 def short_name(path: str) -> str:
     """The last part of a path: what a table's heading shows."""
+    model, field = model_of(path), field_of(path)
+    if model:
+        return f"{model} {short_name(field)}"
     if path.endswith("]"):
         return path.rpartition("[")[2][:-1]
     return "instance count" if path == INSTANCE_COUNT else path.rpartition(".")[2]
@@ -160,7 +222,7 @@ class SearchSpace(BaseModel):
         if isinstance(raw, dict) and isinstance(raw.get("parameters"), dict):
             named: dict[str, Any] = {}
             for name, value in raw["parameters"].items():
-                path = SHORT_NAMES.get(str(name), str(name))
+                path = full_path(str(name))
                 if path in named:
                     raise ValueError(
                         f"{shortened(path)}: it appears twice, under both of its names"
@@ -178,11 +240,13 @@ class SearchSpace(BaseModel):
     def _legal_values(self) -> Self:
         for path, parameter in self.parameters.items():
             _check_number(path, parameter)
-        if PREFERRED in self.parameters:
-            for sizes in self.parameters[PREFERRED].examples():
+        for path in self.parameters:
+            if field_of(path) != PREFERRED:
+                continue
+            for sizes in self.parameters[path].examples():
                 if not isinstance(sizes, tuple) or any(size < 1 for size in sizes):
                     raise ValueError(
-                        f"{PREFERRED}: {shortened(format_value(sizes))} must be a list of sizes "
+                        f"{path}: {shortened(format_value(sizes))} must be a list of sizes "
                         "above zero, such as [4, 8]; [] leaves the choice to Triton"
                     )
         return self
@@ -270,9 +334,10 @@ _NUMBERS = {
 
 def _check_number(path: str, parameter: Parameter) -> None:
     """ValueError if the parameter is a number and may be one that no server takes."""
-    if path not in _NUMBERS:
+    field = field_of(path)
+    if field not in _NUMBERS:
         return
-    least, most = _NUMBERS[path]
+    least, most = _NUMBERS[field]
     for value in parameter.examples():
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ValueError(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tuner.documents import parse_yaml, read_text
 from tuner.errors import DocumentError, SpaceError
 from tuner.model.parameter import Parameter
-from tuner.model.space import SHORT_NAMES, SearchSpace, did_you_mean
+from tuner.model.space import SearchSpace, did_you_mean, full_path
 from tuner.resources import bundled
 from tuner.text import shortened, shown
 
@@ -81,7 +81,7 @@ def _line_of(node: Any, location: list[str]) -> int:
         if not isinstance(node, yaml.MappingNode):
             break
         for key, value in node.value:
-            if part == key.value or part == SHORT_NAMES.get(str(key.value)):
+            if part == key.value or part == full_path(str(key.value)):
                 line, node = key.start_mark.line + 1, value
                 break
         else:

@@ -25,6 +25,7 @@ from tuner.analysis.ratios import Ratio
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Bound
+from tuner.load.mix import Mix
 from tuner.records.results import HostReading, Outcome, ProbeRecord, State
 from tuner.stats.stalls import Unfitness
 from tuner.units import (
@@ -69,6 +70,13 @@ _LACKING = {
         "higher. Raise --workers or give the load generator its own cores."
     ),
 }
+
+
+def describe_mix(mix: Mix) -> str:
+    """``17 % detector, 83 % classifier``, and what is held."""
+    parts = [f"{100 * share:.3g} % {model}" for model, share in mix.shares.items()]
+    parts += [f"{model} held at {format_rate(rate)}" for model, rate in mix.held]
+    return ", ".join(parts)
 
 
 def doubt_sentence(doubt: Doubt) -> str:

@@ -122,7 +122,9 @@ def predict_capacity(
 def is_kept(samples: Samples, sla: Sla) -> bool:
     """Whether every bound's share of late requests is within its budget; False without samples."""
     return len(samples) > 0 and all(
-        float(np.mean(bound.late(samples))) <= bound.budget for bound in sla.bounds
+        float(np.mean(bound.late(own))) <= bound.budget
+        for bound in sla.bounds
+        if len(own := bound.of(samples))
     )
 
 

@@ -1,6 +1,6 @@
 """Raw samples of one probe: what load generators return and what statistics are made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,13 +43,16 @@ class Samples:
 
     ``intended`` is the planned send, ``sent`` the actual one, ``done`` the end of the reply. A
     request that was never sent or never answered has NaN there. ``ok`` says that the server
-    answered without an error. The arrays have the same length n >= 0.
+    answered without an error. The arrays have the same length n >= 0. Of requests to several
+    models, ``kind`` is the place of each one's model in ``models``.
     """
 
     intended: Floats
     sent: Floats
     done: Floats
     ok: Bools
+    kind: Ints | None = None
+    models: tuple[str, ...] = ()
 
     @classmethod
     def empty(cls) -> "Samples":
@@ -61,12 +64,26 @@ class Samples:
         """The union of several workers' samples, ordered by intended send time."""
         intended = np.concatenate([p.intended for p in parts])
         order = np.argsort(intended, kind="stable")
+        kinds = [p.kind for p in parts if p.kind is not None]
         return cls(
             intended[order],
             np.concatenate([p.sent for p in parts])[order],
             np.concatenate([p.done for p in parts])[order],
             np.concatenate([p.ok for p in parts])[order],
+            np.concatenate(kinds)[order] if len(kinds) == len(parts) else None,
+            parts[0].models if parts else (),
         )
+
+    def of(self, model: str) -> "Samples":
+        """The requests to one of several models."""
+        if self.kind is None or model not in self.models:
+            raise ValueError(f"the samples are not of several models, {model!r} among them")
+        return self._by_model[model]
+
+    @cached_property
+    def _by_model(self) -> "dict[str, Samples]":
+        assert self.kind is not None
+        return {model: self.take(self.kind == i) for i, model in enumerate(self.models)}
 
     def __len__(self) -> int:
         return len(self.intended)
@@ -118,17 +135,30 @@ class Samples:
 
     def take(self, keep: Bools) -> "Samples":
         """The requests where ``keep``, of shape (n,), is True."""
-        return Samples(self.intended[keep], self.sent[keep], self.done[keep], self.ok[keep])
+        return Samples(
+            self.intended[keep],
+            self.sent[keep],
+            self.done[keep],
+            self.ok[keep],
+            None if self.kind is None else self.kind[keep],
+            self.models,
+        )
 
     def save(self, path: Path) -> None:
         """Write the arrays as compressed npz; OSError if there is no room."""
         with path.open("wb") as file:
             once = _FailsOnce(file)
+            kinds: dict[str, Any] = {}
+            if self.kind is not None:
+                kinds = {"kind": self.kind, "models": list(self.models)}
             np.savez_compressed(
-                once, intended=self.intended, sent=self.sent, done=self.done, ok=self.ok
+                once, intended=self.intended, sent=self.sent, done=self.done, ok=self.ok, **kinds
             )
 
     @classmethod
     def load(cls, path: Path) -> "Samples":
         with path.open("rb") as file, np.load(file) as data:
-            return cls(data["intended"], data["sent"], data["done"], data["ok"])
+            samples = cls(data["intended"], data["sent"], data["done"], data["ok"])
+            if "kind" not in data:
+                return samples
+            return replace(samples, kind=data["kind"], models=tuple(map(str, data["models"])))

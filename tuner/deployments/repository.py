@@ -1,0 +1,319 @@
+"""Triton with several models, each configured as a candidate says."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.deadline import Deadline
+from tuner.deployments.base import Running
+from tuner.deployments.first_answers import Requests, ask
+from tuner.deployments.tracing import trace_steps
+from tuner.deployments.triton import (
+    Contents,
+    FixedInputs,
+    Inputs,
+    RunningTriton,
+    check_in_force,
+    is_counted,
+    loaded,
+    send_to,
+    side_by_side,
+)
+from tuner.errors import ServerFailed
+from tuner.load.mix import Mix
+from tuner.load.target import Target, mixed
+from tuner.load.transport import Transport
+from tuner.model.config import to_text
+from tuner.model.files import copy_model
+from tuner.model.pipeline import CONFIG
+from tuner.model.repository import Repository
+from tuner.model.space import Candidate
+from tuner.model.weights import link_or_copy
+from tuner.scratch import scratch_folder
+from tuner.servers.base import Launcher, Server, ServerSpec
+from tuner.servers.control import Control
+from tuner.servers.gpu import Gpus
+from tuner.servers.protection import Opened
+from tuner.simulator.scheduling import count_instances
+
+_TURNS = 4096
+"""Requests of a mix until their order repeats: a multiple of what any pool holds."""
+
+
+class RunningRepository(RunningTriton):
+    """One Triton server with several models, of which some are asked. Its statistics are those of
+    each model (``steps_since``).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        repository: Repository,
+        contents: Mapping[str, Contents],
+        targets: Mapping[str, Target],
+        mix: Mix | None,
+        seed: int,
+        protocol: Transport,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.mix = mix
+        self._repository = repository
+        self._contents = contents
+        self._targets = targets
+        self._seed = seed
+        self._protocol = protocol
+
+    def target_at(self, rate: float) -> Target:
+        if self.mix is None:
+            return self.target
+        rng = np.random.default_rng([self._seed, 1])
+        return mixed(self._targets, self.mix.kinds(rate, _TURNS, rng))
+
+    def parts(self) -> Mapping[str, Running]:
+        return {name: self._part(name) for name in self._repository.tuned}
+
+    def _part(self, name: str) -> RunningTriton:
+        """The same server, where only this model is asked; its pool is that of the mix, or what the
+        pipeline sends to it.
+        """
+        target, sizes = self._targets.get(name), [self.items]
+        if target is None:
+            signature = self.control.signature(name)
+            requests = Requests.of(signature, self._pools[name].pool(signature))
+            answers = ask(self.control, name, "", requests)
+            stack = ExitStack()
+            target = send_to(
+                self.server, self.control, name, self._protocol, requests, answers, "", False, stack
+            )
+            sizes = [float(np.mean(requests.sizes))]
+        return RunningTriton(
+            self.server,
+            self.control,
+            name,
+            target,
+            self.launch_seconds,
+            self._gpus,
+            self._others,
+            sizes[0],
+            answer_seconds=self.answer_seconds,
+        )
+
+    @cached_property
+    def _pools(self) -> Mapping[str, Contents]:
+        """What composing models are asked with: traced where the pipeline says who calls whom; else
+        made up.
+        """
+        pipeline = self._repository.pipeline
+        made = {name: Inputs(self._seed) for name in self._repository.tuned}
+        if pipeline is None:
+            return made
+        asked = self._repository.asked[0]
+        signature = self.control.signature(asked)
+        pool = self._contents[asked].pool(signature)
+        root = self.server.endpoints.root("http")
+        traced = trace_steps(root, replace(pipeline, called=()), pool)
+        fixed = {n: FixedInputs(tuple(map(tuple, pool))) for n, pool in traced.items()}
+        return {**made, **fixed}
+
+
+class RepositoryDeployment:
+    """Starts a server with all models of a repository per candidate; candidate None is the
+    repository as it is.
+
+    The server gets a copy of the repository with the candidate's configurations: what is measured
+    is what is exported.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        repository: Repository,
+        protocol: Transport,
+        contents: Mapping[str, Contents],
+        mix: Mix | None = None,
+        startup_timeout: float = 120.0,
+        gpus: Gpus | None = None,
+        shared_memory: bool = False,
+        deadline: Deadline | None = None,
+        others: Sequence[str] = (),
+        opens: Opened = "inference",
+        seed: int = 0,
+    ) -> None:
+        """``contents`` of the requests to each model that is asked, in the shares of the ``mix``;
+        the rest as of ``TritonDeployment``.
+        """
+        self._launcher = launcher
+        self._repository = repository
+        self._protocol = protocol
+        self._contents = contents
+        self._mix = mix
+        self._timeout = startup_timeout
+        self._gpus = gpus or Gpus("none")
+        self._shared_memory = shared_memory
+        self._deadline = deadline or Deadline()
+        self._others = tuple(others)
+        self._opens = opens
+        self._seed = seed
+        self._servers: list[Server] = []
+
+    @property
+    def gpu_count(self) -> int:
+        """The GPUs that its servers see."""
+        return len(self._gpus.devices)
+
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        """As ``TritonDeployment.runs_side_by_side``."""
+        return side_by_side(self._launcher, self._gpus, memory)
+
+    def configs_of(self, candidate: Candidate) -> Mapping[str, Any]:
+        """The ModelConfigs of all models."""
+        return self._repository.render(candidate)
+
+    def can_change(self, one: Candidate, other: Candidate) -> bool:
+        """Whether they differ in their instances alone, and no ensemble would have to be loaded
+        again with its composing models: that has crashed servers.
+        """
+        if self._repository.pipeline is not None:
+            return False
+        pairs = zip(self.configs_of(one).values(), self.configs_of(other).values(), strict=True)
+        return all(_without_instances(a) == _without_instances(b) for a, b in pairs)
+
+    @contextmanager
+    def start(
+        self, candidate: Candidate | None, log: Path, as_served: bool = True
+    ) -> Iterator[RunningRepository]:
+        """Launch, load all models, and wait for the first answer of each that is asked; raises as
+        ``TritonDeployment.start``.
+        """
+        began = time.monotonic()
+        self._deadline.require()
+        timeout = self._deadline.bound(self._timeout)
+        others = self._gpus.users() - self._gpus.names(self._own_pids())
+        with ExitStack() as stack:
+            folder = self._repository.folder
+            if candidate is not None:
+                folder = Path(stack.enter_context(scratch_folder("repository"))) / "models"
+                self._stage(folder, candidate)
+            asked = self._repository.asked
+            spec = ServerSpec(folder, asked[0], log, timeout, (), self._opens)
+            server = stack.enter_context(self._launcher.launch(spec))
+            control = stack.enter_context(Control(server))
+            stack.enter_context(control.loaded(self._others, timeout))
+            self._load(control, candidate)
+
+            def change(to: Candidate) -> None:
+                self._write(folder, to)
+                self._load(control, to)
+
+            targets, answer_seconds, items, version = {}, 0.0, [], ""
+            for name in asked:
+                signature = control.signature(name)
+                requests = Requests.of(signature, self._contents[name].pool(signature))
+                answers = ask(control, name, "", requests)
+                targets[name] = send_to(
+                    server,
+                    control,
+                    name,
+                    self._protocol,
+                    requests,
+                    answers,
+                    "",
+                    self._shared_memory,
+                    stack,
+                )
+                answer_seconds = max(answer_seconds, answers.seconds)
+                items.append(float(np.mean(requests.sizes)))
+                version = answers.version
+            rng = np.random.default_rng([self._seed, 0])
+            target = targets[asked[0]]
+            if self._mix is not None:
+                rate = sum(rate for _, rate in self._mix.held) or 1.0
+                target = mixed(targets, self._mix.kinds(rate, _TURNS, rng))
+            in_force = control.in_force(asked[0])
+            running = RunningRepository(
+                server,
+                control,
+                asked[0],
+                target,
+                time.monotonic() - began,
+                self._gpus,
+                others,
+                float(np.mean(items)),
+                counted=self._mix is None and is_counted(in_force),
+                version=version,
+                answer_seconds=answer_seconds,
+                change=change,
+                shares_gpu=lambda: len(self._servers) > 1,
+                steps={
+                    name: count_instances(control.in_force(name), self.gpu_count)[0]
+                    for name in self._repository.tuned
+                },
+                repository=self._repository,
+                contents=self._contents,
+                targets=targets,
+                mix=self._mix,
+                seed=self._seed,
+                protocol=self._protocol,
+            )
+            self._servers.append(server)
+            try:
+                yield running
+            finally:
+                self._servers.remove(server)
+
+    def _own_pids(self) -> frozenset[int]:
+        return frozenset(pid for server in self._servers for pid in server.pids())
+
+    def _stage(self, folder: Path, candidate: Candidate) -> None:
+        """A copy of the repository with the candidate's configurations."""
+        folder.mkdir()
+        source = self._repository.folder
+        for name in self._repository.configs:
+            copy_model(source / name, folder / name, link_or_copy)
+        for entry in source.iterdir():  # what models may read beside their own folders
+            if entry.name not in self._repository.configs and not entry.name.startswith("."):
+                (folder / entry.name).symlink_to(entry.resolve())
+        self._write(folder, candidate)
+
+    def _write(self, folder: Path, candidate: Candidate) -> None:
+        for name, config in self.configs_of(candidate).items():
+            file, text = folder / name / CONFIG, to_text(config)
+            if file.is_file() and file.read_text(encoding="utf-8") == text:
+                continue
+            file.unlink(missing_ok=True)  # a hard link: the original is not to be written to
+            file.write_text(text, encoding="utf-8")
+
+    def _load(self, control: Control, candidate: Candidate | None) -> None:
+        """All models, each after those that it calls; ServerFailed, with the model's name, if one
+        does not load, perhaps since it does so only alone.
+        """
+        for number, name in enumerate(self._repository.configs):
+            try:
+                loaded(control, name, None, self._deadline.bound(self._timeout), self._launcher)
+            except ServerFailed as error:
+                beside = "" if number == 0 else f", beside {number} others"
+                raise ServerFailed(f"{name} does not load{beside}: {error}") from error
+            if candidate is not None and name in self._repository.tuned:
+                check_in_force(candidate.part(name), control.in_force(name), name)
+        for name in self._repository.asked:
+            self._check_size(name, control.in_force(name).max_batch_size)
+
+    def _check_size(self, model: str, largest: int) -> None:
+        asked = self._contents[model].batches.largest
+        if largest and largest < asked:
+            raise ServerFailed(
+                f"max_batch_size {largest} of {model} is below the largest request of the load, "
+                f"{asked} items: the server would refuse such requests"
+            )
+
+
+def _without_instances(config: Any) -> Any:
+    config.ClearField("instance_group")
+    return config
