@@ -15,6 +15,7 @@ from tuner.model.space import (
     QUEUE_DELAY,
     Candidate,
     SearchSpace,
+    by_model,
 )
 
 
@@ -66,6 +67,31 @@ class CalibrationPlan:
 
     @classmethod
     def of(cls, space: SearchSpace, own: dict[str, Value]) -> "CalibrationPlan":
+        parts = by_model(space.parameters)
+        if not any(parts):
+            return cls._of_one(space, own)
+        settings = by_model(own)
+        plans = {
+            model: cls._of_one(
+                space.model_copy(update={"parameters": parameters}), settings.get(model, {})
+            )
+            for model, parameters in parts.items()
+            if model
+        }
+        tries = max(len(plan.candidates) for plan in plans.values())
+        candidates = (
+            Candidate.together(
+                {m: plan.candidates[min(n, len(plan.candidates) - 1)] for m, plan in plans.items()}
+            )
+            for n in range(tries)
+        )
+        counts = {count for plan in plans.values() for count in plan.counts}
+        varied = tuple(sorted(count for count in counts if count is not None))
+        several: tuple[int | None, ...] = _few(varied)[-(CALIBRATION.most_counts - 1) :]
+        return cls(tuple(dict.fromkeys(candidates)), several or (None,))
+
+    @classmethod
+    def _of_one(cls, space: SearchSpace, own: dict[str, Value]) -> "CalibrationPlan":
         sizes = _numbers(space.parameters.get(MAX_BATCH_SIZE))
         varied = space.parameters.get(INSTANCE_COUNT)
         counts = [count for count in _few(_numbers(varied)) if count > 1]
@@ -147,7 +173,13 @@ def concurrencies(largest: int, items: float) -> list[int]:
 
 
 def with_instances(candidate: Candidate, count: int | None) -> Candidate:
-    """With so many instances of each group; None: with as many as the model has."""
+    """With so many instances of each group; None: with as many as the model has. Of several models,
+    each one's.
+    """
+    if any(candidate.models):
+        models = candidate.models
+        parts = {model: with_instances(candidate.part(model), count) for model in models if model}
+        return Candidate.together({"": candidate.part(""), **parts})
     rest = {path: value for path, value in candidate.settings if path != INSTANCE_COUNT}
     return Candidate.of(rest if count is None else {**rest, INSTANCE_COUNT: count})
 

@@ -140,16 +140,17 @@ class Evaluator:
         for number, candidate in enumerate(plan.candidates):
             launches = number * (1 + len(plan.counts))  # each server has a log of its own
             try:
-                largest, sweep = self._sweep(candidate, launches)
+                sweeps = self._sweep(candidate, launches)
             except CandidateError as error:
                 if self._is_over():
                     break
                 failed.append((candidate, str(error)))
                 continue
-            further = plan.further(sweep.alone, self._conditions.sla.longest)
+            alone = max(sweep.alone for sweep in sweeps)
+            further = plan.further(alone, self._conditions.sla.longest)
             for more, count in enumerate(further, 1):
                 try:
-                    self._saturate(candidate, count, largest, sweep.full, launches + more)
+                    self._saturate(candidate, count, sweeps, launches + more)
                 except CandidateError as error:
                     if not self._is_over():  # more of them would fail as well
                         failed.append((with_instances(candidate, count), str(error)))
@@ -161,27 +162,32 @@ class Evaluator:
         """Whether the time is over: a failure then says nothing about a candidate."""
         return not self._sessions.deadline.left
 
-    def _sweep(self, candidate: Candidate, launches: int) -> tuple[int, Sweep]:
-        """The largest batch, and what executions take."""
+    def _sweep(self, candidate: Candidate, launches: int) -> list[Sweep]:
+        """What executions take, of each model."""
         draft = self._draft(Subject(0, candidate), "calibrate", launches=launches)
+        longest = self._conditions.sla.longest
         with self._sessions.open(draft) as session:
-            prober = session.calibration("one at a time and more", rounds=2)
-            largest = session.largest_batch
-            sweep = sweep_concurrency(
-                prober, largest * prober.devices, self._conditions.sla.longest
-            )
-        return largest, sweep
+            sweeps = [
+                sweep_concurrency(prober, largest * prober.devices, longest)
+                for prober, largest in session.calibration("one at a time and more", rounds=2)
+            ]
+            if len(sweeps) > 1:
+                session.together(len(sweeps), 2 * launches)
+        return sweeps
 
     def _saturate(
-        self, candidate: Candidate, count: int | None, largest: int, full: float, launches: int
+        self, candidate: Candidate, count: int | None, sweeps: Sequence[Sweep], launches: int
     ) -> None:
         subject, single = Subject(0, with_instances(candidate, count)), Subject(0, candidate)
         if self._sessions.instances_of(subject) == self._sessions.instances_of(single):
             return
         draft = self._draft(subject, "calibrate", launches=launches)
         with self._sessions.open(draft) as session:
-            prober = session.calibration("all instances busy", rounds=1)
-            saturate(prober, largest, full)
+            probers = session.calibration("all instances busy", rounds=1)
+            for (prober, largest), sweep in zip(probers, sweeps, strict=True):
+                saturate(prober, largest, sweep.full)
+            if len(sweeps) > 1:
+                session.together(len(sweeps), 2 * launches)
 
     def _draft(self, subject: Subject, phase: Phase, look: int = 0, launches: int = 0) -> Draft:
         if phase == "again":

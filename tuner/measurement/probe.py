@@ -22,6 +22,7 @@ from tuner.measurement.recording import (
     probe_record,
     save_samples,
     window_record,
+    windows_together,
 )
 from tuner.measurement.watch import ProbeWatch, Thoroughness
 from tuner.model.space import Candidate
@@ -82,13 +83,16 @@ class Prober:
         candidate: Candidate | None = None,
         instances: tuple[int, int] = (1, 1),
         deadline: Deadline | None = None,
+        model: str = "",
     ) -> None:
-        """``instances`` are how many of them there are, and the devices that they are on.
+        """``instances`` are how many of them there are, and the devices that they are on. ``model``
+        is the one of several that is probed by itself.
 
         No load begins once the ``deadline`` is near (OutOfTime), and what is sent ends with it.
         """
         self._deadline = deadline or Deadline()
         self._constraints = constraints
+        self.model = model
         self._candidate = candidate or Candidate()
         self.instances, self.devices = instances
         self.records: list[ProbeRecord] = []
@@ -196,6 +200,14 @@ class Prober:
             self.windows.append(window)
         return window
 
+    def sample_together(self, concurrency: int, seconds: float, number: int) -> None:
+        """The same, where several models are asked; a window of each, with that ``number``."""
+        before = self._running.statistics()
+        result, _ = self._saturate(concurrency, seconds)
+        self.windows += windows_together(
+            self._running, self._candidate, self.devices, concurrency, result, before, number
+        )
+
     def _bearable(self, concurrency: int) -> int:
         """Of so many requests at a time, those that the server answers well before replies are no
         longer waited for. As long as nothing but the first answer is known, it may be far fewer.
@@ -226,6 +238,7 @@ class Prober:
             before,
             gpus,
             host,
+            self.model,
         )
         return result, window
 

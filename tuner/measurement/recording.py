@@ -172,11 +172,12 @@ def window_record(
     before: dict[str, object],
     gpus: GpuWatch,
     host: HostWatch,
+    model: str = "",
 ) -> Window | None:
     """What a server showed while it was kept busy; None if it counts nothing, or failed.
 
     ``instances`` are how many there are, and the devices that they are on; ``before`` are the
-    server's statistics at the beginning.
+    server's statistics at the beginning; ``model`` is the one of several that was asked.
     """
     samples, server = result.samples, running.times_since(before)
     if server is None or not server.batch_seconds or samples.errors or not len(samples):
@@ -195,7 +196,41 @@ def window_record(
         server=server,
         memory=used.memory if used else None,
         gpu_memory=gpu.memory if gpu else None,
+        model=model,
     )
+
+
+def windows_together(
+    running: Running,
+    candidate: Candidate,
+    devices: int,
+    concurrency: int,
+    result: LoadResult,
+    before: dict[str, object],
+    number: int,
+) -> list[Window]:
+    """What each model of a server showed while several were asked; none if requests failed."""
+    samples = result.samples
+    if samples.errors or len(samples) < 2:
+        return []
+    seconds = float(np.max(samples.done) - samples.intended[0])
+    return [
+        Window(
+            settings=dict(candidate.part(step.model).settings),
+            instances=step.instances,
+            devices=min(devices, step.instances),
+            concurrency=concurrency,
+            items=running.items,
+            throughput=step.server.requests / seconds,
+            mean=step.server.queue + step.server.compute,
+            latency={},
+            server=step.server,
+            model=step.model,
+            together=number,
+        )
+        for step in running.steps_since(before)
+        if step.server is not None and step.server.batch_seconds
+    ]
 
 
 def save_samples(samples: Samples, folder: Path, name: str) -> str:

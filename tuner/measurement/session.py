@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 from tuner.deadline import Deadline
@@ -33,6 +34,10 @@ from tuner.records.results import ProbeRecord, Purpose
 from tuner.records.run import Run
 from tuner.simulator.scheduling import count_instances
 
+_OF_A_MODEL = 4
+"""Requests outstanding for each of several models: some wait, and none is always busy."""
+TOGETHER_SECONDS = 1.2
+"""Of a window in which all models are asked."""
 _KEEPING_UP = "keeping up"
 """The name of the constraint that a server must not fall behind."""
 
@@ -94,7 +99,12 @@ class CandidateSession:
         largest_batch: int,
         clock: PhaseClock,
         fitness: Fitness | None = None,
+        parts: Callable[[], Iterator[tuple[Prober, int]]] = lambda: iter(()),
     ) -> None:
+        """``parts`` are probers of each of several models by itself, and its largest batch; they
+        are used one after the other.
+        """
+        self.parts = parts
         self._clock = clock
         self._fitness = fitness
         self.prober = prober
@@ -137,12 +147,31 @@ class CandidateSession:
             self.saturation = self.prober.warm_up(concurrency, calm_rounds=calm_rounds)
         return self.saturation
 
-    def calibration(self, what: str, rounds: int) -> Prober:
-        """The prober for windows of calibration, after a short warm-up."""
-        self._progress.probing(what, None)
+    def calibration(self, what: str, rounds: int) -> Iterator[tuple[Prober, int]]:
+        """The probers for windows of calibration, each after a short warm-up, and the largest
+        batches: of the only model, or of each of several by itself.
+        """
+        several = False
+        for prober, largest in self.parts():
+            several = True
+            yield self._warm(prober, what, rounds), largest
+        if not several:
+            yield self._warm(self.prober, what, rounds), self.largest_batch
+
+    def _warm(self, prober: Prober, what: str, rounds: int) -> Prober:
+        of_model = f"{prober.model}, " if prober.model else ""
+        self._progress.probing(of_model + what, None)
         with self._clock.part("warm_up"):
-            self.prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
-        return self.prober
+            prober.warm_up(WARM_UP.candidate_concurrency, rounds=rounds)
+        return prober
+
+    def together(self, models: int, number: int) -> None:
+        """A window in which all of several models are asked as in the load, well below what they
+        can serve: how much they hold each other up.
+        """
+        self._progress.probing("all models", None)
+        self.prober.turn(self.prober.round)
+        self.prober.sample_together(_OF_A_MODEL * models, TOGETHER_SECONDS, number)
 
     def probe(
         self,
@@ -286,19 +315,7 @@ class Sessions:
             draft.relaunched = slot.is_fresh
             if draft.relaunched:
                 draft.launch_seconds = draft.launch_seconds or running.launch_seconds
-            prober = Prober(
-                running,
-                self._generator,
-                self.conditions.sla,
-                self._run.probes,
-                name,
-                draft.seeds,
-                draft.launches,
-                self.conditions.constraints,
-                subject.candidate,
-                self.instances_of(subject),
-                self.deadline,
-            )
+            prober = self._prober(running, draft, name, self.instances_of(subject))
             draft.launches += 1
             try:
                 yield CandidateSession(
@@ -308,10 +325,41 @@ class Sessions:
                     self.largest_batch(subject),
                     self._run.clock,
                     self._fitness,
+                    partial(self._parts, running, draft, name, prober),
                 )
             finally:
                 draft.probes.extend(prober.records)
                 self._run.append_windows(prober.windows)
+
+    def _prober(
+        self, running: Running, draft: Draft, name: str, instances: tuple[int, int], model: str = ""
+    ) -> Prober:
+        candidate = draft.subject.candidate
+        return Prober(
+            running,
+            self._generator,
+            self.conditions.sla,
+            self._run.probes,
+            name,
+            draft.seeds,
+            draft.launches,
+            self.conditions.constraints,
+            candidate.part(model) if model else candidate,
+            instances,
+            self.deadline,
+            model,
+        )
+
+    def _parts(
+        self, running: Running, draft: Draft, name: str, whole: Prober
+    ) -> Iterator[tuple[Prober, int]]:
+        """Each is aimed at its model when it is asked for; windows go where those of the whole do."""
+        configs = self.deployments.configs_of(draft.subject)
+        for model, part in running.parts().items():
+            instances = count_instances(configs[model], self.deployments.gpu_count)
+            prober = self._prober(part, draft, name, instances, model)
+            prober.windows = whole.windows
+            yield prober, max(1, int(configs[model].max_batch_size))
 
     @contextmanager
     def _launched(

@@ -83,11 +83,12 @@ def simplicity(candidate: Candidate) -> tuple[float, ...]:
     """Orders candidates that do the same, the simplest first: what Triton does unasked, and the
     smallest batches and the shortest delay that do.
     """
-    preferred = candidate.get(PREFERRED)
+    parts = [candidate.part(model) for model in candidate.models]
+    preferred = [part.get(PREFERRED) for part in parts]
     return (
-        len(preferred) if isinstance(preferred, tuple) else 0,
-        _number(candidate.get(QUEUE_DELAY)),
-        _number(candidate.get(MAX_BATCH_SIZE)),
+        sum(len(sizes) for sizes in preferred if isinstance(sizes, tuple)),
+        sum(_number(part.get(QUEUE_DELAY)) for part in parts),
+        sum(_number(part.get(MAX_BATCH_SIZE)) for part in parts),
         len(candidate.settings),
     )
 

@@ -13,6 +13,8 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
+    field_of,
+    of_model,
 )
 from tuner.optimizer.measurement import Measurement
 from tuner.records.results import Cause, State
@@ -89,10 +91,14 @@ def _tally(candidates: Sequence[Candidate]) -> dict[tuple[str, Value], int]:
 def _exceeds(candidate: Candidate, other: Candidate, harmless: tuple[str, ...]) -> bool:
     """Whether it has at least as large batches on as many instances, and the rest that matters."""
     rest, others = (
-        tuple(setting for setting in each.settings if setting[0] not in harmless)
+        tuple(setting for setting in each.settings if field_of(setting[0]) not in harmless)
         for each in (candidate, other)
     )
-    sized = (MAX_BATCH_SIZE, INSTANCE_COUNT)
+    sized = [
+        of_model(model, path)
+        for model in {*candidate.models, *other.models}
+        for path in (MAX_BATCH_SIZE, INSTANCE_COUNT)
+    ]
     return rest == others and all(
         _number(candidate.get(path)) >= _number(other.get(path)) for path in sized
     )

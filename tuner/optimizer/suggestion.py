@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 
 from tuner.model.parameter import Parameter, Value
-from tuner.model.space import Candidate, Point, SearchSpace, format_value, stated
+from tuner.model.space import Candidate, Point, SearchSpace, field_of, format_value, stated
 
 
 def first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[Point]:
@@ -24,8 +24,9 @@ def first_ideas(space: SearchSpace, own: dict[str, Value]) -> list[Point]:
             "parameters[intra_op_thread_count]": 1,
             "parameters[execution]": "cuda_graphs",
         }
-        for path, value in wanted.items():
-            if path in space.parameters and _allows(space.parameters[path], value):
+        for path, parameter in space.parameters.items():
+            value = wanted.get(field_of(path))
+            if value is not None and _allows(parameter, value):
                 idea[path] = value
         ideas.append(idea)
     return ideas

@@ -15,6 +15,7 @@ from tuner.model.space import (
     PREFERRED,
     QUEUE_DELAY,
     Candidate,
+    field_of,
 )
 from tuner.stats.samples import Floats, Ints
 
@@ -220,13 +221,13 @@ def _correlations(
     """
     settled = [dict(candidate.settings) for candidate in candidates]
     set_to, alike = (_Additive(len(candidates), settings) for _ in range(2))
-    if batches is not None:
-        doublings = np.log2(batches) / settings.lengths[MAX_BATCH_SIZE]
+    for column in () if batches is None else batches.reshape(len(candidates), -1).T:
+        doublings = np.log2(column) / settings.lengths[MAX_BATCH_SIZE]
         alike.add(np.asarray((doublings[:, None] - doublings[None, :]) ** 2, dtype=np.float64))
     for path in sorted({path for each in settled for path in each}):
         distances = _squared_distances(path, [each.get(path) for each in settled], settings)
         set_to.add(distances)
-        if path not in _SHOWN_BY_BATCHES:
+        if field_of(path) not in _SHOWN_BY_BATCHES:
             alike.add(distances)
     if batches is None:
         return set_to.correlations()
@@ -263,6 +264,7 @@ def _squared_distances(
 ) -> Floats:
     """In one setting, in units of its length scale; shape (n, n)."""
     numbers = [_doublings(path, value, settings.delay_unit) for value in values]
+    path = field_of(path)
     if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
         length = settings.lengths.get(path, settings.other_length)
         column = np.array([np.nan if n is None else n / length for n in numbers])

@@ -216,6 +216,8 @@ class Window(Record):
     ``settings`` are the candidate's, on ``instances`` in all, which share ``devices``;
     ``throughput`` is in requests/s, which held ``items`` in the mean; ``mean`` and ``latency`` are
     seconds from the send, ``memory`` and ``gpu_memory`` the peaks in bytes, the latter of one GPU.
+    Of several models that are tuned together, ``model`` is the one that was asked; or several were,
+    and each has a window with the same number ``together``, whose times are those of the server.
     """
 
     settings: dict[str, ValueField]
@@ -229,6 +231,8 @@ class Window(Record):
     server: ServerTimes
     memory: int | None = None
     gpu_memory: int | None = None
+    model: str = ""
+    together: int | None = None
 
     @property
     def candidate(self) -> Candidate:
