@@ -55,7 +55,7 @@ def _step(function: _Function) -> _Function:
     """Compile it into its callers, with no count of references to arrays, which outlive ``run``.
 
     Counting would take nine tenths of the time, and no public option switches it off. A step must
-    neither make an array nor return one.
+    not make an array, and return one, or a view, to no function that counts.
     """
     public = {"cache": True, "nogil": True, "forceinline": True, "no_cpython_wrapper": True}
     compiled: _Function = njit(**public, _nrt=False)(function)  # type: ignore[call-overload]
@@ -133,7 +133,7 @@ def _has_slot(system: System, state: QueueState) -> bool:
     """``PayloadSlotAvailable``: whether another payload may be formed before one is executed."""
     phase, waiting = system.instances.phase, state.tail - state.head
     if system.rules.queue_size == 0 and system.rules.timeout == 0:
-        return bool(waiting < 2 * len(phase))
+        return bool(system.rules.rate_limited or waiting < 2 * len(phase))
     idle = 0
     for instance in range(len(phase)):
         idle += phase[instance] == _IDLE
@@ -233,6 +233,8 @@ def _take_payloads(system: System, state: QueueState, now: float) -> tuple[int, 
     end, items = payloads.end[state.head], payloads.items[state.head]
     _close(state, state.head)
     state.head += 1
+    if rules.rate_limited:
+        return end, items
     while rules.delay > 0 and rules.max_batch > 1 and state.head < state.tail:
         oldest = payloads.first[state.head]
         while requests.gone[oldest]:
@@ -519,6 +521,7 @@ def _part(all: System, place: Place) -> System:
             place.devices,
             place.queue_size,
             place.timeout,
+            place.rate_limited,
         ),
         Durations(alone, place.exclusive, noise, place.release, place.reply),
         Requests(
@@ -569,9 +572,11 @@ def _send(joint: Joint, system: System, place: Place, instance: int) -> None:
         if not system.requests.gone[entry]:
             replies[place.first_entry + place.replied] = entry
             place.replied += 1
-    place.reply_at = system.requests.done[replies[place.first_entry + place.told]] if (
-        place.told < place.replied
-    ) else np.inf
+    place.reply_at = (
+        system.requests.done[replies[place.first_entry + place.told]]
+        if (place.told < place.replied)
+        else np.inf
+    )
 
 
 @_step

@@ -27,6 +27,13 @@ from tuner.simulator.system import (
 from tuner.stats.samples import Floats, Ints, Samples
 
 _LEAST_SECONDS = 1e-9  # of a request: one that takes no time is no limit
+_COUNTS = {
+    "entry": "entries",
+    "size": "sizes",
+    "known": "known",
+    "noise": "noises",
+    "instance": "instances",
+}
 _KINDS = 1  # the stream of random numbers that draws applications, beside that of arrivals
 
 
@@ -72,15 +79,14 @@ class Network:
             if not 0 <= visit.node < len(self.nodes):
                 raise ValueError(f"visit {number} is to node {visit.node}, which does not exist")
             for other in visit.after:
-                if not 0 <= other < number or (
-                    self.visits[other].application != visit.application
-                ):
+                if not 0 <= other < number or (self.visits[other].application != visit.application):
                     raise ValueError(
                         f"visit {number} is after {other}, which is no earlier visit of the same "
                         "application"
                     )
-        if {visit.application for visit in self.visits} != set(range(self.applications)):
-            raise ValueError("an application has no visits")
+        found = {visit.application for visit in self.visits}
+        if not found or found != set(range(self.applications)):
+            raise ValueError("applications must be numbered from 0 on and have visits")
         for node in self.nodes:
             if len(node.service.seconds) <= node.scheduling.max_batch:
                 raise ValueError(
@@ -118,9 +124,10 @@ class NodePlayed:
     execution, in the order of starts, and the share ``utilization`` of instance time spent
     executing, from the first arrival in the network to the last reply.
 
-    ``request``, ``visit``, ``entered``, ``started`` (NaN: never), ``done`` and ``execution`` (-1:
-    none) are of each request's visit, in the order in which they came in: the request's position in
-    ``Played.samples``, that of the visit in the network, seconds, and the position in ``sizes``.
+    ``request``, ``visit``, ``entered``, ``started`` (NaN: never), ``done`` (NaN: all was answered
+    before) and ``execution`` (-1: none) are of each request's visit, in the order in which they
+    came in: the request's position in ``Played.samples``, that of the visit in the network,
+    seconds, and the position in ``sizes``.
     """
 
     queue: float
@@ -178,7 +185,9 @@ def simulate_network(
         raise ValueError(f"kinds must be from 0 to {network.applications - 1}")
     away = network.fronts("network")[kinds] / 2
     order = np.argsort(times + away, kind="stable")
-    arrival = pass_one_by_one((times + away)[order], network.fronts("accept")[kinds[order]])
+    accept = network.fronts("accept")
+    each = accept[kinds[order]] if np.ptp(accept) > 0 else float(accept[0])
+    arrival = pass_one_by_one((times + away)[order], each)
     routes, visits = _routes(network)
     whole = _whole(routes, arrival, kinds[order], items[order])
     places = _places(network, np.bincount(routes.node[_visits(routes, kinds)], minlength=n))
@@ -218,7 +227,8 @@ def _visits(routes: Routes, kinds: Ints) -> Ints:
     """Of requests of these applications, one after the other."""
     counts = np.diff(routes.first)[kinds]
     ends = np.cumsum(counts)
-    return np.arange(counts.sum()) + np.repeat(routes.first[kinds] - (ends - counts), counts)
+    begins = np.repeat(routes.first[kinds] - (ends - counts), counts)
+    return np.asarray(np.arange(len(begins)) + begins)
 
 
 def _whole(routes: Routes, arrival: Floats, kinds: Ints, items: Ints) -> Whole:
@@ -242,17 +252,16 @@ def _places(network: Network, entries: Ints) -> npt.NDArray[np.void]:
         places[name] = [getattr(node.scheduling, name) for node in nodes]
     for name in ("exclusive", "release", "reply"):
         places[name] = [getattr(node.service, name) for node in nodes]
-    counts = {
-        "entries": ("entry", entries),
-        "instances": ("instance", places["instances"]),
-        "sizes": ("size", [len(node.scheduling.preferred) for node in nodes]),
-        "known": ("known", [len(node.service.seconds) for node in nodes]),
-        "noises": ("noise", [len(node.service.noise) for node in nodes]),
-    }
-    for name, (one, count) in counts.items():
-        places[name] = count
-        places[f"first_{one}"] = np.cumsum(count) - count
-    first, total = {}, 0
+    places["rate_limited"] = network.limit > 0
+    places["entries"] = entries
+    places["sizes"] = [len(node.scheduling.preferred) for node in nodes]
+    places["known"] = [len(node.service.seconds) for node in nodes]
+    places["noises"] = [len(node.service.noise) for node in nodes]
+    for name in ("entry", "size", "known", "noise", "instance"):
+        counts = places[_COUNTS[name]]
+        places[f"first_{name}"] = np.cumsum(counts) - counts
+    first: dict[int, int] = {}
+    total = 0
     for device, count in network.devices.items():
         first[device], total = total, total + count
     places["devices"] = [network.devices[node.device] for node in nodes]
@@ -260,9 +269,7 @@ def _places(network: Network, entries: Ints) -> npt.NDArray[np.void]:
     return places
 
 
-def _joint(
-    network: Network, places: npt.NDArray[np.void], routes: Routes, whole: Whole
-) -> Joint:
+def _joint(network: Network, places: npt.NDArray[np.void], routes: Routes, whole: Whole) -> Joint:
     """The arrays of all nodes, in which ``places`` are."""
     nodes, total = network.nodes, int(places["entries"].sum())
     preferred = [np.array(node.scheduling.preferred, np.int64) for node in nodes]

@@ -88,15 +88,8 @@ def simulate(
 
 
 def pass_one_by_one(times: Floats, each: float | Floats) -> Floats:
-    """When requests leave a station that takes ``each`` seconds for one, or for each of them
-    (Lindley's recursion).
-    """
-    if isinstance(each, np.ndarray):
-        if len(each) and np.any(each != each[0]):
-            steps = np.cumsum(each)
-            return np.asarray(np.maximum.accumulate(times - steps + each) + steps)
-        each = float(each[0]) if len(each) else 0.0
-    if each <= 0:
+    """When requests leave a station that takes ``each`` seconds for one (Lindley's recursion)."""
+    if np.max(each, initial=0.0) <= 0:
         return times
-    steps = each * np.arange(1, len(times) + 1)
+    steps = each * np.arange(1, len(times) + 1) if np.ndim(each) == 0 else np.cumsum(each)
     return np.asarray(np.maximum.accumulate(times - steps + each) + steps)

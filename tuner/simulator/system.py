@@ -11,6 +11,8 @@ from tuner.stats.samples import Bools, Floats, Ints
 class Rules(NamedTuple):
     """The configuration, as ``tuner.simulator.scheduling.Scheduling`` has it: sizes in items, times
     in seconds, 0 for no limit. ``preferred`` ascends and is not empty, shape (sizes,).
+    ``rate_limited``: payloads wait in Triton's rate limiter, where there is room for any number and
+    none are merged, and not for instances.
     """
 
     batching: bool
@@ -21,6 +23,7 @@ class Rules(NamedTuple):
     devices: int
     queue_size: int
     timeout: float
+    rate_limited: bool = False
 
 
 class Durations(NamedTuple):
@@ -162,6 +165,7 @@ class Place:
     devices: int
     queue_size: int
     timeout: float
+    rate_limited: bool
     exclusive: float
     release: float
     reply: float
