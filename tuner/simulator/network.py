@@ -170,7 +170,8 @@ def simulate_network(
     (default 0) and of ``items`` (default 1), which all its visits have.
 
     A request that a node refuses has failed as a whole: it is answered then, and none of its other
-    visits begins; what of it is queued elsewhere is executed in vain, as Triton does it.
+    visits begins; what of it is queued elsewhere is executed in vain. (Triton executes that as
+    well, and answers after it.)
 
     The front end is passed at the edge of the network alone: requests of all applications go
     through ``accept`` one after the other, and ``network`` is on their way once. Within a pipeline
