@@ -63,6 +63,7 @@ class Reference:
         self.wake_items = 0
         self.timer = math.inf
         self.wire_free = 0.0
+        self.is_rate_limited = False
         self.instances = [Instance(number) for number in range(scheduling.instances)]
         self.device_free = [0.0] * scheduling.devices
 
@@ -105,7 +106,7 @@ class Reference:
         if self.scheduling.queue_size or self.scheduling.timeout:
             idle = [i for i in self.instances if i.phase == "idle"]
             return len(idle) > len(self.payloads)
-        return len(self.payloads) < 2 * len(self.instances)
+        return self.is_rate_limited or len(self.payloads) < 2 * len(self.instances)
 
     def advance(self, now: float, instance: Instance) -> bool:
         if instance.phase == "beside others":
@@ -135,7 +136,8 @@ class Reference:
 
     def execute(self, now: float, instance: Instance) -> None:
         batch = Payload(list(self.take().requests))
-        while self.scheduling.delay > 0 and self.scheduling.max_batch > 1 and self.payloads:
+        merges = self.scheduling.delay > 0 and self.scheduling.max_batch > 1
+        while merges and not self.is_rate_limited and self.payloads:
             following = self.payloads[0]
             if now - following.requests[0].entered <= self.scheduling.delay:
                 break

@@ -5,8 +5,9 @@ It follows Triton core's source (``dynamic_batch_scheduler.cc``, ``rate_limiter.
 payloads waits for instances, and the payload that is being formed may go on growing in it. Requests
 are in order, so a payload is a range of them.
 
-``run`` is the event loop; each step below it is what Triton does at one event. All steps are in
-this file, since numba compiles ``run`` anew only if this very file changes.
+``run`` is the event loop; each step below it is what Triton does at one event. ``run_network`` is
+that of several batchers which are joined, and takes the same steps. All of it is in this file,
+since numba compiles either anew only if this very file changes.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,19 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numba import njit
 
-from tuner.simulator.system import Instances, QueueState, Requests, Rules, System
+from tuner.simulator.system import (
+    Agenda,
+    Durations,
+    Executions,
+    Instances,
+    Joint,
+    Payloads,
+    Place,
+    QueueState,
+    Requests,
+    Rules,
+    System,
+)
 from tuner.stats.samples import Floats, Ints
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -35,13 +48,14 @@ _TIMING = ThreadTiming()
 _LOOK_AGAIN, _TICK, _ROUNDING = _TIMING.look_again, _TIMING.tick, _TIMING.rounding
 _IDLE, _OVERLAPPED, _EXCLUSIVE, _RELEASING = 0, 1, 2, 3  # phases of an instance
 _NONE, _OPEN, _CLOSED = 0, 1, 2  # the payload being formed: there is none, it may grow, or not
+_TURN, _PHASE, _REPLY, _ARRIVAL, _TIMER = 0, 1, 2, 3, 4  # what happens next in a network
 
 
 def _step(function: _Function) -> _Function:
     """Compile it into its callers, with no count of references to arrays, which outlive ``run``.
 
     Counting would take nine tenths of the time, and no public option switches it off. A step must
-    neither make an array nor return one.
+    not make an array, and return one, or a view, to no function that counts.
     """
     public = {"cache": True, "nogil": True, "forceinline": True, "no_cpython_wrapper": True}
     compiled: _Function = njit(**public, _nrt=False)(function)  # type: ignore[call-overload]
@@ -119,7 +133,7 @@ def _has_slot(system: System, state: QueueState) -> bool:
     """``PayloadSlotAvailable``: whether another payload may be formed before one is executed."""
     phase, waiting = system.instances.phase, state.tail - state.head
     if system.rules.queue_size == 0 and system.rules.timeout == 0:
-        return bool(waiting < 2 * len(phase))
+        return bool(system.rules.rate_limited or waiting < 2 * len(phase))
     idle = 0
     for instance in range(len(phase)):
         idle += phase[instance] == _IDLE
@@ -219,6 +233,8 @@ def _take_payloads(system: System, state: QueueState, now: float) -> tuple[int, 
     end, items = payloads.end[state.head], payloads.items[state.head]
     _close(state, state.head)
     state.head += 1
+    if rules.rate_limited:
+        return end, items
     while rules.delay > 0 and rules.max_batch > 1 and state.head < state.tail:
         oldest = payloads.first[state.head]
         while requests.gone[oldest]:
@@ -389,3 +405,270 @@ def _next_preferred(preferred: Ints, items: int) -> Any:
         if preferred[position] > items:
             return preferred[position]
     return preferred[0]
+
+
+@njit(cache=True, nogil=True)
+def run_network(joint: Joint, states: Any, places: Any, limit: int, seed: int) -> None:
+    """Play the requests of a network that is new; ``states`` and ``places`` hold the QueueState and
+    the Place of each node. At most ``limit`` executions run at once (0: any number).
+    """
+    np.random.seed(seed)
+    _play_network(joint, states, places, limit)
+
+
+@_step
+def _play_network(joint: Joint, states: Any, places: Any, limit: int) -> None:
+    """The event loop. At the same moment phases of instances end first, then replies arrive, then
+    requests, then timers run out; of each, those of the first node come first.
+
+    Every step stands here once, since numba copies it to wherever it is called.
+    """
+    whole, entries, agenda = joint.whole, joint.entries, joint.agenda
+    slots = limit if limit > 0 else len(joint.served)  # executions that may begin
+    now, arrived, answered, first, last = 0.0, 0, 0, 0, 0
+    while answered < len(whole.arrival):
+        request, visit, woken, kind = -1, -1, False, _TURN
+        if first < last:
+            request, visit = agenda.whole[first], agenda.visit[first]
+            first += 1
+            if request >= 0 and whole.failed[request]:
+                continue
+            node = joint.routes.node[visit] if request >= 0 else visit // 2
+            woken = request < 0 and visit % 2 == 1
+        else:
+            arrival = whole.arrival[arrived] if arrived < len(whole.arrival) else np.inf
+            kind, node, now = _next_event(states, places, arrival)
+            first, last = 0, 0
+            if kind == _ARRIVAL:
+                last = _arrive(joint, arrived)
+                arrived += 1
+                continue
+            if kind == _REPLY:
+                last = _hear(joint, places[node], now)
+                answered += last < 0
+                last = max(last, 0)
+                continue
+        place, state = places[node], states[node]
+        system = _part(joint.all, place)
+        waiting, known, gives_way = state.waiting, state.answered, False
+        if request >= 0:
+            entry = place.first_entry + state.arrived
+            entries.whole[entry], entries.visit[entry] = request, visit
+            joint.all.requests.entered[entry] = now
+            joint.all.requests.items[entry] = whole.items[request]
+            woken = _enqueue(system, state, now)
+        elif kind == _TIMER:
+            state.timer, woken = np.inf, True
+        elif kind == _PHASE:
+            instance = place.next_instance
+            phase = system.instances.phase[instance]
+            woken = _advance(system, state, now, instance)
+            known = state.answered
+            if phase == _EXCLUSIVE:
+                _send(joint, system, place, instance)
+            elif phase == _RELEASING:
+                joint.served[place.first_instance + instance] += 1
+                slots += 1
+                if limit > 0 and slots == 1:
+                    winner = _first_in_line(joint, states, places)
+                    gives_way = winner >= 0 and winner != node
+                    if gives_way:
+                        last = _note(agenda, 0, -1, 2 * winner)
+                        last = _note(agenda, last, -1, 2 * node + woken)
+        if not gives_way:
+            served = joint.served[place.first_instance :][: place.instances]
+            slots -= _take_turn(system, state, now, woken, served, slots, limit > 0)
+        place.next_instance = _next_instance(system.instances.until)
+        place.until = system.instances.until[place.next_instance]
+        if state.answered > known:
+            answered += _fail(joint, system, place, now, waiting, state.arrived)
+
+
+@_step
+def _next_event(states: Any, places: Any, arrival: float) -> tuple[int, int, float]:
+    """What happens next, at which node, and when."""
+    kind, at, now = _PHASE, 0, np.inf
+    for node in range(len(places)):
+        if places[node].until < now:
+            at, now = node, places[node].until
+    for node in range(len(places)):
+        if places[node].reply_at < now:
+            kind, at, now = _REPLY, node, places[node].reply_at
+    if arrival < now:
+        kind, now = _ARRIVAL, arrival
+    for node in range(len(places)):
+        if states[node].timer < now:
+            kind, at, now = _TIMER, node, states[node].timer
+    return kind, at, now
+
+
+@_step
+def _part(all: System, place: Place) -> System:
+    """The node of this place, in views of the arrays of all."""
+    n, m = place.first_entry, place.first_entry + place.entries
+    i, j = place.first_instance, place.first_instance + place.instances
+    preferred = all.rules.preferred[place.first_size : place.first_size + place.sizes]
+    alone = all.durations.alone[place.first_known : place.first_known + place.known]
+    noise = all.durations.noise[place.first_noise : place.first_noise + place.noises]
+    requests, payloads, instances = all.requests, all.payloads, all.instances
+    return System(
+        Rules(
+            place.batching,
+            place.max_batch,
+            preferred,
+            place.delay,
+            place.instances,
+            place.devices,
+            place.queue_size,
+            place.timeout,
+            place.rate_limited,
+        ),
+        Durations(alone, place.exclusive, noise, place.release, place.reply),
+        Requests(
+            requests.entered[n:m],
+            requests.items[n:m],
+            requests.gone[n:m],
+            requests.started[n:m],
+            requests.done[n:m],
+            requests.ok[n:m],
+            requests.execution[n:m],
+        ),
+        Payloads(payloads.first[n:m], payloads.end[n:m], payloads.items[n:m]),
+        Instances(
+            instances.phase[i:j],
+            instances.until[i:j],
+            instances.first[i:j],
+            instances.end[i:j],
+            instances.exclusive[i:j],
+            instances.idle_since[i:j],
+        ),
+        all.device_free[place.first_device : place.first_device + place.devices],
+        Executions(all.executions.items[n:m], all.executions.ends[n:m]),
+    )
+
+
+@_step
+def _arrive(joint: Joint, request: int) -> int:
+    """A request comes in, and its first visits begin; how many."""
+    routes, whole = joint.routes, joint.whole
+    kind, last = whole.kind[request], 0
+    for visit in range(routes.first[kind], routes.first[kind + 1]):
+        if routes.awaited[visit] == 0:
+            last = _note(joint.agenda, last, request, visit)
+    return last
+
+
+@_step
+def _note(agenda: Agenda, last: int, request: int, visit: int) -> int:
+    agenda.whole[last], agenda.visit[last] = request, visit
+    return last + 1
+
+
+@_step
+def _send(joint: Joint, system: System, place: Place, instance: int) -> None:
+    """The replies of an execution go on their way, one behind the other."""
+    replies = joint.entries.replies
+    for entry in range(system.instances.first[instance], system.instances.end[instance]):
+        if not system.requests.gone[entry]:
+            replies[place.first_entry + place.replied] = entry
+            place.replied += 1
+    place.reply_at = (
+        system.requests.done[replies[place.first_entry + place.told]]
+        if (place.told < place.replied)
+        else np.inf
+    )
+
+
+@_step
+def _hear(joint: Joint, place: Place, now: float) -> int:
+    """A reply arrives, so that a visit is done and others may begin: how many, or -1 if it was the
+    last one and the whole request is answered.
+    """
+    entries, routes, whole, n = joint.entries, joint.routes, joint.whole, place.first_entry
+    entry = n + entries.replies[n + place.told]
+    request, visit = entries.whole[entry], entries.visit[entry]
+    place.told += 1
+    place.reply_at = np.inf
+    if place.told < place.replied:
+        place.reply_at = joint.all.requests.done[n + entries.replies[n + place.told]]
+    if whole.failed[request]:
+        return 0
+    whole.left[request] -= 1
+    if whole.left[request] == 0:
+        whole.done[request] = now
+        return -1
+    last = 0
+    offset = whole.first[request] - routes.first[whole.kind[request]]
+    for position in range(routes.next[visit], routes.next[visit + 1]):
+        follower = routes.followers[position]
+        whole.awaited[offset + follower] -= 1
+        if whole.awaited[offset + follower] == 0:
+            last = _note(joint.agenda, last, request, follower)
+    return last
+
+
+@_step
+def _fail(joint: Joint, system: System, place: Place, now: float, begin: int, end: int) -> int:
+    """Requests of [begin, end) were refused: those fail as a whole; how many did not before."""
+    count = 0
+    for entry in range(begin, end):
+        request = joint.entries.whole[place.first_entry + entry]
+        if system.requests.gone[entry] and not joint.whole.failed[request]:
+            joint.whole.failed[request], joint.whole.done[request] = True, now
+            count += 1
+    return count
+
+
+@_step
+def _take_turn(
+    system: System,
+    state: QueueState,
+    now: float,
+    woken: bool,
+    served: Ints,
+    slots: int,
+    is_limited: bool,
+) -> int:
+    """``_dispatch``, but no more than ``slots`` executions begin; how many did."""
+    begun = 0
+    while True:
+        while state.head < state.tail and begun < slots:
+            if is_limited:
+                instance = _least_served(system.instances.phase, served)
+            else:
+                instance = _longest_idle(system.instances)
+            if instance < 0:
+                break
+            _execute(system, state, now, instance)
+            begun += 1
+            woken = system.rules.batching
+        if not woken:
+            return begun
+        woken = _form_payload(system, state, now)
+
+
+@_step
+def _least_served(phase: Ints, served: Ints) -> int:
+    """The idle instance that Triton's rate limiter takes first, -1 where all are busy."""
+    least = -1
+    for instance in range(len(phase)):
+        if phase[instance] == _IDLE and (least < 0 or served[instance] < served[least]):
+            least = instance
+    return least
+
+
+@_step
+def _first_in_line(joint: Joint, states: Any, places: Any) -> int:
+    """The node with a payload and an idle instance that Triton's rate limiter lets go first, as the
+    instance has the fewest executions behind it; -1: none has both.
+    """
+    winner, fewest = -1, 0
+    for node in range(len(places)):
+        first = places[node].first_instance
+        phase = joint.all.instances.phase[first : first + places[node].instances]
+        served = joint.served[first : first + places[node].instances]
+        instance = _least_served(phase, served)
+        waits = instance >= 0 and states[node].head < states[node].tail
+        if waits and (winner < 0 or served[instance] < fewest):
+            winner, fewest = node, served[instance]
+    return winner

@@ -1,6 +1,7 @@
 """Predicts the capacity of a configuration."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,13 +41,20 @@ def play(
     """About so many requests at ``rate`` requests/s; more, up to 20 times as many, where the
     arrivals' pattern is longer.
     """
+    times, items = load_at(rate, requests, arrivals, mix, seed)
+    return simulate(times, scheduling, service, items, seed)
+
+
+def load_at(
+    rate: float, requests: int, arrivals: Arrivals, mix: BatchMix | None, seed: int
+) -> tuple[Floats, Ints | None]:
+    """When ``play`` sends requests, and the items of each (None: 1)."""
     period = min(arrivals.least_seconds(rate), _SETTINGS.most_periods * requests / rate)
     if period:
-        times, items = _load(arrivals, rate, max(requests / rate, period), mix, seed)
-    else:  # any stretch is like any other, and the rate but its scale
-        times, items = _renewals(arrivals, requests, mix, seed)
-        times = times / rate
-    return simulate(times, scheduling, service, items, seed)
+        return _load(arrivals, rate, max(requests / rate, period), mix, seed)
+    # Any stretch is like any other, and the rate but its scale.
+    times, items = _renewals(arrivals, requests, mix, seed)
+    return times / rate, items
 
 
 def _load(
@@ -83,39 +91,48 @@ def predict_capacity(
     A ``guess`` (0.0: none) saves simulations. If more load never makes fewer late, it changes
     nothing else, so that candidates that do the same get the same capacity.
     """
-    most = saturation(scheduling, service, mix)
+
+    def keeps_sla(rate: float) -> bool:
+        return is_kept(play(rate, requests, scheduling, service, arrivals, mix, seed).samples, sla)
+
+    return highest_kept(keeps_sla, saturation(scheduling, service, mix), precision, guess)
+
+
+def highest_kept(
+    keeps: Callable[[float], bool], most: float, precision: float = 0.005, guess: float = 0.0
+) -> float:
+    """The highest rate up to ``most`` that ``keeps`` what it should, of those that are powers of
+    1 + ``precision``; 0.0 if none does. For ``guess`` see ``predict_capacity``.
+    """
     unit = math.log1p(precision)
     end = math.floor(math.log(most) / unit)
     least = math.ceil(math.log(_SETTINGS.least * most) / unit)
 
-    def keeps_sla(number: int) -> bool:
-        rate = math.exp(number * unit)
-        return is_kept(play(rate, requests, scheduling, service, arrivals, mix, seed).samples, sla)
+    def is_kept_at(number: int) -> bool:
+        return keeps(math.exp(number * unit))
 
     step = 1 if guess else max(1, round(-math.log(_SETTINGS.step_down) / unit))
     number = min(math.floor(math.log(guess or _SETTINGS.start * most) / unit + 0.5), end)
     low, high = least - 1, end + 1  # kept, as far as is known, and broken
-    if keeps_sla(number):
+    if is_kept_at(number):
         low = number
         while (number := low + step) < high:
-            if not keeps_sla(number):
+            if not is_kept_at(number):
                 high = number
                 break
             low, step = number, 2 * step
     else:
         high = number
         while (number := high - step) > low:
-            if keeps_sla(number):
+            if is_kept_at(number):
                 low = number
                 break
             high, step = number, 2 * step
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if keeps_sla(middle) else (low, middle)
+        low, high = (middle, high) if is_kept_at(middle) else (low, middle)
     if low < least and guess:  # a queue delay near the limit keeps the Sla in a band of rates
-        return predict_capacity(
-            scheduling, service, sla, arrivals, mix, requests, precision, seed, guess=0.0
-        )
+        return highest_kept(keeps, most, precision, guess=0.0)
     return math.exp(low * unit) if low >= least else 0.0
 
 
@@ -132,6 +149,18 @@ def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | No
     """The throughput (requests/s) that no load exceeds, by the utilization law: that of the busiest
     of instances, devices and front end, in batches of the size that suits best.
     """
+    occupied, shared = demands(scheduling, service, mix)
+    front = max(service.accept, service.reply, _SETTINGS.least_seconds)
+    busiest = np.maximum(occupied / scheduling.instances, shared / scheduling.devices)
+    return float(1 / max(front, np.min(busiest)))
+
+
+def demands(
+    scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | None = None
+) -> tuple[Floats, Floats]:
+    """Seconds of an instance and of a device that a request takes on average, for each size of
+    batches that is possible; shape (sizes,).
+    """
     mix = mix or BatchMix()
     most = scheduling.max_batch
     alone = service.seconds[: most + 1] + float(np.mean(service.noise))
@@ -139,16 +168,12 @@ def saturation(scheduling: Scheduling, service: ServiceTimes, mix: BatchMix | No
     if scheduling.batching:
         sizes = np.arange(1, most + 1)
         shares = mix.mean / sizes  # executions that a request comes to
-        demands = [(shares * occupied[1:], shares * service.exclusive * alone[1:])]
-    else:
-        fitting = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
-        demands = [
-            (share * occupied[[n]], share * service.exclusive * alone[[n]]) for n, share in fitting
-        ]
-    busy = sum((own for own, _ in demands), np.zeros(1)) / scheduling.instances
-    shared = sum((device for _, device in demands), np.zeros(1)) / scheduling.devices
-    front = max(service.accept, service.reply, _SETTINGS.least_seconds)
-    return float(1 / max(front, np.min(np.maximum(busy, shared))))
+        return shares * occupied[1:], shares * service.exclusive * alone[1:]
+    fitting = [(n, share) for n, share in zip(mix.sizes, mix.shares, strict=True) if n <= most]
+    return (
+        sum((share * occupied[[n]] for n, share in fitting), np.zeros(1)),
+        sum((share * service.exclusive * alone[[n]] for n, share in fitting), np.zeros(1)),
+    )
 
 
 def _items(mix: BatchMix | None, count: int, rng: np.random.Generator) -> Ints | None:

@@ -65,7 +65,7 @@ def simulate(
         items = np.ones(len(times), np.int64)
     if len(service.seconds) <= scheduling.max_batch:
         raise ValueError(f"the service time of a batch of {scheduling.max_batch} is unknown")
-    entered = _pass_one_by_one(times + service.network / 2, service.accept)
+    entered = pass_one_by_one(times + service.network / 2, service.accept)
     preferred = np.array(scheduling.preferred, np.int64)
     rules = Rules(**{**vars(scheduling), "preferred": preferred})
     durations = Durations(
@@ -87,9 +87,9 @@ def simulate(
     )
 
 
-def _pass_one_by_one(times: Floats, each: float) -> Floats:
+def pass_one_by_one(times: Floats, each: float | Floats) -> Floats:
     """When requests leave a station that takes ``each`` seconds for one (Lindley's recursion)."""
-    if each <= 0:
+    if np.max(each, initial=0.0) <= 0:
         return times
-    steps = each * np.arange(1, len(times) + 1)
+    steps = each * np.arange(1, len(times) + 1) if np.ndim(each) == 0 else np.cumsum(each)
     return np.asarray(np.maximum.accumulate(times - steps + each) + steps)

@@ -11,6 +11,8 @@ from tuner.stats.samples import Bools, Floats, Ints
 class Rules(NamedTuple):
     """The configuration, as ``tuner.simulator.scheduling.Scheduling`` has it: sizes in items, times
     in seconds, 0 for no limit. ``preferred`` ascends and is not empty, shape (sizes,).
+    ``rate_limited``: payloads wait in Triton's rate limiter, where there is room for any number and
+    none are merged, and not for instances.
     """
 
     batching: bool
@@ -21,6 +23,7 @@ class Rules(NamedTuple):
     devices: int
     queue_size: int
     timeout: float
+    rate_limited: bool = False
 
 
 class Durations(NamedTuple):
@@ -143,8 +146,111 @@ class QueueState:
 _STATE = np.dtype(list(QueueState.__annotations__.items()), align=True)
 
 
-def new_states() -> npt.NDArray[np.void]:
-    """The QueueState of a new system, as an array of this one record."""
-    states = np.zeros(1, _STATE)
+def new_states(nodes: int = 1) -> npt.NDArray[np.void]:
+    """The QueueState of each new system: records, shape (nodes,)."""
+    states = np.zeros(nodes, _STATE)
     states["timer"] = np.inf
     return states
+
+
+class Place:
+    """Where the arrays of one of several nodes begin in those of all, how many are its own, its
+    numbers, and what comes next there: a record, as QueueState is.
+    """
+
+    batching: bool
+    max_batch: int
+    delay: float
+    instances: int
+    devices: int
+    queue_size: int
+    timeout: float
+    rate_limited: bool
+    exclusive: float
+    release: float
+    reply: float
+    entries: int  # how many requests enter at most
+    sizes: int  # preferred ones
+    known: int  # sizes whose duration is known, from 0 on
+    noises: int
+    first_entry: int
+    first_size: int
+    first_known: int
+    first_noise: int
+    first_instance: int
+    first_device: int
+    next_instance: int  # whose phase ends first, at ``until``
+    until: float
+    told: int  # replies [told, replied) are on their way, and the first is there at ``reply_at``
+    replied: int
+    reply_at: float
+
+
+_PLACE = np.dtype(list(Place.__annotations__.items()), align=True)
+
+
+def new_places(nodes: int) -> npt.NDArray[np.void]:
+    """Empty ones, where nothing is to come."""
+    places = np.zeros(nodes, _PLACE)
+    places["until"] = places["reply_at"] = np.inf
+    return places
+
+
+class Routes(NamedTuple):
+    """The visits of application a are [first[a], first[a + 1]); of each, shape (visits,): its node,
+    how many others it awaits, and those that await it, followers[next[v]:next[v + 1]].
+    """
+
+    first: Ints
+    node: Ints
+    awaited: Ints
+    next: Ints
+    followers: Ints
+
+
+class Whole(NamedTuple):
+    """Of each request, shape (n,), in the order of ``arrival``: its application and items, its
+    visits that are not done, when it was answered, whether one of its visits was refused, and where
+    the counts of what each of its visits still awaits begin in ``awaited``.
+    """
+
+    arrival: Floats
+    kind: Ints
+    items: Ints
+    left: Ints
+    done: Floats
+    failed: Bools
+    first: Ints
+    awaited: Ints
+
+
+class Entries(NamedTuple):
+    """Of each request of each node: the whole request and the visit that it stands for; and the
+    node's requests in the order of their replies. Shape (entries of all nodes,).
+    """
+
+    whole: Ints
+    visit: Ints
+    replies: Ints
+
+
+class Agenda(NamedTuple):
+    """What is to be done at this very moment: visit ``visit`` of request ``whole`` begins; or, if
+    that is -1, a node gets its turn: 2 * number, and 1 more if its batcher thread is woken.
+    """
+
+    whole: Ints
+    visit: Ints
+
+
+class Joint(NamedTuple):
+    """Nodes that are joined: ``all`` holds the arrays of all of them, one behind the other, and
+    ``served`` how many executions each instance has ended.
+    """
+
+    all: System
+    routes: Routes
+    whole: Whole
+    entries: Entries
+    agenda: Agenda
+    served: Ints
