@@ -9,6 +9,9 @@ MEASURING = ("scipy.special",)
 SIMULATING = (*MEASURING, "scipy.optimize", "scipy.linalg", "tuner.simulator.compiled")
 """The same for a search that simulates; the last one compiles the simulator, or loads it."""
 
+TOGETHER = ("tuner.simulator.compiled_network",)
+"""What a search of several models needs in addition."""
+
 
 class Preparation:
     """Imports modules in a thread, the slow ones that a launch does not need.

@@ -13,7 +13,7 @@ from tuner.commands.export import export_winner
 from tuner.commands.options import SearchOptions
 from tuner.commands.plan import Plan
 from tuner.commands.preflight import check_gpus, check_plan
-from tuner.commands.preparation import MEASURING, SIMULATING, Preparation
+from tuner.commands.preparation import MEASURING, SIMULATING, TOGETHER, Preparation
 from tuner.commands.results import SearchResult
 from tuner.commands.runs import begin_run, fresh_folder, resumable_search
 from tuner.commands.workplace import described, notes_on, open_resources, run_metadata
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from tuner.optimizer.samplers.simulation import SimulationSampler
+    from tuner.optimizer.simulators import Simulator, Workload
 
 _FEW = 3
 """Candidates: to measure so many takes no longer than to calibrate for a simulation."""
@@ -58,7 +59,8 @@ def search(
     """
     experiment, began = plan.experiment, time.monotonic() if began is None else began
     optunas, known = checked(plan)
-    preparation = Preparation(SIMULATING if experiment.simulates else MEASURING)
+    together = () if plan.repository is None else TOGETHER
+    preparation = Preparation((*SIMULATING, *together) if experiment.simulates else MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (
         launcher,
         generator,
@@ -211,18 +213,15 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
     experiment = plan.experiment
     if not experiment.simulates or experiment.load == CLOSED:
         return None
-    if plan.repository is not None:
-        return None
     if plan.config.response_cache.enable and (experiment.input_data or experiment.cache_hits):
         return None  # what is answered from the cache is not simulated
     if experiment.load_engine != "tuner":
         return None  # perf_analyzer takes seconds for what a calibration asks in moments
     if plan.space.count(limit=_FEW) is not None or not is_available():
         return None
-    from tuner.optimizer.prior import Workload
-
     # Importing it takes its time, and not everyone needs it.
     from tuner.optimizer.samplers.simulation import SimulationSampler
+    from tuner.optimizer.simulators import Workload
 
     workload = Workload(
         experiment.sla,
@@ -235,13 +234,33 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
     try:
         return SimulationSampler(
             plan.space,
-            workload,
-            lambda candidate: render(plan.config, candidate),
+            _simulator(plan, workload),
             experiment.seed,
             first_ideas(plan.space, plan.own),
+            minimizes=experiment.minimize is not None,
         )
     except SimulationError:
         return None
+
+
+def _simulator(plan: Plan, workload: "Workload") -> "Simulator":
+    """SimulationError where it is not known who calls whom."""
+    from tuner.optimizer.simulators import OneModel, Together
+    from tuner.simulator.network import Visit
+
+    seed, repository = plan.experiment.seed, plan.repository
+    if repository is None:
+        return OneModel(workload, lambda candidate: render(plan.config, candidate), seed)
+    models = repository.tuned
+    visits: list[Visit] = []
+    for application, pipeline in enumerate(repository.pipelines):
+        if pipeline.called:
+            raise SimulationError(f"{pipeline.name} calls models in an order that is not known")
+        begin = len(visits)
+        for step in pipeline.steps:
+            after = tuple(begin + index for index in step.after)
+            visits.append(Visit(models.index(step.model), after, application))
+    return Together(workload, repository.render, models, tuple(visits), plan.mix, seed)
 
 
 def _limits(experiment: Experiment, gpus: Gpus) -> dict[str, float]:

@@ -18,7 +18,7 @@ from tuner.model.config import (
     to_text,
 )
 from tuner.model.parameter import Value
-from tuner.model.pipeline import CONFIG, Pipeline
+from tuner.model.pipeline import CONFIG, Pipeline, Step
 from tuner.model.space import (
     Candidate,
     SearchSpace,
@@ -78,6 +78,18 @@ class Repository:
                 configs.setdefault(called, _read(folder, called))
             configs[name] = config
         return cls(folder, configs, tuple(names))
+
+    @cached_property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """Those of the models that are asked, in their order; a model that calls none is a pipeline
+        of one step.
+        """
+        if self.pipeline is not None:
+            return (self.pipeline,)
+        return tuple(
+            Pipeline.of(self.folder / name, self.configs[name]) or Pipeline(name, (Step(name),))
+            for name in self.asked
+        )
 
     @cached_property
     def tuned(self) -> tuple[str, ...]:

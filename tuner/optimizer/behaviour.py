@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from tuner.model.space import MAX_BATCH_SIZE, PREFERRED, QUEUE_DELAY, Candidate
-from tuner.simulator.simulate import Simulation
-from tuner.stats.samples import Bools, Ints
+from tuner.optimizer.simulators import Seen
+from tuner.stats.samples import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,28 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Of one candidate near its capacity: the mean size of its batches (items), and what it did at
-    the two highest rates of comparison up to the capacity, by their numbers.
+    """Of one candidate near its capacity: the mean size of each model's batches (items), shape
+    (models,), and what it did at the two highest rates of comparison up to the capacity, by their
+    numbers.
     """
 
-    mean_batch: float
+    batches: Floats
     traces: Mapping[int, bytes]
 
 
-Play = Callable[[float, int], Simulation]
+Play = Callable[[float, int], Seen]
 """Simulates a candidate at a rate (requests/s), with about so many requests."""
 
 
 def observe(capacity: float, play: Play, settings: BehaviourSettings = SETTINGS) -> Behaviour:
     """What a candidate with this capacity (requests/s, above zero) does."""
     highest = math.floor(math.log(capacity) / math.log1p(settings.step))
-    traces, sizes = {}, [1.0]
+    traces, batches = {}, np.ones(1)
     for number in (highest - 1, highest):
         played = play(math.exp(number * math.log1p(settings.step)), settings.requests)
         traces[number] = played.samples.latency.tobytes()
-        sizes.append(float(np.mean(played.sizes)) if len(played.sizes) else 1.0)
-    return Behaviour(sizes[-1], traces)
+        batches = played.batches
+    return Behaviour(batches, traces)
 
 
 def classes(

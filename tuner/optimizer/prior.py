@@ -1,30 +1,20 @@
 """The prior of every candidate before it is measured: all are simulated."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tuner.errors import SimulationError
-from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla, bound_ratio
-from tuner.load.arrivals import Arrivals
-from tuner.load.batches import BatchMix
-from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, stated
+from tuner.model.space import Candidate, Point, SearchSpace, model_of, stated
 from tuner.optimizer.behaviour import SETTINGS as BEHAVIOUR
 from tuner.optimizer.behaviour import SHORT_LOOK, Behaviour, classes, observe
 from tuner.optimizer.forecast import Prior, log_ratio
+from tuner.optimizer.simulators import Seen, Simulator, is_simulated
 from tuner.optimizer.surrogate import SETTINGS as SURROGATE
 from tuner.optimizer.surrogate import Surrogate
 from tuner.records.results import LEAST_COST, Window
-from tuner.simulator.cost import CostPredictor
-from tuner.simulator.footprint import fits
-from tuner.simulator.predict import play, predict_capacity
-from tuner.simulator.profile import ModelProfile
-from tuner.simulator.scheduling import LIMITS, Scheduling
-from tuner.simulator.simulate import Simulation
-from tuner.stats.samples import Bools, Ints
+from tuner.stats.samples import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -43,6 +33,7 @@ class PriorSettings:
     most_points: int = 30_000  # of a grid that is enumerated: takes half a second
     most_candidates: int = 3000  # of one that is simulated whole: their correlations take 72 MB
     sampled: int = 1500  # candidates drawn of a larger or a continuous space
+    sampled_together: int = 700  # the same of several models, of which each takes as long
     most_steps: int = 50_000_000
     """Requests times instances of all simulations of a pass, which take seconds: each step of one
     looks at all instances. Presets come to a fraction of it."""
@@ -52,6 +43,10 @@ class PriorSettings:
         Pass(20_000, 0.01, 25),
     )
     """Ever more requests for ever fewer candidates: a p99 of 1,000 requests rests on ten."""
+    climbs: int = 6
+    """Rounds in which the neighbors of the best of a sample are simulated, too."""
+    climbers: int = 8
+    """Whose neighbors these are."""
     promising: float = 0.5  # share of the best capacity: below it, a short look has to do
     cost_requests: int = 10_000  # for a cost at one rate: a p99 rests on a hundred of them
     least_capacity: float = 1e-3  # requests/s, or share of the best, of what meets the SLA at none
@@ -62,55 +57,42 @@ class PriorSettings:
 SETTINGS = PriorSettings()
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``); or
-    what is minimized in its place.
-    """
-
-    sla: Sla
-    arrivals: Arrivals
-    mix: BatchMix
-    gpus: int = 1
-    limits: Mapping[str, float] = field(default_factory=dict)
-    objective: Objective | None = None
-
-
 class SimulatedSpace:
     """All candidates of a space, or many of a vast one, as the simulator sees them.
 
-    ``also`` are points that are among them in any case. SimulationError if the model's scheduler is
+    ``also`` are points that are among them in any case. SimulationError if a model's scheduler is
     not simulated.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        workload: Workload,
-        config_of: Callable[[Candidate], Any],
+        simulator: Simulator,
         seed: int,
         also: Iterable[Point] = (),
         settings: PriorSettings = SETTINGS,
+        minimizes: bool = False,
     ) -> None:
-        self._workload, self._seed, self._settings = workload, seed, settings
+        self._space, self._simulator = space, simulator
+        self._seed, self._settings, self._minimizes = seed, settings, minimizes
         wanted = {Candidate.of(stated(point)): point for point in also}
         points = space.candidates(settings.most_points)
-        if points is None or len(points) > settings.most_candidates:
-            points = space.sample(settings.sampled, np.random.default_rng(seed))
-        if workload.mix.largest > LIMITS.items:
-            raise SimulationError(f"requests of {workload.mix.largest:,} items cannot be simulated")
-        schedulings = {
-            candidate: Scheduling.of(config_of(candidate), workload.gpus)
-            for candidate in (*points, *wanted)
-        }
-        self.points = self._affordable(points, schedulings) | wanted
-        self._schedulings = [schedulings[candidate] for candidate in self.points]
+        several = any(map(model_of, space.parameters))
+        self._is_whole = points is not None and len(points) <= (
+            settings.sampled if several else settings.most_candidates
+        )
+        if points is None or not self._is_whole:
+            count = settings.sampled_together if several else settings.sampled
+            points = space.sample(count, np.random.default_rng(seed))
+        keys = {candidate: simulator.key(candidate) for candidate in (*points, *wanted)}
+        self.points = self._affordable(points, keys) | wanted
+        self._keys: list[Hashable] = [keys[candidate] for candidate in self.points]
 
     def _affordable(
-        self, points: dict[Candidate, Point], schedulings: Mapping[Candidate, Scheduling]
+        self, points: dict[Candidate, Point], keys: Mapping[Candidate, Hashable]
     ) -> dict[Candidate, Point]:
         """As many of them, chosen at random, as can be simulated in the time that there is."""
-        instances = np.array([schedulings[candidate].instances for candidate in points])
+        instances = np.array([self._simulator.instances(keys[candidate]) for candidate in points])
         most = self._settings.most_steps / self._settings.passes[0].requests
         order = np.random.default_rng(self._seed).permutation(len(instances))
         taken = np.zeros(len(instances), dtype=bool)
@@ -120,123 +102,152 @@ class SimulatedSpace:
         }
 
     def simulate(self, windows: Sequence[Window]) -> Prior:
-        """Every candidate, with what these windows tell of the model; SimulationError if they tell
+        """Every candidate, with what these windows tell of the models; SimulationError if they tell
         nothing.
         """
-        profile = ModelProfile.fit(windows)
-        if profile is None:
-            raise SimulationError("the server's statistics do not show single executions")
-        sizes = [(each.instances, each.devices, each.max_batch) for each in self._schedulings]
-        fitting = np.array(fits(windows, self._workload.limits, sizes))
-        if self._workload.objective is None:
-            merit, predicted, numbers = self._capacities(profile)
+        self._simulator.learn(windows)
+        if not self._minimizes:
+            merit, predicted, numbers = self._capacities()
+            fitting = self._simulator.fits(self._keys)
             return Prior(self.points, merit, None, predicted, fitting, numbers, self._seed)
-        merit, bound_ratio = self._costs(profile, CostPredictor(self._workload.objective, windows))
+        fitting = self._simulator.fits(self._keys)
+        merit, bound_ratio = self._costs()
         predicted = np.ones(len(self.points), dtype=bool)
         numbers = self._numbers({})
         return Prior(self.points, merit, bound_ratio, predicted, fitting, numbers, self._seed)
 
-    def _capacities(self, profile: ModelProfile) -> tuple[Surrogate, Bools, Ints]:
+    def _capacities(self) -> tuple[Surrogate, Bools, Ints]:
         """The surrogate of ln(capacity), whether each has one at all, and the class of each."""
-        settings, workload = self._settings, self._workload
-        capacities = dict.fromkeys(self._schedulings, 0.0)
-        for each in settings.passes:
-            guess = 0.0
-            order = sorted(capacities, key=_neighbourhood)
-            best = sorted(order, key=lambda s: capacities[s], reverse=True)[: each.most]
-            best = best[: _affordable(best, settings.most_steps / each.requests)]
-            for scheduling in best:
-                guess = capacities[scheduling] or guess  # neighbours in a space do much the same
-                capacities[scheduling] = predict_capacity(
-                    scheduling,
-                    profile.service(scheduling),
-                    workload.sla,
-                    workload.arrivals,
-                    workload.mix,
-                    each.requests,
-                    each.precision,
-                    self._seed,
-                    guess,
-                )
-                guess = capacities[scheduling] or guess
-        rates = np.array([capacities[scheduling] for scheduling in self._schedulings])
+        settings = self._settings
+        capacities: dict[Hashable, float] = dict.fromkeys(self._keys, 0.0)
+        for number, each in enumerate(settings.passes):
+            order = sorted(capacities, key=self._simulator.neighbourhood)
+            best = sorted(order, key=lambda key: capacities[key], reverse=True)[: each.most]
+            instances = [self._simulator.instances(key) for key in best]
+            best = best[: _affordable(instances, settings.most_steps / each.requests)]
+            self._measure(best, each, capacities)
+            if number == 0 and not self._is_whole:
+                self._climb(each, capacities)
+        rates = np.array([capacities[key] for key in self._keys])
         least = settings.least_capacity * max(1.0, float(rates.max()))
         common = SURROGATE.common if rates.any() else settings.unknown_factor
+        promising = settings.promising * float(rates.max())
         behaviours = {
-            each: (
-                capacity,
-                self._observe(each, capacity, profile, settings.promising * rates.max()),
-            )
-            for each, capacity in capacities.items()
+            key: (capacity, self._observe(key, capacity, promising))
+            for key, capacity in capacities.items()
             if capacity > 0
         }
-        batches = [
-            behaviours[s][1].mean_batch if s in behaviours else 1.0 for s in self._schedulings
-        ]
         merit = Surrogate(
             list(self.points),
             np.log(np.maximum(rates, least)),
             common,
-            batches=np.array(batches) if behaviours else None,
+            batches=self._batches(behaviours),
         )
         return merit, rates > 0, self._numbers(classes(behaviours))
 
-    def _observe(
-        self, scheduling: Scheduling, capacity: float, profile: ModelProfile, promising: float
-    ) -> Behaviour:
-        service, workload = profile.service(scheduling), self._workload
+    def _measure(
+        self, keys: Iterable[Hashable], how: Pass, capacities: dict[Hashable, float]
+    ) -> None:
+        guess = 0.0
+        for key in keys:
+            guess = capacities[key] or guess  # neighbours in a space do much the same
+            capacities[key] = self._simulator.capacity(key, how.requests, how.precision, guess)
+            guess = capacities[key] or guess
 
-        def simulated(rate: float, requests: int) -> Simulation:
-            arrivals, mix = workload.arrivals, workload.mix
-            return play(rate, requests, scheduling, service, arrivals, mix, self._seed)
+    def _climb(self, how: Pass, capacities: dict[Hashable, float]) -> None:
+        """Add the neighbors of the best, as long as there are new ones: of a space that was only
+        sampled, the best is likely to lie beside what was drawn.
+        """
+        for _ in range(self._settings.climbs):
+            places = sorted(
+                range(len(self._keys)), key=lambda i: capacities[self._keys[i]], reverse=True
+            )
+            candidates = list(self.points)
+            best: dict[Hashable, Candidate] = {}
+            for place in places:
+                best.setdefault(self._keys[place], candidates[place])
+                if len(best) == self._settings.climbers:
+                    break
+            new: dict[Candidate, Point] = {}
+            for candidate in best.values():
+                for point in neighbours(self._space, self.points[candidate]):
+                    new.setdefault(Candidate.of(stated(point)), point)
+            new = {each: point for each, point in new.items() if each not in self.points}
+            if not new:
+                return
+            keys = {each: self._simulator.key(each) for each in new}
+            self.points = self.points | new
+            self._keys += keys.values()
+            unknown = dict.fromkeys(key for key in keys.values() if key not in capacities)
+            capacities |= dict.fromkeys(unknown, 0.0)
+            self._measure(sorted(unknown, key=self._simulator.neighbourhood), how, capacities)
+
+    def _batches(self, known: Mapping[Hashable, tuple[float, Behaviour]]) -> Floats | None:
+        """The mean batches of each, shape (n, models); None if nothing is known."""
+        if not known:
+            return None
+        models = len(next(iter(known.values()))[1].batches)
+        alone = np.ones(models)
+        return np.array([known[key][1].batches if key in known else alone for key in self._keys])
+
+    def _observe(self, key: Hashable, capacity: float, promising: float) -> Behaviour:
+        def simulated(rate: float, requests: int) -> Seen:
+            return self._simulator.play(key, rate, requests)
 
         return observe(capacity, simulated, BEHAVIOUR if capacity >= promising else SHORT_LOOK)
 
-    def _numbers(self, known: Mapping[Scheduling, int]) -> Ints:
+    def _numbers(self, known: Mapping[Hashable, int]) -> Ints:
         """The class of each candidate: what the simulation does not know of has to be the same."""
         numbers: dict[Any, int] = {}
         places = []
-        for candidate, scheduling in zip(self.points, self._schedulings, strict=True):
-            beyond = tuple(each for each in candidate.settings if each[0] not in SIMULATED)
-            key = (known.get(scheduling, scheduling), beyond)
-            places.append(numbers.setdefault(key, len(numbers)))
+        for candidate, key in zip(self.points, self._keys, strict=True):
+            beyond = tuple(each for each in candidate.settings if not is_simulated(each[0]))
+            whole = (known.get(key, key), beyond)
+            places.append(numbers.setdefault(whole, len(numbers)))
         return np.array(places)
 
-    def _costs(self, profile: ModelProfile, costs: CostPredictor) -> tuple[Surrogate, Surrogate]:
+    def _costs(self) -> tuple[Surrogate, Surrogate]:
         """What each comes to at the objective's rate, and how near to the SLA it is there."""
-        objective, settings, workload = self._workload.objective, self._settings, self._workload
-        assert objective is not None
-        simulated: dict[Scheduling, tuple[float | None, float]] = {}
-        for scheduling in set(self._schedulings):
-            played = play(
-                objective.rate,
-                max(settings.cost_requests, objective.requests),
-                scheduling,
-                profile.service(scheduling),
-                workload.arrivals,
-                workload.mix,
-                self._seed,
-            )
-            ratio = bound_ratio(played.samples, workload.sla) or 0.0
-            simulated[scheduling] = costs.of(scheduling, played), ratio
-        values = [simulated[scheduling][0] for scheduling in self._schedulings]
-        ratios = np.array([simulated[scheduling][1] for scheduling in self._schedulings])
+        settings = self._settings
+        simulated = {
+            key: self._simulator.cost(key, settings.cost_requests) for key in set(self._keys)
+        }
+        values = [simulated[key][0] for key in self._keys]
+        ratios = np.array([simulated[key][1] for key in self._keys])
         finite = np.clip([1.0 if v is None else v for v in values], LEAST_COST, settings.most_cost)
         common = settings.unknown_factor if None in values else SURROGATE.common
         candidates = list(self.points)
         return (
-            Surrogate(candidates, -np.log(finite), common, costs.is_certain),
+            Surrogate(candidates, -np.log(finite), common, self._simulator.costs_are_certain),
             Surrogate(candidates, log_ratio(ratios)),
         )
 
 
-def _affordable(schedulings: Sequence[Scheduling], instances: float) -> int:
+def neighbours(space: SearchSpace, point: Point) -> Iterable[Point]:
+    """Points that differ in one parameter: a number by one step of its list, anything else in any
+    way.
+    """
+    for path, parameter in space.parameters.items():
+        if parameter.size is None or parameter.size > _MOST_STEPS:
+            continue
+        values = parameter.points()
+        own = point.get(path)
+        numbers = sorted(
+            v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
+        )
+        if own in numbers and not isinstance(own, bool):
+            at = numbers.index(own)
+            steps: Iterable[Any] = numbers[max(0, at - 1) : at] + numbers[at + 1 : at + 2]
+        else:
+            steps = (value for value in values if value != own)
+        for value in steps:
+            yield {**point, path: value}
+
+
+_MOST_STEPS = 64
+"""Of a parameter whose neighbors are looked for: of a finer one they hardly differ."""
+
+
+def _affordable(instances: Sequence[int], most: float) -> int:
     """How many of them have no more instances than so many together; one at least."""
-    together = np.cumsum([scheduling.instances for scheduling in schedulings])
-    return max(1, int(np.searchsorted(together, instances, side="right")))
-
-
-def _neighbourhood(scheduling: Scheduling) -> tuple[object, ...]:
-    """Orders schedulings so that one does much the same as the one before."""
-    s = scheduling
-    return (s.batching, s.instances, s.preferred if s.batching else (), s.max_batch, s.delay)
+    return max(1, int(np.searchsorted(np.cumsum(instances), most, side="right")))

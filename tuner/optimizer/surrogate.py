@@ -145,8 +145,8 @@ class Surrogate:
     deviation that neighbors share; how large it is, is learned (Rasmussen and Williams, Gaussian
     Processes for Machine Learning, 2006, chapters 2 and 5). ``common`` is the standard deviation of
     the factor's logarithm, large where nothing is known of it. A ``certain`` prior is the truth.
-    ``batches`` are the mean sizes of the batches in simulation, shape (n,): neighbors are then
-    those that do much the same, whatever they are set to.
+    ``batches`` are the mean sizes of the batches in simulation, shape (n,) or, of several models,
+    (n, models): neighbors are then those that do much the same, whatever they are set to.
     """
 
     def __init__(

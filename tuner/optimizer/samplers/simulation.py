@@ -2,7 +2,7 @@
 improvement.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from tuner.errors import UsageError
 from tuner.model.space import Candidate, Point, SearchSpace
 from tuner.optimizer.forecast import Forecast, Prior, Proposal
 from tuner.optimizer.measurement import Measurement, measurements
-from tuner.optimizer.prior import SimulatedSpace, Workload
+from tuner.optimizer.prior import SimulatedSpace
 from tuner.optimizer.samplers.choose import make_sampler
+from tuner.optimizer.simulators import Simulator
 from tuner.optimizer.suggestion import candidate_of, params
 from tuner.records.results import State, Window
 from tuner.servers.causes import cause_of
@@ -35,12 +36,13 @@ class SimulationSampler(BaseSampler):
     Any study of one objective can use it, with an objective that asks for its parameters with
     ``tuner.optimizer.suggestion.suggest``::
 
-        sampler = SimulationSampler(space, workload, lambda candidate: render(config, candidate))
+        simulator = OneModel(workload, lambda candidate: render(config, candidate), seed=0)
+        sampler = SimulationSampler(space, simulator)
         sampler.calibrate(run.windows())
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.optimize(lambda trial: capacity_of(suggest(trial, space)), n_trials=20)
 
-    The study maximizes the capacity or, where the workload has an objective, minimizes its value.
+    The study maximizes the capacity or, if it ``minimizes``, the value of the workload's objective.
     What a trial told besides its value it may say in user attributes, as in
     ``tuner.optimizer.measurement``, and by Optuna's constraints; pruned and failed trials count as
     such.
@@ -60,18 +62,18 @@ class SimulationSampler(BaseSampler):
     def __init__(
         self,
         space: SearchSpace,
-        workload: Workload,
-        config_of: Callable[[Candidate], Any],
+        simulator: Simulator,
         seed: int = 0,
         also: Iterable[Point] = (),
         fallback: BaseSampler | None = None,
+        minimizes: bool = False,
     ) -> None:
-        """``config_of`` gives a candidate's ModelConfig; ``also`` are points that are known in any
-        case. SimulationError if the model's scheduler is not simulated.
+        """``also`` are points that are known in any case. SimulationError if a model's scheduler is
+        not simulated.
         """
         self._space = space
-        self._minimizes = workload.objective is not None
-        self._simulated = SimulatedSpace(space, workload, config_of, seed, also)
+        self._minimizes = minimizes
+        self._simulated = SimulatedSpace(space, simulator, seed, also, minimizes=minimizes)
         self._fallback = fallback or make_sampler("tpe", seed)
         self._prior: Prior | None = None
         self._failures: tuple[Measurement, ...] = ()

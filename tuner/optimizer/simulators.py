@@ -1,0 +1,306 @@
+"""What of a candidate is simulated, and how: one model, or several together."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from tuner.errors import SimulationError
+from tuner.goals.objective import Objective
+from tuner.goals.sla import Sla, bound_ratio
+from tuner.load.arrivals import Arrivals
+from tuner.load.batches import BatchMix
+from tuner.load.mix import Mix
+from tuner.model.space import SIMULATED, Candidate, field_of
+from tuner.records.results import Window
+from tuner.simulator.cost import CostPredictor
+from tuner.simulator.footprint import fits
+from tuner.simulator.joint import JointProfile
+from tuner.simulator.network import Network, Visit, saturation_of, simulate_network
+from tuner.simulator.predict import highest_kept, is_kept, load_at, play, predict_capacity
+from tuner.simulator.profile import ModelProfile
+from tuner.simulator.scheduling import LIMITS, Scheduling
+from tuner.stats.samples import Bools, Floats, Samples
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``); or
+    what is minimized in its place.
+    """
+
+    sla: Sla
+    arrivals: Arrivals
+    mix: BatchMix
+    gpus: int = 1
+    limits: Mapping[str, float] = field(default_factory=dict)
+    objective: Objective | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was simulated: the requests, and the mean batch (items) of each model, shape
+    (models,).
+    """
+
+    samples: Samples
+    batches: Floats
+
+
+class Simulator(Protocol):
+    """Simulates candidates that have the same ``key`` alike. Only after ``learn`` does it know how
+    long anything takes.
+    """
+
+    def key(self, candidate: Candidate) -> Hashable:
+        """What of the candidate matters in the simulation; SimulationError if that cannot be
+        simulated.
+        """
+
+    def instances(self, key: Any) -> int:
+        """All of them: the time of a simulation grows with them."""
+
+    def neighbourhood(self, key: Any) -> tuple[object, ...]:
+        """Orders keys so that one does much the same as the one before."""
+
+    def learn(self, windows: Sequence[Window]) -> None:
+        """SimulationError if they tell nothing."""
+
+    def fits(self, keys: Sequence[Any]) -> Bools:
+        """Which of them stay within the limits of memory, as far as is known."""
+
+    def capacity(self, key: Any, requests: int, precision: float, guess: float) -> float:
+        """As ``predict_capacity``."""
+
+    def play(self, key: Any, rate: float, requests: int) -> Seen:
+        """About so many requests at a rate (requests/s)."""
+
+    def cost(self, key: Any, requests: int) -> tuple[float | None, float]:
+        """The objective's value (None: it is not simulated), and the ratio of percentile to
+        bound.
+        """
+
+    @property
+    def costs_are_certain(self) -> bool:
+        """Whether a candidate's settings alone determine its cost."""
+
+
+def is_simulated(path: str) -> bool:
+    """Whether a simulation knows the effect of a setting."""
+    return field_of(path) in SIMULATED
+
+
+class OneModel:
+    """One model, whose key is how its scheduler works. ``config_of`` gives a candidate's
+    ModelConfig. SimulationError if requests are too large.
+    """
+
+    def __init__(
+        self, workload: Workload, config_of: Callable[[Candidate], Any], seed: int
+    ) -> None:
+        _check_items(workload)
+        self._workload, self._config_of, self._seed = workload, config_of, seed
+        self._profile: ModelProfile | None = None
+        self._windows: Sequence[Window] = ()
+        self._costs: CostPredictor | None = None
+
+    def key(self, candidate: Candidate) -> Scheduling:
+        return Scheduling.of(self._config_of(candidate), self._workload.gpus)
+
+    def instances(self, key: Scheduling) -> int:
+        return key.instances
+
+    def neighbourhood(self, key: Scheduling) -> tuple[object, ...]:
+        preferred = key.preferred if key.batching else ()
+        return key.batching, key.instances, preferred, key.max_batch, key.delay
+
+    def learn(self, windows: Sequence[Window]) -> None:
+        self._profile, self._windows = ModelProfile.fit(windows), windows
+        if self._profile is None:
+            raise SimulationError("the server's statistics do not show single executions")
+        objective = self._workload.objective
+        self._costs = None if objective is None else CostPredictor(objective, windows)
+
+    def fits(self, keys: Sequence[Scheduling]) -> Bools:
+        sizes = [(each.instances, each.devices, each.max_batch) for each in keys]
+        return np.array(fits(self._windows, self._workload.limits, sizes))
+
+    def capacity(self, key: Scheduling, requests: int, precision: float, guess: float) -> float:
+        workload = self._workload
+        assert self._profile is not None
+        return predict_capacity(
+            key,
+            self._profile.service(key),
+            workload.sla,
+            workload.arrivals,
+            workload.mix,
+            requests,
+            precision,
+            self._seed,
+            guess,
+        )
+
+    def play(self, key: Scheduling, rate: float, requests: int) -> Seen:
+        workload = self._workload
+        assert self._profile is not None
+        service = self._profile.service(key)
+        played = play(rate, requests, key, service, workload.arrivals, workload.mix, self._seed)
+        return Seen(played.samples, np.array([_mean_batch(played.sizes)]))
+
+    def cost(self, key: Scheduling, requests: int) -> tuple[float | None, float]:
+        workload, objective = self._workload, self._workload.objective
+        assert objective is not None and self._profile is not None and self._costs is not None
+        played = play(
+            objective.rate,
+            max(requests, objective.requests),
+            key,
+            self._profile.service(key),
+            workload.arrivals,
+            workload.mix,
+            self._seed,
+        )
+        ratio = bound_ratio(played.samples, workload.sla) or 0.0
+        return self._costs.of(key, played), ratio
+
+    @property
+    def costs_are_certain(self) -> bool:
+        return self._costs is not None and self._costs.is_certain
+
+
+Schedulings = tuple[Scheduling, ...]
+
+
+class Together:
+    """Several models: the steps of a pipeline, or models that are asked side by side. Their key is
+    how each one's scheduler works.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        configs_of: Callable[[Candidate], Mapping[str, Any]],
+        models: Sequence[str],
+        visits: tuple[Visit, ...],
+        mix: Mix | None,
+        seed: int,
+    ) -> None:
+        """``configs_of`` gives a candidate's ModelConfigs by model; ``visits`` go to the positions
+        of ``models``, and their applications are the models of the ``mix`` (None: one).
+        """
+        _check_items(workload)
+        if workload.objective is not None:
+            raise SimulationError("costs of several models together are not simulated")
+        self._workload, self._configs_of = workload, configs_of
+        self._models, self._visits, self._mix, self._seed = tuple(models), visits, mix, seed
+        self._profile: JointProfile | None = None
+
+    def key(self, candidate: Candidate) -> Schedulings:
+        configs = self._configs_of(candidate)
+        return tuple(Scheduling.of(configs[name], self._workload.gpus) for name in self._models)
+
+    def instances(self, key: Schedulings) -> int:
+        return sum(each.instances for each in key)
+
+    def neighbourhood(self, key: Schedulings) -> tuple[object, ...]:
+        return tuple(
+            (s.batching, s.instances, s.preferred if s.batching else (), s.max_batch, s.delay)
+            for s in key
+        )
+
+    def learn(self, windows: Sequence[Window]) -> None:
+        self._profile = JointProfile.fit(windows, self._models, self._visits, self._shares(1.0))
+        if self._profile is None:
+            raise SimulationError("the servers' statistics do not show single executions")
+
+    def fits(self, keys: Sequence[Schedulings]) -> Bools:
+        return np.ones(len(keys), dtype=bool)
+
+    def capacity(self, key: Schedulings, requests: int, precision: float, guess: float) -> float:
+        network, mix = self._network(key), self._mix
+        least = 1.0 if mix is None else min(mix.shares.values())
+        requests = round(requests * min(_MOST_TIMES, max(1.0, _SHARE / least)))
+        held = 0.0 if mix is None else mix.total(0.0)
+        if held:  # what is left of the saturation of all
+            most = self._left(network, held)
+        else:
+            most = saturation_of(network, self._shares(1.0), self._workload.mix)
+
+        def keeps_sla(rate: float) -> bool:
+            return is_kept(self._samples(network, rate, requests), self._workload.sla)
+
+        return highest_kept(keeps_sla, most, precision, guess)
+
+    def _left(self, network: Network, held: float) -> float:
+        """The largest rate of the mix of which all together come to no more than the saturation."""
+        low, high = _LEAST_RATE, saturation_of(network, self._shares(1e9), self._workload.mix)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            most = saturation_of(network, self._shares(middle), self._workload.mix)
+            low, high = (middle, high) if middle + held <= most else (low, middle)
+        return max(low, _LEAST_RATE)
+
+    def play(self, key: Schedulings, rate: float, requests: int) -> Seen:
+        network = self._network(key)
+        samples, batches = self._played(network, rate, requests)
+        return Seen(samples, batches)
+
+    def cost(self, key: Schedulings, requests: int) -> tuple[float | None, float]:
+        raise SimulationError("costs of several models together are not simulated")
+
+    @property
+    def costs_are_certain(self) -> bool:
+        return False
+
+    def _network(self, key: Schedulings) -> Network:
+        assert self._profile is not None
+        return self._profile.network(key, self._visits)
+
+    def _shares(self, rate: float) -> Floats:
+        """Of each application at a rate of the mix; shape (applications,)."""
+        if self._mix is None:
+            return np.ones(1)
+        rates = np.array(list(self._mix.rates(rate).values()))
+        return np.asarray(rates / rates.sum())
+
+    def _samples(self, network: Network, rate: float, requests: int) -> Samples:
+        return self._played(network, rate, requests)[0]
+
+    def _played(self, network: Network, rate: float, requests: int) -> tuple[Samples, Floats]:
+        workload, mix = self._workload, self._mix
+        total = rate if mix is None else mix.total(rate)
+        times, items = load_at(total, requests, workload.arrivals, workload.mix, self._seed)
+        kinds = None
+        if mix is not None:
+            shares = self._shares(rate)
+            kinds = _kinds(shares, len(times), self._seed)
+        played = simulate_network(times, network, kinds, items, self._seed)
+        samples = played.samples
+        if mix is not None:
+            samples = Samples(
+                samples.intended, samples.sent, samples.done, samples.ok, kinds, mix.models
+            )
+        return samples, np.array([_mean_batch(node.sizes) for node in played.nodes])
+
+
+_MOST_TIMES = 3.0
+"""Times the requests of a single model that are simulated of a mix, at most."""
+_SHARE = 0.4
+"""Of the requests: a model with less of them needs more in all, for its percentile to say much."""
+_HALVINGS = 30
+_LEAST_RATE = 1e-3
+
+
+def _kinds(shares: Floats, count: int, seed: int) -> Any:
+    """The same draw whatever the rate, as arrivals are."""
+    drawn = np.random.default_rng([seed, 1]).random(count)
+    return np.searchsorted(np.cumsum(shares)[:-1], drawn, side="right").astype(np.int64)
+
+
+def _mean_batch(sizes: Any) -> float:
+    return float(np.mean(sizes)) if len(sizes) else 1.0
+
+
+def _check_items(workload: Workload) -> None:
+    if workload.mix.largest > LIMITS.items:
+        raise SimulationError(f"requests of {workload.mix.largest:,} items cannot be simulated")
