@@ -42,7 +42,8 @@ from tuner.model.config import own_settings, read_config, render
 from tuner.model.space import Candidate
 from tuner.optimizer.forecast import Forecast
 from tuner.optimizer.prior import SimulatedSpace
-from tuner.optimizer.prior import Workload as Aim
+from tuner.optimizer.simulators import OneModel
+from tuner.optimizer.simulators import Workload as Aim
 from tuner.records.results import ProbeRecord
 from tuner.records.results import best as winner_of
 from tuner.records.run import Run
@@ -129,7 +130,8 @@ def steps(workload: Workload, run: Run, truth: dict[Candidate, float]) -> dict[s
     aim = Aim(
         Sla.parse(workload.sla), Arrivals.parse(workload.load), BatchMix.parse(workload.batch)
     )
-    space = SimulatedSpace(Harness.space_of(config), aim, lambda c: render(config, c), 0)
+    simulator = OneModel(aim, lambda c: render(config, c), 0)
+    space = SimulatedSpace(Harness.space_of(config), simulator, 0)
     forecast = Forecast(space.simulate(run.windows()))
     rows: dict[str, Row] = {
         str(candidate): {

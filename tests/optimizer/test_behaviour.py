@@ -7,17 +7,19 @@ from tests.simulated import batch_times
 from tuner.load.arrivals import Arrivals
 from tuner.model.space import MAX_BATCH_SIZE, PREFERRED, QUEUE_DELAY, Candidate
 from tuner.optimizer.behaviour import Behaviour, classes, observe, simplest_of_each
+from tuner.optimizer.simulators import Seen
 from tuner.simulator.predict import play
 from tuner.simulator.scheduling import Scheduling
-from tuner.simulator.simulate import ServiceTimes, Simulation
+from tuner.simulator.simulate import ServiceTimes
 
 GPU = ServiceTimes(batch_times(0.004, 0.00035), exclusive=0.7)
 CAPACITY = 1000.0
 
 
 def behaviour(scheduling: Scheduling, capacity: float = CAPACITY) -> Behaviour:
-    def simulated(rate: float, requests: int) -> Simulation:
-        return play(rate, requests, scheduling, GPU, Arrivals.POISSON, None, 0)
+    def simulated(rate: float, requests: int) -> Seen:
+        played = play(rate, requests, scheduling, GPU, Arrivals.POISSON, None, 0)
+        return Seen(played.samples, np.array([np.mean(played.sizes)]))
 
     return observe(capacity, simulated)
 
@@ -32,7 +34,7 @@ def test_batches_that_are_never_reached_make_no_difference() -> None:
     numbers = classes(known)
     assert numbers[large] == numbers[larger]
     assert numbers[small] != numbers[large]
-    assert known[large][1].mean_batch == known[larger][1].mean_batch > 1
+    assert known[large][1].batches == known[larger][1].batches > 1
 
 
 def test_a_delay_that_is_waited_for_does() -> None:

@@ -31,9 +31,9 @@ from tuner.model.space import (
     Candidate,
 )
 from tuner.model.space_file import parse_space
-from tuner.optimizer.prior import Workload
 from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.samplers.simulation import SimulationSampler
+from tuner.optimizer.simulators import OneModel, Workload
 from tuner.optimizer.stopping import Budget, Stop
 from tuner.optimizer.study import Measurer, Study
 from tuner.optimizer.suggestion import params, suggest
@@ -134,7 +134,9 @@ def make(request: pytest.FixtureRequest) -> Make:
     def sampler(seed: int = 0, workload: Workload = WORKLOAD, space: object = None) -> BaseSampler:
         if name == "simulation":
             chosen = CONDITIONAL if space is None else space
-            return SimulationSampler(chosen, workload, lambda c: render(MODEL, c), seed)
+            simulator = OneModel(workload, lambda c: render(MODEL, c), seed)
+            minimizes = workload.objective is not None
+            return SimulationSampler(chosen, simulator, seed, minimizes=minimizes)
         return make_sampler(name, seed)
 
     return sampler
@@ -245,7 +247,7 @@ class TestSimulationSampler:
 
     @pytest.fixture
     def sampler(self) -> SimulationSampler:
-        made = SimulationSampler(CONDITIONAL, WORKLOAD, lambda c: render(MODEL, c))
+        made = SimulationSampler(CONDITIONAL, OneModel(WORKLOAD, lambda c: render(MODEL, c), 0))
         made.calibrate(windows(GPU, (2, 8, 32), (2, 4)))
         return made
 
@@ -316,7 +318,7 @@ class TestSimulationSampler:
         study.tell(trial, 1.0)
 
     def test_once_nothing_is_left_the_fallback_samples(self) -> None:
-        sampler = SimulationSampler(SMALL, WORKLOAD, lambda c: render(MODEL, c))
+        sampler = SimulationSampler(SMALL, OneModel(WORKLOAD, lambda c: render(MODEL, c), 0))
         sampler.calibrate(windows(GPU, (2, 8, 32), (2, 4)))
         study = optuna.create_study(direction="maximize", sampler=sampler)
         size = SMALL.count() or 0
@@ -344,7 +346,8 @@ class TestAsOptunaTests(BasicSamplerTestCase, SingleOnlySamplerTestCase):
         )
 
         def calibrated() -> BaseSampler:
-            made = SimulationSampler(SMALL, workload, lambda c: render(MODEL, c))
+            simulator = OneModel(workload, lambda c: render(MODEL, c), 0)
+            made = SimulationSampler(SMALL, simulator, minimizes=True)
             made.calibrate(windows(GPU, (2, 8, 32), (2, 4)))
             return made
 

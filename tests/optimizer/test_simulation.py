@@ -22,8 +22,9 @@ from tuner.model.space import INSTANCE_COUNT, MAX_BATCH_SIZE, Candidate, SearchS
 from tuner.model.space_file import load_space, parse_space
 from tuner.optimizer.forecast import Forecast
 from tuner.optimizer.measurement import Measurement
-from tuner.optimizer.prior import Pass, PriorSettings, SimulatedSpace, Workload
+from tuner.optimizer.prior import Pass, PriorSettings, SimulatedSpace
 from tuner.optimizer.samplers.simulation import SimulationSampler
+from tuner.optimizer.simulators import OneModel, Workload
 from tuner.optimizer.stopping import Budget, Stop
 from tuner.optimizer.study import Measurer, Study
 from tuner.records.results import Cost, Evaluation, State, best
@@ -68,11 +69,13 @@ WORKLOAD = Workload(SLA, Arrivals.POISSON, BatchMix())
 
 
 def sampler(space: SearchSpace = SPACE, workload: Workload = WORKLOAD) -> SimulationSampler:
-    return SimulationSampler(space, workload, config_of, 0)
+    minimizes = workload.objective is not None
+    return SimulationSampler(space, OneModel(workload, config_of, 0), minimizes=minimizes)
 
 
 def simulated(space: SearchSpace = SPACE, workload: Workload = WORKLOAD) -> SimulatedSpace:
-    return SimulatedSpace(space, workload, config_of, 0)
+    minimizes = workload.objective is not None
+    return SimulatedSpace(space, OneModel(workload, config_of, 0), 0, minimizes=minimizes)
 
 
 def measurements(evaluations: list[Evaluation]) -> list[Measurement]:
@@ -234,7 +237,7 @@ def test_of_what_keeps_the_promise_at_no_rate_nothing_is_expected() -> None:
 def test_a_scheduler_that_is_not_simulated_is_said_to_be_so() -> None:
     model = parse_config('name: "m" max_batch_size: 8 sequence_batching {}', "m")
     with pytest.raises(SimulationError, match="sequence_batching"):
-        SimulationSampler(SPACE, WORKLOAD, lambda _: model)
+        SimulationSampler(SPACE, OneModel(WORKLOAD, lambda _: model, 0))
 
 
 def test_the_chance_to_have_missed_a_better_one_falls_with_what_is_measured(
@@ -321,7 +324,7 @@ def test_of_a_vast_space_a_sample_and_the_model_itself_are_known() -> None:
         MODEL,
     )
     own = own_settings(space, MODEL)
-    known = SimulatedSpace(space, WORKLOAD, config_of, 0, [{**own}])
+    known = SimulatedSpace(space, OneModel(WORKLOAD, config_of, 0), 0, [{**own}])
     assert 1000 < len(known.points) <= 1501
     assert Candidate.of(own) in known.points
 
@@ -445,7 +448,7 @@ class TestVastSpaces:
     def test_only_as_many_are_simulated_as_there_is_time_for(self) -> None:
         settings = PriorSettings()
         space = fit_space(parse_space(self.VAST, "here"), MODEL)
-        made = SimulatedSpace(space, WORKLOAD, config_of, 0, also=[dict(OWN)])
+        made = SimulatedSpace(space, OneModel(WORKLOAD, config_of, 0), 0, also=[dict(OWN)])
         schedulings = [Scheduling.of(config_of(candidate)) for candidate in made.points]
         steps = settings.passes[0].requests * sum(each.instances for each in schedulings)
         assert 20 < len(made.points) <= settings.sampled + 1
@@ -457,7 +460,8 @@ class TestVastSpaces:
         space = fit_space(parse_space(self.VAST, "here"), MODEL)
         learned = windows(GPU, (2, 8, 32, 64), (2, 3))
         few = PriorSettings(most_steps=1_000_000, passes=(Pass(500, 0.05, 100),))
-        prior = SimulatedSpace(space, WORKLOAD, config_of, 0, settings=few).simulate(learned)
+        simulator = OneModel(WORKLOAD, config_of, 0)
+        prior = SimulatedSpace(space, simulator, 0, settings=few).simulate(learned)
         proposal = Forecast(prior).propose()
         assert proposal is not None
         assert proposal.candidate in prior.points

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tuner.deployments.base import Running
 from tuner.deployments.first_answers import Requests, ask
 from tuner.deployments.tracing import trace_steps
 from tuner.deployments.triton import (
+    AS_GIVEN,
+    SCHEDULER,
     Contents,
     FixedInputs,
     Inputs,
@@ -29,7 +31,7 @@ from tuner.errors import ServerFailed
 from tuner.load.mix import Mix
 from tuner.load.target import Target, mixed
 from tuner.load.transport import Transport
-from tuner.model.config import to_text
+from tuner.model.config import completed, to_text
 from tuner.model.files import copy_model
 from tuner.model.pipeline import CONFIG
 from tuner.model.repository import Repository
@@ -60,8 +62,10 @@ class RunningRepository(RunningTriton):
         mix: Mix | None,
         seed: int,
         protocol: Transport,
+        traced: dict[str, Contents],
         **options: Any,
     ) -> None:
+        """``traced`` keeps what composing models are asked with, once it is known."""
         super().__init__(*args, **options)
         self.mix = mix
         self._repository = repository
@@ -69,6 +73,7 @@ class RunningRepository(RunningTriton):
         self._targets = targets
         self._seed = seed
         self._protocol = protocol
+        self._traced = traced
 
     def target_at(self, rate: float) -> Target:
         if self.mix is None:
@@ -105,22 +110,24 @@ class RunningRepository(RunningTriton):
             answer_seconds=self.answer_seconds,
         )
 
-    @cached_property
+    @property
     def _pools(self) -> Mapping[str, Contents]:
         """What composing models are asked with: traced where the pipeline says who calls whom; else
         made up.
         """
-        pipeline = self._repository.pipeline
-        made = {name: Inputs(self._seed) for name in self._repository.tuned}
-        if pipeline is None:
-            return made
-        asked = self._repository.asked[0]
-        signature = self.control.signature(asked)
-        pool = self._contents[asked].pool(signature)
+        if self._traced:
+            return self._traced
+        self._traced.update({name: Inputs(self._seed) for name in self._repository.tuned})
         root = self.server.endpoints.root("http")
-        traced = trace_steps(root, replace(pipeline, called=()), pool)
-        fixed = {n: FixedInputs(tuple(map(tuple, pool))) for n, pool in traced.items()}
-        return {**made, **fixed}
+        for pipeline in self._repository.pipelines:
+            if pipeline.models == (pipeline.name,):
+                continue
+            signature = self.control.signature(pipeline.name)
+            pool = self._contents[pipeline.name].pool(signature)
+            traced = trace_steps(root, replace(pipeline, called=()), pool)
+            fixed = {name: FixedInputs(tuple(map(tuple, own))) for name, own in traced.items()}
+            self._traced.update(fixed)
+        return self._traced
 
 
 class RepositoryDeployment:
@@ -162,6 +169,8 @@ class RepositoryDeployment:
         self._opens = opens
         self._seed = seed
         self._servers: list[Server] = []
+        self._complete: set[tuple[str | None, ...]] = set()
+        self._traced: dict[str, Contents] = {}
 
     @property
     def gpu_count(self) -> int:
@@ -202,7 +211,8 @@ class RepositoryDeployment:
                 folder = Path(stack.enter_context(scratch_folder("repository"))) / "models"
                 self._stage(folder, candidate)
             asked = self._repository.asked
-            spec = ServerSpec(folder, asked[0], log, timeout, (), self._opens)
+            args = () if as_served or not self._is_complete(candidate) else AS_GIVEN
+            spec = ServerSpec(folder, asked[0], log, timeout, args, self._opens)
             server = stack.enter_context(self._launcher.launch(spec))
             control = stack.enter_context(Control(server))
             stack.enter_context(control.loaded(self._others, timeout))
@@ -261,6 +271,7 @@ class RepositoryDeployment:
                 mix=self._mix,
                 seed=self._seed,
                 protocol=self._protocol,
+                traced=self._traced,
             )
             self._servers.append(server)
             try:
@@ -291,19 +302,41 @@ class RepositoryDeployment:
             file.write_text(text, encoding="utf-8")
 
     def _load(self, control: Control, candidate: Candidate | None) -> None:
-        """All models, each after those that it calls; ServerFailed, with the model's name, if one
-        does not load, perhaps since it does so only alone.
+        """All models at once, and then the ensembles of them, the inner ones first; ServerFailed,
+        with the model's name, if one does not load, perhaps since it does so only alone.
         """
-        for number, name in enumerate(self._repository.configs):
+        tuned = self._repository.tuned
+        timeout = self._deadline.bound(self._timeout)
+
+        def load(name: str) -> None:
             try:
-                loaded(control, name, None, self._deadline.bound(self._timeout), self._launcher)
+                loaded(control, name, None, timeout, self._launcher)
             except ServerFailed as error:
-                beside = "" if number == 0 else f", beside {number} others"
+                beside = f" beside {len(tuned) - 1} others" if len(tuned) > 1 else ""
                 raise ServerFailed(f"{name} does not load{beside}: {error}") from error
-            if candidate is not None and name in self._repository.tuned:
-                check_in_force(candidate.part(name), control.in_force(name), name)
+
+        with ThreadPoolExecutor(len(tuned)) as pool:
+            list(pool.map(load, tuned))
+        for name in self._repository.configs:
+            if name not in tuned:
+                load(name)
+        if candidate is not None:
+            found = {name: control.in_force(name) for name in self._repository.tuned}
+            for name, in_force in found.items():
+                check_in_force(candidate.part(name), in_force, name)
+            configs = self.configs_of(candidate)
+            if not any(completed(configs[name], in_force) for name, in_force in found.items()):
+                self._complete.add(self._schedulers(candidate))
         for name in self._repository.asked:
             self._check_size(name, control.in_force(name).max_batch_size)
+
+    def _is_complete(self, candidate: Candidate | None) -> bool:
+        """Whether a launch has shown that Triton has nothing to add."""
+        return candidate is not None and self._schedulers(candidate) in self._complete
+
+    def _schedulers(self, candidate: Candidate) -> tuple[str | None, ...]:
+        configs = self.configs_of(candidate).values()
+        return tuple(config.WhichOneof(SCHEDULER) for config in configs)
 
     def _check_size(self, model: str, largest: int) -> None:
         asked = self._contents[model].batches.largest

@@ -46,10 +46,10 @@ from tuner.servers.readings import cached_share, gpu_reading, server_times
 
 _GPU_MEMORY_SHARE = 0.8
 """Of a GPU's memory that several servers may need together: more of it is taken under load."""
-_SCHEDULER = "scheduling_choice"
+SCHEDULER = "scheduling_choice"
 _STEPS = "steps"
 """Where a snapshot of an ensemble has those of its composing models."""
-_AS_GIVEN = ("--disable-auto-complete-config",)
+AS_GIVEN = ("--disable-auto-complete-config",)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class TritonDeployment:
         candidate, too.
         """
         began = time.monotonic()
-        args = () if as_served or not self._is_complete(candidate) else _AS_GIVEN
+        args = () if as_served or not self._is_complete(candidate) else AS_GIVEN
         self._deadline.require()
         timeout = self._deadline.bound(self._timeout)
         name = self._model.name
@@ -369,14 +369,14 @@ class TritonDeployment:
             check_in_force(candidate, in_force)
             asked = self.config_of(candidate)
             if not completed(asked, in_force):
-                self._complete.add(asked.WhichOneof(_SCHEDULER))
+                self._complete.add(asked.WhichOneof(SCHEDULER))
         self._check_size(in_force.max_batch_size or None)
         return in_force
 
     def _is_complete(self, candidate: Candidate | None) -> bool:
         if candidate is None:
             return False
-        return self.config_of(candidate).WhichOneof(_SCHEDULER) in self._complete
+        return self.config_of(candidate).WhichOneof(SCHEDULER) in self._complete
 
     def can_change(self, one: Candidate, other: Candidate) -> bool:
         """Whether they differ in their instances alone: Triton then changes the loaded model in

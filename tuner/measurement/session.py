@@ -353,7 +353,9 @@ class Sessions:
     def _parts(
         self, running: Running, draft: Draft, name: str, whole: Prober
     ) -> Iterator[tuple[Prober, int]]:
-        """Each is aimed at its model when it is asked for; windows go where those of the whole do."""
+        """Each is aimed at its model when it is asked for; its windows go where those of the whole
+        do.
+        """
         configs = self.deployments.configs_of(draft.subject)
         for model, part in running.parts().items():
             instances = count_instances(configs[model], self.deployments.gpu_count)

@@ -150,7 +150,9 @@ class OneModel:
 
     def cost(self, key: Scheduling, requests: int) -> tuple[float | None, float]:
         workload, objective = self._workload, self._workload.objective
-        assert objective is not None and self._profile is not None and self._costs is not None
+        assert objective is not None
+        assert self._profile is not None
+        assert self._costs is not None
         played = play(
             objective.rate,
             max(requests, objective.requests),
