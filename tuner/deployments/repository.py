@@ -221,6 +221,7 @@ class RepositoryDeployment:
             def change(to: Candidate) -> None:
                 self._write(folder, to)
                 self._load(control, to)
+                running.steps = self._instances(control)
 
             targets, answer_seconds, items, version = {}, 0.0, [], ""
             for name in asked:
@@ -261,10 +262,7 @@ class RepositoryDeployment:
                 answer_seconds=answer_seconds,
                 change=change,
                 shares_gpu=lambda: len(self._servers) > 1,
-                steps={
-                    name: count_instances(control.in_force(name), self.gpu_count)[0]
-                    for name in self._repository.tuned
-                },
+                steps=self._instances(control),
                 repository=self._repository,
                 contents=self._contents,
                 targets=targets,
@@ -278,6 +276,13 @@ class RepositoryDeployment:
                 yield running
             finally:
                 self._servers.remove(server)
+
+    def _instances(self, control: Control) -> dict[str, int]:
+        """Of each model whose settings vary, how many there are."""
+        return {
+            name: count_instances(control.in_force(name), self.gpu_count)[0]
+            for name in self._repository.tuned
+        }
 
     def _own_pids(self) -> frozenset[int]:
         return frozenset(pid for server in self._servers for pid in server.pids())

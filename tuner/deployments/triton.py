@@ -125,7 +125,7 @@ class RunningTriton(Running):
         shares_gpu: Callable[[], bool] = lambda: False,
         steps: Mapping[str, int] | None = None,
     ) -> None:
-        self._steps = steps or {}
+        self.steps = steps or {}
         self._shares_gpu = shares_gpu
         self._counted = counted
         self._version = version
@@ -183,10 +183,10 @@ class RunningTriton(Running):
 
     def statistics(self) -> dict[str, Any]:
         own = self.control.statistics(self._model, self._version) if self._counted else {}
-        return {**own, _STEPS: self._step_statistics()} if self._steps else own
+        return {**own, _STEPS: self._step_statistics()} if self.steps else own
 
     def _step_statistics(self) -> dict[str, dict[str, Any]]:
-        return {model: self.control.statistics(model) for model in self._steps}
+        return {model: self.control.statistics(model) for model in self.steps}
 
     def times_since(self, before: dict[str, Any]) -> ServerTimes | None:
         return server_times(before, self.statistics()) if self._counted else None
@@ -199,7 +199,7 @@ class RunningTriton(Running):
                 instances=instances,
                 server=server_times(before[_STEPS][model], after[model]),
             )
-            for model, instances in self._steps.items()
+            for model, instances in self.steps.items()
         )
 
     def cached_since(self, before: dict[str, Any]) -> float | None:

@@ -172,7 +172,7 @@ class Evaluator:
                 for prober, largest in session.calibration("one at a time and more", rounds=2)
             ]
             if len(sweeps) > 1:
-                session.together(len(sweeps), 2 * launches)
+                session.together(len(sweeps), launches)
         return sweeps
 
     def _saturate(
@@ -186,8 +186,6 @@ class Evaluator:
             probers = session.calibration("all instances busy", rounds=1)
             for (prober, largest), sweep in zip(probers, sweeps, strict=True):
                 saturate(prober, largest, sweep.full)
-            if len(sweeps) > 1:
-                session.together(len(sweeps), 2 * launches)
 
     def _draft(self, subject: Subject, phase: Phase, look: int = 0, launches: int = 0) -> Draft:
         if phase == "again":

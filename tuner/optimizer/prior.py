@@ -33,7 +33,7 @@ class PriorSettings:
     most_points: int = 30_000  # of a grid that is enumerated: takes half a second
     most_candidates: int = 3000  # of one that is simulated whole: their correlations take 72 MB
     sampled: int = 1500  # candidates drawn of a larger or a continuous space
-    sampled_together: int = 700  # the same of several models, of which each takes as long
+    sampled_together: int = 400  # the same of several models: a start for their neighbors
     most_steps: int = 50_000_000
     """Requests times instances of all simulations of a pass, which take seconds: each step of one
     looks at all instances. Presets come to a fraction of it."""
@@ -232,10 +232,8 @@ def neighbours(space: SearchSpace, point: Point) -> Iterable[Point]:
             continue
         values = parameter.points()
         own = point.get(path)
-        numbers = sorted(
-            v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
-        )
-        if own in numbers and not isinstance(own, bool):
+        numbers = sorted(v for v in values if isinstance(v, int | float))
+        if isinstance(own, int | float) and not isinstance(own, bool):
             at = numbers.index(own)
             steps: Iterable[Any] = numbers[max(0, at - 1) : at] + numbers[at + 1 : at + 2]
         else:

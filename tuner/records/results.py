@@ -152,9 +152,10 @@ class ProbeRecord(Record):
     """One measurement of one candidate at one rate, or at one concurrency.
 
     ``rate`` (requests/s) is the planned one, of a mix that of all models that are not held; of
-    several models ``latency`` also has ``detector p99`` and the like. Latencies are seconds from the
-    intended send, None if there is no data and inf where failed requests reach that percentile. ``violations`` of ``n``
-    requests were late or failed, for the bound that decided; ``bounds`` has all of them.
+    several models ``latency`` also has ``detector p99`` and the like. Latencies are seconds from
+    the intended send, None if there is no data and inf where failed requests reach that percentile.
+    ``violations`` of ``n`` requests were late or failed, for the bound that decided; ``bounds`` has
+    all of them.
     ``client_limited`` marks a probe that violated a bound only because the client sent late: it
     says nothing about the server. ``round`` counts those of a confirmation from 0. ``load`` is
     "closed" or the text of an Arrivals; requests held ``items`` in the mean. ``mean`` is the mean

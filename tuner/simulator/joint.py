@@ -65,7 +65,12 @@ class JointProfile:
         for window in windows:
             if window.together is not None:
                 seen.setdefault(window.together, []).append(window)
-        whole = [each for each in seen.values() if {w.model for w in each} == set(models)]
+        whole = [
+            each
+            for each in seen.values()
+            if {w.model for w in each} == set(models)
+            and all(w.instances <= w.devices for w in each)  # else its own hold a model up, too
+        ]
         if not whole:
             return apart
         candidates = [apart, replace(apart, shares_device=True)]
