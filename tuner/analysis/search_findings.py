@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
+from tuner.analysis.breakdown import representative
 from tuner.analysis.doubts import (
     ClientLimitedProbes,
     Doubt,
@@ -16,16 +17,20 @@ from tuner.analysis.doubts import (
     drift,
     refutation,
 )
+from tuner.analysis.mixes import ModelShare, model_shares
 from tuner.analysis.ratios import Ratio, gain
+from tuner.analysis.steps import Span, StepUse, step_uses, waterfall
 from tuner.goals.constraints import Constraint
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Sla
+from tuner.load.mix import Mix
 from tuner.model.space import format_value
 from tuner.records.costs import objective_of
 from tuner.records.manifest import Manifest
 from tuner.records.phases import TimeBudget
 from tuner.records.results import (
     Evaluation,
+    Insight,
     Outcome,
     ProbeRecord,
     State,
@@ -122,6 +127,39 @@ class SearchFindings:
     @cached_property
     def winner(self) -> Evaluation | None:
         return winner(self.evaluations)
+
+    @property
+    def insight(self) -> Insight | None:
+        """What the simulation says of the best configuration of several models."""
+        return None if self.outcome is None else self.outcome.insight
+
+    @property
+    def mix(self) -> Mix | None:
+        """How often each of several models was asked; None of a single one."""
+        experiment = self.manifest.experiment
+        if experiment.mix is None:
+            return None
+        return Mix(experiment.mix.weights, tuple(experiment.hold.items()))
+
+    @property
+    def model_shares(self) -> list[ModelShare]:
+        """What each of several models serves in the best configuration."""
+        chosen, mix = self.winner, self.mix
+        if chosen is None or mix is None:
+            return []
+        return model_shares(chosen, representative(chosen), self.sla, mix, self.insight)
+
+    @property
+    def step_uses(self) -> list[StepUse]:
+        """The models that work together in the best configuration."""
+        probe = None if self.winner is None else representative(self.winner)
+        return [] if probe is None else step_uses(probe)
+
+    @property
+    def waterfall(self) -> list[Span]:
+        """Where the time of a request of a pipeline goes, in the best configuration."""
+        probe = None if self.winner is None else representative(self.winner)
+        return [] if probe is None else waterfall(probe, self.manifest.pipeline)
 
     @cached_property
     def baseline(self) -> Evaluation | None:

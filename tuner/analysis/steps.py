@@ -1,7 +1,9 @@
 """Where the time of a request goes in a pipeline, and which of its steps is the bottleneck."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tuner.records.manifest import RecordedStep
 from tuner.records.results import ProbeRecord, StepReading
 
 
@@ -41,6 +43,38 @@ def step_uses(probe: ProbeRecord) -> list[StepUse]:
 def bottleneck(uses: list[StepUse]) -> StepUse | None:
     """The step whose instances are the busiest: its queue grows first as the rate rises."""
     return max(uses, key=lambda use: use.utilization, default=None)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A call of a step: it ``start``\ s so many seconds after its request came in, waits ``queue``
+    seconds and computes for ``compute``; means.
+    """
+
+    model: str
+    start: float
+    queue: float
+    compute: float
+
+    @property
+    def end(self) -> float:
+        return self.start + self.queue + self.compute
+
+
+def waterfall(probe: ProbeRecord, steps: Sequence[RecordedStep]) -> list[Span]:
+    """When each step of a pipeline waits and computes, in the mean: one begins once those that it
+    reads from are done. A fork joins at the later mean, which is less than the mean of the later.
+    Empty if a step counted nothing.
+    """
+    uses = {use.model: use for use in step_uses(probe)}
+    if any(step.model not in uses for step in steps):
+        return []
+    spans: list[Span] = []
+    for step in steps:
+        use = uses[step.model]
+        start = max((spans[before].end for before in step.after), default=0.0)
+        spans.append(Span(step.model, start, use.queue, use.compute))
+    return spans
 
 
 def _use(step: StepReading, answered: int, seconds: float) -> StepUse | None:

@@ -20,7 +20,6 @@ from tuner.analysis.doubts import (
 )
 from tuner.analysis.search_findings import GainVerdict, SearchFindings
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
-from tuner.analysis.steps import bottleneck, step_uses
 from tuner.cli.output import as_json, exit_code, latency, plain, say, table, write_json
 from tuner.cli.view import between, describe_result, format_capacity
 from tuner.goals.objective import Objective
@@ -34,6 +33,7 @@ from tuner.report.wording import (
     HIDDEN_COMPUTE,
     NBSP,
     NO_GAIN_EXPORTED,
+    bottleneck_sentences,
     completeness,
     doubt_sentence,
     time_sentence,
@@ -87,6 +87,7 @@ def _show(run: Run, findings: SearchFindings, console: Console) -> None:
     if outcome is not None and winner is not None:
         seen = completeness(outcome, minimised=winner.cost is not None)
         say(console, seen, f"The search ended because {outcome.reason}.")
+    _show_models(findings, console)
     _show_steps(findings, console)
     say(console, *_probe_lines(findings))
     if findings.budget is not None:
@@ -141,13 +142,9 @@ def _probe_lines(findings: SearchFindings) -> Iterator[str]:
         yield constraint.describe(probe)
 
 
-def _near_capacity(findings: SearchFindings) -> ProbeRecord | None:
-    return None if findings.winner is None else representative(findings.winner)
-
-
 def _steps(findings: SearchFindings) -> list[dict[str, Any]]:
     """Seconds are means of one call."""
-    probe = _near_capacity(findings)
+    more = {} if findings.insight is None else findings.insight.one_more
     return [
         {
             "model": use.model,
@@ -157,18 +154,59 @@ def _steps(findings: SearchFindings) -> list[dict[str, Any]]:
             "compute_seconds": use.compute,
             "mean_batch": use.mean_batch,
             "utilization": use.utilization,
+            "simulated_gain_of_one_more_instance": more.get(use.model),
         }
-        for use in ([] if probe is None else step_uses(probe))
+        for use in findings.step_uses
     ]
 
 
+def _models(findings: SearchFindings) -> list[dict[str, Any]]:
+    """What each of several models serves."""
+    return [
+        {
+            "model": share.model,
+            "capacity_per_second": share.capacity,
+            "recommended_per_second": share.recommended,
+            "bound": str(share.bound),
+            "latency_seconds": share.latency,
+            "slack": share.slack,
+            "simulated_alone_per_second": share.alone,
+        }
+        for share in findings.model_shares
+    ]
+
+
+def _show_models(findings: SearchFindings, console: Console) -> None:
+    """What each of several models serves, and with how much room below its SLA."""
+    if not findings.model_shares:
+        return
+    shown = table("Models of the mix")
+    shown.add_column("model")
+    headings = ("capacity", "recommended", "latency", "limit", "slack", "alone (simulated)")
+    for heading in headings[: 6 if findings.insight is not None else 5]:
+        shown.add_column(heading, justify="right")
+    for share in findings.model_shares:
+        shown.add_row(
+            plain(share.model),
+            format_rate(share.capacity),
+            format_rate(share.recommended),
+            format_duration(share.latency),
+            f"{share.bound.of_all} {format_duration(share.bound.limit)}",
+            "-" if share.slack is None else _percent(share.slack),
+            *([format_rate(share.alone)] if findings.insight is not None else []),
+        )
+    console.print(shown)
+
+
 def _show_steps(findings: SearchFindings, console: Console) -> None:
-    """Where the time of a request goes in a pipeline, if it is one."""
-    probe = _near_capacity(findings)
-    uses = [] if probe is None else step_uses(probe)
+    """Where the time of a request goes in a pipeline, if it is one; of a mix, what each model does."""
+    uses = findings.step_uses
+    probe = None if findings.winner is None else representative(findings.winner)
     if probe is None or not uses:
         return
-    shown = table(f"Steps at {format_rate(probe.rate or probe.throughput)}")
+    is_mix = findings.mix is not None
+    what = "Models" if is_mix else "Steps"
+    shown = table(f"{what} at {format_rate(probe.rate or probe.throughput)}")
     shown.add_column("model")
     for heading in ("calls", "queue", "compute", "mean batch", "instances", "busy"):
         shown.add_column(heading, justify="right")
@@ -184,9 +222,7 @@ def _show_steps(findings: SearchFindings, console: Console) -> None:
             _percent(use.utilization),
         )
     console.print(shown)
-    worst = bottleneck(uses)
-    if worst is not None:
-        say(console, f"Bottleneck: {worst.model}, busy {_percent(worst.utilization)} of the time.")
+    say(console, *bottleneck_sentences(uses, findings.insight, "model" if is_mix else "step"))
 
 
 def _percent(share: float) -> str:
@@ -354,6 +390,7 @@ def _as_dict(run: Run, findings: SearchFindings, reason: str | None) -> dict[str
         "gain_shown": findings.gain_verdict is GainVerdict.SHOWN,
         "closest": _brief(findings.closest) if winner is None else None,
         "steps": _steps(findings),
+        "models": _models(findings),
         "drift": None if changed is None else doubt_sentence(changed),
         "time_seconds": None if findings.budget is None else as_json([findings.budget])[0],
         "evaluations": len(evaluations),

@@ -31,6 +31,7 @@ from tuner.model.pipeline import Pipeline
 from tuner.model.repository import Repository, is_repository, models_in
 from tuner.model.space import Candidate, SearchSpace, did_you_mean, field_of, model_of
 from tuner.model.space_file import load_space
+from tuner.records.manifest import RecordedStep
 from tuner.servers.address import attach
 from tuner.servers.base import Endpoints
 
@@ -210,7 +211,14 @@ class Plan:
             "space": self.space,
             "config_sha256": hashlib.sha256(config).hexdigest(),
             "trace_sha256": load.sha256 if isinstance(load, Arrivals) else None,
+            "pipeline": self._steps,
         }
+
+    @property
+    def _steps(self) -> tuple[RecordedStep, ...]:
+        pipeline = None if self.repository is None else self.repository.pipeline
+        steps = () if pipeline is None or pipeline.called else pipeline.steps
+        return tuple(RecordedStep(model=step.model, after=step.after) for step in steps)
 
 
 def _of_one(sla: Sla, model: str) -> Sla:

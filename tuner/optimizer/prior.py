@@ -13,7 +13,7 @@ from tuner.optimizer.forecast import Prior, log_ratio
 from tuner.optimizer.simulators import Seen, Simulator, is_simulated
 from tuner.optimizer.surrogate import SETTINGS as SURROGATE
 from tuner.optimizer.surrogate import Surrogate
-from tuner.records.results import LEAST_COST, Window
+from tuner.records.results import LEAST_COST, Insight, Window
 from tuner.stats.samples import Bools, Floats, Ints
 
 
@@ -45,7 +45,7 @@ class PriorSettings:
     """Ever more requests for ever fewer candidates: a p99 of 1,000 requests rests on ten."""
     climbs: int = 6
     """Rounds in which the neighbors of the best of a sample are simulated, too."""
-    climbers: int = 8
+    climbers: int = 6
     """Whose neighbors these are."""
     promising: float = 0.5  # share of the best capacity: below it, a short look has to do
     cost_requests: int = 10_000  # for a cost at one rate: a p99 rests on a hundred of them
@@ -115,6 +115,10 @@ class SimulatedSpace:
         predicted = np.ones(len(self.points), dtype=bool)
         numbers = self._numbers({})
         return Prior(self.points, merit, bound_ratio, predicted, fitting, numbers, self._seed)
+
+    def insight(self, candidate: Candidate) -> Insight | None:
+        """As ``Simulator.insight``, once there are windows."""
+        return self._simulator.insight(self._simulator.key(candidate))
 
     def _capacities(self) -> tuple[Surrogate, Bools, Ints]:
         """The surrogate of ln(capacity), whether each has one at all, and the class of each."""

@@ -39,7 +39,7 @@ from tuner.optimizer.storage import (
     url_of,
 )
 from tuner.optimizer.suggestion import candidate_of, first_ideas, params, suggest
-from tuner.records.results import Evaluation, Outcome, State, Window, best
+from tuner.records.results import Evaluation, Insight, Outcome, State, Window, best
 from tuner.records.run import Run
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ class Forecaster(Protocol):
     ) -> None: ...
 
     def forecast(self, study: optuna.Study) -> "Forecast | None": ...
+
+    def insight(self, candidate: Candidate) -> Insight | None:
+        """What a simulation says of one of several models' settings."""
 
 
 class Study:
@@ -231,7 +234,13 @@ class Study:
             missed=forecast.missed(SETTINGS.missed_by) if forecast else None,
             alike=tuple(str(candidate) for candidate in alike),
             near=len(near),
+            insight=self._insight(leader),
         )
+
+    def _insight(self, leader: Evaluation | None) -> Insight | None:
+        if self._forecaster is None or leader is None or self._forecast() is None:
+            return None
+        return self._forecaster.insight(leader.candidate)
 
     def confirm(self, heard: Callable[[Evaluation], None]) -> None:
         """Measure the finalists and the baseline again, interleaved, on fresh servers with fresh

@@ -42,9 +42,18 @@ class Environment(Record):
     """Limitations of the measurements."""
 
 
+class RecordedStep(Record):
+    """A step of a pipeline: its model, and the places of the steps whose outputs it reads."""
+
+    model: str
+    after: tuple[int, ...] = ()
+
+
 class Manifest(Record):
     """What runs of every kind record.
 
+    ``pipeline`` are the steps of an ensemble, in an order in which each comes after those that it
+    reads from; empty of another model.
     ``space`` is the search space as it was fitted to the model, ``config_sha256`` the digest of the
     model's own configuration, ``trace_sha256`` that of a replayed trace. ``headers`` are the names
     of those that were sent.
@@ -59,6 +68,7 @@ class Manifest(Record):
     started: str | None = None
     headers: tuple[str, ...] = ()
     environment: Environment = Environment()
+    pipeline: tuple[RecordedStep, ...] = ()
 
     @property
     def model_name(self) -> str:

@@ -255,12 +255,26 @@ its configuration; it took too long to start or load; it ended or stopped answer
 """
 
 
+class Insight(Record):
+    """What the simulation says of the best configuration of several models, in requests/s.
+
+    ``one_more`` is, by model, the ratio of capacities with one more instance of it; ``alone`` what
+    each of a mix could serve by itself; ``frontier`` rates of two models that can be served
+    together.
+    """
+
+    one_more: dict[str, float] = Field(default_factory=dict)
+    alone: dict[str, float] = Field(default_factory=dict)
+    frontier: tuple[dict[str, float], ...] = ()
+
+
 class Outcome(Record):
     """How a search ended: its ``reason``; how many ``candidates`` the space has (None: a continuum,
     or too many), and how many were ``simulated`` and ``measured``. ``missed`` is the estimated
     probability that an unmeasured candidate is better by more than the share ``by``; None if
     nothing was simulated. ``alike`` names the candidates that behave like the best one in the
     simulation, and ``near`` counts the others that are expected within the share ``by`` of it.
+    Of several models there is an ``insight``.
     """
 
     reason: str
@@ -271,6 +285,7 @@ class Outcome(Record):
     missed: float | None
     alike: tuple[str, ...] = ()
     near: int = 0
+    insight: Insight | None = None
 
 
 class State(StrEnum):

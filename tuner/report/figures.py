@@ -34,7 +34,8 @@ def drawings(run: Run) -> list[Drawing]:
 
 def search_drawings(run: Run, findings: SearchFindings) -> list[Drawing]:
     samples = _samples_at_capacity(run, findings)
-    return search_figures.drawings(findings.evaluations, findings.sla, samples)
+    together = search_figures.drawings_together(findings)
+    return [*together, *search_figures.drawings(findings.evaluations, findings.sla, samples)]
 
 
 def figure(run: Run, name: str) -> go.Figure:

@@ -7,7 +7,7 @@ every figure; all other candidates are grey.
 from collections.abc import Mapping
 
 from tuner.analysis.breakdown import hides_compute
-from tuner.analysis.search_findings import subjects
+from tuner.analysis.search_findings import SearchFindings, subjects
 from tuner.goals.sla import Sla
 from tuner.records.costs import objective_of
 from tuner.records.results import Evaluation
@@ -20,12 +20,15 @@ from tuner.report.figures_distribution import batch_sizes, latency_distribution
 from tuner.report.figures_pareto import latency_frontier, memory_frontier
 from tuner.report.figures_settings import parallel_coordinates, parameter_importance
 from tuner.report.figures_stalls import stalls_over_time
+from tuner.report.figures_together import shared_rates, steps_over_time
 from tuner.report.metric import Metric
 from tuner.report.series import candidates
 from tuner.report.wording import HIDDEN_COMPUTE
 from tuner.stats.samples import Samples
 
 NAMES = (
+    "steps",
+    "shared-rates",
     "capacity",
     "latency-by-rate",
     "latency-distribution",
@@ -39,6 +42,38 @@ NAMES = (
     "gpu",
     "stalls",
 )
+
+
+def drawings_together(findings: SearchFindings) -> list[Drawing]:
+    """The figures of several models that are tuned together; none of a single one."""
+    drawn = []
+    if findings.manifest.pipeline:
+        drawn.append(
+            Drawing(
+                "steps",
+                "A request's way through the pipeline",
+                "Bar: one step of the best configuration near its capacity, from when a request "
+                "comes to it until it is done: first it waits, then it is computed. Means; steps "
+                "that overlap run at the same time.",
+                steps_over_time(findings.waterfall),
+                "No probe near capacity has statistics of every step.",
+            )
+        )
+    if findings.mix is not None and len(findings.mix.models) == 2:
+        served = {share.model: share.capacity or 0.0 for share in findings.model_shares}
+        frontier = () if findings.insight is None else findings.insight.frontier
+        drawn.append(
+            Drawing(
+                "shared-rates",
+                "What the two models can serve together",
+                "Line: with the best configuration, the highest rates of both that keep every SLA, "
+                "from one model alone to the other (Pareto front, simulated). Blue: the mix, "
+                "measured.",
+                shared_rates(frontier, served),
+                "Nothing was simulated.",
+            )
+        )
+    return drawn
 
 
 def drawings(

@@ -1,6 +1,7 @@
 """The report of a search, or of one measurement, made from its records alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tuner.analysis.search_findings import SearchFindings, is_same_candidate
 from tuner.model.space import short_name
@@ -28,8 +29,8 @@ from tuner.report.probe_facts import probe_facts
 from tuner.report.search_answer import search_answer
 from tuner.report.search_wording import answer, headline, method_sentences, search_sentences
 from tuner.report.time_budget import budget_bar
-from tuner.report.wording import STATES, doubt_sentence
-from tuner.units import format_clock, format_duration
+from tuner.report.wording import STATES, bottleneck_sentences, doubt_sentence, percent
+from tuner.units import format_clock, format_duration, format_number, format_rate
 
 
 def page(run: Run) -> str:
@@ -53,6 +54,8 @@ def _body(run: Run, findings: SearchFindings, drawn: Sequence[Drawing]) -> Html:
                 list(map(doubt_sentence, findings.doubts())),
             ),
             _configuration(findings),
+            section("Models of the mix", _models(findings)),
+            section("Steps", _steps(findings)),
             section("Figures", figures(drawn)),
             section("All candidates", candidates_table(findings) if is_begun else None),
             section("How the search went", _search(findings)),
@@ -79,6 +82,57 @@ def _configuration(findings: SearchFindings) -> Html:
         "div", tag("h3", text("Changes to the baseline")), diff(first.config, last.config)
     )
     return section(f"Configuration of {name}", tag("div", whole, changed, class_="columns"))
+
+
+def _models(findings: SearchFindings) -> Html | None:
+    """What each of several models serves; None of a single one."""
+    shares = findings.model_shares
+    if not shares:
+        return None
+    heads = ("model", "capacity", "recommended", "latency", "limit", "slack", "alone (simulated)")
+    rows = [
+        tag(
+            "tr",
+            word_cell(share.model),
+            number_cell(share.capacity, format_rate(share.capacity)),
+            number_cell(share.recommended, format_rate(share.recommended)),
+            number_cell(share.latency, format_duration(share.latency)),
+            number_cell(share.bound.limit, str(replace(share.bound, model=""))),
+            number_cell(share.slack, "-" if share.slack is None else percent(share.slack)),
+            number_cell(share.alone, format_rate(share.alone)),
+        )
+        for share in shares
+    ]
+    parts = [table(heads, ("model",), rows)]
+    if not findings.manifest.pipeline:
+        parts.append(_uses(findings, "model"))
+    return join(parts)
+
+
+def _steps(findings: SearchFindings) -> Html | None:
+    """Where the time of a request goes; None where models do not work together."""
+    if findings.mix is not None or not findings.step_uses:
+        return None
+    return _uses(findings, "step")
+
+
+def _uses(findings: SearchFindings, what: str) -> Html:
+    heads = ("model", "calls", "queue", "compute", "mean batch", "instances", "busy")
+    rows = [
+        tag(
+            "tr",
+            word_cell(use.model),
+            number_cell(use.calls, format_number(use.calls)),
+            number_cell(use.queue, format_duration(use.queue)),
+            number_cell(use.compute, format_duration(use.compute)),
+            number_cell(use.mean_batch, format_number(use.mean_batch)),
+            number_cell(use.instances, str(use.instances)),
+            number_cell(use.utilization, percent(use.utilization)),
+        )
+        for use in findings.step_uses
+    ]
+    sentences = list(bottleneck_sentences(findings.step_uses, findings.insight, what))
+    return join((table(heads, ("model",), rows), items(sentences)))
 
 
 def _states(findings: SearchFindings) -> str:

@@ -5,6 +5,7 @@ Those of a comparison's recommendation and rules of thumb are in ``wording_recom
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 from tuner.analysis.breakdown import Breakdown, break_down
 from tuner.analysis.doubts import (
@@ -23,10 +24,11 @@ from tuner.analysis.doubts import (
 )
 from tuner.analysis.ratios import Ratio
 from tuner.analysis.stalls import ForeignLoad, MachineStalls
+from tuner.analysis.steps import StepUse, bottleneck
 from tuner.goals.objective import Objective
 from tuner.goals.sla import Bound
 from tuner.load.mix import Mix
-from tuner.records.results import HostReading, Outcome, ProbeRecord, State
+from tuner.records.results import HostReading, Insight, Outcome, ProbeRecord, State
 from tuner.stats.stalls import Unfitness
 from tuner.units import (
     format_cores,
@@ -37,6 +39,8 @@ from tuner.units import (
 )
 
 NBSP = "\N{NO-BREAK SPACE}"
+_TOLD = 0.015
+"""Share: a smaller gain is none in a simulation."""
 STATES = {
     State.OK: "met",
     State.INFEASIBLE: "not met",
@@ -70,6 +74,28 @@ _LACKING = {
         "higher. Raise --workers or give the load generator its own cores."
     ),
 }
+
+
+def bottleneck_sentences(
+    uses: Sequence[StepUse], insight: Insight | None, what: str
+) -> Iterator[str]:
+    """Which of the models is the busiest, and what one more instance of it would gain; ``what``
+    they are: steps, or models.
+    """
+    worst = bottleneck(list(uses))
+    if worst is None:
+        return
+    busy = f"{100 * worst.utilization:.0f}{NBSP}%"
+    sentence = f"Bottleneck: the {what} {worst.model}, busy {busy} of the time."
+    more = None if insight is None else insight.one_more.get(worst.model)
+    if more is not None:
+        gained = f"{100 * (more - 1):+.0f}{NBSP}%" if abs(more - 1) >= _TOLD else "nothing"
+        sentence += f" One more instance of it would gain {gained} (simulated)."
+        best = max(insight.one_more, key=insight.one_more.__getitem__) if insight else worst.model
+        other = insight.one_more[best] if insight else more
+        if best != worst.model and other - more >= _TOLD and other - 1 >= _TOLD:
+            sentence += f" One more of {best}: {100 * (other - 1):+.0f}{NBSP}%."
+    yield sentence
 
 
 def describe_mix(mix: Mix) -> str:

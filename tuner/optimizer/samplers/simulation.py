@@ -19,7 +19,7 @@ from tuner.optimizer.prior import SimulatedSpace
 from tuner.optimizer.samplers.choose import make_sampler
 from tuner.optimizer.simulators import Simulator
 from tuner.optimizer.suggestion import candidate_of, params
-from tuner.records.results import State, Window
+from tuner.records.results import Insight, State, Window
 from tuner.servers.causes import cause_of
 
 _PROPOSAL = "simulation:proposal"
@@ -108,6 +108,14 @@ class SimulationSampler(BaseSampler):
         if latest is None or latest.prior is not self._prior or forecast != latest:
             self._latest = latest = forecast
         return latest  # with all that was computed of it
+
+    def insight(self, candidate: Candidate) -> Insight | None:
+        """What follows from a simulation of several models besides capacities; None of a single
+        one, and before there is a calibration.
+        """
+        if self._prior is None:
+            return None
+        return self._simulated.insight(candidate)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._raise_error_if_multi_objective(study)
