@@ -199,7 +199,7 @@ def _show_models(findings: SearchFindings, console: Console) -> None:
 
 
 def _show_steps(findings: SearchFindings, console: Console) -> None:
-    """Where the time of a request goes in a pipeline, if it is one; of a mix, what each model does."""
+    """Where the time of a request of a pipeline goes; of a mix, what each model does."""
     uses = findings.step_uses
     probe = None if findings.winner is None else representative(findings.winner)
     if probe is None or not uses:

@@ -125,7 +125,7 @@ def _uses(findings: SearchFindings, what: str) -> Html:
             number_cell(use.calls, format_number(use.calls)),
             number_cell(use.queue, format_duration(use.queue)),
             number_cell(use.compute, format_duration(use.compute)),
-            number_cell(use.mean_batch, format_number(use.mean_batch)),
+            number_cell(use.mean_batch, _number(use.mean_batch)),
             number_cell(use.instances, str(use.instances)),
             number_cell(use.utilization, percent(use.utilization)),
         )
@@ -133,6 +133,10 @@ def _uses(findings: SearchFindings, what: str) -> Html:
     ]
     sentences = list(bottleneck_sentences(findings.step_uses, findings.insight, what))
     return join((table(heads, ("model",), rows), items(sentences)))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else format_number(value)
 
 
 def _states(findings: SearchFindings) -> str:
