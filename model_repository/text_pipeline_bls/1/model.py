@@ -1,5 +1,5 @@
 """Calls tokenizer, classifier and label model one after another, with all texts of a batch at once:
-three calls for each request by itself take three times as much of the processor.
+three calls for each request by itself cost the processor twice as much under load.
 """
 
 import numpy as np
