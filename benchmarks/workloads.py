@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,6 @@ class Workload:
         if self.base is None:
             source = ROOT / "model_repository" / self.name
             return Path(shutil.copytree(source, folder / self.name))
-        model = Path(
-            shutil.copytree(ROOT / "model_repository/emulated_gpu", folder / "emulated_gpu")
-        )
-        text = (model / "config.pbtxt").read_text(encoding="utf-8")
         values = {
             "base_us": 1e3 * self.base,
             "per_item_us": 1e3 * self.per_item,
@@ -52,15 +49,26 @@ class Workload:
             "jitter": self.jitter,
             "most_items": self.fits,
         }
-        for key, value in values.items():
-            entry = f'{{ key: "{key}" value: {{ string_value: "{value:g}" }} }}'
-            pattern = re.compile(r'\{ key: "' + key + r'" value: \{ string_value: "[^"]*" \} \}')
-            if pattern.search(text):
-                text = pattern.sub(entry, text)
-            else:
-                text = text.replace("parameters [\n", f"parameters [\n  {entry},\n", 1)
-        (model / "config.pbtxt").write_text(text, encoding="utf-8")
-        return model
+        return emulated(folder / "emulated_gpu", values)
+
+
+def emulated(model: Path, values: Mapping[str, float]) -> Path:
+    """A copy of the emulated model with these parameters, in the folder ``model`` and of its
+    name.
+    """
+    pythonless = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "model_repository/emulated_gpu", model, ignore=pythonless)
+    text = (model / "config.pbtxt").read_text(encoding="utf-8")
+    text = text.replace('name: "emulated_gpu"', f'name: "{model.name}"')
+    for key, value in values.items():
+        entry = f'{{ key: "{key}" value: {{ string_value: "{value:g}" }} }}'
+        pattern = re.compile(r'\{ key: "' + key + r'" value: \{ string_value: "[^"]*" \} \}')
+        if pattern.search(text):
+            text = pattern.sub(entry, text)
+        else:
+            text = text.replace("parameters [\n", f"parameters [\n  {entry},\n", 1)
+    (model / "config.pbtxt").write_text(text, encoding="utf-8")
+    return model
 
 
 WORKLOADS = (

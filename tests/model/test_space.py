@@ -26,7 +26,11 @@ from tuner.resources import bundled
 
 relaxed = settings(deadline=None, max_examples=100)
 PRESETS = sorted(path.stem for path in bundled("search_spaces").glob("*.yaml"))
-MODELS = sorted(path.parent for path in bundled("model_repository").glob("*/config.pbtxt"))
+MODELS = [
+    path.parent
+    for path in sorted(bundled("model_repository").glob("*/config.pbtxt"))
+    if path.parent.name != "text_pipeline"  # an ensemble has nothing of its own to search over
+]
 ACCELERATOR = "optimization.execution_accelerators.gpu_execution_accelerator[tensorrt]"
 
 SETTINGS = st.fixed_dictionaries(

@@ -2,19 +2,21 @@
 
 A batch of b items takes ``base_us + per_item_us * b`` microseconds, asleep, so the processor
 stays free and the real scheduler can be studied on a small machine. The share ``exclusive_share``
-of that time is spent under a lock that all instances of the machine share, as kernels share one
-GPU; the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
+of that time is spent under a lock that all instances of the model share, as kernels share one GPU;
+the rest (copies, pre- and post-processing) overlaps freely. ``OUTPUT`` equals ``INPUT``.
 
 Parameters in ``config.pbtxt``: ``base_us`` and ``per_item_us``, both >= 0, and
-``exclusive_share``, 0 to 1. Three more may be left out: ``jitter``, the coefficient of variation
+``exclusive_share``, 0 to 1. Four more may be left out: ``jitter``, the coefficient of variation
 by which a batch's time scatters (log-normally); ``most_items``: where instances times
-max_batch_size is more than that, the model does not load, as on a GPU that is full; and
-``load_seconds``, which an instance takes to load.
+max_batch_size is more than that, the model does not load, as on a GPU that is full;
+``load_seconds``, which an instance takes to load; and ``shared_device``: 1 puts the model on the
+device that all such models of its repository share, 0 on one of its own.
 """
 
 import fcntl
 import json
 import math
+import os
 import random
 import time
 from pathlib import Path
@@ -39,8 +41,7 @@ class TritonPythonModel:
         if most and count * config["max_batch_size"] > most:
             raise pb_utils.TritonModelException("out of memory: more items than most_items allows")
         _sleep(_number(parameters, "load_seconds", 0.0))
-        # One device for all instances; a lock on this file works on a read-only mount, too.
-        self._device = Path(__file__).open("rb")  # noqa: SIM115  open until finalize
+        self._device = _device(_number(parameters, "shared_device", 0.0))
 
     def execute(self, requests):
         inputs = [pb_utils.get_input_tensor_by_name(r, "INPUT").as_numpy() for r in requests]
@@ -55,7 +56,15 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT", x)]) for x in inputs]
 
     def finalize(self):
-        self._device.close()
+        os.close(self._device)
+
+
+def _device(shared):
+    """What to lock: the repository's folder, or else this file. Either may be read-only."""
+    if shared not in (0, 1):
+        raise pb_utils.TritonModelException(f"shared_device is {shared:g}; it must be 0 or 1")
+    file = Path(__file__).absolute()
+    return os.open(file.parents[2] if shared else file, os.O_RDONLY)
 
 
 def _number(parameters, key, otherwise=None):
