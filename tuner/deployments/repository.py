@@ -117,16 +117,16 @@ class RunningRepository(RunningTriton):
         """
         if self._traced:
             return self._traced
-        self._traced.update({name: Inputs(self._seed) for name in self._repository.tuned})
-        root = self.server.endpoints.root("http")
+        found: dict[str, Contents] = {n: Inputs(self._seed) for n in self._repository.tuned}
         for pipeline in self._repository.pipelines:
             if pipeline.models == (pipeline.name,):
                 continue
             signature = self.control.signature(pipeline.name)
             pool = self._contents[pipeline.name].pool(signature)
-            traced = trace_steps(root, replace(pipeline, called=()), pool)
+            traced = trace_steps(self.server.endpoints, replace(pipeline, called=()), pool)
             fixed = {name: FixedInputs(tuple(map(tuple, own))) for name, own in traced.items()}
-            self._traced.update(fixed)
+            found.update(fixed)
+        self._traced.update(found)
         return self._traced
 
 

@@ -12,23 +12,30 @@ from tuner.errors import ServerFailed
 from tuner.load.target import Tensor
 from tuner.model.pipeline import Pipeline
 from tuner.model.signature import Signature
+from tuner.servers.base import Endpoints
 
 _TRACED = 32
 """Requests that are followed through all steps: each costs a call of every step."""
 Pool = list[list[Tensor]]
 
 
-def trace_steps(url: str, pipeline: Pipeline, pool: Pool) -> dict[str, Pool]:
+def trace_steps(endpoints: Endpoints, pipeline: Pipeline, pool: Pool) -> dict[str, Pool]:
     """What each composing model gets of the first requests of the pool, by its name: each step is
-    called with what those before it answered. ``url`` is that of the server's HTTP service.
-
-    ServerFailed if a step fails.
+    called with what those before it answered. ServerFailed if a step fails.
     """
+    own, headers = endpoints.protection, dict(endpoints.security.headers)
+    headers |= dict(own.http().headers) if own is not None else {}
     clients: dict[str, TritonClient] = {}
     found: dict[str, Pool] = {}
     try:
         for model in pipeline.models:
-            clients[model] = TritonClient(url, model, protocol="http", timeout=FIRST_ANSWER_SECONDS)
+            clients[model] = TritonClient(
+                endpoints.root("http"),
+                model,
+                protocol="http",
+                timeout=FIRST_ANSWER_SECONDS,
+                headers=headers,
+            )
         for inputs in pool[:_TRACED]:
             known = {tensor.name: tensor.array for tensor in inputs}
             for step in pipeline.steps:

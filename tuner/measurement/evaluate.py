@@ -186,6 +186,8 @@ class Evaluator:
             probers = session.calibration("all instances busy", rounds=1)
             for (prober, largest), sweep in zip(probers, sweeps, strict=True):
                 saturate(prober, largest, sweep.full)
+            if len(sweeps) > 1:
+                session.together(len(sweeps), launches)
 
     def _draft(self, subject: Subject, phase: Phase, look: int = 0, launches: int = 0) -> Draft:
         if phase == "again":

@@ -408,16 +408,22 @@ def _next_preferred(preferred: Ints, items: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def run_network(joint: Joint, states: Any, places: Any, limit: int, seed: int) -> None:
+def run_network(
+    joint: Joint, states: Any, places: Any, limit: int, outstanding: int, gap: float, seed: int
+) -> None:
     """Play the requests of a network that is new; ``states`` and ``places`` hold the QueueState and
-    the Place of each node. At most ``limit`` executions run at once (0: any number).
+    the Place of each node. At most ``limit`` executions run at once (0: any number). In a closed
+    loop so many requests are ``outstanding`` (0: an open loop), and each is followed by the next
+    one after ``gap`` seconds.
     """
     np.random.seed(seed)
-    _play_network(joint, states, places, limit)
+    _play_network(joint, states, places, limit, outstanding, gap)
 
 
 @_step
-def _play_network(joint: Joint, states: Any, places: Any, limit: int) -> None:
+def _play_network(
+    joint: Joint, states: Any, places: Any, limit: int, outstanding: int, gap: float
+) -> None:
     """The event loop. At the same moment phases of instances end first, then replies arrive, then
     requests, then timers run out; of each, those of the first node come first.
 
@@ -426,7 +432,11 @@ def _play_network(joint: Joint, states: Any, places: Any, limit: int) -> None:
     whole, entries, agenda = joint.whole, joint.entries, joint.agenda
     slots = limit if limit > 0 else len(joint.served)  # executions that may begin
     now, arrived, answered, first, last = 0.0, 0, 0, 0, 0
+    issued = outstanding if outstanding > 0 else len(whole.arrival)
     while answered < len(whole.arrival):
+        while issued < min(answered + outstanding, len(whole.arrival)):
+            whole.arrival[issued] = now + gap
+            issued += 1
         request, visit, woken, kind = -1, -1, False, _TURN
         if first < last:
             request, visit = agenda.whole[first], agenda.visit[first]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuner.records.results import ServerTimes, Window
-from tuner.simulator.network import Network, Node, Played, Visit, play_network
+from tuner.simulator.network import Network, Node, Played, Visit, simulate_network
 from tuner.simulator.profile import ModelProfile
 from tuner.simulator.scheduling import Scheduling
 from tuner.stats.samples import Floats
@@ -65,12 +65,7 @@ class JointProfile:
         for window in windows:
             if window.together is not None:
                 seen.setdefault(window.together, []).append(window)
-        whole = [
-            each
-            for each in seen.values()
-            if {w.model for w in each} == set(models)
-            and all(w.instances <= w.devices for w in each)  # else its own hold a model up, too
-        ]
+        whole = [each for each in seen.values() if {w.model for w in each} == set(models)]
         if not whole:
             return apart
         candidates = [apart, replace(apart, shares_device=True)]
@@ -122,19 +117,17 @@ def _excess(
     visits: tuple[Visit, ...],
     shares: Floats,
 ) -> Floats:
-    """ln of how much longer executions took in the windows than in simulations at the same rate;
-    shape (windows, models).
+    """ln of how much longer executions took in the windows than in simulations of the same closed
+    loops; shape (windows, models).
     """
     rows = []
     for together in windows:
         by_model = {window.model: window for window in together}
         found = [by_model[model] for model in models]
         network = profile.network(tuple(map(_scheduling, found)), visits)
-        calls = np.zeros(len(models))
-        for visit in visits:
-            calls[visit.node] += shares[visit.application]
-        rates = [window.throughput / count for window, count in zip(found, calls, strict=True)]
-        played = play_network(float(np.median(rates)), _SETTINGS.requests, network, shares)
+        count = _SETTINGS.requests
+        kinds = np.random.default_rng(0).choice(len(shares), count, p=shares)
+        played = simulate_network(np.zeros(count), network, kinds, outstanding=found[0].concurrency)
         rows.append(
             [
                 math.log(_stretch(window.server, profile.profiles[window.model]))

@@ -165,9 +165,13 @@ def simulate_network(
     kinds: Ints | None = None,
     items: Ints | None = None,
     seed: int = 0,
+    outstanding: int = 0,
 ) -> Played:
     """Play requests sent at ``times`` (ascending, seconds), each of the application ``kinds``
     (default 0) and of ``items`` (default 1), which all its visits have.
+
+    With so many ``outstanding``, it is a closed loop: the times of only so many count, and each
+    other request is sent once one before it is answered.
 
     A request that a node refuses has failed as a whole: it is answered then, and none of its other
     visits begins; what of it is queued elsewhere is executed in vain. (Triton executes that as
@@ -184,16 +188,25 @@ def simulate_network(
     items = np.ones(count, np.int64) if items is None else np.asarray(items, np.int64)
     if count and not 0 <= kinds.min() <= kinds.max() < network.applications:
         raise ValueError(f"kinds must be from 0 to {network.applications - 1}")
-    away = network.fronts("network")[kinds] / 2
+    fronts = network.fronts("network")
+    if outstanding:  # one follows another, whichever way it takes
+        fronts = np.full_like(fronts, fronts.max())
+    away = fronts[kinds] / 2
     order = np.argsort(times + away, kind="stable")
     accept = network.fronts("accept")
     each = accept[kinds[order]] if np.ptp(accept) > 0 else float(accept[0])
     arrival = pass_one_by_one((times + away)[order], each)
     routes, visits = _routes(network)
+    gap = 0.0
+    if outstanding:
+        gap = float(fronts.max())
+        arrival = np.where(np.arange(count) < outstanding, arrival, np.inf)
     whole = _whole(routes, arrival, kinds[order], items[order])
     places = _places(network, np.bincount(routes.node[_visits(routes, kinds)], minlength=n))
     joint, states = _joint(network, places, routes, whole), new_states(n)
-    run_network(joint, states, places, network.limit, seed)
+    run_network(joint, states, places, network.limit, outstanding, gap, seed)
+    if outstanding:
+        times = whole.arrival - away
     done, ok = np.empty(count), np.empty(count, np.bool_)
     done[order], ok[order] = whole.done, ~whole.failed
     samples = Samples(times, times.copy(), done + away, ok)
