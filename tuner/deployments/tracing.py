@@ -23,8 +23,8 @@ def trace_steps(endpoints: Endpoints, pipeline: Pipeline, pool: Pool) -> dict[st
     """What each composing model gets of the first requests of the pool, by its name: each step is
     called with what those before it answered. ServerFailed if a step fails.
     """
-    own, headers = endpoints.protection, dict(endpoints.security.headers)
-    headers |= dict(own.http().headers) if own is not None else {}
+    protection, headers = endpoints.protection, dict(endpoints.security.headers)
+    headers |= dict(protection.http().headers) if protection is not None else {}
     clients: dict[str, TritonClient] = {}
     found: dict[str, Pool] = {}
     try:

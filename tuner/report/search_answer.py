@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from tuner.analysis.search_findings import GainVerdict, SearchFindings
+from tuner.model.repository import configs_of
 from tuner.model.space import format_value, short_name
 from tuner.records.results import Evaluation
 from tuner.report.html import Html, card, download, facts, items, join, tag, text
@@ -88,7 +89,9 @@ def _confidence(evaluation: Evaluation) -> str:
 def _deploy(findings: SearchFindings, chosen: Evaluation) -> Html:
     title = "Deploy: your current configuration" if chosen.baseline else "Deploy"
     rows = list(_settings(findings, chosen)) or [("settings", candidate_name(chosen))]
-    button = download("Download config.pbtxt", chosen.config, "config.pbtxt")
+    several = "" not in configs_of(chosen.config)
+    what = "configurations.txt" if several else "config.pbtxt"
+    button = download(f"Download {what}", chosen.config, what)
     return tag("div", tag("h2", text(title)), facts(rows), button, class_="deploy")
 
 

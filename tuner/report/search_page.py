@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tuner.analysis.search_findings import SearchFindings, is_same_candidate
+from tuner.model.repository import configs_of
 from tuner.model.space import short_name
 from tuner.records.results import Evaluation, State
 from tuner.records.run import Run
@@ -53,9 +54,9 @@ def _body(run: Run, findings: SearchFindings, drawn: Sequence[Drawing]) -> Html:
                 search_answer(findings) if is_begun else None,
                 list(map(doubt_sentence, findings.doubts())),
             ),
-            _configuration(findings),
             section("Models of the mix", _models(findings)),
             section("Steps", _steps(findings)),
+            _configuration(findings),
             section("Figures", figures(drawn)),
             section("All candidates", candidates_table(findings) if is_begun else None),
             section("How the search went", _search(findings)),
@@ -77,11 +78,20 @@ def _configuration(findings: SearchFindings) -> Html:
     if first is None or last is None or findings.baseline_wins:
         return section("The configuration", code(chosen.config, "config"))
     name = "the winner" if chosen is last else "the best candidate"
-    whole = tag("div", tag("h3", text(f"config.pbtxt of {name}")), code(last.config, "config"))
-    changed = tag(
-        "div", tag("h3", text("Changes to the baseline")), diff(first.config, last.config)
-    )
-    return section(f"Configuration of {name}", tag("div", whole, changed, class_="columns"))
+    before, after = configs_of(first.config), configs_of(last.config)
+    parts = []
+    for model, config in after.items():
+        if config == before.get(model):
+            continue
+        file, of = (f"{model}/config.pbtxt", f" of {model}") if model else ("config.pbtxt", "")
+        whole = tag("div", tag("h3", text(f"{file} of {name}")), code(config, f"config-{model}"))
+        title = tag("h3", text(f"Changes to the baseline{of}"))
+        changed = tag("div", title, diff(before.get(model, ""), config))
+        parts.append(tag("div", whole, changed, class_="columns"))
+    same = [model for model, config in after.items() if config == before.get(model)]
+    if same and parts:
+        parts.append(tag("p", text(f"Unchanged: {', '.join(same)}.")))
+    return section(f"Configuration of {name}", join(parts))
 
 
 def _models(findings: SearchFindings) -> Html | None:

@@ -89,8 +89,10 @@ def bottleneck_sentences(
     sentence = f"Bottleneck: the {what} {worst.model}, busy {busy} of the time."
     more = None if insight is None else insight.one_more.get(worst.model)
     if more is not None:
-        gained = f"{100 * (more - 1):+.0f}{NBSP}%" if abs(more - 1) >= _TOLD else "nothing"
-        sentence += f" One more instance of it would gain {gained} (simulated)."
+        change = f"{100 * abs(more - 1):.0f}{NBSP}%"
+        verb = f"gain {change}" if more >= 1 else f"lose {change}"
+        verb = verb if abs(more - 1) >= _TOLD else "gain nothing"
+        sentence += f" One more instance of it would {verb} (simulated)."
         best = max(insight.one_more, key=insight.one_more.__getitem__) if insight else worst.model
         other = insight.one_more[best] if insight else more
         if best != worst.model and other - more >= _TOLD and other - 1 >= _TOLD:
