@@ -21,6 +21,9 @@ class ProbeWatchSettings:
     """
     reference_budget: float = 0.01
     """Share of late requests that ``requests`` is meant for: that of p99."""
+    least_share: float = 1 / 3
+    """Of all requests: of a model that is asked less often, a probe does not wait for as many, since
+    it would take several times as long; its bound is known less surely then."""
     first_look_seconds: float = 0.4
     """Before that, even a burst of requests is one moment of the machine."""
     look_growth: float = 1.07
@@ -65,10 +68,12 @@ class Thoroughness:
 
     def length(self, rate: float, sla: Sla, rates: Mapping[str, float] | None = None) -> float:
         """Seconds to plan at ``rate`` requests/s, which of several models are their ``rates``."""
+        of_models = rates or {}
+        floor = WATCH.least_share * sum(of_models.values())
         least = max(
             WATCH.requests
             * math.sqrt(WATCH.reference_budget / bound.budget)
-            / (rates or {}).get(bound.model, rate)
+            / max(of_models.get(bound.model, rate), floor)
             for bound in sla.bounds
         )
         shown = WATCH.limits * sla.longest
