@@ -59,7 +59,7 @@ class KeptServer:
         candidates = TritonCandidates(deployment)
         self._slot = ServerSlot(candidates)
         self.gpu_count = candidates.gpu_count
-        self.config_of = candidates.config_of
+        self.configs_of = candidates.configs_of
         self.can_change = candidates.can_change
         self.runs_side_by_side = candidates.runs_side_by_side
         self.close = self._slot.close

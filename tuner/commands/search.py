@@ -221,20 +221,11 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
         return None
     # Importing it takes its time, and not everyone needs it.
     from tuner.optimizer.samplers.simulation import SimulationSampler
-    from tuner.optimizer.simulators import Workload
 
-    workload = Workload(
-        experiment.sla,
-        experiment.load,
-        experiment.batch,
-        max(1, len(gpus.devices)),
-        _limits(experiment, gpus),
-        experiment.minimize,
-    )
     try:
         return SimulationSampler(
             plan.space,
-            _simulator(plan, workload),
+            make_simulator(plan, make_workload(plan, gpus)),
             experiment.seed,
             first_ideas(plan.space, plan.own),
             minimizes=experiment.minimize is not None,
@@ -243,7 +234,23 @@ def _simulation(plan: Plan, gpus: Gpus) -> "SimulationSampler | None":
         return None
 
 
-def _simulator(plan: Plan, workload: "Workload") -> "Simulator":
+def make_workload(plan: Plan, gpus: Gpus) -> "Workload":
+    """What is simulated: an open loop."""
+    from tuner.optimizer.simulators import Workload
+
+    experiment = plan.experiment
+    assert experiment.load != CLOSED
+    return Workload(
+        experiment.sla,
+        experiment.load,
+        experiment.batch,
+        max(1, len(gpus.devices)),
+        _limits(experiment, gpus),
+        experiment.minimize,
+    )
+
+
+def make_simulator(plan: Plan, workload: "Workload") -> "Simulator":
     """SimulationError where it is not known who calls whom."""
     from tuner.optimizer.simulators import OneModel, Together
     from tuner.simulator.network import Visit

@@ -22,8 +22,8 @@ class ProbeWatchSettings:
     reference_budget: float = 0.01
     """Share of late requests that ``requests`` is meant for: that of p99."""
     least_share: float = 1 / 3
-    """Of all requests: of a model that is asked less often, a probe does not wait for as many, since
-    it would take several times as long; its bound is known less surely then."""
+    """Of all requests: of a model that is asked less often, a probe does not wait for as many,
+    since it would take several times as long; its bound is known less surely then."""
     first_look_seconds: float = 0.4
     """Before that, even a burst of requests is one moment of the machine."""
     look_growth: float = 1.07
