@@ -9,7 +9,7 @@ from typing import Any
 from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
 from tuner.model.files import copy_model
-from tuner.model.repository import configs_of, is_repository
+from tuner.model.repository import configs_of, is_repository, server_flags
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 from tuner.scratch import scratch_folder
@@ -71,6 +71,7 @@ def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[st
         "sla": recorded.experiment.sla.text,
         "trial": winner.trial,
         "settings": dict(winner.settings),
+        "server_args": server_flags(winner.candidate),
         "capacity_per_second": None if winner.cost else winner.capacity,
         "cost": winner.cost.model_dump() if winner.cost else None,
         "confirmed": winner.phase == "confirm",

@@ -11,7 +11,7 @@ from typing import Any
 from tuner.commands.workplace import relative_path
 from tuner.deployments.triton import Inputs
 from tuner.errors import UsageError
-from tuner.experiment.model import Experiment
+from tuner.experiment.model import DEFAULT_SPACE, SPACE_OF_SEVERAL, Experiment
 from tuner.goals.sla import Sla
 from tuner.load.arrivals import CLOSED, Arrivals
 from tuner.load.mix import Mix
@@ -72,6 +72,8 @@ class Plan:
         config = read_config(experiment.model)
         experiment = experiment.model_copy(update={"sla": _of_one(experiment.sla, config.name)})
         called = experiment.bls_composing_models
+        if called == (DISCOVER,):  # with the first server
+            called = ()
         if endpoints is None:  # only its operators have the models that an attached server has
             repository = Repository.of_pipeline(experiment.model, config, called)
             if repository is not None:
@@ -137,6 +139,8 @@ class Plan:
                     f"{name} has a response cache, which is not supported where several models are "
                     "tuned together; switch it off, or tune the models one by one"
                 )
+        if experiment.space == DEFAULT_SPACE and len(repository.tuned) > 1:
+            experiment = experiment.model_copy(update={"space": SPACE_OF_SEVERAL})
         space = repository.fit(load_space(experiment.space), may_be_empty=not tunes)
         first = repository.configs[repository.asked[0]]
         own = repository.own_settings(space)
@@ -219,6 +223,10 @@ class Plan:
         pipeline = None if self.repository is None else self.repository.pipeline
         steps = () if pipeline is None or pipeline.called else pipeline.steps
         return tuple(RecordedStep(model=step.model, after=step.after) for step in steps)
+
+
+DISCOVER = "auto"
+"""In place of the names of models that a model calls: find them with one request."""
 
 
 def _of_one(sla: Sla, model: str) -> Sla:

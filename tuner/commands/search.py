@@ -70,7 +70,8 @@ def search(
         check_gpus(plan, gpus, kind)
         plan = completed_plan(plan, launcher)
         simulation = _simulation(plan, gpus)
-        notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(experiment, simulation)]
+        experiment = plan.experiment
+        notes = [*notes_on(plan.endpoints, gpus), *_notes_on_simulation(plan, simulation)]
         run = _open_run(plan, options, launcher, gpus, notes, command)
         run.clock.enter("start", began)
         seen = run.windows()
@@ -197,10 +198,15 @@ def _learned_before(plan: Plan) -> list[Window]:
     return windows
 
 
-def _notes_on_simulation(
-    experiment: Experiment, simulation: "SimulationSampler | None"
-) -> list[str]:
-    notes = []
+def _notes_on_simulation(plan: Plan, simulation: "SimulationSampler | None") -> list[str]:
+    experiment, notes = plan.experiment, []
+    pipelines = () if plan.repository is None else plan.repository.pipelines
+    for pipeline in pipelines if experiment.simulates else ():
+        if pipeline.called:
+            notes.append(
+                f"the order in which {pipeline.name} calls its models is not known: no simulation, "
+                "so Optuna's TPE chooses candidates, which takes more of them"
+            )
     if experiment.simulates and not is_available():
         notes.append("numba is not installed: no simulation, so Optuna's TPE chooses candidates")
     if simulation is None and experiment.warm_start is not None:

@@ -34,7 +34,7 @@ from tuner.load.transport import Transport
 from tuner.model.config import completed, to_text
 from tuner.model.files import copy_model
 from tuner.model.pipeline import CONFIG
-from tuner.model.repository import Repository
+from tuner.model.repository import Repository, server_flags
 from tuner.model.space import Candidate
 from tuner.model.weights import link_or_copy
 from tuner.scratch import scratch_folder
@@ -189,7 +189,7 @@ class RepositoryDeployment:
         """Whether they differ in their instances alone, and no ensemble would have to be loaded
         again with its composing models: that has crashed servers.
         """
-        if self._repository.pipeline is not None:
+        if self._repository.pipeline is not None or server_flags(one) != server_flags(other):
             return False
         pairs = zip(self.configs_of(one).values(), self.configs_of(other).values(), strict=True)
         return all(_without_instances(a) == _without_instances(b) for a, b in pairs)
@@ -212,7 +212,8 @@ class RepositoryDeployment:
                 self._stage(folder, candidate)
             asked = self._repository.asked
             args = () if as_served or not self._is_complete(candidate) else AS_GIVEN
-            spec = ServerSpec(folder, asked[0], log, timeout, args, self._opens)
+            flags = () if candidate is None else server_flags(candidate)
+            spec = ServerSpec(folder, asked[0], log, timeout, (*args, *flags), self._opens)
             server = stack.enter_context(self._launcher.launch(spec))
             control = stack.enter_context(Control(server))
             stack.enter_context(control.loaded(self._others, timeout))

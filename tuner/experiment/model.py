@@ -33,6 +33,8 @@ from tuner.security import Security
 
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 
+DEFAULT_SPACE, SPACE_OF_SEVERAL = "default", "several_models"
+"""Presets: what is searched where nothing is said, of a single model and of several."""
 _HOW = "How to search"
 _WHERE = "Where servers run"
 _LOAD = "What is sent"
@@ -144,7 +146,7 @@ class Experiment(BaseModel):
             "NAME",
             suggestions=known_spaces,
         ),
-    ] = "default"
+    ] = DEFAULT_SPACE
     trials: Annotated[int | None, Option("Maximum number of candidates to measure.", "NUMBER")] = (
         Field(default=None, ge=1)
     )
@@ -233,7 +235,7 @@ class Experiment(BaseModel):
         BeforeValidator(split_names),
         Option(
             "Models that this model, or a step of it, calls (BLS): they are tuned with it. Names "
-            "with commas, or repeated.",
+            "with commas, or repeated; auto finds them with one request.",
             "NAMES",
             _HOW,
         ),

@@ -12,7 +12,7 @@ from tuner.documents import MALFORMED, read_text
 from tuner.errors import DocumentError, ModelConfigError, RepositoryError, SpaceError
 from tuner.model.parameter import Parameter, Value
 from tuner.model.paths import get_path, set_path, states
-from tuner.model.space import DYNAMIC_BATCHING, MAX_BATCH_SIZE, Candidate, SearchSpace
+from tuner.model.space import DYNAMIC_BATCHING, MAX_BATCH_SIZE, RATE_LIMIT, Candidate, SearchSpace
 from tuner.text import shortened, shown
 from tuner.units import LARGEST_NUMBER
 
@@ -245,6 +245,11 @@ def fit_space(space: SearchSpace, config: Any, may_be_empty: bool = False) -> Se
     nothing of its own. SpaceError if nothing is left, unless it ``may_be_empty``.
     """
     for path, parameter in space.parameters.items():
+        if path == RATE_LIMIT:
+            raise SpaceError(
+                f"{space.place(path)}: {RATE_LIMIT} is shared by several models; {config.name} is "
+                "tuned alone"
+            )
         _check_parameter(space, path, parameter)
     if config.HasField("ensemble_scheduling"):
         if may_be_empty:

@@ -20,6 +20,7 @@ from tuner.model.config import (
 from tuner.model.parameter import Value
 from tuner.model.pipeline import CONFIG, Pipeline, Step
 from tuner.model.space import (
+    RATE_LIMIT,
     Candidate,
     SearchSpace,
     by_model,
@@ -30,6 +31,8 @@ from tuner.model.space import (
 )
 
 _ENSEMBLE = "ensemble_scheduling"
+_RESOURCE = "tuner"
+"""The name of the rate limiter's resource."""
 _HEADER = re.compile(r"# ([^/]+)/config\.pbtxt")
 
 
@@ -110,6 +113,9 @@ class Repository:
                     f"{did_you_mean(model, sorted(self.tuned))}"
                 )
         parameters, places = {}, {}
+        if RATE_LIMIT in space.parameters and len(self.tuned) > 1:
+            parameters[RATE_LIMIT] = space.parameters[RATE_LIMIT].including(0)
+            places[RATE_LIMIT] = space.place(RATE_LIMIT)
         for model in self.tuned:
             fitted = fit_space(_space_of(space, model), self.configs[model], may_be_empty=True)
             for path, parameter in fitted.parameters.items():
@@ -126,8 +132,11 @@ class Repository:
 
     def own_settings(self, space: SearchSpace) -> dict[str, Value]:
         """The models' own values of a space that was fitted."""
-        found = {}
+        found: dict[str, Value] = {}
         for model, paths in by_model(space.parameters).items():
+            if not model:
+                found[RATE_LIMIT] = 0
+                continue
             own = own_settings(space.model_copy(update={"parameters": paths}), self.configs[model])
             found.update({of_model(model, path): value for path, value in own.items()})
         return found
@@ -138,13 +147,21 @@ class Repository:
 
         Triton loads no ensemble with larger batches than its steps take: it follows them down.
         """
+        others = {path for path, _ in candidate.settings if not model_of(path)} - {RATE_LIMIT}
+        if others:
+            raise ModelConfigError(
+                f"{min(others)}: say of which model, such as {self.tuned[0]}/{min(others)}"
+            )
         for model in candidate.models:
-            if model not in self.tuned:
-                where = f"{shown_model(model)} is not among the models that are tuned"
+            if model and model not in self.tuned:
+                where = f"{model} is not among the models that are tuned"
                 raise ModelConfigError(f"{where}{did_you_mean(model, sorted(self.tuned))}")
         rendered = {
             name: render(config, candidate.part(name)) for name, config in self.configs.items()
         }
+        if candidate.get(RATE_LIMIT):
+            for name in self.tuned:
+                _take_turns(rendered[name])
         for name, config in rendered.items():
             if config.HasField(_ENSEMBLE) and config.max_batch_size:
                 config.max_batch_size = min(config.max_batch_size, _largest(config, rendered))
@@ -166,8 +183,22 @@ def is_repository(folder: Path) -> bool:
     return not (folder / CONFIG).is_file() and bool(models_in(folder))
 
 
-def shown_model(model: str) -> str:
-    return model or "a setting without a model"
+def server_flags(candidate: Candidate) -> tuple[str, ...]:
+    """Flags of tritonserver that a candidate needs."""
+    limit = candidate.get(RATE_LIMIT)
+    if not limit:
+        return ()
+    return ("--rate-limit=execution_count", f"--rate-limit-resource={_RESOURCE}:{limit}:global")
+
+
+def _take_turns(config: Any) -> None:
+    """Each execution needs one of the resource that all models share."""
+    if not config.instance_group:
+        config.instance_group.add()
+    for group in config.instance_group:
+        resource = group.rate_limiter.resources.add()
+        resource.name, resource.count = _RESOURCE, 1
+        setattr(resource, "global", True)
 
 
 def text_of(configs: Mapping[str, Any]) -> str:
@@ -200,6 +231,7 @@ def _space_of(space: SearchSpace, model: str) -> SearchSpace:
     """The part of a space that counts for one model, without its name."""
     paths = [p for p in space.parameters if not model_of(p)]
     paths += [p for p in space.parameters if model_of(p) == model]
+    paths = [path for path in paths if path != RATE_LIMIT]
     own = space.model_copy(update={"parameters": {field_of(p): space.parameters[p] for p in paths}})
     own._places = {field_of(path): space.place(path) for path in paths}
     return own

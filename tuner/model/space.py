@@ -29,7 +29,10 @@ DYNAMIC_BATCHING = "dynamic_batching"
 PREFERRED = "dynamic_batching.preferred_batch_size"
 QUEUE_DELAY = "dynamic_batching.max_queue_delay_microseconds"
 INSTANCE_COUNT = "instance_group.count"
-SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT)
+RATE_LIMIT = "rate_limit"
+"""Executions at once, of all models of a server together (Triton's rate limiter); 0: any number.
+Not a field of ModelConfig: it takes flags of the server, and a resource in each model."""
+SIMULATED = (MAX_BATCH_SIZE, DYNAMIC_BATCHING, PREFERRED, QUEUE_DELAY, INSTANCE_COUNT, RATE_LIMIT)
 """What the simulator knows the effect of."""
 MOST_POINTS = 100_000  # of a space: one with more is sampled, not listed
 
@@ -136,6 +139,8 @@ def _shown(own: Mapping[str, Value]) -> str:
         parts.append(f"delay {delay} µs")
     if (count := settings.pop(INSTANCE_COUNT, None)) is not None:
         parts.append(f"instances {count}")
+    if (limit := settings.pop(RATE_LIMIT, None)) is not None:
+        parts.append(f"at most {limit} at once" if limit else "no rate limit")
     parts += [f"{short_name(path)} {format_value(v)}" for path, v in settings.items()]
     return ", ".join(parts)
 
@@ -328,6 +333,7 @@ _NUMBERS = {
     MAX_BATCH_SIZE: (1, LIMITS.batch),
     QUEUE_DELAY: (0, LARGEST_NUMBER),
     INSTANCE_COUNT: (1, LIMITS.instances),
+    RATE_LIMIT: (0, LIMITS.instances),
 }
 """The least and the largest value of parameters that are whole numbers."""
 

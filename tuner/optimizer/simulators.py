@@ -13,7 +13,7 @@ from tuner.goals.sla import Sla, bound_ratio
 from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
 from tuner.load.mix import Mix
-from tuner.model.space import SIMULATED, Candidate, field_of
+from tuner.model.space import RATE_LIMIT, SIMULATED, Candidate, field_of
 from tuner.records.results import Insight, Window
 from tuner.simulator.cost import CostPredictor
 from tuner.simulator.footprint import fits
@@ -177,7 +177,12 @@ class OneModel:
         return self._costs is not None and self._costs.is_certain
 
 
-Schedulings = tuple[Scheduling, ...]
+@dataclass(frozen=True)
+class Schedulings:
+    """How each model's scheduler works, and how many executions run at once (0: any number)."""
+
+    models: tuple[Scheduling, ...]
+    limit: int = 0
 
 
 class Together:
@@ -206,16 +211,21 @@ class Together:
 
     def key(self, candidate: Candidate) -> Schedulings:
         configs = self._configs_of(candidate)
-        return tuple(Scheduling.of(configs[name], self._workload.gpus) for name in self._models)
+        limit = candidate.get(RATE_LIMIT)
+        return Schedulings(
+            tuple(Scheduling.of(configs[name], self._workload.gpus) for name in self._models),
+            limit if isinstance(limit, int) else 0,
+        )
 
     def instances(self, key: Schedulings) -> int:
-        return sum(each.instances for each in key)
+        return sum(each.instances for each in key.models)
 
     def neighbourhood(self, key: Schedulings) -> tuple[object, ...]:
-        return tuple(
+        each = (
             (s.batching, s.instances, s.preferred if s.batching else (), s.max_batch, s.delay)
-            for s in key
+            for s in key.models
         )
+        return key.limit, *each
 
     def learn(self, windows: Sequence[Window]) -> None:
         self._profile = JointProfile.fit(
@@ -264,9 +274,10 @@ class Together:
         base = self._capacity(network, self._mix, *_LOOK)
         more = {}
         for number, model in enumerate(self._models):
-            added = list(key)
-            added[number] = replace(key[number], instances=key[number].instances + 1)
-            capacity = self._capacity(self._network(tuple(added)), self._mix, *_LOOK, base)
+            added = list(key.models)
+            added[number] = replace(added[number], instances=added[number].instances + 1)
+            other = self._network(replace(key, models=tuple(added)))
+            capacity = self._capacity(other, self._mix, *_LOOK, base)
             more[model] = capacity / base if base else 1.0
         if self._mix is None:
             return Insight(one_more=more)
@@ -296,7 +307,7 @@ class Together:
 
     def _network(self, key: Schedulings) -> Network:
         assert self._profile is not None
-        return self._profile.network(key, self._visits)
+        return self._profile.network(key.models, self._visits, key.limit)
 
     def _shares(self, mix: Mix | None, rate: float) -> Floats:
         """Of each application at a rate of the mix; shape (applications,)."""

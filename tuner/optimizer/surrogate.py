@@ -14,11 +14,14 @@ from tuner.model.space import (
     MAX_BATCH_SIZE,
     PREFERRED,
     QUEUE_DELAY,
+    RATE_LIMIT,
     Candidate,
     field_of,
 )
 from tuner.stats.samples import Floats, Ints
 
+_KINDS = (DYNAMIC_BATCHING, RATE_LIMIT)
+"""Settings whose values are not more or less of something: no limit is not less than one."""
 _SHOWN_BY_BATCHES = (DYNAMIC_BATCHING, MAX_BATCH_SIZE, PREFERRED, QUEUE_DELAY)
 """Settings that matter by the batches that they make."""
 
@@ -265,7 +268,7 @@ def _squared_distances(
     """In one setting, in units of its length scale; shape (n, n)."""
     numbers = [_doublings(path, value, settings.delay_unit) for value in values]
     path = field_of(path)
-    if path != DYNAMIC_BATCHING and any(n is not None for n in numbers):
+    if path not in _KINDS and any(n is not None for n in numbers):
         length = settings.lengths.get(path, settings.other_length)
         column = np.array([np.nan if n is None else n / length for n in numbers])
         distances = (column[:, None] - column[None, :]) ** 2
