@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulated import batch_times
 from tests.simulator.network_reference import PlainNetwork
 from tests.simulator.test_closed_forms import constant, exponential
 from tests.simulator.test_properties import JUST, Case, cases, limited, relaxed
@@ -461,3 +462,21 @@ def test_what_is_unknown_is_refused() -> None:
         Network((Node(Scheduling(True, 8, (8,)), constant(0.001)),), (Visit(0),))
     with pytest.raises(ValueError, match="kinds must be from 0 to 0"):
         simulate_network(np.zeros(1), chain(node(0.001)), np.ones(1, np.int64))
+
+
+def test_a_closed_loop_keeps_so_many_requests_outstanding() -> None:
+    node = Node(
+        Scheduling(True, 8, (8,), instances=2), ServiceTimes(batch_times(0.004, 0.001), 0.5)
+    )
+    network = Network((node, node), (Visit(0), Visit(1, (0,))))
+    for outstanding in (1, 3, 16):
+        played = simulate_network(np.zeros(600), network, outstanding=outstanding)
+        samples = played.samples
+        assert samples.ok.all()
+        sent, done = np.sort(samples.sent), np.sort(samples.done)
+        for moment in np.linspace(sent[outstanding], sent[-40], 50):  # none follows the last ones
+            inside = np.sum(sent <= moment) - np.sum(done <= moment)
+            assert inside == outstanding
+        # Little's law
+        rate = len(samples) / done[-1]
+        assert rate * np.mean(samples.done - samples.sent) == pytest.approx(outstanding, rel=0.03)

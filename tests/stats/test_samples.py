@@ -94,3 +94,20 @@ def test_where_there_is_no_room_the_first_error_is_the_only_one() -> None:
     with pytest.raises(OSError, match="No space left"):
         some.save(Path("/dev/full"))
     gc.collect()
+
+
+def test_requests_to_several_models_are_told_apart_also_from_a_file(tmp_path: Path) -> None:
+    times = np.arange(6, dtype=float)
+    ok = np.ones(6, dtype=bool)
+    one = Samples(times, times, times + 1, ok, np.array([0, 1, 0, 1, 1, 0]), ("a", "b"))
+    other = Samples(times + 0.5, times, times + 2, ok, np.array([1, 1, 1, 1, 1, 1]), ("a", "b"))
+    whole = Samples.merge([one, other])
+    assert len(whole.of("a")) == 3
+    assert whole.of("a").intended.tolist() == [0.0, 2.0, 5.0]
+    assert len(whole.of("b")) == 9
+    whole.save(tmp_path / "samples.npz")
+    read = Samples.load(tmp_path / "samples.npz")
+    assert read.models == ("a", "b")
+    assert read.of("b").done.tolist() == whole.of("b").done.tolist()
+    with pytest.raises(ValueError, match="not of several models"):
+        whole.of("c")

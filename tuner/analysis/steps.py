@@ -47,8 +47,8 @@ def bottleneck(uses: list[StepUse]) -> StepUse | None:
 
 @dataclass(frozen=True)
 class Span:
-    """A call of a step: it ``start``\ s so many seconds after its request came in, waits ``queue``
-    seconds and computes for ``compute``; means.
+    """A call of a step, which comes ``start`` seconds after its request came in, waits for
+    ``queue`` and computes for ``compute`` seconds; means.
     """
 
     model: str
