@@ -74,6 +74,6 @@ def test_what_one_more_instance_would_do_is_said(more: float, words: str) -> Non
     from tuner.analysis.steps import step_uses
 
     insight = Insight(one_more={"a": more, "b": 1.0})
-    (sentence,) = bottleneck_sentences(step_uses(near_capacity()), insight, "step")
+    sentence, *_ = bottleneck_sentences(step_uses(near_capacity()), insight, "step")
     assert "Bottleneck: the step a" in sentence
     assert words in sentence.replace("\N{NO-BREAK SPACE}", " ")

@@ -296,7 +296,8 @@ def _rows(findings: SearchFindings, columns: list[Evaluation]) -> Iterator[Row]:
     near = [e.at_capacity() for e in columns]
     seen = [format_rate(p.rate or p.throughput) if p else "-" for p in near]
     yield "probed at", seen
-    for name in ("p50", findings.sla.primary.name if findings.sla else "p99"):
+    bounds = findings.sla.bounds if findings.mix is not None else (findings.sla.primary,)
+    for name in dict.fromkeys(("p50", *(b.name for b in bounds if not b.on_errors))):
         yield f"{name} there", [format_duration(latency(p, name)) for p in near]
     alone = [e.unloaded() for e in columns]
     yield "p50 of a single request", [format_duration(latency(p, "p50")) for p in alone]

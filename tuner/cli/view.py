@@ -12,7 +12,7 @@ from rich.text import Text
 from tuner.cli.output import plain, say
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
-from tuner.goals.sla import Sla
+from tuner.goals.sla import Bound, Sla
 from tuner.measurement.draft import Phase
 from tuner.records.costs import describe_cost
 from tuner.records.results import Evaluation, ProbeRecord, State, baseline, best
@@ -279,7 +279,7 @@ class LiveView:
 
 def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     """``412/s: p99 18.2 ms of 20 ms, met (1 of 823 late)``."""
-    bound = sla.primary
+    bound = _nearest_bound(record, sla)
     if record.rate is not None:
         load = format_rate(record.rate)
     else:
@@ -296,6 +296,14 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
     if record.gpu is not None and record.gpu.throttled:
         text += f", GPU throttled ({', '.join(record.gpu.throttled)})"
     return text
+
+
+def _nearest_bound(record: ProbeRecord, sla: Sla) -> Bound:
+    """Of several models, the bound of which most is used up; else that on the highest percentile."""
+    known = [b for b in sla.bounds if b.model and record.latency.get(b.name) is not None]
+    if not known:
+        return sla.primary
+    return max(known, key=lambda bound: (record.latency[bound.name] or 0.0) / bound.limit)
 
 
 def describe_result(evaluation: Evaluation) -> str:

@@ -39,6 +39,11 @@ def compare(
     is written; the same command resumes an interrupted search.
     """
     experiment, selection = plan.experiment, Selection.of(options)
+    if plan.repository is not None:
+        raise UsageError(
+            "a comparison is of a single model, not of several or of a pipeline; 'tuner search' "
+            "tunes those"
+        )
     if experiment.load == CLOSED:
         raise UsageError("a comparison needs an open loop such as --load poisson, not closed")
     if experiment.batch != BatchMix():

@@ -6,7 +6,7 @@ from tuner.commands.audience import Audience
 from tuner.commands.completion import completed_plan
 from tuner.commands.evaluators import make_evaluator
 from tuner.commands.options import MeasureOptions
-from tuner.commands.plan import Plan
+from tuner.commands.plan import DISCOVER, Plan
 from tuner.commands.preflight import check_gpus, check_plan
 from tuner.commands.preparation import MEASURING, Preparation
 from tuner.commands.results import MeasureResult
@@ -39,7 +39,8 @@ def measure(
     if options.rate is not None and experiment.confirm == "none":
         raise UsageError("--rate asks for a verdict on a rate, and --confirm none for none")
     check_settings(options.changes)
-    _changed(plan, options)
+    if experiment.bls_composing_models != (DISCOVER,):  # else it is not known yet what may change
+        _changed(plan, options)
     check_plan(plan)
     preparation = Preparation(MEASURING)
     with open_resources(experiment, plan.endpoints, preparation) as (

@@ -110,6 +110,11 @@ def simulate(run: Run, options: SimulateOptions) -> SimulateResult:
     arrivals = options.load or asked.load
     if arrivals == CLOSED:
         raise UsageError("a closed loop is not simulated; give --load poisson or another of those")
+    if any(window.model for window in run.windows()):
+        raise RunError(
+            f"{run.folder} is of several models, and only single ones are simulated so; its report "
+            "has what a search of them simulated"
+        )
     profile = profile_of(run)
     check_settings(options.changes)
     candidate = Candidate.of(options.changes)

@@ -318,7 +318,8 @@ class RepositoryDeployment:
             try:
                 loaded(control, name, None, timeout, self._launcher)
             except ServerFailed as error:
-                beside = f" beside {len(tuned) - 1} others" if len(tuned) > 1 else ""
+                others = len(tuned) - 1
+                beside = f" beside {others} other{'s' * (others > 1)}" if others else ""
                 raise ServerFailed(f"{name} does not load{beside}: {error}") from error
 
         with ThreadPoolExecutor(len(tuned)) as pool:

@@ -93,11 +93,18 @@ def bottleneck_sentences(
         verb = f"gain {change}" if more >= 1 else f"lose {change}"
         verb = verb if abs(more - 1) >= _TOLD else "gain nothing"
         sentence += f" One more instance of it would {verb} (simulated)."
-        best = max(insight.one_more, key=insight.one_more.__getitem__) if insight else worst.model
-        other = insight.one_more[best] if insight else more
-        if best != worst.model and other - more >= _TOLD and other - 1 >= _TOLD:
-            sentence += f" One more of {best}: {100 * (other - 1):+.0f}{NBSP}%."
     yield sentence
+    if insight is None or not insight.one_more:
+        return
+    best = max(insight.one_more, key=insight.one_more.__getitem__)
+    most = insight.one_more[best]
+    if most - 1 < _TOLD:
+        yield (
+            f"No {what} would gain from one more instance (simulated): what they share, such as "
+            "the device or the cores, is the limit."
+        )
+    elif best != worst.model:
+        yield f"One more instance of {best} would gain {100 * (most - 1):.0f}{NBSP}% (simulated)."
 
 
 def describe_mix(mix: Mix) -> str:
