@@ -75,5 +75,5 @@ def test_what_one_more_instance_would_do_is_said(more: float, words: str) -> Non
 
     insight = Insight(one_more={"a": more, "b": 1.0})
     sentence, *_ = bottleneck_sentences(step_uses(near_capacity()), insight, "step")
-    assert "Bottleneck: the step a" in sentence
+    assert "Bottleneck: a, busy" in sentence
     assert words in sentence.replace("\N{NO-BREAK SPACE}", " ")

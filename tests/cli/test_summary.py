@@ -143,7 +143,7 @@ def test_the_json_form_is_whole_and_keeps_its_keys(make_run: MakeRun) -> None:
     told = json.loads(printed(make_run(realistic(None)), as_json=True)[1])
     assert list(told) == [
         *("run", "stopped", "search", "winner", "baseline", "gain", "gain_shown"),
-        *("closest", "steps", "drift"),
+        *("closest", "steps", "models", "drift"),
         *("time_seconds", "evaluations", "failed", "config", "report"),
     ]
     assert told["winner"]["confirmed"] is True

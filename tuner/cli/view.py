@@ -299,7 +299,7 @@ def describe_probe(record: ProbeRecord, sla: Sla) -> str:
 
 
 def _nearest_bound(record: ProbeRecord, sla: Sla) -> Bound:
-    """Of several models, the bound of which most is used up; else that on the highest percentile."""
+    """Of several models, that of which most is used up; else that on the highest percentile."""
     known = [b for b in sla.bounds if b.model and record.latency.get(b.name) is not None]
     if not known:
         return sla.primary

@@ -64,14 +64,14 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
 
 def _manifest(run: Run, winner: Evaluation, first: Evaluation | None) -> dict[str, Any]:
     recorded = run.manifest()
-    at = winner.at_capacity()
+    at, flags = winner.at_capacity(), server_flags(winner.candidate)
     return {
         "model": recorded.model_name,
         "run": run.folder.name,
         "sla": recorded.experiment.sla.text,
         "trial": winner.trial,
         "settings": dict(winner.settings),
-        "server_args": server_flags(winner.candidate),
+        **({"server_args": list(flags)} if flags else {}),
         "capacity_per_second": None if winner.cost else winner.capacity,
         "cost": winner.cost.model_dump() if winner.cost else None,
         "confirmed": winner.phase == "confirm",

@@ -244,12 +244,8 @@ def fit_space(space: SearchSpace, config: Any, may_be_empty: bool = False) -> Se
     A model without a batch dimension (max_batch_size 0) has no batching to tune, and an ensemble
     nothing of its own. SpaceError if nothing is left, unless it ``may_be_empty``.
     """
+    space = space.without({RATE_LIMIT})  # what several models share
     for path, parameter in space.parameters.items():
-        if path == RATE_LIMIT:
-            raise SpaceError(
-                f"{space.place(path)}: {RATE_LIMIT} is shared by several models; {config.name} is "
-                "tuned alone"
-            )
         _check_parameter(space, path, parameter)
     if config.HasField("ensemble_scheduling"):
         if may_be_empty:

@@ -86,7 +86,7 @@ def bottleneck_sentences(
     if worst is None:
         return
     busy = f"{100 * worst.utilization:.0f}{NBSP}%"
-    sentence = f"Bottleneck: the {what} {worst.model}, busy {busy} of the time."
+    sentence = f"Bottleneck: {worst.model}, busy {busy} of the time."
     more = None if insight is None else insight.one_more.get(worst.model)
     if more is not None:
         change = f"{100 * abs(more - 1):.0f}{NBSP}%"
