@@ -56,6 +56,7 @@ def make_evaluator(
             experiment.load_models,
             opens,
             experiment.seed,
+            None if experiment.input_data else experiment.cache_hits,
         )
     conditions = Conditions(
         experiment.sla,

@@ -134,11 +134,13 @@ class Plan:
             check_measurable(repository.configs[name])
         for name, config in repository.configs.items():
             check_name(name)
-            if config.response_cache.enable and name in repository.asked:
+            if config.response_cache.enable and mix is not None:
                 raise UsageError(
                     f"{name} has a response cache, which is not supported where several models are "
-                    "tuned together; switch it off, or tune the models one by one"
+                    "asked side by side; switch it off, or tune the models one by one"
                 )
+        if repository.configs[repository.asked[0]].response_cache.enable:
+            _check_cached(experiment)
         if experiment.space == DEFAULT_SPACE and len(repository.tuned) > 1:
             experiment = experiment.model_copy(update={"space": SPACE_OF_SEVERAL})
         space = repository.fit(load_space(experiment.space), may_be_empty=not tunes)

@@ -26,6 +26,7 @@ from tuner.deployments.triton import (
     loaded,
     send_to,
     side_by_side,
+    varied,
 )
 from tuner.errors import ServerFailed
 from tuner.load.mix import Mix
@@ -152,6 +153,7 @@ class RepositoryDeployment:
         others: Sequence[str] = (),
         opens: Opened = "inference",
         seed: int = 0,
+        cache_hits: float | None = None,
     ) -> None:
         """``contents`` of the requests to each model that is asked, in the shares of the ``mix``;
         the rest as of ``TritonDeployment``.
@@ -168,6 +170,7 @@ class RepositoryDeployment:
         self._others = tuple(others)
         self._opens = opens
         self._seed = seed
+        self._cache_hits = cache_hits
         self._servers: list[Server] = []
         self._complete: set[tuple[str | None, ...]] = set()
         self._traced: dict[str, Contents] = {}
@@ -249,6 +252,8 @@ class RepositoryDeployment:
                 rate = sum(rate for _, rate in self._mix.held) or 1.0
                 target = mixed(targets, self._mix.kinds(rate, _TURNS, rng))
             in_force = control.in_force(asked[0])
+            if in_force.response_cache.enable and self._cache_hits is not None:
+                target = varied(target, self._cache_hits)
             running = RunningRepository(
                 server,
                 control,

@@ -329,7 +329,7 @@ class TritonDeployment:
                 stack,
             )
             if in_force.response_cache.enable and self._cache_hits is not None:
-                target = _varied(target, self._cache_hits)
+                target = varied(target, self._cache_hits)
 
             def change(to: Candidate) -> None:
                 self._load(control, to)
@@ -476,7 +476,7 @@ def loaded(
         raise
 
 
-def _varied(target: Target, repeated: float) -> Target:
+def varied(target: Target, repeated: float) -> Target:
     """The target with requests of which no more than that share repeat."""
     if target.source is None:
         raise InputDataError(
