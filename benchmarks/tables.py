@@ -2,14 +2,15 @@
 
 A table stands between ``<!-- gpu:STAGE -->``, ``<!-- load:NAME -->``, ``<!-- simulator -->``,
 ``<!-- gateway -->``, ``<!-- faults -->``, ``<!-- fuzz -->``, ``<!-- search -->``,
-``<!-- search_default -->`` or ``<!-- peers -->`` and ``<!-- end -->``; all else in the page is
-left.
+``<!-- search_default -->``, ``<!-- peers -->``, ``<!-- together -->``, ``<!-- peers_together -->``
+or ``<!-- tracing -->`` and ``<!-- end -->``; all else in the page is left.
 """
 
 import math
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from benchmarks.faults.table import render as render_faults
 from benchmarks.gpu.result import CUT_SHORT, MEASURED, read
 from benchmarks.load.table import render as render_load
+from benchmarks.together_table import render_peers_together, render_together, render_tracing
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -32,6 +34,11 @@ _SEED = re.compile(r"(.*), seed \d+(.*)")
 DEFAULTS = ROOT / "benchmarks" / "results" / "search_default.json"
 SEARCHES = ROOT / "benchmarks" / "results" / "search.json"
 PEERS = ROOT / "benchmarks" / "results" / "peers.json"
+TOGETHER = {
+    "together": render_together,
+    "peers_together": render_peers_together,
+    "tracing": render_tracing,
+}
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
@@ -46,6 +53,9 @@ def main() -> None:
     written = fill_one(written, "search", SEARCHES, render_search)
     written = fill_one(written, "search_default", DEFAULTS, render_default)
     written = fill_one(written, "peers", PEERS, render_peers)
+    for name, render_one in TOGETHER.items():
+        file = ROOT / "benchmarks" / "results" / f"{name}.json"
+        written = fill_one(written, name, file, partial(_with_about, render_one))
     PAGE.write_text(written, encoding="utf-8")
     print(f"{PAGE}: {'new tables' if written != text else 'nothing new'}", file=sys.stderr)
 
@@ -87,6 +97,11 @@ def _about(result: dict[str, Any]) -> str:
         f"{about['processor']} with {about['cores']} cores, {result['date']}; "
         f"`{result['command']}`."
     )
+
+
+def _with_about(render_one: Callable[[dict[str, Any]], str], result: dict[str, Any]) -> str:
+    notes = "".join(f"\n- {note[:1].upper()}{note[1:]}." for note in result["notes"])
+    return f"{_about(result)}\n\n{render_one(result)}" + (f"{notes}\n" if notes else "")
 
 
 def render_search(result: dict[str, Any]) -> str:
