@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class RunningRepository(RunningTriton):
         """The same server, where only this model is asked; its pool is that of the mix, or what the
         pipeline sends to it.
         """
-        target, sizes = self._targets.get(name), [self.items]
+        target, items = self._targets.get(name), self.items
         if target is None:
             signature = self.control.signature(name)
             requests = Requests.of(signature, self._pools[name].pool(signature))
@@ -98,7 +98,7 @@ class RunningRepository(RunningTriton):
             target = send_to(
                 self.server, self.control, name, self._protocol, requests, answers, "", False, stack
             )
-            sizes = [float(np.mean(requests.sizes))]
+            items = float(np.mean(requests.sizes))
         return RunningTriton(
             self.server,
             self.control,
@@ -107,7 +107,7 @@ class RunningRepository(RunningTriton):
             self.launch_seconds,
             self._gpus,
             self._others,
-            sizes[0],
+            items,
             answer_seconds=self.answer_seconds,
         )
 
@@ -129,6 +129,18 @@ class RunningRepository(RunningTriton):
             found.update(fixed)
         self._traced.update(found)
         return self._traced
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A model that has answered: where its requests go, of so many items in the mean, and the
+    version that gave the first answers, the last of them after so many seconds.
+    """
+
+    target: Target
+    items: float
+    seconds: float
+    version: str
 
 
 class RepositoryDeployment:
@@ -192,7 +204,10 @@ class RepositoryDeployment:
         """Whether they differ in their instances alone, and no ensemble would have to be loaded
         again with its composing models: that has crashed servers.
         """
-        if self._repository.pipeline is not None or server_flags(one) != server_flags(other):
+        has_ensemble = len(self._repository.tuned) < len(self._repository.configs)
+        if has_ensemble or self._repository.pipeline is not None:
+            return False
+        if not self._launcher.reads_in_place() or server_flags(one) != server_flags(other):
             return False
         pairs = zip(self.configs_of(one).values(), self.configs_of(other).values(), strict=True)
         return all(_without_instances(a) == _without_instances(b) for a, b in pairs)
@@ -227,31 +242,9 @@ class RepositoryDeployment:
                 self._load(control, to)
                 running.steps = self._instances(control)
 
-            targets, answer_seconds, items, version = {}, 0.0, [], ""
-            for name in asked:
-                signature = control.signature(name)
-                requests = Requests.of(signature, self._contents[name].pool(signature))
-                answers = ask(control, name, "", requests)
-                targets[name] = send_to(
-                    server,
-                    control,
-                    name,
-                    self._protocol,
-                    requests,
-                    answers,
-                    "",
-                    self._shared_memory,
-                    stack,
-                )
-                answer_seconds = max(answer_seconds, answers.seconds)
-                items.append(float(np.mean(requests.sizes)))
-                version = answers.version
-            rng = np.random.default_rng([self._seed, 0])
-            target = targets[asked[0]]
-            if self._mix is not None:
-                rate = sum(rate for _, rate in self._mix.held) or 1.0
-                target = mixed(targets, self._mix.kinds(rate, _TURNS, rng))
+            answered = {name: self._ask(server, control, name, stack) for name in asked}
             in_force = control.in_force(asked[0])
+            target = self._target(answered)
             if in_force.response_cache.enable and self._cache_hits is not None:
                 target = varied(target, self._cache_hits)
             running = RunningRepository(
@@ -262,16 +255,16 @@ class RepositoryDeployment:
                 time.monotonic() - began,
                 self._gpus,
                 others,
-                float(np.mean(items)),
+                float(np.mean([each.items for each in answered.values()])),
                 counted=self._mix is None and is_counted(in_force),
-                version=version,
-                answer_seconds=answer_seconds,
+                version=answered[asked[0]].version,
+                answer_seconds=max(each.seconds for each in answered.values()),
                 change=change,
                 shares_gpu=lambda: len(self._servers) > 1,
                 steps=self._instances(control),
                 repository=self._repository,
                 contents=self._contents,
-                targets=targets,
+                targets={name: each.target for name, each in answered.items()},
                 mix=self._mix,
                 seed=self._seed,
                 protocol=self._protocol,
@@ -282,6 +275,25 @@ class RepositoryDeployment:
                 yield running
             finally:
                 self._servers.remove(server)
+
+    def _ask(self, server: Server, control: Control, name: str, stack: ExitStack) -> "_Answered":
+        signature = control.signature(name)
+        requests = Requests.of(signature, self._contents[name].pool(signature))
+        answers = ask(control, name, "", requests)
+        shared = self._shared_memory
+        protocol = self._protocol
+        target = send_to(server, control, name, protocol, requests, answers, "", shared, stack)
+        items = float(np.mean(requests.sizes))
+        return _Answered(target, items, answers.seconds, answers.version)
+
+    def _target(self, answered: Mapping[str, "_Answered"]) -> Target:
+        """Where requests go: all to one model or, of a mix, as often to each as it says."""
+        targets = {name: each.target for name, each in answered.items()}
+        if self._mix is None:
+            return targets[self._repository.asked[0]]
+        rate = sum(held for _, held in self._mix.held) or 1.0
+        rng = np.random.default_rng([self._seed, 0])
+        return mixed(targets, self._mix.kinds(rate, _TURNS, rng))
 
     def _instances(self, control: Control) -> dict[str, int]:
         """Of each model whose settings vary, how many there are."""

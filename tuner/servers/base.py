@@ -160,6 +160,12 @@ class Launcher(ABC):
         """Whether several servers can run at once."""
         return True
 
+    def reads_in_place(self) -> bool:
+        """Whether servers read the repository's folder itself: what is written to it later reaches
+        them.
+        """
+        return False
+
     def shares_memory(self) -> bool:
         """Whether servers see /dev/shm of this machine."""
         return False

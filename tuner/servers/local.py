@@ -73,6 +73,9 @@ class LocalLauncher(Launcher):
     def describe(self) -> Mapping[str, str]:
         return {"launcher": self.name, "server": self._version}
 
+    def reads_in_place(self) -> bool:
+        return True
+
     def shares_memory(self) -> bool:
         return True
 
