@@ -24,18 +24,21 @@ def latency_distribution(
 ) -> go.Figure | None:
     """The share of requests slower than x at capacity, both axes logarithmic.
 
-    ``samples`` are by the name that the probe's record gives them.
+    ``samples`` are by the name that the probe's record gives them. Of several models, the requests
+    to that of the primary bound.
     """
-    drawn = []
+    model, drawn = sla.primary.model, []
     for subject in subjects(evaluations):
         probe = subject.evaluation.at_capacity()
         raw = samples.get(probe.samples) if probe is not None and probe.samples else None
+        if raw is not None and model:
+            raw = raw.of(model) if model in raw.models else None
         if raw is not None and raw.ok.any():
             drawn.append((subject, *slower_than(raw.latency)))
     if not drawn:
         return None
     figure = go.Figure([_tail(subject, x, y) for subject, x, y in drawn])
-    bounds = [bound for bound in sla.bounds if not bound.on_errors]
+    bounds = [bound for bound in sla.bounds if not bound.on_errors and bound.model == model]
     limits = [bound.limit for bound in bounds]
     fastest = max(min(*limits, *(float(x[0]) for _, x, _ in drawn)), _FASTEST)
     end = 1.3 * max(*limits, *(float(x[-1]) for _, x, _ in drawn))

@@ -150,7 +150,8 @@ def _distribution(
         "latency-distribution",
         f"Latency distribution {_where(evaluations)}",
         "The share of requests slower than the time on the axis, for each candidate "
-        f"{_at(evaluations)}. A curve below and left of the red corner meets the SLA.",
+        f"{_at(evaluations)}. A curve below and left of the red corner meets the SLA."
+        + (f" Requests to {sla.primary.model} alone." if sla.primary.model else ""),
         latency_distribution(evaluations, sla, samples),
         "The run's folder has no raw samples of a probe at capacity.",
     )
