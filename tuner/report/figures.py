@@ -22,7 +22,11 @@ def is_comparison(run: Run) -> bool:
 
 def names(run: Run) -> tuple[str, ...]:
     """What ``figure`` knows of a run of this kind, in reading order."""
-    return compare_figures.NAMES if is_comparison(run) else search_figures.NAMES
+    if is_comparison(run):
+        return compare_figures.NAMES
+    manifest = run.manifest()
+    several = bool(manifest.pipeline) or manifest.experiment.mix is not None
+    return (*search_figures.TOGETHER, *search_figures.NAMES) if several else search_figures.NAMES
 
 
 def drawings(run: Run) -> list[Drawing]:

@@ -26,9 +26,9 @@ from tuner.report.series import candidates
 from tuner.report.wording import HIDDEN_COMPUTE
 from tuner.stats.samples import Samples
 
+TOGETHER = ("steps", "shared-rates")
+"""Of several models that are tuned together."""
 NAMES = (
-    "steps",
-    "shared-rates",
     "capacity",
     "latency-by-rate",
     "latency-distribution",
