@@ -113,10 +113,11 @@ def _models(findings: SearchFindings) -> Html | None:
         )
         for share in shares
     ]
-    parts = [table(heads, ("model",), rows)]
-    if not findings.manifest.pipeline:
-        parts.append(_uses(findings, "model"))
-    return join(parts)
+    assert findings.winner is not None
+    lead = f"In the best configuration that was measured: {findings.winner.label}."
+    title = tag("h3", text("What each model does near the capacity"))
+    shown = table(heads, ("model",), rows)
+    return join((tag("p", text(lead)), shown, title, _uses(findings, "model")))
 
 
 def _steps(findings: SearchFindings) -> Html | None:
