@@ -69,7 +69,7 @@ def analyze(workload: Workload, mode: str, folder: Path) -> tuple[Candidate | No
             "export_path": str(folder / "export"),
             "checkpoint_directory": str(folder / "checkpoints"),
             "triton_launch_mode": "local",
-            "triton_server_path": str(_server(Path(name))),
+            "triton_server_path": str(server_program(Path(name))),
             "perf_analyzer_path": str(program.prepare()),
             "perf_analyzer_cpu_util": 400,
             "gpus": [],
@@ -120,7 +120,7 @@ def _milliseconds(sla: str) -> float:
     return 1e3 * Sla.parse(sla).primary.limit
 
 
-def _server(folder: Path) -> Path:
+def server_program(folder: Path) -> Path:
     """A program that starts the embedded server as one on the PATH would."""
     binary = embedded.assemble(folder)
     changes = " ".join(f"{k}={shlex.quote(v)}" for k, v in binary.environment.items())
