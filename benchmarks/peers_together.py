@@ -190,9 +190,8 @@ def compare(workload: Mix | EmulatedPipeline) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers_together", description=__doc__
-    )
+    name = "python -m benchmarks.peers_together"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("workloads", nargs="*", help="by name; both if none is given")
     given = parser.parse_args()
     began = time.monotonic()
@@ -200,7 +199,7 @@ def main() -> None:
     chosen = [w for w in WORKLOADS if not given.workloads or w.name in given.workloads]
     rows = {workload.name: compare(workload) for workload in chosen}
     notes = [f"quick mode; {MAX_BATCH_SIZE} to {_LARGEST}, instances to {_INSTANCES}"]
-    write(RESULTS, "peers", "python -m benchmarks.peers_together", began, rows, notes)
+    write(RESULTS, "peers together", name, began, rows, notes)
 
 
 if __name__ == "__main__":
