@@ -47,6 +47,8 @@ class PriorSettings:
     """Rounds in which the neighbors of the best of a sample are simulated, too."""
     climbers: int = 6
     """Whose neighbors these are."""
+    most_values: int = 64
+    """Of a parameter whose neighbors are looked for: of a finer one they hardly differ."""
     promising: float = 0.5  # share of the best capacity: below it, a short look has to do
     cost_requests: int = 10_000  # for a cost at one rate: a p99 rests on a hundred of them
     least_capacity: float = 1e-3  # requests/s, or share of the best, of what meets the SLA at none
@@ -232,7 +234,7 @@ def neighbours(space: SearchSpace, point: Point) -> Iterable[Point]:
     way.
     """
     for path, parameter in space.parameters.items():
-        if parameter.size is None or parameter.size > _MOST_STEPS:
+        if parameter.size is None or parameter.size > SETTINGS.most_values:
             continue
         values = parameter.points()
         own = point.get(path)
@@ -244,10 +246,6 @@ def neighbours(space: SearchSpace, point: Point) -> Iterable[Point]:
             steps = (value for value in values if value != own)
         for value in steps:
             yield {**point, path: value}
-
-
-_MOST_STEPS = 64
-"""Of a parameter whose neighbors are looked for: of a finer one they hardly differ."""
 
 
 def _affordable(instances: Sequence[int], most: float) -> int:

@@ -26,6 +26,30 @@ from tuner.stats.samples import Bools, Floats, Ints, Samples
 
 
 @dataclass(frozen=True)
+class TogetherSettings:
+    """How several models are simulated."""
+
+    most_times: float = 3.0
+    """Times the requests of a single model, at most."""
+    share: float = 0.4
+    """Of all requests: a model with less of them needs more in all, for its percentile to say
+    much."""
+    halvings: int = 30
+    """Of the interval in which the highest rate beside held models lies."""
+    least_rate: float = 1e-3
+    endless_rate: float = 1e9
+    """Requests/s: the ends of that interval."""
+    requests: int = 8000
+    precision: float = 0.01
+    """Of a simulation whose result is told: a p99 rests on eighty requests."""
+    points: int = 8
+    """Mixes between one model alone and the other, whose limits are told."""
+
+
+SETTINGS = TogetherSettings()
+
+
+@dataclass(frozen=True)
 class Workload:
     """What a capacity is meant for, and within which bytes (see ``tuner.simulator.footprint``); or
     what is minimized in its place.
@@ -245,7 +269,7 @@ class Together:
     ) -> float:
         """Also of another mix of the same models."""
         least = 1.0 if mix is None else min(mix.shares.values())
-        requests = round(requests * min(_MOST_TIMES, max(1.0, _SHARE / least)))
+        requests = round(requests * min(SETTINGS.most_times, max(1.0, SETTINGS.share / least)))
 
         def keeps_sla(rate: float) -> bool:
             return is_kept(self._played(network, mix, rate, requests)[0], self._workload.sla)
@@ -257,8 +281,11 @@ class Together:
         items, held = self._workload.mix, 0.0 if mix is None else mix.total(0.0)
         if not held:
             return saturation_of(network, self._shares(mix, 1.0), items)
-        low, high = _LEAST_RATE, saturation_of(network, self._shares(mix, _ENDLESS), items)
-        for _ in range(_HALVINGS):
+        low, high = (
+            SETTINGS.least_rate,
+            saturation_of(network, self._shares(mix, SETTINGS.endless_rate), items),
+        )
+        for _ in range(SETTINGS.halvings):
             middle = (low + high) / 2
             most = saturation_of(network, self._shares(mix, middle), items)
             low, high = (middle, high) if middle + held <= most else (low, middle)
@@ -271,17 +298,20 @@ class Together:
     def insight(self, key: Schedulings) -> Insight:
         """What follows from a simulation of these settings, beside their capacity."""
         network = self._network(key)
-        base = self._capacity(network, self._mix, *_LOOK)
+        base = self._capacity(network, self._mix, SETTINGS.requests, SETTINGS.precision)
         more = {}
         for number, model in enumerate(self._models):
             added = list(key.models)
             added[number] = replace(added[number], instances=added[number].instances + 1)
             other = self._network(replace(key, models=tuple(added)))
-            capacity = self._capacity(other, self._mix, *_LOOK, base)
+            capacity = self._capacity(other, self._mix, SETTINGS.requests, SETTINGS.precision, base)
             more[model] = capacity / base if base else 1.0
         if self._mix is None:
             return Insight(one_more=more)
-        alone = {m: self._capacity(network, Mix.equal((m,)), *_LOOK) for m in self._mix.models}
+        alone = {
+            m: self._capacity(network, Mix.equal((m,)), SETTINGS.requests, SETTINGS.precision)
+            for m in self._mix.models
+        }
         return Insight(one_more=more, alone=alone, frontier=self._frontier(network))
 
     def _frontier(self, network: Network) -> tuple[dict[str, float], ...]:
@@ -291,10 +321,10 @@ class Together:
             return ()
         one, other = self._mix.models
         points = []
-        for number in range(_POINTS + 1):
-            weights = ((one, number / _POINTS), (other, 1 - number / _POINTS))
+        for number in range(SETTINGS.points + 1):
+            weights = ((one, number / SETTINGS.points), (other, 1 - number / SETTINGS.points))
             mix = Mix(tuple((model, weight) for model, weight in weights if weight))
-            capacity = self._capacity(network, mix, *_LOOK)
+            capacity = self._capacity(network, mix, SETTINGS.requests, SETTINGS.precision)
             points.append({one: 0.0, other: 0.0} | mix.rates(capacity))
         return tuple(points)
 
@@ -331,17 +361,6 @@ class Together:
         if self._mix is not None:
             samples = replace(samples, kind=kinds, models=self._mix.models)
         return samples, np.array([_mean_batch(node.sizes) for node in played.nodes])
-
-
-_MOST_TIMES = 3.0
-"""Times the requests of a single model that are simulated of a mix, at most."""
-_SHARE = 0.4
-"""Of the requests: a model with less of them needs more in all, for its percentile to say much."""
-_HALVINGS = 30
-_LEAST_RATE, _ENDLESS = 1e-3, 1e9
-_LOOK = (8000, 0.01)
-"""Requests and precision of a simulation whose result is told: a p99 rests on eighty of them."""
-_POINTS = 8
 
 
 @lru_cache(maxsize=64)
