@@ -6,7 +6,8 @@ small space is measured in a random order, one that surely holds less than nine 
 so far is left at what is known of it by then, and the best are measured twice more by turns. A
 search goes through the command line, as a user would, with default options; where what it found is
 below 97 % of the best, both are measured again, three times by turns, and their ratio counts. What
-the simulation expected before anything was measured is compared with the capacities.
+the simulation expected before anything was measured is compared with the capacities of eight
+candidates, from the worst to the best.
 """
 
 import argparse
@@ -60,6 +61,8 @@ SPACES = {
 }
 """Small enough to be measured whole; the models' own settings are added to each."""
 _NEAR, _LEADING, _ROUNDS, _MOST_TURNS = 0.9, 4, 3, 5
+_SPREAD = 8
+"""Candidates whose simulated capacity is held against the measured one."""
 
 
 def options_of(workload: Mix | EmulatedPipeline, folder: Path, space: str) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def judge(workload: Mix | EmulatedPipeline, seed: int) -> Row:
             quality = truth.get(final.candidate, (0.0, False))[0] / truth[top][0]
             if quality < GOOD:
                 quality = _beside(workload, final.candidate, top)
-        expected = _expected(run, truth)
+        expected = spread(workload, run) if seed == 0 else {}
         trials = sum(each.phase == "search" for each in run.evaluations())
     return {
         "quality": round(quality, 4),
@@ -224,25 +227,32 @@ def _beside(workload: Mix | EmulatedPipeline, found: Candidate, top: Candidate) 
     return min(1.0, median(rates[found]) / median(rates[top]))
 
 
-def _expected(run: Run, truth: dict[Candidate, tuple[float, bool]]) -> Row:
-    """Error and rank correlation of the simulation before anything was measured."""
+def spread(workload: Mix | EmulatedPipeline, run: Run) -> Row:
+    """How near the simulation came before anything was measured: candidates at even distances in
+    the order of their simulated capacity, measured with the effort of a search that simulates
+    nothing.
+    """
     plan = Plan.of(run.manifest().experiment)
     simulator = make_simulator(plan, make_workload(plan, Gpus("none")))
     forecast = Forecast(SimulatedSpace(plan.space, simulator, 0).simulate(run.windows()))
-    pairs = [
-        (forecast.expected(candidate), capacity)
-        for candidate, (capacity, exact) in truth.items()
-        if exact and capacity > 0 and forecast.expected(candidate) > 0
-    ]
-    if len(pairs) < 3:
-        return {"simulated": len(pairs)}
+    ranked = sorted(forecast.candidates, key=forecast.expected)
+    places = np.unique(np.linspace(0, len(ranked) - 1, _SPREAD).astype(int))
+    pairs = []
+    with together(workload) as harness:
+        for number, place in enumerate(places):
+            candidate = ranked[place]
+            pair = forecast.expected(candidate), harness.capacity(candidate, number, 0.0)
+            print(workload.name, candidate, *map(round, pair), file=sys.stderr)
+            pairs.append(pair)
     simulated, measured = (np.array(each) for each in zip(*pairs, strict=True))
-    whole = [(forecast.expected(c), capacity) for c, (capacity, _) in truth.items()]
-    ranks = [np.argsort(np.argsort(each)) for each in zip(*whole, strict=True)]
+    known = measured > 0
+    ratios = simulated[known] / measured[known]
+    ranks = [np.argsort(np.argsort(each)) for each in (simulated, measured)]
     return {
         "simulated": len(pairs),
-        "error": round(float(np.median(np.abs(simulated / measured - 1))), 4),
+        "error": round(float(np.median(np.abs(ratios - 1))), 4),
         "rank_correlation": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+        "pairs": [[round(one, 1), round(other, 1)] for one, other in pairs],
     }
 
 
