@@ -117,7 +117,7 @@ def test_the_rate_limiter_takes_a_resource_of_every_model_and_flags_of_the_serve
     candidate = Candidate.of({**found.own_settings(space), RATE_LIMIT: 2})
     assert server_flags(candidate) == (
         "--rate-limit=execution_count",
-        "--rate-limit-resource=tuner:2:global",
+        "--rate-limit-resource=tuner:2",
     )
     for config in found.render(candidate).values():
         (resource,) = config.instance_group[0].rate_limiter.resources

@@ -188,7 +188,7 @@ def server_flags(candidate: Candidate) -> tuple[str, ...]:
     limit = candidate.get(RATE_LIMIT)
     if not limit:
         return ()
-    return ("--rate-limit=execution_count", f"--rate-limit-resource={_RESOURCE}:{limit}:global")
+    return ("--rate-limit=execution_count", f"--rate-limit-resource={_RESOURCE}:{limit}")
 
 
 def _take_turns(config: Any) -> None:
