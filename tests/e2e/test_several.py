@@ -59,7 +59,7 @@ def test_a_mix_is_searched_and_its_winner_is_a_repository_that_loads(
     tuner: Tuner, tmp_path: Path, models: Path, space: str
 ) -> None:
     sla = ("--sla", "fast:p90<250ms", "--sla", "slow:p90<300ms", "--mix", "fast=2,slow=1")
-    done = tuner("search", str(models), *sla, "--space", space, "--timeout", "75s", *HOW)
+    done = tuner("search", str(models), *sla, "--space", space, "--timeout", "150s", *HOW)
     assert done.code == 0, done.err
     result = done.result
     assert {each["model"] for each in result["models"]} == {"fast", "slow"}
@@ -92,7 +92,7 @@ def test_an_ensemble_is_searched_by_its_steps_of_which_one_is_the_bottleneck(
     tuner: Tuner, tmp_path: Path, models: Path, space: str
 ) -> None:
     words = ("search", str(models / "chain"), "--sla", "p90<300ms", "--space", space)
-    done = tuner(*words, "--timeout", "60s", *HOW)
+    done = tuner(*words, "--timeout", "120s", *HOW)
     assert done.code == 0, done.err
     steps = {each["model"]: each for each in done.result["steps"]}
     assert set(steps) == {"fast", "slow"}
