@@ -17,7 +17,7 @@ from tuner.records.run import Run
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Tuner = Callable[..., Outcome]
 HOW = ("--launcher", "local", "-q", "--json")
-FAST, SLOW = EmulatedModel("fast", 1.0, 0.5, 0.5), EmulatedModel("slow", 6.0, 1.0, 0.5)
+FAST, SLOW = EmulatedModel("fast", 1.0, 0.5, 0.0), EmulatedModel("slow", 6.0, 1.0, 0.0)
 SPACE = """
 name: small
 parameters:
