@@ -72,7 +72,7 @@ def labelled(things: Any, **how: Any) -> list[Any]:
 
 def mine(client: Any, pid: int | None = None) -> list[Any]:
     """Containers that a process (this one, unless another is given) has started."""
-    started = labelled(client.containers, all=True)
+    started = labelled(client.containers, all=True, ignore_removed=True)
     return [each for each in started if each.name.startswith(f"tuner-{pid or os.getpid()}-")]
 
 

@@ -65,7 +65,12 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
         assert from_json(control.config("emulated_gpu")).max_batch_size == 4
     client = docker.from_env()
     try:
-        assert client.containers.list(all=True, filters={"label": "io.tuner.owner"}) == []
+        assert (
+            client.containers.list(
+                all=True, filters={"label": "io.tuner.owner"}, ignore_removed=True
+            )
+            == []
+        )
     finally:
         client.close()
 
