@@ -103,6 +103,8 @@ def test_an_ensemble_is_tuned_by_its_steps(plan: Callable[..., Plan]) -> None:
         ({"model_version": "1"}, "--model-version goes with a single model"),
         ({"load_engine": "perf_analyzer"}, "--load-engine goes with a single model"),
         ({"shapes": ["IN:4"]}, "says nothing of the model"),
+        ({"bls_composing_models": "other"}, "--bls-composing-models goes with one model"),
+        ({"cache_hits": 0.5}, "--cache-hits goes with a single model"),
     ],
 )
 def test_a_mix_that_makes_no_sense_is_refused(
@@ -140,6 +142,19 @@ def test_pipelines_that_cannot_be_measured_are_refused(
     add_ensemble(folder, "stream", ("streams", {"IN": "IN"}, {"OUT": "OUT"}))
     with pytest.raises(ModelConfigError, match="stream calls streams, which is decoupled"):
         plan("stream", sla="p99<50ms")
+
+
+def test_options_of_a_single_model_are_refused_of_a_pipeline(
+    plan: Callable[..., Plan], folder: Path
+) -> None:
+    with pytest.raises(UsageError, match="--model-version goes with a single model"):
+        plan("chain", sla="p99<50ms", model_version="2")
+    with pytest.raises(UsageError, match="needs a server of tuner's own"):
+        plan("detector", sla="p99<50ms", bls_composing_models="auto", url="localhost:8000")
+    file = folder / "other" / "config.pbtxt"
+    file.write_text(file.read_text() + " response_cache { enable: true }")
+    with pytest.raises(UsageError, match="what it is asked would repeat"):
+        plan("chain", sla="p99<50ms")
 
 
 def test_a_response_cache_is_refused_where_several_are_tuned(

@@ -62,7 +62,9 @@ def _called_models(plan: Plan, launcher: Launcher) -> tuple[str, ...]:
             before = {model: _computed(control, model) for model in loaded}
             ask(control, name, "", requests)
             called = tuple(m for m in loaded if _computed(control, m) > before[m])
-    if not called:
+    steps = () if plan.repository is None else tuple(plan.repository.configs)
+    called = tuple(model for model in called if model not in steps)
+    if not called and not steps:
         raise UsageError(
             f"one request to {name} made no other model of {folder} compute; name those that it "
             "calls, as in --bls-composing-models NAME,NAME"

@@ -10,6 +10,7 @@ from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
 from tuner.model.files import copy_model
 from tuner.model.repository import configs_of, is_repository, server_flags
+from tuner.model.weights import complete_model
 from tuner.records.results import Evaluation, baseline, best
 from tuner.records.run import Run
 from tuner.scratch import scratch_folder
@@ -42,7 +43,7 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
                 configs = {model.name: configs[""]}
             source = model if is_repository(model) else model.parent
             for name, text in configs.items():
-                copy_model(source / name, staged / name)
+                copy_model(complete_model(source / name), staged / name)
                 if not winner.baseline:
                     text = to_text(parse_config(text, "the winner's record"))
                     (staged / name / "config.pbtxt").write_text(text, encoding="utf-8")

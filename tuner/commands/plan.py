@@ -72,14 +72,14 @@ class Plan:
         config = read_config(experiment.model)
         experiment = experiment.model_copy(update={"sla": _of_one(experiment.sla, config.name)})
         called = experiment.bls_composing_models
+        if endpoints is not None and called:
+            raise UsageError("--bls-composing-models needs a server of tuner's own, without --url")
         if called == (DISCOVER,):  # with the first server
             called = ()
         if endpoints is None:  # only its operators have the models that an attached server has
             repository = Repository.of_pipeline(experiment.model, config, called)
             if repository is not None:
                 return cls._together(experiment, repository, None, tunes)
-        elif called:
-            raise UsageError("--bls-composing-models needs a server of tuner's own, without --url")
         strict = tunes and is_complete(config)
         return cls._fitted(experiment, config, endpoints, tunes, strict)
 
@@ -118,6 +118,13 @@ class Plan:
         ):
             if value != other:
                 raise UsageError(f"{option} goes with a single model, not with several")
+        if experiment.bls_composing_models:
+            raise UsageError(
+                "--bls-composing-models goes with one model that calls them; of a mix, load them "
+                "with --load-model"
+            )
+        if experiment.cache_hits:
+            raise UsageError("--cache-hits goes with a single model, not with several")
         mix = _mix_of(experiment)
         repository = Repository.of_models(experiment.model, mix.models)
         sla = experiment.sla.of_each(mix.models)
@@ -130,11 +137,20 @@ class Plan:
     def _together(
         cls, experiment: Experiment, repository: Repository, mix: Mix | None, tunes: bool
     ) -> "Plan":
+        if experiment.model_version:
+            raise UsageError("--model-version goes with a single model, not with a pipeline")
         for name in repository.asked:
             check_measurable(repository.configs[name])
         for name, config in repository.configs.items():
             check_name(name)
-            if config.response_cache.enable and mix is not None:
+            if not config.response_cache.enable:
+                continue
+            if name not in repository.asked and experiment.input_data is None:
+                raise UsageError(
+                    f"{name} has a response cache, and what it is asked would repeat: switch it "
+                    "off, or give requests of your traffic with --input-data"
+                )
+            if mix is not None:
                 raise UsageError(
                     f"{name} has a response cache, which is not supported where several models are "
                     "asked side by side; switch it off, or tune the models one by one"

@@ -107,7 +107,9 @@ class SearchResult(RunResult):
 
     @property
     def config(self) -> str | None:
-        """The winner's config.pbtxt."""
+        """The winner's config.pbtxt; of several models, all of them in one text, each below its
+        path (see ``tuner.model.repository.configs_of``).
+        """
         return None if self.winner is None else self.winner.config
 
 

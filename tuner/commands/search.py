@@ -207,6 +207,10 @@ def _notes_on_simulation(plan: Plan, simulation: "SimulationSampler | None") -> 
                 f"the order in which {pipeline.name} calls its models is not known: no simulation, "
                 "so Optuna's TPE chooses candidates, which takes more of them"
             )
+    if pipelines and experiment.simulates and experiment.minimize is not None:
+        notes.append(
+            "costs of several models are not simulated, so Optuna's TPE chooses candidates"
+        )
     if experiment.simulates and not is_available():
         notes.append("numba is not installed: no simulation, so Optuna's TPE chooses candidates")
     if simulation is None and experiment.warm_start is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from tuner.model.files import copy_model
 from tuner.model.pipeline import CONFIG
 from tuner.model.repository import Repository, server_flags
 from tuner.model.space import Candidate
-from tuner.model.weights import link_or_copy
+from tuner.model.weights import complete_model, link_or_copy
 from tuner.scratch import scratch_folder
 from tuner.servers.base import Launcher, Server, ServerSpec
 from tuner.servers.control import Control
@@ -225,9 +226,9 @@ class RepositoryDeployment:
         others = self._gpus.users() - self._gpus.names(self._own_pids())
         with ExitStack() as stack:
             folder = self._repository.folder
-            if candidate is not None:
+            if candidate is not None or self._lacks_weights:
                 folder = Path(stack.enter_context(scratch_folder("repository"))) / "models"
-                self._stage(folder, candidate)
+                self._stage(folder, candidate or Candidate())
             asked = self._repository.asked
             args = () if as_served or not self._is_complete(candidate) else AS_GIVEN
             flags = () if candidate is None else server_flags(candidate)
@@ -310,11 +311,17 @@ class RepositoryDeployment:
         folder.mkdir()
         source = self._repository.folder
         for name in self._repository.configs:
-            copy_model(source / name, folder / name, link_or_copy)
+            copy_model(complete_model(source / name), folder / name, link_or_copy)
         for entry in source.iterdir():  # what models may read beside their own folders
             if entry.name not in self._repository.configs and not entry.name.startswith("."):
                 (folder / entry.name).symlink_to(entry.resolve())
         self._write(folder, candidate)
+
+    @cached_property
+    def _lacks_weights(self) -> bool:
+        """Whether a model's weights are made at first use, and kept elsewhere."""
+        folder = self._repository.folder
+        return any(complete_model(folder / n) != folder / n for n in self._repository.configs)
 
     def _write(self, folder: Path, candidate: Candidate) -> None:
         for name, config in self.configs_of(candidate).items():

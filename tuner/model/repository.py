@@ -196,6 +196,8 @@ def _take_turns(config: Any) -> None:
     if not config.instance_group:
         config.instance_group.add()
     for group in config.instance_group:
+        if any(each.name == _RESOURCE for each in group.rate_limiter.resources):
+            continue
         resource = group.rate_limiter.resources.add()
         resource.name, resource.count = _RESOURCE, 1
         setattr(resource, "global", True)
