@@ -31,9 +31,11 @@ from tuner.model.repository import Repository
 from tuner.servers.local import LocalLauncher
 
 RESULTS = ROOT / "benchmarks/results/tracing.json"
-_MODEL, _RATE, _SECONDS = "text_pipeline", 200.0, 10.0
+_MODEL, _RATE, _SECONDS = "text_pipeline", 200.0, 20.0
 _EVERY = 5
 """Requests for each one that is traced: tracing takes time itself."""
+Traced = dict[str, dict[str, list[float]]]
+"""Seconds by model and part."""
 _PARTS = {"queue": ("QUEUE_START", "COMPUTE_START"), "compute": ("COMPUTE_START", "COMPUTE_END")}
 
 
@@ -46,6 +48,7 @@ def measure() -> dict[str, Row]:
         folder = Path(name)
         trace = folder / "trace.json"
         settings = ("mode=triton", "level=TIMESTAMPS", f"rate={_EVERY}", f"triton,file={trace}")
+        settings += ("triton,log-frequency=50",)  # a file for each so many traces
         flags = tuple(f"--trace-config={setting}" for setting in settings)
         with LocalLauncher(flags) as launcher:
             deployment = RepositoryDeployment(launcher, repository, Transport.HTTP, contents)
@@ -57,7 +60,9 @@ def measure() -> dict[str, Row]:
                 how = Thoroughness(_SECONDS, _SECONDS, _SECONDS, 0.95)
                 record, _ = prober.open_loop(Arrivals.POISSON, _RATE, how, "capacity")
                 ended = time.time_ns()
-        traced = _traced(json.loads(trace.read_text(encoding="utf-8")), begins, ended)
+        files = sorted(folder.glob("trace.json*"))
+        parts = [_traced(json.loads(f.read_text(encoding="utf-8")), begins, ended) for f in files]
+        traced = _joined(parts)
     rows: dict[str, Row] = {}
     for use in step_uses(record):
         row: Row = {"traced": len(traced[use.model]["queue"])}
@@ -71,9 +76,7 @@ def measure() -> dict[str, Row]:
     return rows
 
 
-def _traced(
-    events: list[dict[str, Any]], begins: int, ended: int
-) -> dict[str, dict[str, list[float]]]:
+def _traced(events: list[dict[str, Any]], begins: int, ended: int) -> Traced:
     """Seconds of each part, by model, of the requests that came between two times (ns)."""
     models: dict[int, str] = {}
     stamps: dict[int, dict[str, int]] = defaultdict(dict)
@@ -83,7 +86,7 @@ def _traced(
         for stamp in event.get("timestamps", ()):
             stamps[event["id"]][stamp["name"]] = int(stamp["ns"])
     monotonic = time.time_ns() - time.monotonic_ns()
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: Traced = defaultdict(lambda: defaultdict(list))
     for identity, known in stamps.items():
         begin = known.get("QUEUE_START", 0)
         if not any(begins <= begin + shift <= ended for shift in (0, monotonic)):
@@ -92,6 +95,15 @@ def _traced(
             if start in known and end in known:
                 found[models[identity]][part].append((known[end] - known[start]) * 1e-9)
     return found
+
+
+def _joined(parts: list[Traced]) -> Traced:
+    whole: Traced = defaultdict(lambda: defaultdict(list))
+    for part in parts:
+        for model, times in part.items():
+            for name, seconds in times.items():
+                whole[model][name] += seconds
+    return whole
 
 
 def main() -> None:
