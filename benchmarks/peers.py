@@ -55,15 +55,14 @@ def install() -> Path:
     perf_analyzer for each of several models.
     """
     folder = ROOT / "build" / "model_analyzer"
-    found, library = folder / "bin" / "model-analyzer", folder / "lib" / "mpi" / "libmpi.so"
-    if not (found.is_file() and library.exists()):
+    found, library = folder / "bin" / "model-analyzer", folder / "lib" / "libmpi.so"
+    if not (found.is_file() and library.is_symlink()):
         venv.create(folder, with_pip=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *_WHEELS]
         subprocess.run(pip, check=True)
         # The wheel's libmpi.so is a text for linkers, which perf_analyzer cannot load.
-        library.parent.mkdir(exist_ok=True)
         library.unlink(missing_ok=True)
-        library.symlink_to("../libmpi.so.40")
+        library.symlink_to("libmpi.so.40")
     return found
 
 
@@ -137,10 +136,9 @@ def _with_mpi(folder: Path) -> dict[str, str]:
     perf_analyzer to a core of its own.
     """
     found = dict(os.environ)
-    added = {"PATH": ("bin",), "LD_LIBRARY_PATH": ("lib/mpi", "lib")}
-    for variable, folders in added.items():
-        places = [str(folder / each) for each in folders]
-        found[variable] = os.pathsep.join(filter(None, [*places, found.get(variable)]))
+    for variable, added in (("PATH", "bin"), ("LD_LIBRARY_PATH", "lib")):
+        places = (str(folder / added), found.get(variable))
+        found[variable] = os.pathsep.join(filter(None, places))
     return {**found, "OMPI_MCA_hwloc_base_binding_policy": "none"}
 
 
