@@ -2,8 +2,8 @@
 
 Model Analyzer in quick mode and ``tuner search`` tune the two-model mix and the two-step ensemble,
 one after the other, on the same embedded server, with the same SLAs and the same upper bounds of
-the space. What each found, and the configuration as it was, is measured three times by turns, in an
-open loop by tuner's own harness.
+the space. The winner of each, and the configuration as it was, is measured three times,
+interleaved, in an open loop by tuner's own harness.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def compare(workload: Mix | EmulatedPipeline) -> Row:
 def _measure(
     workload: Mix | EmulatedPipeline, found: dict[str, Candidate | None]
 ) -> dict[str, list[float]]:
-    """Capacities by turns; none where nothing was found."""
+    """Capacities, interleaved; none of a tool without a winner."""
     with together(workload, SPACE) as harness:
         wanted = {**found, "baseline": Candidate.of(harness.own)}
         rates: dict[str, list[float]] = {who: [] for who in wanted}

@@ -3,10 +3,10 @@
 
 As ``benchmarks.ground_truth`` and ``benchmarks.search`` do it of single models: each candidate of a
 small space is measured in a random order, one that surely holds less than nine tenths of the best
-so far is left at what is known of it by then, and the best are measured twice more by turns. A
+so far is left at what is known of it by then, and the best are measured twice more, interleaved. A
 search goes through the command line, as a user would, with default options; where what it found is
-below 98 % of the best, both are measured again, three times by turns, and their ratio counts. What
-the simulation expected before anything was measured is compared with the capacities of eight
+below 98 % of the best, both are measured again, three times, interleaved, and their ratio counts.
+What the simulation expected before anything was measured is compared with the capacities of eight
 candidates, from the worst to the best.
 """
 

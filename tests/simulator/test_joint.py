@@ -111,6 +111,19 @@ def test_whether_models_share_a_device_is_learned(visits: tuple[Visit, ...], sha
         assert known == pytest.approx(batch_times(*TIMES[model])[[1, 8]], rel=0.05)
 
 
+def test_what_is_learned_does_not_need_a_space_that_varies_batches() -> None:
+    stated = windows(MIX, shares=True)
+    unstated = [
+        each.model_copy(update={"settings": {"instance_group.count": each.instances}})
+        for each in stated
+    ]
+    first, second = (JointProfile.fit(w, MODELS, MIX, shares_of(MIX)) for w in (stated, unstated))
+    assert first is not None
+    assert second is not None
+    assert second.shares_device
+    assert second.stretch == pytest.approx(first.stretch, rel=0.02)
+
+
 def test_models_that_share_nothing_among_their_own_share_nothing_with_others() -> None:
     found = windows(MIX, shares=True)
     free = [w for w in found if w.instances == 1 and w.together is None]

@@ -20,11 +20,17 @@ from tuner.simulator.network import (
     NodePlayed,
     Played,
     Visit,
-    play_network,
     saturation_of,
     simulate_network,
 )
-from tuner.simulator.predict import highest_kept, is_kept, play, predict_capacity, saturation
+from tuner.simulator.predict import (
+    highest_kept,
+    is_kept,
+    load_at,
+    play,
+    predict_capacity,
+    saturation,
+)
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes, simulate
 from tuner.stats.samples import Floats, Ints
@@ -33,6 +39,27 @@ ONE = Scheduling(False, 1, (1,))
 SECONDS = 0.004
 ALL = np.ones(1)
 EVEN = np.array([0.5, 0.5])
+
+_KINDS = 1  # the stream of random numbers that draws applications, beside that of arrivals
+
+
+def play_network(
+    rate: float,
+    requests: int,
+    network: Network,
+    shares: Floats,
+    arrivals: Arrivals = Arrivals.POISSON,
+    mix: BatchMix | None = None,
+    seed: int = 0,
+) -> Played:
+    """About so many requests at ``rate`` requests/s, sent as ``tuner.simulator.predict.play`` does
+    it; each is of an application at random, of which ``shares`` (shape (applications,)) add up
+    to 1.
+    """
+    times, items = load_at(rate, requests, arrivals, mix, seed)
+    rng = np.random.default_rng((seed, _KINDS))
+    kinds = rng.choice(network.applications, len(times), p=shares)
+    return simulate_network(times, network, kinds, items, seed)
 
 
 def node(seconds: float, device: int = 0, exclusive: float = 1.0) -> Node:

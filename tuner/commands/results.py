@@ -64,7 +64,7 @@ class RunResult:
         return pd.DataFrame(list(map(_row, self.evaluations)))
 
     def _in_short(self, found: str) -> str:
-        """A ``repr`` that shows what was found."""
+        """A ``repr`` that shows the outcome."""
         return f"{type(self).__name__}({str(self.folder)!r}, {found})"
 
     def _repr_html_(self) -> str:

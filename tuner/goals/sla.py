@@ -141,11 +141,6 @@ class Sla:
                 )
         return Sla(tuple(bounds))
 
-    def of_model(self, model: str) -> "Sla":
-        """The bounds of one model, without its name."""
-        own = tuple(replace(bound, model="") for bound in self.bounds if bound.model == model)
-        return Sla(tuple(sorted(own))) if own else self
-
     @property
     def text(self) -> str:
         """``p99<20ms,errors<0.1%``, as ``--sla`` takes it."""

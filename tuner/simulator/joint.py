@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tuner.model.space import MAX_BATCH_SIZE
 from tuner.records.results import ServerTimes, Window
 from tuner.simulator.network import Network, Node, Played, Visit, simulate_network
 from tuner.simulator.profile import ModelProfile
@@ -157,8 +158,11 @@ def _stretch_played(played: Played, number: int, profile: ModelProfile) -> float
 
 
 def _scheduling(window: Window) -> Scheduling:
-    """As the calibration sets it: greedy batches, as large as the space has them."""
-    largest = int(str(window.settings.get("max_batch_size", 1)))
+    """As the calibration sets it: greedy batches, as large as the space has them; where it does not
+    vary them, as large as they came.
+    """
+    stated = window.settings.get(MAX_BATCH_SIZE)
+    largest = stated if isinstance(stated, int) else max(window.server.batches, default=1)
     return Scheduling(
         largest > 1,
         largest,

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.load.arrivals import Arrivals
 from tuner.load.batches import BatchMix
-from tuner.simulator.predict import demands, load_at
+from tuner.simulator.predict import demands
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes, pass_one_by_one
 from tuner.simulator.system import (
@@ -34,7 +33,6 @@ _COUNTS = {
     "noise": "noises",
     "instance": "instances",
 }
-_KINDS = 1  # the stream of random numbers that draws applications, beside that of arrivals
 
 
 @dataclass(frozen=True)
@@ -350,25 +348,6 @@ def _played(
         done=requests.done[own],
         execution=execution,
     )
-
-
-def play_network(
-    rate: float,
-    requests: int,
-    network: Network,
-    shares: Floats,
-    arrivals: Arrivals = Arrivals.POISSON,
-    mix: BatchMix | None = None,
-    seed: int = 0,
-) -> Played:
-    """About so many requests at ``rate`` requests/s, sent as ``tuner.simulator.predict.play`` does
-    it; each is of an application at random, of which ``shares`` (shape (applications,)) add up
-    to 1.
-    """
-    times, items = load_at(rate, requests, arrivals, mix, seed)
-    rng = np.random.default_rng((seed, _KINDS))
-    kinds = rng.choice(network.applications, len(times), p=shares)
-    return simulate_network(times, network, kinds, items, seed)
 
 
 def saturation_of(network: Network, shares: Floats, mix: BatchMix | None = None) -> float:
