@@ -26,6 +26,7 @@ class Outcome:
     code: int
     out: str
     err: str
+    pid: int
 
     @property
     def result(self) -> Any:
@@ -43,17 +44,21 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run_in(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
     """What came of ``tuner`` with these words, run in the folder."""
-    done = subprocess.run(
+    with subprocess.Popen(
         command(*words),
         cwd=folder,
         env=environment(env),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    assert "Traceback" not in err, err
+    return Outcome(process.returncode, out, err, process.pid)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.contracts.test_docker import mine
 from tests.e2e.conftest import Outcome, sleepy_model
 from tuner.model.config import from_json
 from tuner.records.results import State, best
@@ -65,12 +66,7 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
         assert from_json(control.config("emulated_gpu")).max_batch_size == 4
     client = docker.from_env()
     try:
-        assert (
-            client.containers.list(
-                all=True, filters={"label": "io.tuner.owner"}, ignore_removed=True
-            )
-            == []
-        )
+        assert mine(client, done.pid) == []
     finally:
         client.close()
 

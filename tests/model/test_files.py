@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.model.files import copy_model, is_public, links_out, models_of
+from tuner.model.files import copy_beside, copy_model, is_public, links_out, models_of
 from tuner.servers.docker_repository import _pack
 
 
@@ -67,6 +67,24 @@ def test_a_copy_keeps_the_links_that_lead_out_as_links(repository: Path, tmp_pat
         "copy/1/model.onnx",
         "copy/1/same",
     }
+
+
+def test_what_models_read_beside_their_folders_is_copied_and_other_models_are_not(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "words.txt").write_text("a b")
+    (repository / "shared" / "deep").mkdir(parents=True)
+    (repository / "shared" / "deep" / "words.txt").write_text("c")
+    (repository / ".hidden").write_text("")
+    (repository / "other").symlink_to(tmp_path / "store" / "stored")
+    (repository / "secrets").symlink_to(tmp_path / "secrets")
+    (repository / "nowhere").symlink_to(tmp_path / "nowhere")
+    target = tmp_path / "copy"
+    target.mkdir()
+    assert copy_beside(repository, {"m"}, target) == [repository / "other"]
+    assert {each.name for each in target.iterdir()} == {"words.txt", "shared", "secrets"}
+    assert (target / "shared" / "deep" / "words.txt").read_text() == "c"
+    assert (target / "secrets").is_symlink()
 
 
 def test_links_that_lead_round_in_a_circle_or_nowhere_do_no_harm(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.errors import RunError, StorageError
 from tuner.model.config import parse_config, to_text
-from tuner.model.files import copy_model
+from tuner.model.files import copy_beside, copy_model
 from tuner.model.repository import configs_of, is_repository, server_flags
 from tuner.model.weights import complete_model
 from tuner.records.results import Evaluation, baseline, best
@@ -47,6 +47,8 @@ def export_winner(run: Run, model: Path | None, destination: Path) -> Path:
                 if not winner.baseline:
                     text = to_text(parse_config(text, "the winner's record"))
                     (staged / name / "config.pbtxt").write_text(text, encoding="utf-8")
+            if len(configs) > 1:
+                copy_beside(source, configs, staged)
             manifest = _manifest(run, winner, baseline(evaluations))
             (staged / "manifest.json").write_text(
                 json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

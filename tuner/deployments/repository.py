@@ -34,7 +34,7 @@ from tuner.load.mix import Mix
 from tuner.load.target import Target, mixed
 from tuner.load.transport import Transport
 from tuner.model.config import completed, to_text
-from tuner.model.files import copy_model
+from tuner.model.files import copy_beside, copy_model
 from tuner.model.pipeline import CONFIG
 from tuner.model.repository import Repository, server_flags
 from tuner.model.space import Candidate
@@ -312,9 +312,8 @@ class RepositoryDeployment:
         source = self._repository.folder
         for name in self._repository.configs:
             copy_model(complete_model(source / name), folder / name, link_or_copy)
-        for entry in source.iterdir():  # what models may read beside their own folders
-            if entry.name not in self._repository.configs and not entry.name.startswith("."):
-                (folder / entry.name).symlink_to(entry.resolve())
+        for other in copy_beside(source, self._repository.configs, folder, link_or_copy):
+            (folder / other.name).symlink_to(other.resolve())
         self._write(folder, candidate)
 
     @cached_property

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".git*")
@@ -67,6 +67,32 @@ def copy_model(
         copy = target / Path(link).relative_to(folder)
         if copy.parent.is_dir():  # else it lies in what is left out
             copy.symlink_to(place)
+
+
+def copy_beside(
+    repository: Path,
+    models: Container[str],
+    target: Path,
+    copy_file: Callable[[str, str], object] = shutil.copy2,
+) -> list[Path]:
+    """What the models of a repository may read beside their own folders: files, and folders that
+    are no models; as ``copy_model``. Returns the models that are not among ``models``, which are
+    not copied.
+    """
+    others, root = [], os.path.realpath(repository)
+    for entry in sorted(repository.iterdir()):
+        copy = target / entry.name
+        if entry.name in models or entry.name.startswith(".") or not entry.exists():
+            continue
+        if entry.is_dir() and _is_model(entry):
+            others.append(entry)
+        elif not Path(os.path.realpath(entry)).is_relative_to(root):
+            copy.symlink_to(entry.resolve())
+        elif entry.is_dir():
+            copy_model(entry, copy, copy_file)
+        else:
+            copy_file(str(entry), str(copy))
+    return others
 
 
 def is_public(repository: Path) -> bool:
