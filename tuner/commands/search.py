@@ -89,6 +89,7 @@ def search(
             experiment.storage,
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
+            moves=experiment.simulates,
             note=audience.noted,
             deadline=deadline,
             began=began,

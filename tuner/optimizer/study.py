@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import optuna
@@ -21,7 +22,7 @@ from tuner.deployments.subjects import Subject
 from tuner.errors import SimulationError, StorageError
 from tuner.measurement.calibrate import CalibrationPlan
 from tuner.model.parameter import Value
-from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace
+from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, stated
 from tuner.optimizer.finalists import Finalists, Ranked
 from tuner.optimizer.measurement import (
     SLA_CONSTRAINT,
@@ -30,6 +31,7 @@ from tuner.optimizer.measurement import (
     constraint_of,
     value_of,
 )
+from tuner.optimizer.moves import moves
 from tuner.optimizer.stopping import Budget, Stop, StoppingPolicy
 from tuner.optimizer.storage import (
     STOPPED,
@@ -56,6 +58,7 @@ class StudySettings:
     most_candidates: int = 10_000  # of a space that is counted, so that its end is known
     again_seconds: float = 300.0  # of evaluations, after which the baseline is measured once more
     missed_by: float = 0.02  # share by which a candidate that was missed would matter
+    moves: int = 3  # on the bottlenecks of one leader, where nothing is simulated
     least_chance: float = 0.1  # of being better by that, for a runner-up to be confirmed as well
 
 
@@ -108,11 +111,13 @@ class Study:
         *,
         calibrated: bool = False,
         minimizes: bool = False,
+        moves: bool = False,
         note: Callable[[str], None] = lambda _: None,
         deadline: Deadline | None = None,
         began: float | None = None,
     ) -> None:
-        """``calibrated`` says that the run has windows from elsewhere; ``note`` receives notices of
+        """``calibrated`` says that the run has windows from elsewhere; ``moves``, that what is not
+        simulated is also changed where it is the bottleneck; ``note`` receives notices of
         deviations from the plan; ``deadline`` is the measurer's, which gets each phase's end; the
         time limit counts from ``began`` (``time.monotonic()``), by default from now.
         """
@@ -131,6 +136,7 @@ class Study:
         self._size = space.count(limit=SETTINGS.most_candidates)
         self._url = url_of(run, storage)
         self._minimizes = minimizes
+        self._moves = moves
         self._note = note
         self._study = open_study(run, self._url, sampler, minimizes)
         if self._lacks_records():
@@ -208,6 +214,7 @@ class Study:
                 reason = policy.converged(done, self._forecast())
             if reason is not None:
                 return reason
+            self._suggest_move()
             trial, candidate = self._ask()
             evaluation = self._known.get(candidate)
             duplicates += 1
@@ -302,6 +309,20 @@ class Study:
         with storage_errors(self._url):
             waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return bool(self._in_hand or waiting)
+
+    def _suggest_move(self) -> None:
+        """Of a pipeline that is not simulated: a change to the leader's bottleneck is tried before
+        the sampler goes on, a few of each leader.
+        """
+        leader = best(list(self._known.values()))
+        is_simulated = self._forecaster is not None
+        if not self._moves or is_simulated or leader is None or self._is_waiting():
+            return
+        for move in islice(moves(self._space, leader), SETTINGS.moves):
+            if Candidate.of(stated(move)) not in self._known:
+                with storage_errors(self._url):
+                    self._study.enqueue_trial(params(self._space, move))
+                return
 
     def _ask(self) -> tuple[optuna.Trial, Candidate]:
         with storage_errors(self._url), warnings.catch_warnings():
