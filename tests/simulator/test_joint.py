@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulated import batch_times
 from tuner.records.results import ServerTimes, Window
-from tuner.simulator.joint import JointProfile, exclusive_share
+from tuner.simulator.joint import JointProfile
 from tuner.simulator.network import Network, Node, Played, Visit, simulate_network
 from tuner.simulator.scheduling import Scheduling
 from tuner.simulator.simulate import ServiceTimes
@@ -21,8 +21,8 @@ EXCLUSIVE = 0.7
 LARGEST = 16
 
 
-def service(model: str) -> ServiceTimes:
-    return ServiceTimes(batch_times(*TIMES[model]), EXCLUSIVE)
+def service(model: str, exclusive: float = EXCLUSIVE) -> ServiceTimes:
+    return ServiceTimes(batch_times(*TIMES[model]), exclusive)
 
 
 def greedy(instances: int) -> Scheduling:
@@ -69,20 +69,26 @@ def window(
     )
 
 
-def windows(visits: tuple[Visit, ...], shares: bool) -> list[Window]:
-    """Each model by itself, then all together, in closed loops on servers of 1, 2 and 3 instances;
-    the models' exclusive parts queue for one device, or each model has its own.
+def windows(
+    visits: tuple[Visit, ...],
+    shares: bool,
+    exclusive: tuple[float, float] = (EXCLUSIVE, EXCLUSIVE),
+    most: int = 3,
+) -> list[Window]:
+    """Each model by itself, then all together, in closed loops on servers of 1, 2 and 3 instances
+    (``most``); the models' exclusive parts queue for one device, or each model has its own.
     """
     found = []
     for number, model in enumerate(MODELS):
-        for instances, concurrency in ((1, 1), (1, 8), (1, 40), (2, 64), (3, 96)):
-            alone = Network((Node(greedy(instances), service(model)),), (Visit(0),))
+        for instances, concurrency in ((1, 1), (1, 8), (1, 40), (2, 64), (3, 96))[: 2 + most]:
+            own = service(model, exclusive[number])
+            alone = Network((Node(greedy(instances), own),), (Visit(0),))
             played = simulate_network(np.zeros(1500), alone, outstanding=concurrency)
             shown = window(played, 0, instances, concurrency, None)
             found.append(shown.model_copy(update={"model": MODELS[number]}))
-    for instances in (1, 2, 3):
+    for instances in range(1, most + 1):
         nodes = tuple(
-            Node(greedy(instances), service(model), 0 if shares else number)
+            Node(greedy(instances), service(model, exclusive[number]), 0 if shares else number)
             for number, model in enumerate(MODELS)
         )
         applications = len({visit.application for visit in visits})
@@ -102,13 +108,22 @@ def shares_of(visits: tuple[Visit, ...]) -> np.ndarray[tuple[int], np.dtype[np.f
 def test_whether_models_share_a_device_is_learned(visits: tuple[Visit, ...], shares: bool) -> None:
     profile = JointProfile.fit(windows(visits, shares), MODELS, visits, shares_of(visits))
     assert profile is not None
-    assert profile.shares_device is shares
+    assert (profile.exclusive is not None) is shares
     stretch: Mapping[str, float] = profile.stretch or {}
     assert all(0.85 < stretch[model] < 1.15 for model in MODELS)
     for model in MODELS:
-        assert exclusive_share(profile.profiles[model]) == pytest.approx(EXCLUSIVE, abs=0.05)
+        if profile.exclusive is not None:
+            assert profile.exclusive[model] == pytest.approx(EXCLUSIVE, abs=0.05)
         known = profile.profiles[model].curve.at(np.array([1.0, 8.0]))
         assert known == pytest.approx(batch_times(*TIMES[model])[[1, 8]], rel=0.05)
+
+
+def test_a_share_is_learned_that_a_models_own_instances_do_not_show() -> None:
+    """Two of them keep half of the device busy, as they would with any smaller share."""
+    found = windows(MIX, True, exclusive=(0.7, 0.25), most=2)
+    profile = JointProfile.fit(found, MODELS, MIX, shares_of(MIX))
+    assert profile is not None
+    assert profile.exclusive == pytest.approx({"fast": 0.7, "slow": 0.25}, abs=0.06)
 
 
 def test_what_is_learned_does_not_need_a_space_that_varies_batches() -> None:
@@ -120,7 +135,7 @@ def test_what_is_learned_does_not_need_a_space_that_varies_batches() -> None:
     first, second = (JointProfile.fit(w, MODELS, MIX, shares_of(MIX)) for w in (stated, unstated))
     assert first is not None
     assert second is not None
-    assert second.shares_device
+    assert second.exclusive == pytest.approx(first.exclusive, abs=0.03)
     assert second.stretch == pytest.approx(first.stretch, rel=0.02)
 
 
@@ -129,8 +144,7 @@ def test_models_that_share_nothing_among_their_own_share_nothing_with_others() -
     free = [w for w in found if w.instances == 1 and w.together is None]
     profile = JointProfile.fit(free, MODELS, MIX, shares_of(MIX))
     assert profile is not None
-    assert not profile.shares_device  # nothing tells of it
-    assert exclusive_share(profile.profiles["fast"]) == 1.0
+    assert profile.exclusive is None  # nothing tells of it
 
 
 def test_a_model_without_windows_tells_nothing() -> None:

@@ -36,7 +36,7 @@ from tuner.simulator.scheduling import count_instances
 
 _OF_A_MODEL = 4
 """Requests outstanding for each of several models: some wait, and none is always busy."""
-TOGETHER_SECONDS = 1.2
+TOGETHER_SECONDS = 2.0
 """Of a window in which all models are asked."""
 _KEEPING_UP = "keeping up"
 """The name of the constraint that a server must not fall behind."""

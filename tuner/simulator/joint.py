@@ -1,6 +1,5 @@
 """The profiles of several models of a server, and how they hold each other up."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,9 +17,8 @@ from tuner.stats.samples import Floats
 class JointSettings:
     """How the windows in which all models are asked are read."""
 
-    free: float = 0.93
-    """Of its instances, from which on a model's own do not hold each other up: it shares nothing.
-    """
+    steps: tuple[float, ...] = (0.25, 0.12, 0.06, 0.03)
+    """By which shares of a device are varied, coarse to fine."""
     requests: int = 3000
     """Of a simulation that is held against such a window."""
     longest: float = 3.0
@@ -33,13 +31,13 @@ _SETTINGS = JointSettings()
 
 @dataclass(frozen=True)
 class JointProfile:
-    """``profiles`` of each model by itself, by name; ``shares_device`` says whether they queue for
-    one device; ``stretch`` is by how much longer executions take beside the others than that
-    explains.
+    """``profiles`` of each model by itself, by name. Where they queue for one device, ``exclusive``
+    is the share of each one's executions that needs it alone; None: they share nothing.
+    ``stretch`` is by how much longer executions take beside the others than that explains.
     """
 
     profiles: Mapping[str, ModelProfile]
-    shares_device: bool = False
+    exclusive: Mapping[str, float] | None = None
     stretch: Mapping[str, float] | None = None
 
     @classmethod
@@ -66,16 +64,24 @@ class JointProfile:
         for window in windows:
             if window.together is not None:
                 seen.setdefault(window.together, []).append(window)
-        whole = [each for each in seen.values() if {w.model for w in each} == set(models)]
+        whole = [
+            _Scene(tuple(by_model[model] for model in models), visits, shares)
+            for each in seen.values()
+            if set(by_model := {window.model: window for window in each}) == set(models)
+        ]
         if not whole:
             return apart
-        candidates = [apart, replace(apart, shares_device=True)]
-        compared = [_excess(each, whole, models, visits, shares) for each in candidates]
-        best = min(range(len(candidates)), key=lambda i: float(np.sum(compared[i] ** 2)))
-        factors = np.exp(np.mean(compared[best], axis=0))
+        own = [
+            _Scene((window,), (Visit(0),), np.ones(1))
+            for window in windows
+            if window.together is None and window.instances_of_a_device > 1
+        ]
+        sharing = _sharing(apart, [*whole, *own])
+        found = min(apart, sharing, key=lambda each: _miss(each, whole))
+        factors = np.exp(_agreed(np.array([_excess(found, scene) for scene in whole])))
         low, high = 1 / _SETTINGS.longest, _SETTINGS.longest
         stretch = dict(zip(models, np.clip(factors, low, high).tolist(), strict=True))
-        return replace(candidates[best], stretch=stretch)
+        return replace(found, stretch=stretch)
 
     def network(
         self, schedulings: Sequence[Scheduling], visits: tuple[Visit, ...], limit: int = 0
@@ -94,49 +100,71 @@ class JointProfile:
         service = profile.service(scheduling)
         stretch = (self.stretch or {}).get(model, 1.0)
         service = replace(service, seconds=service.seconds * stretch)
-        if not self.shares_device:
+        if self.exclusive is None:
             return Node(scheduling, service, number)
-        if scheduling.instances <= scheduling.devices:
-            service = replace(service, exclusive=exclusive_share(profile))
-        return Node(scheduling, service, 0)
+        return Node(scheduling, replace(service, exclusive=self.exclusive[model]), 0)
 
 
-def exclusive_share(profile: ModelProfile) -> float:
-    """The share of an execution for which a model needs its device alone, as far as its own
-    instances show; 1.0 if it never had several.
+@dataclass(frozen=True)
+class _Scene:
+    """A closed loop in which some models were asked at once, and what was seen of each; ``shares``
+    are those of the applications of ``visits``.
     """
-    if not profile.parallel:
-        return 1.0
-    count, effective = max(profile.parallel)
-    return 0.0 if effective > _SETTINGS.free * count else 1 / effective
+
+    windows: tuple[Window, ...]
+    visits: tuple[Visit, ...]
+    shares: Floats
 
 
-def _excess(
-    profile: JointProfile,
-    windows: Sequence[Sequence[Window]],
-    models: Sequence[str],
-    visits: tuple[Visit, ...],
-    shares: Floats,
-) -> Floats:
-    """ln of how much longer executions took in the windows than in simulations of the same closed
-    loops; shape (windows, models).
+def _sharing(apart: JointProfile, scenes: Sequence[_Scene]) -> JointProfile:
+    """The models on one device, with those shares of it that explain the scenes best. They are
+    varied one by one, in ever smaller steps (Hooke and Jeeves, 1961), up to what the model's own
+    instances leave possible by the utilization law.
     """
-    rows = []
-    for together in windows:
-        by_model = {window.model: window for window in together}
-        found = [by_model[model] for model in models]
-        network = profile.network(tuple(map(_scheduling, found)), visits)
-        count = _SETTINGS.requests
-        kinds = np.random.default_rng(0).choice(len(shares), count, p=shares)
-        played = simulate_network(np.zeros(count), network, kinds, outstanding=found[0].concurrency)
-        rows.append(
-            [
-                math.log(_stretch(window.server, profile.profiles[window.model]))
-                - math.log(_stretch_played(played, number, profile.profiles[window.model]))
-                for number, window in enumerate(found)
-            ]
-        )
-    return np.array(rows)
+    most = {
+        name: min((1 / effective for _, effective in profile.parallel), default=1.0)
+        for name, profile in apart.profiles.items()
+    }
+    best = replace(apart, exclusive={name: min(1.0, most[name]) for name in most})
+    least = _miss(best, scenes)
+    for step in _SETTINGS.steps:
+        for name in most:
+            for aside in (-step, step):
+                known = best.exclusive or {}
+                share = min(max(known[name] + aside, 0.0), most[name], 1.0)
+                tried = replace(best, exclusive={**known, name: share})
+                if share != known[name] and (found := _miss(tried, scenes)) < least:
+                    best, least = tried, found
+    return best
+
+
+def _miss(profile: JointProfile, scenes: Sequence[_Scene]) -> float:
+    return float(sum(np.sum(_excess(profile, scene) ** 2) for scene in scenes))
+
+
+def _agreed(excess: Floats) -> Floats:
+    """What every window shows of each model: 0 where one shows more and another less. In closed
+    loops models may fall into step, and then wait longer, or less, than at random arrivals. From
+    shape (windows, models) to (models,).
+    """
+    lowest, highest = excess.min(axis=0), excess.max(axis=0)
+    return np.asarray(np.maximum(lowest, 0.0) + np.minimum(highest, 0.0))
+
+
+def _excess(profile: JointProfile, scene: _Scene) -> Floats:
+    """ln of how much longer executions took than in a simulation of the same closed loop; shape
+    (models of the scene,).
+    """
+    profiles = {window.model: profile.profiles[window.model] for window in scene.windows}
+    here = replace(profile, profiles=profiles)
+    network = here.network(tuple(map(_scheduling, scene.windows)), scene.visits)
+    count = _SETTINGS.requests
+    kinds = np.random.default_rng(0).choice(len(scene.shares), count, p=scene.shares)
+    outstanding = scene.windows[0].concurrency
+    played = simulate_network(np.zeros(count), network, kinds, outstanding=outstanding)
+    seen = [_stretch(window.server, profiles[window.model]) for window in scene.windows]
+    simulated = [_stretch_played(played, n, own) for n, own in enumerate(profiles.values())]
+    return np.log(seen) - np.log(simulated)
 
 
 def _stretch(server: ServerTimes, profile: ModelProfile) -> float:
