@@ -60,23 +60,23 @@ class JointProfile:
                 return None
             profiles[model] = profile
         apart = cls(profiles)
-        seen: dict[int, list[Window]] = {}
+        seen: dict[int, dict[str, Window]] = {}
         for window in windows:
             if window.together is not None:
-                seen.setdefault(window.together, []).append(window)
+                seen.setdefault(window.together, {})[window.model] = window
         whole = [
             _Scene(tuple(by_model[model] for model in models), visits, shares)
-            for each in seen.values()
-            if set(by_model := {window.model: window for window in each}) == set(models)
+            for by_model in seen.values()
+            if set(by_model) == set(models)
         ]
         if not whole:
             return apart
-        own = [
+        alone = [
             _Scene((window,), (Visit(0),), np.ones(1))
             for window in windows
             if window.together is None and window.instances_of_a_device > 1
         ]
-        sharing = _sharing(apart, [*whole, *own])
+        sharing = _sharing(apart, [*whole, *alone])
         found = min(apart, sharing, key=lambda each: _miss(each, whole))
         factors = np.exp(_agreed(np.array([_excess(found, scene) for scene in whole])))
         low, high = 1 / _SETTINGS.longest, _SETTINGS.longest
@@ -164,7 +164,7 @@ def _excess(profile: JointProfile, scene: _Scene) -> Floats:
     played = simulate_network(np.zeros(count), network, kinds, outstanding=outstanding)
     seen = [_stretch(window.server, profiles[window.model]) for window in scene.windows]
     simulated = [_stretch_played(played, n, own) for n, own in enumerate(profiles.values())]
-    return np.log(seen) - np.log(simulated)
+    return np.asarray(np.log(seen) - np.log(simulated))
 
 
 def _stretch(server: ServerTimes, profile: ModelProfile) -> float:
