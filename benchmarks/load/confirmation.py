@@ -31,6 +31,7 @@ from tuner.measurement.capacity import Effort, find_capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.policies import CapacityPolicy, is_settled
+from tuner.measurement.race import ForTheBest
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import Conditions, Sessions
 from tuner.measurement.settings import CONFIRMATION
@@ -264,7 +265,7 @@ def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> End:
     ]
     policy = CapacityPolicy(machine.conditions)
     sessions = cast(Sessions, machine)
-    Rounds(sessions, policy, drafts, expected, sequential=True).play(beside)
+    Rounds(sessions, policy, drafts, expected, ForTheBest()).play(beside)
     found = paired_ratio(drafts[0].by_round(), drafts[1].by_round())
     best = max(drafts, key=lambda draft: draft.rank)
     capacity, truth = best.capacity, truths[drafts.index(best)]
