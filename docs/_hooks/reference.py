@@ -37,6 +37,7 @@ _FIRST_PANEL = "What to find"
 _COMMAND_OF = {
     "SearchOptions": ("search", ("output", "run")),
     "MeasureOptions": ("measure", ("output", "changes", "rate")),
+    "GateOptions": ("gate", ("output", "against", "margin", "timeout", "write")),
     "SimulateOptions": ("simulate", ("changes", "rate", "sla", "load", "batch", "seed")),
     "CompareOptions": (
         "compare",

@@ -28,6 +28,7 @@ from tuner.commands.options import (
     COMPARE_WITHOUT,
     MEASURE_WITHOUT,
     CompareOptions,
+    GateOptions,
     MeasureOptions,
     SearchOptions,
     SimulateOptions,
@@ -140,6 +141,42 @@ def measure(
             **dict(options),
         )
     return summary.show(result.run, None, as_json, _wide_console())
+
+
+@command(
+    app,
+    "Example: tuner gate models/detector --sla-p99 20ms --against origin/main"
+    "\n\nExit codes: 0 pass, 1 fail, 4 inconclusive, 2 wrong usage, 3 something is missing on this "
+    "machine (server, engine, disk), 130 interrupted.",
+)
+def gate(
+    experiment: Annotated[Experiment, MEASURE_WITHOUT],
+    options: GateOptions,
+    config: Config = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Fail a change that makes a model slower: compare it with a git revision, within the SLA.
+
+    Measures both versions in interleaved rounds until the verdict is clear. Inconclusive, with an
+    exit code of its own, where what was measured does not tell: never a pass for lack of data.
+    """
+    from tuner import api
+    from tuner.cli import gate_summary
+    from tuner.report.gate_formats import tell_github
+
+    with _view(experiment, as_json, quiet, None) as view:
+        result = api.gate(
+            experiment,
+            progress=view,
+            command=command_line(),
+            began=command_began(),
+            **dict(options),
+        )
+    code = gate_summary.show(result.run, result.record, as_json, _wide_console())
+    for line in tell_github(result.run):
+        typer.echo(line, err=as_json)
+    return code
 
 
 @command(

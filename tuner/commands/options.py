@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from tuner.documents import parse_yaml
 from tuner.errors import DocumentError, UsageError
@@ -20,13 +20,15 @@ from tuner.experiment.model import (
     SEED,
     SLA,
 )
-from tuner.experiment.options import Duration, Option
+from tuner.experiment.options import Duration, Option, Share
 from tuner.model.parameter import Value
 from tuner.model.space import SHORT_NAMES, full_path
 from tuner.text import shown
 from tuner.units import whole_number
 
 _WHAT = "What is compared"
+_GATE = "The gate"
+GATE_FORMATS = ("junit", "bencher", "github-benchmark", "markdown")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,51 @@ class MeasureOptions(RunOptions):
     rate: Annotated[
         float | None, Option("Judge this rate (requests/s); else find the capacity.", "RATE")
     ] = Field(default=None, ge=RATE_FLOOR, le=HIGHEST_RATE)
+
+
+class GateOptions(RunOptions):
+    """What a change is held against, and how surely."""
+
+    against: Annotated[
+        str,
+        Option(
+            "The version to compare with: a git revision such as origin/main, or the folder of "
+            "another version; both are measured now, interleaved. Or a rate such as 800/s that has "
+            "to meet the SLA; or a run on this machine, whose capacity counts.",
+            "REVISION|FOLDER|RUN|RATE",
+            _GATE,
+        ),
+    ]
+    margin: Annotated[Share, Option("Share of the capacity that may be lost.", "SHARE", _GATE)] = (
+        Field(default=0.05, gt=0, lt=1)
+    )
+    timeout: Annotated[
+        Duration,
+        Option("Maximum duration; what is unclear by then is inconclusive.", "DURATION", _GATE),
+    ] = Field(default=300.0, gt=0)
+    write: Annotated[
+        tuple[str, ...],
+        BeforeValidator(split_names),
+        Option(
+            "Also write the result to a file for other tools, as in junit=gate.xml; may be "
+            f"repeated. Formats: {', '.join(GATE_FORMATS)}.",
+            "FORMAT=FILE",
+            _GATE,
+            suggestions=tuple(f"{name}=" for name in GATE_FORMATS),
+        ),
+    ] = ()
+
+    @field_validator("write")
+    @classmethod
+    def _known_formats(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            name, separator, file = entry.partition("=")
+            if name not in GATE_FORMATS or not separator or not file:
+                raise ValueError(
+                    f"{shown(entry)} is not valid; write FORMAT=FILE, with one of the formats "
+                    + ", ".join(GATE_FORMATS)
+                )
+        return entries
 
 
 class SimulateOptions(Options):
