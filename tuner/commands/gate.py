@@ -191,7 +191,7 @@ class _Gating:
             rounds = gate_rounds(sessions({OLD: old, NEW: new}), subjects, seed, race)
             evaluations = self._played(run, rounds)
             judgement = race.judgement(evaluations)
-            return self._record(judgement, confidence=race.confidence)
+            return self._record(judgement, rounds=race.rounds)
         assert self.against.folder is not None
         before, known = stored(self.against.folder, self.plan.experiment.model.name)
         differs = _differences(before.manifest().environment, run.manifest().environment)
@@ -202,7 +202,7 @@ class _Gating:
         race = against_stored(known, margin)
         rounds = gate_rounds(sessions({NEW: new}), [self._subject(1)], seed, race)
         judgement = race.judgement(self._played(run, rounds))
-        return self._record(judgement, confidence=race.confidence, baseline=known.capacity)
+        return self._record(judgement, rounds=race.rounds, baseline=known.capacity)
 
     def _played(self, run: Run, rounds: Any) -> list[Evaluation]:
         evaluations: list[Evaluation] = []

@@ -1,15 +1,17 @@
 """Two versions of a model in rounds, until it is clear whether the new one serves less."""
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
-from tuner.analysis.gate import FEWEST_ROUNDS, Judgement, judge_outcome, judge_versions
-from tuner.analysis.ratios import gain, unpaired_ratio
+from tuner.analysis.gate import Judgement, judge_outcome, judge_versions
+from tuner.analysis.ratios import moderated_ratio, unpaired_ratio
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.evaluate import seeds_of
+from tuner.measurement.fitting import EVIDENCE
 from tuner.measurement.policies import CapacityPolicy, Round, between, seek
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Sessions
@@ -25,21 +27,20 @@ from tuner.measurement.settings import (
 from tuner.model.repository import text_of
 from tuner.records.gate import Verdict
 from tuner.records.results import Evaluation, ProbeRecord
+from tuner.stats.sequential import boundary
 
 Judge = Callable[[Sequence[Evaluation], float, int], Judgement]
-"""Of what is known after so many rounds, by an interval of that confidence."""
+"""Of what is known after so many rounds, by an interval of that standard score."""
 
 
 class Gate:
-    """A race that is over once its judgement is clear, or a draft failed. Each of several looks has
-    its share of the error (Bonferroni), at either end of the interval.
+    """A race that is over once its judgement is clear, or a draft failed. It is looked at after
+    each round, and all looks share the error, at either end of the interval.
     """
 
     def __init__(self, judge: Judge, settings: GateSettings = GATE) -> None:
         self._judge, self._settings = judge, settings
-        self._rounds = 0
-        looks = settings.rounds - FEWEST_ROUNDS + 1
-        self.confidence = 1 - 2 * settings.error / looks
+        self.rounds = 0
 
     def most_rounds(self, fresh: bool) -> int:
         return self._settings.rounds
@@ -48,35 +49,38 @@ class Gate:
         return False
 
     def is_over(self, drafts: Sequence[Draft], rounds: int, fresh: bool) -> bool:
-        self._rounds = rounds
+        self.rounds = rounds
         judgement = self.judgement([draft.evaluation() for draft in drafts])
         is_clear = judgement.verdict is not Verdict.INCONCLUSIVE
         return is_clear or any(draft.failure for draft in drafts)
 
     def judgement(self, evaluations: Sequence[Evaluation]) -> Judgement:
         """After the rounds so far."""
-        return self._judge(evaluations, self.confidence, self._rounds)
+        scores = boundary(self._settings.rounds, self._settings.error)
+        return self._judge(evaluations, scores[max(0, self.rounds - 1)], self.rounds)
 
 
-def of_two_versions(margin: float) -> Gate:
+def of_two_versions(margin: float, settings: GateSettings = GATE) -> Gate:
     """The old and the new one, in this order; ``margin`` is the share that may be lost."""
 
-    def judge(evaluations: Sequence[Evaluation], confidence: float, rounds: int) -> Judgement:
+    def judge(evaluations: Sequence[Evaluation], score: float, rounds: int) -> Judgement:
         old, new = evaluations
-        return judge_versions(old, new, gain(new, old, confidence), margin, rounds)
+        ratio = moderated_ratio(new.by_round, old.by_round, score, EVIDENCE.launches)
+        return judge_versions(old, new, ratio, margin, rounds)
 
-    return Gate(judge)
+    return Gate(judge, settings)
 
 
-def against_stored(known: Evaluation, margin: float) -> Gate:
+def against_stored(known: Evaluation, margin: float, settings: GateSettings = GATE) -> Gate:
     """The new version alone, held against what is known of the old one."""
 
-    def judge(evaluations: Sequence[Evaluation], confidence: float, rounds: int) -> Judgement:
+    def judge(evaluations: Sequence[Evaluation], score: float, rounds: int) -> Judgement:
         (new,) = evaluations
+        confidence = 2 * NormalDist().cdf(score) - 1
         ratio = unpaired_ratio(new, known, confidence)
         return judge_versions(known, new, ratio, margin, rounds)
 
-    return Gate(judge)
+    return Gate(judge, settings)
 
 
 class GatePolicy:

@@ -171,8 +171,8 @@ class GateSettings:
 
     error: float = 0.05
     """Probability of passing a change that loses the margin, and of failing one that loses nothing:
-    the looks share it, one after each round from the second on."""
-    rounds: int = 10
+    the looks after each round share it."""
+    rounds: int = 12
     """At most. Each has a fresh server of either version: servers of one version differ by some
     per cent, which only further launches average out."""
 

@@ -46,8 +46,9 @@ class Cause(StrEnum):
 class GateRecord(Record):
     """``against`` is what the user gave, of this ``kind``; ``commit`` is that of a revision.
 
-    ``ratio`` is new / old, with the interval that the verdict rests on, which holds the true one
-    with the probability ``confidence``; None where there are no two capacities. ``rate``
+    ``ratio`` is new / old, with the interval that the verdict rests on after so many ``rounds``: all
+    looks together, either end is wrong with a probability of 5 %; None where there are no two
+    capacities. ``rate``
     (requests/s) is the one that was judged, ``unkept`` the files that git does not keep: both
     versions have today's. ``baseline`` is a stored capacity (requests/s).
     """
@@ -64,7 +65,7 @@ class GateRecord(Record):
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
-    confidence: float | None = None
+    rounds: int = 0
     rate: float | None = None
     baseline: float | None = None
     unkept: tuple[str, ...] = ()

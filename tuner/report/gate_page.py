@@ -25,7 +25,7 @@ from tuner.report.html import (
     word_cell,
 )
 from tuner.report.probe_facts import probe_facts
-from tuner.report.wording import STATES, percent, times
+from tuner.report.wording import STATES, times
 from tuner.units import format_clock, format_rate
 
 _METHOD = (
@@ -85,8 +85,7 @@ def _unkept(record: GateRecord) -> Iterator[str]:
 
 def _cards(record: GateRecord, evaluations: list[Evaluation]) -> Iterator[Html]:
     if record.ratio is not None and record.low is not None and record.high is not None:
-        interval = f"{percent(record.confidence or 0.95)}: {times(record.low)} to "
-        note = interval + times(record.high)
+        note = f"{times(record.low)} to {times(record.high)}, after {record.rounds} rounds"
         yield card("new / old", times(record.ratio), note, kind=_KINDS[record.verdict])
     for each in evaluations:
         if each.capacity is not None and record.rate is None:
