@@ -33,8 +33,8 @@ class PairingSettings:
 
     reach: float = 1.0
     """Beyond the outermost rounds, on either side: a factor of e. No round is wrong by so much."""
-    known_rounds: int = 6
-    """What is known of the scatter of servers counts as so many rounds."""
+    known_rounds: int = 2
+    """What is known of the scatter of servers counts as so many rounds more."""
     points: int = 600
     """Steps of well below 1 % where rounds agree, finer than any round's error."""
 
@@ -92,6 +92,7 @@ def moderated_ratio(
     known, freedom = 2 * scatter**2 + float(np.median(errors)), len(pairs) - 1
     seen = float(np.sum((logs - logs.mean()) ** 2))
     variance = (PAIRING.known_rounds * known + seen) / (PAIRING.known_rounds + freedom)
+    variance = max(variance, seen / freedom)  # a machine that scatters more is taken at its word
     student = float(stdtrit(PAIRING.known_rounds + freedom, ndtr(score)))
     log, aside = float(logs.mean()), student * math.sqrt(variance / len(pairs))
     return Ratio(math.exp(log), math.exp(log - aside), math.exp(log + aside))

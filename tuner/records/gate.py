@@ -46,11 +46,10 @@ class Cause(StrEnum):
 class GateRecord(Record):
     """``against`` is what the user gave, of this ``kind``; ``commit`` is that of a revision.
 
-    ``ratio`` is new / old, with the interval that the verdict rests on after so many ``rounds``: all
-    looks together, either end is wrong with a probability of 5 %; None where there are no two
-    capacities. ``rate``
-    (requests/s) is the one that was judged, ``unkept`` the files that git does not keep: both
-    versions have today's. ``baseline`` is a stored capacity (requests/s).
+    ``ratio`` is new / old, with the interval that the verdict rests on after so many ``rounds``:
+    over all looks together, either end is wrong with a probability of 5 %; None where there are no
+    two capacities. ``rate`` (requests/s) is the one that was judged, ``unkept`` the files that git
+    does not keep: both versions have today's. ``baseline`` is a stored capacity (requests/s).
     """
 
     format: Literal[1] = 1

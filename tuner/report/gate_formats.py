@@ -88,6 +88,7 @@ def markdown(record: GateRecord, evaluations: list[Evaluation]) -> str:
             "```",
         ]
     lines += ["", *(f"- {_plain(note)}" for note in record.notes)]
+    lines += [""] if record.notes else []
     against = f"{record.against} ({record.commit[:12]})" if record.commit else record.against
     lines += [
         f"Against {_plain(against)}, within {record.sla}, margin {percent(record.margin)}.",
