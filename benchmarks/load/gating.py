@@ -67,7 +67,7 @@ def _row(ends: Sequence[tuple[Verdict, int, float]]) -> Row:
     shares = {each.value: round(100 * verdicts[each] / len(ends), 1) for each in Verdict}
     return {
         **shares,
-        "rounds": summary([float(rounds) for _, rounds, _ in ends]),
+        "played": summary([float(rounds) for _, rounds, _ in ends]),
         "seconds": summary([seconds for *_, seconds in ends]),
     }
 
