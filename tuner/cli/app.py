@@ -263,6 +263,21 @@ def export(
         typer.echo(f"note: {NO_GAIN_EXPORTED}", err=True)
 
 
+@command(app, "Example: tuner import analyzer.yaml --to tuning")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Configuration file of Model Analyzer.")],
+    folder: Annotated[
+        Path, typer.Option("--to", help="Where the experiment goes.", metavar="FOLDER")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Make an experiment of a Model Analyzer configuration, and say what became of each entry."""
+    from tuner.cli.import_summary import show_import
+    from tuner.commands.importing import import_configuration
+
+    show_import(import_configuration(file, folder), as_json, _wide_console())
+
+
 @command(app, "Example: tuner list --json")
 def list_(
     output: Output = Path("reports"),

@@ -227,7 +227,7 @@ class _Gating:
         ratio, experiment = judgement.ratio, self.plan.experiment
         return GateRecord(
             model=experiment.model.name,
-            sla=str(experiment.sla),
+            sla=experiment.sla.text,
             kind=self.against.kind,
             against=self.against.text,
             commit=self.against.commit,
