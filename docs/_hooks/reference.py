@@ -38,6 +38,10 @@ _COMMAND_OF = {
     "SearchOptions": ("search", ("output", "run")),
     "MeasureOptions": ("measure", ("output", "changes", "rate")),
     "GateOptions": ("gate", ("output", "against", "margin", "timeout", "write")),
+    "JobOptions": (
+        "job",
+        ("folder", "job_image", "models_claim", "runs_claim", "cpus", "memory", "gpu_count"),
+    ),
     "SimulateOptions": ("simulate", ("changes", "rate", "sla", "load", "batch", "seed")),
     "CompareOptions": (
         "compare",

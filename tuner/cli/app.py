@@ -29,6 +29,7 @@ from tuner.commands.options import (
     MEASURE_WITHOUT,
     CompareOptions,
     GateOptions,
+    JobOptions,
     MeasureOptions,
     SearchOptions,
     SimulateOptions,
@@ -250,17 +251,64 @@ def export(
     model: Annotated[
         Path | None, typer.Option("--model", help="The model's folder, if it was moved.")
     ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(
+            "--kubernetes", help="New folder for manifests and a Helm chart.", metavar="FOLDER"
+        ),
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            "--uri",
+            help="Where pods find the repository: pvc://CLAIM/PATH, s3://…, gs://…",
+            metavar="URI",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Triton's image; default: the run's.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="Cores of a pod; default: as measured.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="Memory of a pod, such as 4GiB; default: as measured."),
+    ] = None,
 ) -> None:
-    """Write the winner as a model repository that Triton can serve."""
+    """Write the winner as a model repository that Triton can serve; with --kubernetes also what
+    deploys and scales it on a cluster.
+    """
     from tuner.analysis.search_findings import SearchFindings
     from tuner.commands.export import export_winner
+    from tuner.commands.kubernetes import write_serving
+    from tuner.errors import UsageError
     from tuner.records.run import Run
     from tuner.report.wording import NO_GAIN_EXPORTED
+    from tuner.units import parse_size
 
     opened = Run.open(run)
+    if kubernetes is not None and uri is None:
+        raise UsageError("--kubernetes needs --uri: say where pods find the repository")
     typer.echo(export_winner(opened, model, destination))
+    if kubernetes is not None and uri is not None:
+        size = None if memory is None else parse_size(memory)
+        for path in write_serving(opened, kubernetes, uri, image, cpus, size):
+            typer.echo(path)
     if SearchFindings.of(opened).exports_unproven_winner:
         typer.echo(f"note: {NO_GAIN_EXPORTED}", err=True)
+
+
+@command(
+    app,
+    "Example: tuner job models/detector --sla-p99 20ms --job-image registry/tuner:1 --to k8s",
+)
+def job(experiment: Experiment, options: JobOptions, config: Config = None) -> None:
+    """Write a Kubernetes Job that runs a search, with Triton in the same pod."""
+    from tuner.commands.kubernetes import write_job
+
+    for path in write_job(experiment, options):
+        typer.echo(path)
 
 
 @command(app, "Example: tuner import analyzer.yaml --to tuning")

@@ -20,7 +20,7 @@ from tuner.experiment.model import (
     SEED,
     SLA,
 )
-from tuner.experiment.options import Duration, Option, Share
+from tuner.experiment.options import Duration, Option, Share, Size
 from tuner.model.parameter import Value
 from tuner.model.space import SHORT_NAMES, full_path
 from tuner.text import shown
@@ -28,6 +28,7 @@ from tuner.units import whole_number
 
 _WHAT = "What is compared"
 _GATE = "The gate"
+_JOB = "The Job"
 GATE_FORMATS = ("junit", "bencher", "github-benchmark", "markdown")
 
 
@@ -182,6 +183,24 @@ class GateOptions(RunOptions):
                     + ", ".join(GATE_FORMATS)
                 )
         return entries
+
+
+class JobOptions(Options):
+    """Of the Kubernetes Job that runs a search."""
+
+    folder: Annotated[Path, Option("Where the manifests go.", "FOLDER", _JOB, flags=("--to",))]
+    job_image: Annotated[str, Option("Image with tuner and Triton.", "NAME", _JOB)]
+    models_claim: Annotated[
+        str, Option("PersistentVolumeClaim with the model repository.", "NAME", _JOB)
+    ] = "models"
+    runs_claim: Annotated[str, Option("Claim that keeps the run; it is made.", "NAME", _JOB)] = (
+        "tuner-runs"
+    )
+    cpus: Annotated[int, Option("Cores of the pod.", "NUMBER", _JOB)] = Field(default=8, ge=2)
+    memory: Annotated[Size, Option("Memory of the pod.", "SIZE", _JOB)] = Field(
+        default=16 << 30, ge=1 << 30
+    )
+    gpu_count: Annotated[int, Option("GPUs of the pod.", "NUMBER", _JOB)] = Field(default=1, ge=0)
 
 
 class SimulateOptions(Options):
