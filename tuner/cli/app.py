@@ -29,6 +29,7 @@ from tuner.commands.options import (
     MEASURE_WITHOUT,
     CompareOptions,
     GateOptions,
+    InitOptions,
     JobOptions,
     MeasureOptions,
     SearchOptions,
@@ -142,6 +143,35 @@ def measure(
             **dict(options),
         )
     return summary.show(result.run, None, as_json, _wide_console())
+
+
+@command(
+    app,
+    "Examples: tuner init model.onnx --to models; tuner init service.py:predict --input x:FP32:4",
+)
+def init(
+    source: Annotated[
+        str,
+        typer.Argument(help="An ONNX file, or a Python function: service.py:predict."),
+    ],
+    options: InitOptions,
+    as_json: Json = False,
+) -> None:
+    """Make a model repository of a model file: config.pbtxt and sample inputs from the model's own
+    signature. Serves it once, and holds its answers against the model's own runtime.
+    """
+    from tuner.commands.init import create
+
+    made = create(source, options)
+    if as_json:
+        typer.echo(json.dumps(vars(made), default=str))
+        return
+    typer.echo(f"wrote {made.folder}")
+    if made.served is not None:
+        typer.echo(f"served by {made.served}: its answers are those of the model's own runtime")
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"next: {made.command}")
 
 
 @command(

@@ -4,15 +4,16 @@ it for its help.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from tuner.documents import parse_yaml
 from tuner.errors import DocumentError, UsageError
-from tuner.experiment.fields import BatchText, LoadText, SlaText, split_names
+from tuner.experiment.fields import BatchText, LoadText, ShapeTexts, SlaText, split_names
 from tuner.experiment.model import (
     BATCH,
+    DEFAULT_IMAGE,
     HIGHEST_RATE,
     LARGEST_SEED,
     LOAD,
@@ -29,6 +30,11 @@ from tuner.units import whole_number
 _WHAT = "What is compared"
 _GATE = "The gate"
 _JOB = "The Job"
+DATATYPES = (
+    *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    *("FP16", "FP32", "FP64", "BYTES"),
+)
+"""Of tensors, as Triton names them."""
 GATE_FORMATS = ("junit", "bencher", "github-benchmark", "markdown")
 
 
@@ -183,6 +189,67 @@ class GateOptions(RunOptions):
                     + ", ".join(GATE_FORMATS)
                 )
         return entries
+
+
+def _tensors(raw: Any) -> Any:
+    """Each of ``x:FP32:4``: a name, a type of Triton's, and the dims of an item."""
+    if not isinstance(raw, list | tuple) or not all(isinstance(each, str) for each in raw):
+        return raw
+    found = []
+    for text in raw:
+        name, _, rest = text.partition(":")
+        datatype, _, dims = rest.partition(":")
+        sizes = [whole_number(each.strip()) for each in dims.split(",") if each.strip()]
+        if not name or datatype not in DATATYPES or None in sizes:
+            raise ValueError(
+                f"{shown(text)} is not valid; write NAME:TYPE:DIMS, such as x:FP32:4; types: "
+                + ", ".join(DATATYPES)
+            )
+        found.append((name, datatype, tuple(size for size in sizes if size is not None)))
+    return tuple(found)
+
+
+class InitOptions(Options):
+    """Of a new model repository."""
+
+    repository: Annotated[Path, Option("The model repository.", "FOLDER", flags=("--to",))] = Path(
+        "model_repository"
+    )
+    name: Annotated[str | None, Option("The model's name; default: the file's.", "NAME")] = None
+    shapes: Annotated[
+        ShapeTexts,
+        Option(
+            "Shape of an input with open dimensions, such as image:3,224,224, for the sample "
+            "requests; may be repeated.",
+            "NAME:DIMS",
+            flags=("--shape",),
+        ),
+    ] = Field(default_factory=dict)
+    inputs: Annotated[
+        tuple[tuple[str, str, tuple[int, ...]], ...],
+        BeforeValidator(_tensors),
+        Option(
+            "Of a Python function: what it takes, with the dims of an item, such as x:FP32:4; may "
+            "be repeated.",
+            "NAME:TYPE:DIMS",
+            flags=("--input",),
+        ),
+    ] = ()
+    max_batch_size: Annotated[int, Option("Largest batch, in items.", "NUMBER")] = Field(
+        default=32, ge=0, le=1 << 16
+    )
+    serve: Annotated[
+        bool,
+        Option(
+            "Whether to serve it once, and hold its answers against the model's own runtime.",
+            flags=("--serve/--no-serve",),
+        ),
+    ] = True
+    launcher: Annotated[
+        Literal["auto", "docker", "local"],
+        Option("How it is served: auto, docker or local.", "KIND"),
+    ] = "auto"
+    image: Annotated[str, Option("Docker image of Triton.", "NAME")] = DEFAULT_IMAGE
 
 
 class JobOptions(Options):
