@@ -1,5 +1,7 @@
 """A repository's model out of an ONNX file: the signature is that of the file itself."""
 
+import mmap
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 
 from tuner.creation.draft import Draft, Run
 from tuner.errors import ModelConfigError, UsageError
+from tuner.model.files import is_inside
 from tuner.model.signature import Arrays, Signature, TensorSpec
 from tuner.text import shortened, shown
 
@@ -27,8 +30,10 @@ _TYPES = {
     "bool": "BOOL",
     "string": "BYTES",
 }
-_DATA = (".data", "_data", ".onnx.data", ".onnx_data")
-"""What exporters call the file beside a model that holds its weights."""
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
+"""Where a tensor names the file beside the model that holds its values: a protobuf message of a key
+and a value, before the value's length.
+"""
 
 
 def draft_of_onnx(path: Path, name: str, largest: int) -> Draft:
@@ -53,12 +58,20 @@ def draft_of_onnx(path: Path, name: str, largest: int) -> Draft:
         inputs, outputs = ([_item(spec) for spec in specs] for specs in (inputs, outputs))
     signature = Signature(name, tuple(inputs), tuple(outputs), largest if batched else 0)
     files = {"1/model.onnx": path}
-    for ending in _DATA:
-        for beside in (path.with_name(path.stem + ending), path.with_name(path.name + ending)):
-            if beside.is_file():
-                files[f"1/{beside.name}"] = beside
+    files |= {f"1/{name}": path.parent / name for name in _external_files(path)}
     notes = () if batched else (_why_unbatched(session),)
     return Draft(signature, ('platform: "onnxruntime_onnx"',), files, _runner(session), notes=notes)
+
+
+def _external_files(path: Path) -> set[str]:
+    """Names of files beside the model that hold its weights, where it is too large for one."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = set()
+        for match in _LOCATION.finditer(content):
+            name = content[match.end() : match.end() + match[1][0]].decode("utf-8", "replace")
+            if name and is_inside(path.parent / name, path.parent / "model"):
+                found.add(name)
+        return {name for name in found if (path.parent / name).is_file()}
 
 
 def _runner(session: Any) -> Run:
@@ -121,11 +134,13 @@ def _why_unbatched(session: Any) -> str:
 
 def joins_batches(draft: Draft, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a batch of two items gives what both give alone: an open first dimension may be
-    something else, such as a length.
+    something else, such as a length. ``shapes`` may be those of items or, then, of all.
     """
     if draft.run is None or not draft.signature.batched:
         return draft.signature.batched
-    one, other = draft.samples(shapes, np.random.default_rng(1))[:2]
+    ranks = {spec.name: len(spec.dims) for spec in draft.signature.inputs}
+    items = {name: dims[max(0, len(dims) - ranks.get(name, 0)) :] for name, dims in shapes.items()}
+    one, other = draft.samples(items, np.random.default_rng(1))[:2]
     try:
         alone = [draft.run({t.name: t.array for t in tensors}) for tensors in (one, other)]
         both = draft.run(
