@@ -42,8 +42,8 @@ def test_a_function_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
 def test_a_function_that_answers_otherwise_when_served_is_not_written(
     tuner: Tuner, tmp_path: Path
 ) -> None:
-    text = "import sys\n\ndef where(x):\n    return x + ('triton_python_backend_utils' in sys.modules)\n"
-    (tmp_path / "service.py").write_text(text)
+    text = "return x + ('triton_python_backend_utils' in sys.modules)"
+    (tmp_path / "service.py").write_text(f"import sys\n\ndef where(x):\n    {text}\n")
     words = ("--input", "x:FP32:4", "--to", "models", "--launcher", "local")
     done = tuner("init", "service.py:where", *words)
     assert done.code == 1, (done.out, done.err)
