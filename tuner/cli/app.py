@@ -356,6 +356,21 @@ def import_(
     show_import(import_configuration(file, folder), as_json, _wide_console())
 
 
+@command(app, "Example: tuner dashboard reports/RUN")
+def dashboard(
+    run: RunFolder,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 8080,
+) -> None:
+    """Show a search in Optuna's dashboard: trials, constraints, attributes and artifacts."""
+    from tuner.commands.dashboard import serve_dashboard
+    from tuner.records.run import Run
+
+    opened = Run.open(run)
+    typer.echo(f"http://{host}:{port}/  (Ctrl-C ends it)", err=True)
+    serve_dashboard(opened, host, port)
+
+
 @command(app, "Example: tuner list --json")
 def list_(
     output: Output = Path("reports"),
