@@ -356,6 +356,29 @@ def import_(
     show_import(import_configuration(file, folder), as_json, _wide_console())
 
 
+@command(app, "Example: tuner metrics reports/RUN --grafana dashboard.json > tuner.prom")
+def metrics(
+    run: RunFolder,
+    grafana: Annotated[
+        Path | None,
+        typer.Option("--grafana", help="Also write a Grafana dashboard to import.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Print what a run found as Prometheus metrics: capacity, recommended rate, SLA, latency."""
+    from tuner.errors import StorageError
+    from tuner.monitoring.grafana import dashboard
+    from tuner.monitoring.metrics import metrics_text
+    from tuner.records.run import Run, write_text
+
+    opened = Run.open(run)
+    typer.echo(metrics_text(opened), nl=False)
+    if grafana is not None:
+        try:
+            write_text(grafana, dashboard(opened))
+        except OSError as error:
+            raise StorageError(f"cannot write {grafana}: {error.strerror or error}") from error
+
+
 @command(app, "Example: tuner dashboard reports/RUN")
 def dashboard(
     run: RunFolder,
