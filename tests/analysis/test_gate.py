@@ -82,6 +82,8 @@ def test_a_rate_passes_only_if_it_is_met() -> None:
     assert verdict(SlaOutcome.VIOLATED, client_limited=True) is Verdict.INCONCLUSIVE
     assert verdict(SlaOutcome.INCONCLUSIVE) is Verdict.INCONCLUSIVE
     assert judge_outcome(failed(), SlaOutcome.INCONCLUSIVE).verdict is Verdict.FAIL
+    broken = {"state": State.INFEASIBLE, "failure": "violates a constraint at every rate"}
+    assert verdict(SlaOutcome.INCONCLUSIVE, **broken) is Verdict.FAIL
 
 
 @pytest.mark.parametrize("looks", [1, 2, 12])

@@ -71,7 +71,9 @@ def judge_outcome(evaluation: Evaluation, outcome: SlaOutcome) -> Judgement:
         return Judgement(Verdict.FAIL, Cause.NEW_FAILED)
     if outcome is SlaOutcome.MET:
         return Judgement(Verdict.PASS, Cause.RATE_MET)
-    if outcome is SlaOutcome.VIOLATED and not evaluation.client_limited:
+    breaks_constraint = evaluation.state is State.INFEASIBLE and bool(evaluation.failure)
+    is_violated = outcome is SlaOutcome.VIOLATED and not evaluation.client_limited
+    if is_violated or breaks_constraint:
         return Judgement(Verdict.FAIL, Cause.RATE_VIOLATED)
     return Judgement(Verdict.INCONCLUSIVE, Cause.RATE_OPEN)
 
