@@ -8,9 +8,11 @@ import docker
 import pytest
 import yaml
 
+from benchmarks.pipelines import EmulatedPipeline
 from tests.conftest import ROOT
 from tests.contracts.test_docker import mine
 from tests.e2e.conftest import Outcome, sleepy_model
+from tests.e2e.test_several import FAST, SLOW
 from tuner.model.config import from_json
 from tuner.records.results import State, best
 from tuner.records.run import Run
@@ -131,6 +133,27 @@ def test_the_command_of_a_kubernetes_job_runs_as_any_user_on_a_read_only_system(
     run = Run.open(tmp_path / "runs/search")
     assert best(run.evaluations()) is not None, output.decode()
     assert run.report.is_file()
+
+
+def test_several_models_and_a_pipeline_of_them_share_a_container(
+    tuner: Tuner, test_image: str, tmp_path: Path
+) -> None:
+    """With the rate limiter, and a file beside the models that one of them reads."""
+    models = tmp_path / "models"
+    EmulatedPipeline("chain", (FAST, SLOW), "p99<300ms").repository(models)
+    (models / "beside.txt").write_text("here")
+    code = models / "fast" / "1" / "model.py"
+    read = 'assert (Path(__file__).parents[2] / "beside.txt").read_text() == "here"'
+    start = "        config = json.loads("
+    assert start in code.read_text()
+    code.write_text(code.read_text().replace(start, f"        {read}\n{start}", 1))
+    where = ("--launcher", "docker", "--image", test_image, "--gpus", "none", "-q", "--json")
+    sla = ("--sla", "fast:p90<500ms", "--sla", "slow:p90<500ms", "--mix", "fast=1,slow=1")
+    settings = ("--set", "slow/max_batch_size=4", "--set", "rate_limit=1")
+    done = tuner("measure", str(models), *sla, *settings, "--rate", "20", *where)
+    assert done.code == 0, (done.err, done.out)
+    done = tuner("measure", str(models / "chain"), "--sla", "p90<500ms", "--rate", "20", *where)
+    assert done.code == 0, (done.err, done.out)
 
 
 def test_the_onnx_model_is_served_unchanged(tuner: Tuner, test_image: str) -> None:
