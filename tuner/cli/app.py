@@ -194,16 +194,16 @@ def gate(
     """
     from tuner import api
     from tuner.cli import gate_summary
+    from tuner.cli.compare_view import CompareView
     from tuner.report.gate_formats import tell_github
 
-    with _view(experiment, as_json, quiet, None) as view:
-        result = api.gate(
-            experiment,
-            progress=view,
-            command=command_line(),
-            began=command_began(),
-            **dict(options),
-        )
+    result = api.gate(
+        experiment,
+        progress=CompareView(Console(stderr=True), experiment.sla, quiet or as_json),
+        command=command_line(),
+        began=command_began(),
+        **dict(options),
+    )
     code = gate_summary.show(result.run, result.record, as_json, _wide_console())
     for line in tell_github(result.run):
         typer.echo(line, err=as_json)
