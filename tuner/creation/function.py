@@ -43,11 +43,17 @@ class TritonPythonModel:
         if not isinstance(results, dict):
             results = {{OUTPUTS[0]: results}}
         ends = np.cumsum(sizes)[:-1]
-        parts = {{name: np.split(np.asarray(results[name]), ends) for name in OUTPUTS}}
+        parts = {{name: np.split(_array(results[name]), ends) for name in OUTPUTS}}
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor(n, parts[n][i]) for n in OUTPUTS])
             for i in range(len(requests))
         ]
+
+
+def _array(value):
+    """Texts as Triton takes them: as objects."""
+    array = np.asarray(value)
+    return array.astype(np.object_) if array.dtype.kind in "US" else array
 '''
 _DATATYPES = {
     np.dtype(np.bool_): "BOOL",
