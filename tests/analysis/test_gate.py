@@ -1,6 +1,5 @@
 """Verdicts of a gate: what passes, what fails, and how often either is wrong."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from tests.records.test_results import evaluation
 from tuner.analysis.gate import judge_outcome, judge_ratio, judge_versions
-from tuner.analysis.ratios import Ratio, moderated_ratio
+from tuner.analysis.ratios import Ratio, unpaired_ratio
 from tuner.deadline import OUT_OF_TIME
 from tuner.goals.verdict import SlaOutcome
 from tuner.records.gate import Cause, Verdict
@@ -99,45 +98,13 @@ def test_one_look_is_the_usual_test() -> None:
     assert boundary(1, 0.05)[0] == pytest.approx(1.645, abs=0.02)
 
 
-def gates(ratio: float, scatter: float, count: int = 300, rounds: int = 12) -> dict[Verdict, float]:
-    """Shares of verdicts of gates whose rounds differ by that standard deviation."""
-    rng, scores = np.random.default_rng([3, round(100 * ratio)]), boundary(rounds, 0.05)
-    found = dict.fromkeys(Verdict, 0.0)
-    for _ in range(count):
-        rates = ratio * np.exp(scatter * rng.standard_normal(rounds))
-        for number in range(2, rounds + 1):
-            new = tuple((float(rate), 0.02) for rate in rates[:number])
-            old = ((1.0, 0.02),) * number
-            judged = judge_ratio(moderated_ratio(new, old, scores[number - 1], 0.03), MARGIN)
-            if judged.verdict is not Verdict.INCONCLUSIVE:
-                break
-        found[judged.verdict] += 1 / count
-    return found
-
-
-@pytest.mark.parametrize("scatter", [0.02, 0.045])
-def test_equal_changes_pass_and_slower_ones_fail(scatter: float) -> None:
-    """The scatter is that of calm and of usual machines."""
-    equal, slower, at_the_margin = (gates(ratio, scatter) for ratio in (1.0, 0.9, 0.95))
-    assert equal[Verdict.FAIL] <= 0.05
-    assert equal[Verdict.PASS] >= 0.9
-    assert slower[Verdict.FAIL] >= 0.95
-    assert at_the_margin[Verdict.PASS] <= 0.05 + 0.02
-
-
-def test_a_machine_that_scatters_more_leaves_more_open_and_no_more_wrong() -> None:
-    equal, slower = gates(1.0, 0.1), gates(0.9, 0.1)
-    assert equal[Verdict.FAIL] <= 0.05 + 0.03
-    assert slower[Verdict.PASS] <= 0.05 + 0.03
-    assert equal[Verdict.INCONCLUSIVE] > 0.3
-
-
-def test_the_moderated_interval_narrows_with_the_rounds_and_needs_two() -> None:
-    def width(rounds: int) -> float:
-        found = moderated_ratio(((90.0, 0.02),) * rounds, ((100.0, 0.02),) * rounds, 1.96, 0.03)
-        assert found is not None
-        assert found.value == pytest.approx(0.9)
-        return math.log(found.high / found.low)
-
-    assert width(2) > width(4) > width(8) > 0.02
-    assert moderated_ratio(((1.0, 0.1),), ((1.0, 0.1),), 1.96, 0.03) is None
+def test_capacities_of_different_times_have_the_interval_of_both() -> None:
+    one = evaluation(phase="confirm", capacity=90.0, low=85.0, high=95.3)
+    other = evaluation(phase="confirm", capacity=100.0, low=95.0, high=105.3)
+    found, wider = unpaired_ratio(one, other), unpaired_ratio(one, other, 0.99)
+    assert found is not None
+    assert wider is not None
+    assert found.value == pytest.approx(0.9)
+    assert wider.low < found.low < 0.85
+    assert wider.high > found.high > 0.95
+    assert unpaired_ratio(evaluation(phase="confirm", bound_ratio=2.0), other) is None

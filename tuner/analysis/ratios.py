@@ -33,8 +33,6 @@ class PairingSettings:
 
     reach: float = 1.0
     """Beyond the outermost rounds, on either side: a factor of e. No round is wrong by so much."""
-    known_rounds: int = 2
-    """What is known of the scatter of servers counts as so many rounds more."""
     points: int = 600
     """Steps of well below 1 % where rounds agree, finer than any round's error."""
 
@@ -72,40 +70,14 @@ def paired_ratio(
     return Ratio(float(middle), float(low), float(high))
 
 
-def moderated_ratio(
-    first: tuple[Round, ...], second: tuple[Round, ...], score: float, scatter: float
-) -> Ratio | None:
-    """The ratio first / second of two interleaved configurations with fresh servers in each round,
-    and the interval of that standard score; None of fewer than two rounds.
-
-    The mean of the rounds' log ratios. Their variance is moderated (Smyth, 2004): few rounds tell
-    little of it, so that what is known beforehand counts as some rounds more: ``scatter`` is the
-    standard deviation of the logarithms of one configuration's servers.
-    """
-    pairs = list(zip(first, second, strict=False))
-    if len(pairs) < 2:
-        return None
-    from scipy.special import ndtr, stdtrit  # slow to import
-
-    logs = np.array([math.log(a / b) for (a, _), (b, _) in pairs])
-    errors = np.array([e**2 + f**2 for (_, e), (_, f) in pairs])
-    known, freedom = 2 * scatter**2 + float(np.median(errors)), len(pairs) - 1
-    seen = float(np.sum((logs - logs.mean()) ** 2))
-    variance = (PAIRING.known_rounds * known + seen) / (PAIRING.known_rounds + freedom)
-    variance = max(variance, seen / freedom)  # a machine that scatters more is taken at its word
-    student = float(stdtrit(PAIRING.known_rounds + freedom, ndtr(score)))
-    log, aside = float(logs.mean()), student * math.sqrt(variance / len(pairs))
-    return Ratio(math.exp(log), math.exp(log - aside), math.exp(log + aside))
-
-
-def gain(last: Evaluation, first: Evaluation, confidence: float = 0.95) -> Ratio | None:
+def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
     """How many times more ``last`` serves than ``first``, or how many times less it costs at the
     given rate; None unless both were measured in interleaved rounds.
     """
     if last.cost is not None and first.cost is not None:
         rounds = first.cost.by_round, last.cost.by_round
-        return paired_ratio(*rounds, confidence) if min(map(len, rounds)) > 1 else None
-    return paired_ratio(last.by_round, first.by_round, confidence)
+        return paired_ratio(*rounds) if min(map(len, rounds)) > 1 else None
+    return paired_ratio(last.by_round, first.by_round)
 
 
 def ratio(first: Contender, second: Contender) -> Ratio | None:

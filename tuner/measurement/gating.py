@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 from tuner.analysis.gate import Judgement, judge_outcome, judge_versions
-from tuner.analysis.ratios import moderated_ratio, unpaired_ratio
+from tuner.analysis.ratios import Ratio, unpaired_ratio
 from tuner.deployments.subjects import Subject
 from tuner.goals.objective import Objective
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.evaluate import seeds_of
-from tuner.measurement.fitting import EVIDENCE
 from tuner.measurement.policies import CapacityPolicy, Round, between, seek
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Sessions
@@ -61,12 +60,16 @@ class Gate:
 
 
 def of_two_versions(margin: float, settings: GateSettings = GATE) -> Gate:
-    """The old and the new one, in this order; ``margin`` is the share that may be lost."""
+    """The old and the new one, in this order; ``margin`` is the share that may be lost.
+
+    Their capacities are those of all probes together, whose intervals hold for any server of a
+    version: a round's own two probes tell too little to be compared one by one. A slow change of
+    the machine meets both alike, since rounds are interleaved, and widens both intervals.
+    """
 
     def judge(evaluations: Sequence[Evaluation], score: float, rounds: int) -> Judgement:
         old, new = evaluations
-        ratio = moderated_ratio(new.by_round, old.by_round, score, EVIDENCE.launches)
-        return judge_versions(old, new, ratio, margin, rounds)
+        return judge_versions(old, new, _ratio(new, old, score), margin, rounds)
 
     return Gate(judge, settings)
 
@@ -76,11 +79,13 @@ def against_stored(known: Evaluation, margin: float, settings: GateSettings = GA
 
     def judge(evaluations: Sequence[Evaluation], score: float, rounds: int) -> Judgement:
         (new,) = evaluations
-        confidence = 2 * NormalDist().cdf(score) - 1
-        ratio = unpaired_ratio(new, known, confidence)
-        return judge_versions(known, new, ratio, margin, rounds)
+        return judge_versions(known, new, _ratio(new, known, score), margin, rounds)
 
     return Gate(judge, settings)
+
+
+def _ratio(new: Evaluation, old: Evaluation, score: float) -> Ratio | None:
+    return unpaired_ratio(new, old, 2 * NormalDist().cdf(score) - 1)
 
 
 class GatePolicy:

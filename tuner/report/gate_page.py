@@ -34,9 +34,10 @@ _METHOD = (
     "alike, and what servers of one version differ by averages out.",
     "Capacity: the highest rate that meets the SLA, where a curve fitted to the late requests of "
     "all probes reaches what the SLA allows.",
-    "The ratio of capacities is that of the rounds. The rounds end once the verdict is clear; the "
-    "looks after each of them share the probability of error, 5 % in all for passing a change that "
-    "loses the margin, and 5 % for failing one that loses nothing.",
+    "The ratio is that of the two capacities, whose intervals hold for any server of a version.",
+    "The rounds end once the verdict is clear. The looks after each of them share the probability "
+    "of error: 5 % of passing a change that loses the margin, and 5 % of failing one that loses "
+    "nothing.",
 )
 _METHOD_OF_A_RATE = (
     "One sequential test of the rate, which may be looked at any time: it ends as soon as the "
