@@ -4,10 +4,16 @@ Model Analyzer in quick mode and ``tuner search`` tune the two-model mix and the
 one after the other, on the same embedded server, with the same SLAs and the same upper bounds of
 the space. The winner of each, and the configuration as it was, is measured three times,
 interleaved, in an open loop by tuner's own harness.
+
+``--independent`` measures the winners of the result file once more, where one model is asked: with
+perf_analyzer as the client, whose clock and whose sockets are its own.
 """
 
 import argparse
 import contextlib
+import itertools
+import json
+import os
 import sys
 import tempfile
 import time
@@ -15,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.load import program
 from benchmarks.load.awake import awake
 from benchmarks.load.bench import ROOT, Row, write
 from benchmarks.peers import (
@@ -28,7 +35,8 @@ from benchmarks.peers import (
     read_variant,
 )
 from benchmarks.pipelines import MIXES, PIPELINES, SPACE, EmulatedPipeline, Mix
-from benchmarks.together import search, together
+from benchmarks.together import Together, search, together
+from tuner.load.perf_analyzer import VARIABLE, PerfAnalyzer
 from tuner.model.config import own_settings
 from tuner.model.space import Candidate
 from tuner.model.space_file import parse_space
@@ -129,6 +137,33 @@ def _measure(
     return rates
 
 
+def independent(workload: EmulatedPipeline, row: Row) -> dict[str, float | None]:
+    """Median capacities of both winners, with perf_analyzer as the client."""
+    os.environ[VARIABLE] = str(program.prepare())
+    found = {
+        who: Candidate.of(row[f"{who}_settings"])
+        for who in ("analyzer", "tuner")
+        if row[f"{who}_settings"] is not None
+    }
+    rates: dict[str, list[float]] = {who: [] for who in found}
+    with tempfile.TemporaryDirectory() as name, contextlib.closing(PerfAnalyzer()) as client:
+        harness = Together(workload, Path(name), client, SPACE, "perf_analyzer")
+        with contextlib.closing(harness):
+            for turn, who in itertools.product(range(_ROUNDS), found):
+                rates[who].append(harness.capacity(found[who], turn, 0.0))
+    return {who: _rounded(median(each)) for who, each in rates.items()}
+
+
+def _add_independent() -> None:
+    """To the rows of the result file that one model was asked in."""
+    result = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for workload in WORKLOADS:
+        row = result["rows"].get(workload.name)
+        if row is not None and isinstance(workload, EmulatedPipeline):
+            row["by_perf_analyzer"] = independent(workload, row)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def _rounded(rate: float | None) -> float | None:
     return None if rate is None else round(rate, 1)
 
@@ -139,7 +174,11 @@ def main() -> None:
     known = [workload.name for workload in WORKLOADS]
     parser.add_argument("workloads", nargs="*", metavar="NAME", help=f"of {known}; all if none")
     parser.add_argument("--keep-awake", action="store_true", help="let no core go to sleep")
+    parser.add_argument("--independent", action="store_true", help="measure the winners again")
     given = parser.parse_args()
+    if given.independent:
+        _add_independent()
+        return
     if unknown := set(given.workloads) - set(known):
         parser.error(f"no workload {min(unknown)!r}; known: {', '.join(known)}")
     chosen = [w for w in WORKLOADS if not given.workloads or w.name in given.workloads]

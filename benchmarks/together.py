@@ -37,7 +37,7 @@ from tuner.commands.plan import Plan
 from tuner.commands.search import make_simulator, make_workload
 from tuner.deployments.subjects import Subject
 from tuner.experiment.resolve import resolve
-from tuner.load.generator import LoadGenerator
+from tuner.load.generator import LoadEngine, LoadGenerator
 from tuner.model.space import Candidate
 from tuner.optimizer.forecast import Forecast
 from tuner.optimizer.prior import SimulatedSpace
@@ -99,10 +99,12 @@ class Together:
         self,
         workload: Mix | EmulatedPipeline,
         folder: Path,
-        generator: LoadGenerator,
+        generator: LoadEngine,
         space: str | None = None,
+        engine: str = "tuner",
     ) -> None:
         options = options_of(workload, folder / "models", space or small_space(workload))
+        options["load_engine"] = engine
         self.plan = Plan.of(resolve(options))
         self.space, self.own = self.plan.space, self.plan.own
         self._generator = generator

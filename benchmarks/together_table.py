@@ -33,7 +33,10 @@ def render_together(result: dict[str, Any]) -> str:
 
 def render_peers_together(result: dict[str, Any]) -> str:
     """A row for each workload: both tools' times and what they found."""
-    heads = ("workload", "Model Analyzer", "tuner", "time of the time", "found", "as it was")
+    heads = (
+        *("workload", "Model Analyzer", "tuner", "time of the time", "found"),
+        *("by perf_analyzer", "as it was"),
+    )
     rows = [
         [
             name,
@@ -41,11 +44,16 @@ def render_peers_together(result: dict[str, Any]) -> str:
             f"{row['tuner_seconds']:.0f} s, {_rate(row['tuner_capacity'])}",
             _percent(row["tuner_seconds"] / row["analyzer_seconds"]),
             _times(row["tuner_capacity"], row["analyzer_capacity"]),
+            _by_perf_analyzer(row.get("by_perf_analyzer", {})),
             _rate(row["baseline_capacity"]),
         ]
         for name, row in result["rows"].items()
     ]
     return _table(heads, rows)
+
+
+def _by_perf_analyzer(rates: dict[str, float]) -> str:
+    return _times(rates.get("tuner"), rates.get("analyzer"))
 
 
 def render_tracing(result: dict[str, Any]) -> str:

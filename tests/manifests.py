@@ -2,12 +2,21 @@
 
 from typing import Any
 
-from tuner.records.manifest import MANIFESTS, CompareManifest, MeasureManifest, SearchManifest
+from tuner.records.manifest import (
+    MANIFESTS,
+    CompareManifest,
+    GateManifest,
+    MeasureManifest,
+    SearchManifest,
+)
 
 
-def make_manifest(**changes: Any) -> SearchManifest | MeasureManifest | CompareManifest:
+def make_manifest(
+    **changes: Any,
+) -> SearchManifest | MeasureManifest | CompareManifest | GateManifest:
     """A search's, with fields of the manifest or of its experiment changed."""
     own = {"kind", "command", "started", "headers", "environment", "space", "compared"}
+    own |= {"against", "margin"}
     fields: dict[str, Any] = {
         "kind": "search",
         "space": {"name": "default", "parameters": {"max_batch_size": {"values": [1, 2, 4, 8]}}},

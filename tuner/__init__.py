@@ -1,6 +1,7 @@
 """tuner finds the Triton configuration that serves the most requests within a latency SLA.
 
-``tuner.search``, ``measure``, ``simulate`` and ``compare`` do what the commands of their names do.
+``tuner.search``, ``measure``, ``gate``, ``simulate`` and ``compare`` do what the commands of their
+names do.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,13 @@ from tuner.version import __version__
 
 if TYPE_CHECKING:
     from tuner.api import compare as compare
+    from tuner.api import gate as gate
     from tuner.api import measure as measure
     from tuner.api import search as search
     from tuner.api import simulate as simulate
     from tuner.experiment.model import Experiment as Experiment
 
-__all__ = ["Experiment", "__version__", "compare", "measure", "search", "simulate"]
+__all__ = ["Experiment", "__version__", "compare", "gate", "measure", "search", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,12 +22,13 @@ from tuner.commands.options import (
     COMPARE_WITHOUT,
     MEASURE_WITHOUT,
     CompareOptions,
+    GateOptions,
     MeasureOptions,
     SearchOptions,
     SimulateOptions,
     Without,
 )
-from tuner.commands.results import CompareResult, MeasureResult, SearchResult
+from tuner.commands.results import CompareResult, GateResult, MeasureResult, SearchResult
 from tuner.commands.simulate import SimulateResult
 from tuner.errors import UsageError
 from tuner.experiment.model import Experiment
@@ -135,6 +136,27 @@ def measure(
 
     experiment, chosen = _made(model, config, MeasureOptions, options, MEASURE_WITHOUT)
     return measure(Plan.of(experiment, tunes=False), chosen, progress or Silent(), command, began)
+
+
+@_takes(Experiment, GateOptions, without=MEASURE_WITHOUT)
+def gate(
+    model: Model = None,
+    *,
+    config: Path | None = None,
+    progress: Audience | None = None,
+    command: str | None = None,
+    began: float | None = None,
+    **options: Any,
+) -> GateResult:
+    """Whether a change makes a model serve less within its SLA than another version of it.
+
+    ``config``, ``progress``, ``command`` and ``began`` are as in ``search``.
+    """
+    from tuner.commands.gate import gate
+    from tuner.commands.plan import Plan
+
+    experiment, chosen = _made(model, config, GateOptions, options, MEASURE_WITHOUT)
+    return gate(Plan.of(experiment, tunes=False), chosen, progress or Silent(), command, began)
 
 
 @_takes(SimulateOptions)

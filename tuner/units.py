@@ -100,6 +100,14 @@ def parse_cores(text: str) -> float:
     return _plain(text, "number of cores", "4", ("", "core", "cores"))
 
 
+def parse_rate(text: str) -> float:
+    """Requests per second from ``800/s``; the unit must be written."""
+    number, _, per = text.strip().partition("/")
+    if per.strip() != "s":
+        raise UnitError(f"rate {shown(text)} needs a unit; write it like 800/s")
+    return _plain(number, "rate", "800/s", ("",))
+
+
 def whole_number(text: str, most: int = LARGEST_NUMBER) -> int | None:
     """The number that ASCII digits spell; None for any other text, and for more than ``most``.
 

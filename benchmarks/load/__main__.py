@@ -12,7 +12,7 @@ from benchmarks.load.bench import ROOT, write
 
 NAMES = (
     *("client_cost", "http2_core", "agreement", "fidelity", "verdicts", "stalls"),
-    *("confirmation", "repeatability", "pinning", "overload", "memory"),
+    *("confirmation", "gating", "repeatability", "pinning", "overload", "memory"),
 )
 
 

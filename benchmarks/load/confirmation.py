@@ -31,6 +31,7 @@ from tuner.measurement.capacity import Effort, find_capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.policies import CapacityPolicy, is_settled
+from tuner.measurement.race import ForTheBest
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import Conditions, Sessions
 from tuner.measurement.settings import CONFIRMATION
@@ -45,6 +46,8 @@ MATTERS = 1.02
 BASELINE = 2.5
 """The best one's capacity over the baseline's."""
 _SLA = Sla.parse("p99<40ms")
+_BASE, _PER_ITEM, _LARGEST = 0.004, 0.00035, 64
+"""Seconds of a batch and of each of its items, and the largest batch."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,10 @@ class Machine:
 class SimulatedSession:
     """One launched server, whose service times are ``slowness`` times those of the fastest one."""
 
-    saturation = 0.0
-
     def __init__(self, machine: Machine, slowness: float) -> None:
         self.server = 0
         self._machine, self._slowness = machine, slowness
+        self.saturation = _LARGEST / (_BASE + _LARGEST * _PER_ITEM) / slowness
 
     def begin_round(self, subject: Subject, number: int) -> None:
         self._machine.rounds = max(self._machine.rounds, number + 1)
@@ -162,7 +164,7 @@ class SimulatedSession:
 
 def queue_of(slowness: float) -> Any:
     """The queue of one instance, batches to 64; the service times are those of emulated_gpu."""
-    return batches(0.004 * slowness, 0.00035 * slowness, 64)
+    return batches(_BASE * slowness, _PER_ITEM * slowness, _LARGEST)
 
 
 @cache
@@ -264,7 +266,7 @@ def _confirm(machine: Machine, truths: Sequence[float], beside: bool) -> End:
     ]
     policy = CapacityPolicy(machine.conditions)
     sessions = cast(Sessions, machine)
-    Rounds(sessions, policy, drafts, expected, sequential=True).play(beside)
+    Rounds(sessions, policy, drafts, expected, ForTheBest()).play(beside)
     found = paired_ratio(drafts[0].by_round(), drafts[1].by_round())
     best = max(drafts, key=lambda draft: draft.rank)
     capacity, truth = best.capacity, truths[drafts.index(best)]

@@ -37,6 +37,15 @@ _FIRST_PANEL = "What to find"
 _COMMAND_OF = {
     "SearchOptions": ("search", ("output", "run")),
     "MeasureOptions": ("measure", ("output", "changes", "rate")),
+    "GateOptions": ("gate", ("output", "against", "margin", "timeout", "write")),
+    "InitOptions": (
+        "init",
+        ("repository", "name", "shapes", "inputs", "max_batch_size", "serve", "launcher", "image"),
+    ),
+    "JobOptions": (
+        "job",
+        ("folder", "job_image", "models_claim", "runs_claim", "cpus", "memory", "gpu_count"),
+    ),
     "SimulateOptions": ("simulate", ("changes", "rate", "sla", "load", "batch", "seed")),
     "CompareOptions": (
         "compare",

@@ -1,13 +1,18 @@
 """Whole runs on Triton in real containers."""
 
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import docker
 import pytest
+import yaml
 
+from benchmarks.pipelines import EmulatedPipeline
+from tests.conftest import ROOT
 from tests.contracts.test_docker import mine
 from tests.e2e.conftest import Outcome, sleepy_model
+from tests.e2e.test_several import FAST, SLOW
 from tuner.model.config import from_json
 from tuner.records.results import State, best
 from tuner.records.run import Run
@@ -69,6 +74,86 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
         assert mine(client, done.pid) == []
     finally:
         client.close()
+
+
+def test_the_command_of_a_kubernetes_job_runs_as_any_user_on_a_read_only_system(
+    tuner: Tuner, test_image: str, repository: Path, tmp_path: Path
+) -> None:
+    """As in the pod: another user, what it may write, the experiment of the ConfigMap. tuner itself
+    is shown to the container in place of an image that holds it.
+    """
+    models = sleepy_model(repository, tmp_path, max_batch_size=4, base_ms=20).parent
+    (tmp_path / "small.yaml").write_text("parameters: {max_batch_size: [2, 4]}")
+    words = ("--sla", "p90<200ms", "--load", "constant", "--space", "small.yaml")
+    made = tuner(
+        *("job", str(models / "emulated_gpu"), *words, "--confirm", "none", "--gpu-count", "0"),
+        *("--job-image", test_image, "--to", "k8s"),
+    )
+    assert made.code == 0, made.err
+    config, _, job = yaml.safe_load_all((tmp_path / "k8s/search-job.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    for folder in ("config", "runs", "bin"):
+        (tmp_path / folder).mkdir()
+    for name, text in config["data"].items():
+        (tmp_path / "config" / name).write_text(text)
+    (tmp_path / "bin/tuner").write_text('#!/bin/sh\nexec python3 -m tuner "$@"\n')
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o777)
+    packages = sysconfig.get_paths()["purelib"]
+    shown = {
+        str(tmp_path / "config"): "/etc/tuner",
+        str(models): "/models",
+        str(tmp_path / "bin"): "/opt/bin",
+        packages: "/opt/packages",
+        str(ROOT): "/opt/tuner",
+    }
+    volumes = {source: {"bind": place, "mode": "ro"} for source, place in shown.items()}
+    volumes[str(tmp_path / "runs")] = {"bind": "/runs", "mode": "rw"}
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    path = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    client = docker.from_env()
+    try:
+        output = client.containers.run(
+            test_image,
+            container["args"],
+            user="23456:0",
+            read_only=True,
+            cap_drop=container["securityContext"]["capabilities"]["drop"],
+            security_opt=["no-new-privileges"],
+            tmpfs={"/tmp": "exec"},
+            shm_size="1g",
+            working_dir=container["workingDir"],
+            environment={**environment, "PATH": path, "PYTHONPATH": "/opt/tuner:/opt/packages"},
+            volumes=volumes,
+            remove=True,
+            stderr=True,
+        )
+    finally:
+        client.close()
+    run = Run.open(tmp_path / "runs/search")
+    assert best(run.evaluations()) is not None, output.decode()
+    assert run.report.is_file()
+
+
+def test_several_models_and_a_pipeline_of_them_share_a_container(
+    tuner: Tuner, test_image: str, tmp_path: Path
+) -> None:
+    """With the rate limiter, and a file beside the models that one of them reads."""
+    models = tmp_path / "models"
+    EmulatedPipeline("chain", (FAST, SLOW), "p99<300ms").repository(models)
+    (models / "beside.txt").write_text("here")
+    code = models / "fast" / "1" / "model.py"
+    read = 'assert (Path(__file__).parents[2] / "beside.txt").read_text() == "here"'
+    start = "        config = json.loads("
+    assert start in code.read_text()
+    code.write_text(code.read_text().replace(start, f"        {read}\n{start}", 1))
+    where = ("--launcher", "docker", "--image", test_image, "--gpus", "none", "-q", "--json")
+    sla = ("--sla", "fast:p90<500ms", "--sla", "slow:p90<500ms", "--mix", "fast=1,slow=1")
+    settings = ("--set", "slow/max_batch_size=4", "--set", "rate_limit=1")
+    done = tuner("measure", str(models), *sla, *settings, "--rate", "20", *where)
+    assert done.code == 0, (done.err, done.out)
+    done = tuner("measure", str(models / "chain"), "--sla", "p90<500ms", "--rate", "20", *where)
+    assert done.code == 0, (done.err, done.out)
 
 
 def test_the_onnx_model_is_served_unchanged(tuner: Tuner, test_image: str) -> None:

@@ -18,6 +18,7 @@ from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
 from tuner.measurement.fitting import ProbeResult
 from tuner.measurement.policies import CapacityPolicy, is_outdone, is_settled, is_told
+from tuner.measurement.race import ForTheBest
 from tuner.measurement.rounds import Rounds, verify_best
 from tuner.measurement.session import CandidateSession, Conditions, Sessions
 from tuner.model.space import INSTANCE_COUNT, Candidate
@@ -194,7 +195,7 @@ def test_who_keeps_the_sla_at_no_rate_is_told_once_all_rounds_were_played() -> N
         def verify(self, *_: object, **__: object) -> None: ...
 
     sessions = cast(Sessions, Idle())
-    rounds = Rounds(sessions, cast(Any, Policy()), [infeasible, failed], [0.0, 0.0])
+    rounds = Rounds(sessions, cast(Any, Policy()), [infeasible, failed], [0.0, 0.0], ForTheBest())
     assert [each.trial for each in rounds.so_far()] == [1]
     evaluations = rounds.play(side_by_side=False)
     assert [each.state for each in evaluations] == [State.INFEASIBLE, State.FAILED]

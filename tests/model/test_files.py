@@ -41,6 +41,15 @@ def test_a_link_to_a_model_is_one_and_a_link_to_anything_else_is_none(
     }
 
 
+def test_files_beside_the_models_are_packed_unless_they_lie_elsewhere(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "words.txt").write_text("a b")
+    (repository / "key").symlink_to(tmp_path / "secrets" / "key")
+    (repository / ".hidden").write_text("")
+    assert packed(repository, tmp_path) == {"m/config.pbtxt", "m/1/model.onnx", "words.txt"}
+
+
 def test_what_a_link_in_a_model_leads_to_is_not_copied(repository: Path, tmp_path: Path) -> None:
     (repository / "m" / "1" / "key").symlink_to(tmp_path / "secrets" / "key")
     (repository / ".hidden").mkdir()

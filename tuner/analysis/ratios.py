@@ -83,19 +83,26 @@ def gain(last: Evaluation, first: Evaluation) -> Ratio | None:
 def ratio(first: Contender, second: Contender) -> Ratio | None:
     """Of the capacities of two deployments; None unless both have one.
 
-    Where both were measured interleaved, from their rounds. Else the intervals of the two are taken
-    as independent, their distances on a logarithmic scale added as errors are; an open end leaves
-    the ratio's open, down to 0 or up to +inf.
+    Where both were measured interleaved, from their rounds.
     """
     above, below = first.evaluation, second.evaluation
     if not above.capacity or not below.capacity:
         return None
-    paired = paired_ratio(above.by_round, below.by_round)
-    if paired is not None:
-        return paired
+    return paired_ratio(above.by_round, below.by_round) or unpaired_ratio(above, below)
+
+
+def unpaired_ratio(above: Evaluation, below: Evaluation, confidence: float = 0.95) -> Ratio | None:
+    """Of the capacities of two that were measured at different times; None unless both have one.
+
+    Their intervals, of 95 %, are taken as independent and normal: their distances on a logarithmic
+    scale add as errors do. An open end leaves the ratio's open, down to 0 or up to +inf.
+    """
+    if not above.capacity or not below.capacity:
+        return None
+    wider = NormalDist().inv_cdf((1 + confidence) / 2) / NormalDist().inv_cdf(0.975)
     value = math.log(above.capacity / below.capacity)
-    down = math.hypot(_distance(above, above.low), _distance(below, below.high))
-    up = math.hypot(_distance(above, above.high), _distance(below, below.low))
+    down = wider * math.hypot(_distance(above, above.low), _distance(below, below.high))
+    up = wider * math.hypot(_distance(above, above.high), _distance(below, below.low))
     return Ratio(math.exp(value), math.exp(value - down), math.exp(value + up))
 
 

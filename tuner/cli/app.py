@@ -28,6 +28,9 @@ from tuner.commands.options import (
     COMPARE_WITHOUT,
     MEASURE_WITHOUT,
     CompareOptions,
+    GateOptions,
+    InitOptions,
+    JobOptions,
     MeasureOptions,
     SearchOptions,
     SimulateOptions,
@@ -144,6 +147,71 @@ def measure(
 
 @command(
     app,
+    "Examples: tuner init model.onnx --to models; tuner init service.py:predict --input x:FP32:4",
+)
+def init(
+    source: Annotated[
+        str,
+        typer.Argument(help="An ONNX file, or a Python function: service.py:predict."),
+    ],
+    options: InitOptions,
+    as_json: Json = False,
+) -> None:
+    """Make a model repository of a model file: config.pbtxt and sample inputs from the model's own
+    signature. Serves it once, and holds its answers against the model's own runtime.
+    """
+    from tuner.commands.init import create
+
+    made = create(source, options)
+    if as_json:
+        typer.echo(json.dumps(vars(made), default=str))
+        return
+    typer.echo(f"wrote {made.folder}")
+    if made.served is not None:
+        typer.echo(f"served by {made.served}: its answers are those of the model's own runtime")
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"next: {made.command}")
+
+
+@command(
+    app,
+    "Example: tuner gate models/detector --sla-p99 20ms --against origin/main"
+    "\n\nExit codes: 0 pass, 1 fail, 4 inconclusive, 2 wrong usage, 3 something is missing on this "
+    "machine (server, engine, disk), 130 interrupted.",
+)
+def gate(
+    experiment: Annotated[Experiment, MEASURE_WITHOUT],
+    options: GateOptions,
+    config: Config = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Fail a change that makes a model slower: compare it with a git revision, within the SLA.
+
+    Measures both versions in interleaved rounds until the verdict is clear. Inconclusive, with an
+    exit code of its own, where what was measured does not tell: never a pass for lack of data.
+    """
+    from tuner import api
+    from tuner.cli import gate_summary
+    from tuner.cli.compare_view import CompareView
+    from tuner.report.gate_formats import tell_github
+
+    result = api.gate(
+        experiment,
+        progress=CompareView(Console(stderr=True), experiment.sla, quiet or as_json),
+        command=command_line(),
+        began=command_began(),
+        **dict(options),
+    )
+    code = gate_summary.show(result.run, result.record, as_json, _wide_console())
+    for line in tell_github(result.run):
+        typer.echo(line, err=as_json)
+    return code
+
+
+@command(
+    app,
     "Example: tuner simulate reports/RUN --set max_batch_size=32 --set instance_count=2 "
     "--rate 2000" + _CODES,
 )
@@ -213,17 +281,117 @@ def export(
     model: Annotated[
         Path | None, typer.Option("--model", help="The model's folder, if it was moved.")
     ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(
+            "--kubernetes", help="New folder for manifests and a Helm chart.", metavar="FOLDER"
+        ),
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            "--uri",
+            help="Where pods find the repository: pvc://CLAIM/PATH, s3://…, gs://…",
+            metavar="URI",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Triton's image; default: the run's.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="Cores of a pod; default: as measured.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="Memory of a pod, such as 4GiB; default: as measured."),
+    ] = None,
 ) -> None:
-    """Write the winner as a model repository that Triton can serve."""
+    """Write the winner as a model repository that Triton can serve; with --kubernetes also what
+    deploys and scales it on a cluster.
+    """
     from tuner.analysis.search_findings import SearchFindings
     from tuner.commands.export import export_winner
+    from tuner.commands.kubernetes import write_serving
+    from tuner.errors import UsageError
     from tuner.records.run import Run
     from tuner.report.wording import NO_GAIN_EXPORTED
+    from tuner.units import parse_size
 
     opened = Run.open(run)
+    if kubernetes is not None and uri is None:
+        raise UsageError("--kubernetes needs --uri: say where pods find the repository")
     typer.echo(export_winner(opened, model, destination))
+    if kubernetes is not None and uri is not None:
+        size = None if memory is None else parse_size(memory)
+        for path in write_serving(opened, kubernetes, uri, image, cpus, size):
+            typer.echo(path)
     if SearchFindings.of(opened).exports_unproven_winner:
         typer.echo(f"note: {NO_GAIN_EXPORTED}", err=True)
+
+
+@command(
+    app,
+    "Example: tuner job models/detector --sla-p99 20ms --job-image registry/tuner:1 --to k8s",
+)
+def job(experiment: Experiment, options: JobOptions, config: Config = None) -> None:
+    """Write a Kubernetes Job that runs a search, with Triton in the same pod."""
+    from tuner.commands.kubernetes import write_job
+
+    for path in write_job(experiment, options):
+        typer.echo(path)
+
+
+@command(app, "Example: tuner import analyzer.yaml --to tuning")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Configuration file of Model Analyzer.")],
+    folder: Annotated[
+        Path, typer.Option("--to", help="Where the experiment goes.", metavar="FOLDER")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Make an experiment of a Model Analyzer configuration, and say what became of each entry."""
+    from tuner.cli.import_summary import show_import
+    from tuner.commands.importing import import_configuration
+
+    show_import(import_configuration(file, folder), as_json, _wide_console())
+
+
+@command(app, "Example: tuner metrics reports/RUN --grafana dashboard.json > tuner.prom")
+def metrics(
+    run: RunFolder,
+    grafana: Annotated[
+        Path | None,
+        typer.Option("--grafana", help="Also write a Grafana dashboard to import.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Print what a run found as Prometheus metrics: capacity, recommended rate, SLA, latency."""
+    from tuner.errors import StorageError
+    from tuner.monitoring.grafana import dashboard
+    from tuner.monitoring.metrics import metrics_text
+    from tuner.records.run import Run, write_text
+
+    opened = Run.open(run)
+    typer.echo(metrics_text(opened), nl=False)
+    if grafana is not None:
+        try:
+            write_text(grafana, dashboard(opened))
+        except OSError as error:
+            raise StorageError(f"cannot write {grafana}: {error.strerror or error}") from error
+
+
+@command(app, "Example: tuner dashboard reports/RUN")
+def dashboard(
+    run: RunFolder,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 8080,
+) -> None:
+    """Show a search in Optuna's dashboard: trials, constraints, attributes and artifacts."""
+    from tuner.commands.dashboard import serve_dashboard
+    from tuner.records.run import Run
+
+    opened = Run.open(run)
+    typer.echo(f"http://{host}:{port}/  (Ctrl-C ends it)", err=True)
+    serve_dashboard(opened, host, port)
 
 
 @command(app, "Example: tuner list --json")

@@ -14,6 +14,8 @@ NOT_MET = 1
 """Nothing meets the SLA."""
 MISSING = InfrastructureError.exit_code
 """This machine lacks something, or nothing could be measured."""
+INCONCLUSIVE = 4
+"""Of a gate: what was measured does not tell."""
 INTERRUPTED = 130
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.cli.exit_codes import exit_codes
+from tuner.cli.foreign import Command
 from tuner.commands.options import Without
 from tuner.experiment.model import Experiment
 from tuner.experiment.options import (
@@ -33,7 +34,7 @@ from tuner.experiment.options import (
 from tuner.experiment.resolve import resolve
 
 
-class Command(Protocol):
+class Function(Protocol):
     """Returns the exit code; None is 0."""
 
     __name__: str
@@ -41,10 +42,10 @@ class Command(Protocol):
     def __call__(self, *args: Any, **values: Any) -> int | None: ...
 
 
-def command(app: typer.Typer, epilog: str | None = None) -> Callable[[Command], Command]:
+def command(app: typer.Typer, epilog: str | None = None) -> Callable[[Function], Function]:
     """Register a function as the command of its name. Errors end it with a message and a code."""
 
-    def register(function: Command) -> Command:
+    def register(function: Function) -> Function:
         groups, parameters = _expand(function)
 
         def run(**values: Any) -> None:
@@ -59,7 +60,8 @@ def command(app: typer.Typer, epilog: str | None = None) -> Callable[[Command], 
         run.__doc__ = _flowing(function.__doc__ or "")
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name=function.__name__.rstrip("_"), epilog=_flowing(epilog or "") or None)(run)
+        name = function.__name__.rstrip("_")
+        app.command(name=name, cls=Command, epilog=_flowing(epilog or "") or None)(run)
         return function
 
     return register
@@ -103,7 +105,7 @@ class _Group:
             yield _parameter(name, kind | None, default, _typer_option(name, option, field))
 
 
-def _expand(function: Command) -> tuple[dict[str, _Group], list[inspect.Parameter]]:
+def _expand(function: Function) -> tuple[dict[str, _Group], list[inspect.Parameter]]:
     """The models that the function asks for, and all parameters. The panels of a command's own
     options go before those of the experiment.
     """

@@ -4,15 +4,16 @@ it for its help.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from tuner.documents import parse_yaml
 from tuner.errors import DocumentError, UsageError
-from tuner.experiment.fields import BatchText, LoadText, SlaText, split_names
+from tuner.experiment.fields import BatchText, LoadText, ShapeTexts, SlaText, split_names
 from tuner.experiment.model import (
     BATCH,
+    DEFAULT_IMAGE,
     HIGHEST_RATE,
     LARGEST_SEED,
     LOAD,
@@ -20,13 +21,21 @@ from tuner.experiment.model import (
     SEED,
     SLA,
 )
-from tuner.experiment.options import Duration, Option
+from tuner.experiment.options import Duration, Option, Share, Size
 from tuner.model.parameter import Value
 from tuner.model.space import SHORT_NAMES, full_path
 from tuner.text import shown
 from tuner.units import whole_number
 
 _WHAT = "What is compared"
+_GATE = "The gate"
+_JOB = "The Job"
+DATATYPES = (
+    *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    *("FP16", "FP32", "FP64", "BYTES"),
+)
+"""Of tensors, as Triton names them."""
+GATE_FORMATS = ("junit", "bencher", "github-benchmark", "markdown")
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,130 @@ class MeasureOptions(RunOptions):
     rate: Annotated[
         float | None, Option("Judge this rate (requests/s); else find the capacity.", "RATE")
     ] = Field(default=None, ge=RATE_FLOOR, le=HIGHEST_RATE)
+
+
+class GateOptions(RunOptions):
+    """What a change is held against, and how surely."""
+
+    against: Annotated[
+        str,
+        Option(
+            "The version to compare with: a git revision such as origin/main, or the folder of "
+            "another version; both are measured now, interleaved. Or a rate such as 800/s that has "
+            "to meet the SLA; or a run on this machine, whose capacity counts.",
+            "REVISION|FOLDER|RUN|RATE",
+            _GATE,
+        ),
+    ]
+    margin: Annotated[Share, Option("Share of the capacity that may be lost.", "SHARE", _GATE)] = (
+        Field(default=0.05, gt=0, lt=1)
+    )
+    timeout: Annotated[
+        Duration,
+        Option("Maximum duration; what is unclear by then is inconclusive.", "DURATION", _GATE),
+    ] = Field(default=300.0, gt=0)
+    write: Annotated[
+        tuple[str, ...],
+        BeforeValidator(split_names),
+        Option(
+            "Also write the result to a file for other tools, as in junit=gate.xml; may be "
+            f"repeated. Formats: {', '.join(GATE_FORMATS)}.",
+            "FORMAT=FILE",
+            _GATE,
+            suggestions=tuple(f"{name}=" for name in GATE_FORMATS),
+        ),
+    ] = ()
+
+    @field_validator("write")
+    @classmethod
+    def _known_formats(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            name, separator, file = entry.partition("=")
+            if name not in GATE_FORMATS or not separator or not file:
+                raise ValueError(
+                    f"{shown(entry)} is not valid; write FORMAT=FILE, with one of the formats "
+                    + ", ".join(GATE_FORMATS)
+                )
+        return entries
+
+
+def _tensors(raw: Any) -> Any:
+    """Each of ``x:FP32:4``: a name, a type of Triton's, and the dims of an item."""
+    if not isinstance(raw, list | tuple) or not all(isinstance(each, str) for each in raw):
+        return raw
+    found = []
+    for text in raw:
+        name, _, rest = text.partition(":")
+        datatype, _, dims = rest.partition(":")
+        sizes = [whole_number(each.strip()) for each in dims.split(",") if each.strip()]
+        if not name or datatype not in DATATYPES or None in sizes:
+            raise ValueError(
+                f"{shown(text)} is not valid; write NAME:TYPE:DIMS, such as x:FP32:4; types: "
+                + ", ".join(DATATYPES)
+            )
+        found.append((name, datatype, tuple(size for size in sizes if size is not None)))
+    return tuple(found)
+
+
+class InitOptions(Options):
+    """Of a new model repository."""
+
+    repository: Annotated[Path, Option("The model repository.", "FOLDER", flags=("--to",))] = Path(
+        "model_repository"
+    )
+    name: Annotated[str | None, Option("The model's name; default: the file's.", "NAME")] = None
+    shapes: Annotated[
+        ShapeTexts,
+        Option(
+            "Shape of an input with open dimensions, such as image:3,224,224, for the sample "
+            "requests; may be repeated.",
+            "NAME:DIMS",
+            flags=("--shape",),
+        ),
+    ] = Field(default_factory=dict)
+    inputs: Annotated[
+        tuple[tuple[str, str, tuple[int, ...]], ...],
+        BeforeValidator(_tensors),
+        Option(
+            "Of a Python function: what it takes, with the dims of an item, such as x:FP32:4; may "
+            "be repeated.",
+            "NAME:TYPE:DIMS",
+            flags=("--input",),
+        ),
+    ] = ()
+    max_batch_size: Annotated[int, Option("Largest batch, in items.", "NUMBER")] = Field(
+        default=32, ge=0, le=1 << 16
+    )
+    serve: Annotated[
+        bool,
+        Option(
+            "Whether to serve it once, and hold its answers against the model's own runtime.",
+            flags=("--serve/--no-serve",),
+        ),
+    ] = True
+    launcher: Annotated[
+        Literal["auto", "docker", "local"],
+        Option("How it is served: auto, docker or local.", "KIND"),
+    ] = "auto"
+    image: Annotated[str, Option("Docker image of Triton.", "NAME")] = DEFAULT_IMAGE
+
+
+class JobOptions(Options):
+    """Of the Kubernetes Job that runs a search."""
+
+    folder: Annotated[Path, Option("Where the manifests go.", "FOLDER", _JOB, flags=("--to",))]
+    job_image: Annotated[str, Option("Image with tuner and Triton.", "NAME", _JOB)]
+    models_claim: Annotated[
+        str, Option("PersistentVolumeClaim with the model repository.", "NAME", _JOB)
+    ] = "models"
+    runs_claim: Annotated[str, Option("Claim that keeps the run; it is made.", "NAME", _JOB)] = (
+        "tuner-runs"
+    )
+    cpus: Annotated[int, Option("Cores of the pod.", "NUMBER", _JOB)] = Field(default=8, ge=2)
+    memory: Annotated[Size, Option("Memory of the pod.", "SIZE", _JOB)] = Field(
+        default=16 << 30, ge=1 << 30
+    )
+    gpu_count: Annotated[int, Option("GPUs of the pod.", "NUMBER", _JOB)] = Field(default=1, ge=0)
 
 
 class SimulateOptions(Options):

@@ -12,6 +12,7 @@ from tuner.analysis.recommend import Recommendation
 from tuner.analysis.search_findings import SearchFindings
 from tuner.records.comparison import Comparison
 from tuner.records.costs import describe_cost
+from tuner.records.gate import GateRecord, Verdict
 from tuner.records.results import Evaluation
 from tuner.records.run import Run
 from tuner.units import format_rate
@@ -121,6 +122,20 @@ class MeasureResult(RunResult):
 
     def __repr__(self) -> str:
         return self._in_short(_found(self.evaluation))
+
+
+@dataclass(frozen=True, repr=False)
+class GateResult(RunResult):
+    """``record`` has the verdict and what it rests on."""
+
+    record: GateRecord
+
+    def __repr__(self) -> str:
+        return self._in_short(f"{self.record.verdict}: {self.record.cause}")
+
+    @property
+    def passed(self) -> bool:
+        return self.record.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True, repr=False)

@@ -47,8 +47,9 @@ def shared_tensors(
                 if server.exit_reason() is not None:
                     raise
                 raise LauncherUnavailable(
-                    f"the server cannot use shared memory of this machine: {error}. If it runs "
-                    "in a container or as another user, use --shared-memory none"
+                    f"the server cannot use shared memory of this machine: {error}. Triton 2.69 "
+                    "and later need the flag --allow-client-shm=true; if it runs in a container or "
+                    "as another user, use --shared-memory none"
                 ) from error
             registered.callback(_unregister, control, server, region.name)
         yield shared.placements

@@ -232,7 +232,8 @@ class RepositoryDeployment:
             asked = self._repository.asked
             args = () if as_served or not self._is_complete(candidate) else AS_GIVEN
             flags = () if candidate is None else server_flags(candidate)
-            spec = ServerSpec(folder, asked[0], log, timeout, (*args, *flags), self._opens)
+            opens, shares = self._opens, self._shared_memory
+            spec = ServerSpec(folder, asked[0], log, timeout, (*args, *flags), opens, shares)
             server = stack.enter_context(self._launcher.launch(spec))
             control = stack.enter_context(Control(server))
             stack.enter_context(control.loaded(self._others, timeout))

@@ -110,6 +110,37 @@ class TritonCandidates:
         return self._triton.can_change(one.candidate, other.candidate)
 
 
+class Versions:
+    """Versions of a model by name, each as it is. No server is changed to another's, and none runs
+    beside another: they are to differ in nothing but the version.
+    """
+
+    def __init__(self, members: Mapping[str, TritonServers]) -> None:
+        self._members = members
+
+    @property
+    def gpu_count(self) -> int:
+        return max(each.gpu_count for each in self._members.values())
+
+    def runs_side_by_side(self, memory: Sequence[int | None]) -> bool:
+        return False
+
+    def configs_of(self, subject: Subject) -> Mapping[str, Any]:
+        return self._of(subject).configs_of(Candidate())
+
+    def start(
+        self, subject: Subject, log: Path, as_served: bool = True
+    ) -> AbstractContextManager[Running]:
+        return self._of(subject).start(None, log, as_served)
+
+    def can_change(self, one: Subject, other: Subject) -> bool:
+        return False
+
+    def _of(self, subject: Subject) -> TritonServers:
+        assert subject.deployment is not None
+        return self._members[subject.deployment]
+
+
 class ConfiguredTriton:
     """A Triton with its model in one configuration; None is the model's own."""
 

@@ -303,7 +303,8 @@ class TritonDeployment:
         self._deadline.require()
         timeout = self._deadline.bound(self._timeout)
         name = self._model.name
-        spec = ServerSpec(self._model.parent, name, log, timeout, args, self._opens)
+        repository, shares = self._model.parent, self._shared_memory
+        spec = ServerSpec(repository, name, log, timeout, args, self._opens, shares)
         others = self._gpus.users() - self._gpus.names(self._own_pids())
         self._check_batches(candidate)
         with (

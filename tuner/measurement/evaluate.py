@@ -26,6 +26,7 @@ from tuner.measurement.policies import (
     FixedRatePolicy,
     SearchPolicy,
 )
+from tuner.measurement.race import AllRounds, ForTheBest
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Progress, Sessions
 from tuner.measurement.settings import CONFIRMATION
@@ -114,8 +115,7 @@ class Evaluator:
             self._policy,
             drafts,
             expected,
-            CONFIRMATION.rounds_at_rate if at_rate else CONFIRMATION.rounds,
-            sequential=not at_rate,
+            AllRounds(CONFIRMATION.rounds_at_rate) if at_rate else ForTheBest(),
         )
         return rounds.play(not self._conditions.is_closed and self.runs_side_by_side(subjects))
 
@@ -212,7 +212,7 @@ def compare_deployments(
         for subject in subjects
     ]
     policy = DeploymentPolicy(sessions.conditions)
-    return Rounds(sessions, policy, drafts, [0.0] * len(drafts), rounds)
+    return Rounds(sessions, policy, drafts, [0.0] * len(drafts), AllRounds(rounds))
 
 
 def seeds_of(seed: int, subject: Subject, phase: Phase, look: int) -> np.random.Generator:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Protocol
 
 from tuner.measurement.draft import Draft
-from tuner.measurement.policies import Policy, Round, is_settled, is_told
+from tuner.measurement.policies import Policy, Round
+from tuner.measurement.race import AllRounds, Race
 from tuner.measurement.session import CandidateSession, Sessions
 from tuner.measurement.settings import CONFIRMATION
 from tuner.records.results import Evaluation
@@ -37,20 +38,16 @@ class Rounds:
         policy: Policy,
         drafts: Sequence[Draft],
         expected: Sequence[float],
-        number: int = CONFIRMATION.rounds,
-        sequential: bool = False,
+        race: Race,
     ) -> None:
-        """About ``expected`` requests/s are expected of each draft; 0.0 if nothing is known. There
-        are ``number`` rounds. ``sequential`` ones end once it is settled which draft is the best,
-        earlier where servers are kept, and leave out those that are known to be worse.
+        """About ``expected`` requests/s are expected of each draft; 0.0 if nothing is known. The
+        ``race`` says how many rounds there are, and of which drafts; in a closed loop there is one.
         """
         self._sessions = sessions
         self._policy = policy
         self._drafts = drafts
         self._expected = expected
-        is_closed = sessions.conditions.is_closed
-        self._number = 1 if is_closed else number
-        self._sequential = sequential and not is_closed
+        self._race = AllRounds(1) if sessions.conditions.is_closed else race
         self._left_out: list[Draft] = []
         self._last = 0
 
@@ -68,9 +65,7 @@ class Rounds:
         return [draft.evaluation() for draft in self._drafts]
 
     def _play(self, servers: "Servers") -> None:
-        kept_and_sequential = self._sequential and not servers.fresh
-        most = min(self._number, CONFIRMATION.looks) if kept_and_sequential else self._number
-        for number in range(most):
+        for number in range(self._race.most_rounds(servers.fresh)):
             self._last = number
             for draft, expected in zip(self._drafts, self._expected, strict=True):
                 if self._is_left_out(draft, servers.fresh):
@@ -78,14 +73,14 @@ class Rounds:
                 turn = Round(number, servers.fresh, expected)
                 play = partial(self._policy.play, draft=draft, turn=turn, rivals=self._drafts)
                 servers.attempt(draft, number, play)
-            is_over = self._sequential and is_settled(self._drafts, number + 1, servers.fresh)
+            is_over = self._race.is_over(self._drafts, number + 1, servers.fresh)
             if is_over or not self._sessions.deadline.left:
                 return
 
     def _is_left_out(self, draft: Draft, fresh: bool) -> bool:
         """For good, so that the rounds of two drafts stay paired."""
         is_out = any(draft is each for each in self._left_out)
-        if self._sequential and not is_out and is_told(draft, self._drafts, fresh):
+        if not is_out and self._race.leaves(draft, self._drafts, fresh):
             self._left_out.append(draft)
             self._sessions.progress.leaving(draft.subject)
             is_out = True

@@ -69,6 +69,12 @@ class CapacityEfforts:
         width=0.0, seconds=0.0, fewest=1, reach=0.15, other_launches=True, verified=True
     )
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
+    gate_first: Effort = Effort(seconds=6.0, other_launches=True, verified=True)
+    """The first round of a gate on a fresh server."""
+    gate_next: Effort = Effort(
+        width=0.0, seconds=3.0, fewest=2, reach=0.15, other_launches=True, verified=True
+    )
+    """Its later rounds: servers differ more than a longer probe would tell."""
     first_deployment: Effort = Effort(seconds=8.0, other_launches=True)
     """The first round of a comparison side by side: nothing is expected of a deployment."""
     next_deployment: Effort = Effort(width=0.0, seconds=4.0, fewest=2, other_launches=True)
@@ -159,7 +165,20 @@ class DeploymentSettings:
     """Of the capacity, round by round: half load first, as most services are sized for it."""
 
 
+@dataclass(frozen=True)
+class GateSettings:
+    """How two versions of a model are compared until the verdict is clear."""
+
+    error: float = 0.05
+    """Probability of passing a change that loses the margin, and of failing one that loses nothing:
+    the looks after each round share it."""
+    rounds: int = 12
+    """At most. Each has a fresh server of either version: servers of one version differ by some
+    per cent, which only further launches average out."""
+
+
 EFFORTS = CapacityEfforts()
+GATE = GateSettings()
 START = StartSettings()
 CONFIRMATION = ConfirmationSettings()
 WARM_UP = WarmUpSettings()

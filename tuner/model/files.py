@@ -69,6 +69,20 @@ def copy_model(
             copy.symlink_to(place)
 
 
+def files_beside(repository: Path) -> list[Path]:
+    """Files in the repository's own folder, which its models may read; none that really lies
+    elsewhere.
+    """
+    root = os.path.realpath(repository)
+    return [
+        entry
+        for entry in sorted(repository.iterdir())
+        if not entry.name.startswith(".")
+        and entry.is_file()
+        and Path(os.path.realpath(entry)).is_relative_to(root)
+    ]
+
+
 def copy_beside(
     repository: Path,
     models: Container[str],

@@ -23,6 +23,7 @@ from tuner.errors import SimulationError, StorageError
 from tuner.measurement.calibrate import CalibrationPlan
 from tuner.model.parameter import Value
 from tuner.model.space import SIMULATED, Candidate, Point, SearchSpace, stated
+from tuner.optimizer.artifacts import attach
 from tuner.optimizer.finalists import Finalists, Ranked
 from tuner.optimizer.measurement import (
     SLA_CONSTRAINT,
@@ -264,6 +265,7 @@ class Study:
     def finish(self, reason: str) -> None:
         """Record that the search is over, so that the same command starts a new one."""
         with storage_errors(self._url):
+            attach(self._study, self._run)
             self._study.set_user_attr(STOPPED, reason)
 
     def _calibrate(self, seconds: float) -> None:

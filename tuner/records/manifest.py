@@ -98,6 +98,14 @@ class MeasureManifest(Manifest):
     judged_rate: float | None = None
 
 
+class GateManifest(Manifest):
+    """``against`` is what the model was held against, as it was given."""
+
+    kind: Literal["gate"] = "gate"
+    against: str
+    margin: float
+
+
 class ComparedDeployments(Record):
     """What was compared besides the experiment's own settings: names of deployments, services of
     the user's without their secrets, and the numbers of uvicorn workers as they were in force.
@@ -124,8 +132,8 @@ class CompareManifest(Manifest):
 
 
 AnyManifest = Annotated[
-    SearchManifest | MeasureManifest | CompareManifest, Field(discriminator="kind")
+    SearchManifest | MeasureManifest | CompareManifest | GateManifest, Field(discriminator="kind")
 ]
-MANIFESTS: TypeAdapter[SearchManifest | MeasureManifest | CompareManifest] = TypeAdapter(
-    AnyManifest
+MANIFESTS: TypeAdapter[SearchManifest | MeasureManifest | CompareManifest | GateManifest] = (
+    TypeAdapter(AnyManifest)
 )

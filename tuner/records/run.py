@@ -32,6 +32,7 @@ from tuner.experiment.fields import RECORDED
 from tuner.records.manifest import (
     MANIFESTS,
     CompareManifest,
+    GateManifest,
     Manifest,
     MeasureManifest,
     SearchManifest,
@@ -116,7 +117,7 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def manifest(self) -> SearchManifest | MeasureManifest | CompareManifest:
+    def manifest(self) -> SearchManifest | MeasureManifest | CompareManifest | GateManifest:
         """What ``experiment.yaml`` says, also in a form of earlier versions; RunError if it cannot
         be read.
         """

@@ -11,7 +11,7 @@ from tuner.errors import UsageError
 from tuner.model.space import did_you_mean
 from tuner.records.manifest import CompareManifest
 from tuner.records.run import Run
-from tuner.report import compare_figures, search_figures
+from tuner.report import compare_figures, gate_figures, search_figures
 from tuner.report.drawing import Drawing
 from tuner.stats.samples import Samples
 
@@ -24,6 +24,8 @@ def names(run: Run) -> tuple[str, ...]:
     """What ``figure`` knows of a run of this kind, in reading order."""
     if is_comparison(run):
         return compare_figures.NAMES
+    if run.manifest().kind == "gate":
+        return gate_figures.NAMES
     manifest = run.manifest()
     several = bool(manifest.pipeline) or manifest.experiment.mix is not None
     return (*search_figures.TOGETHER, *search_figures.NAMES) if several else search_figures.NAMES
@@ -33,6 +35,8 @@ def drawings(run: Run) -> list[Drawing]:
     """Every figure that fits the run, with its words, in reading order."""
     if is_comparison(run):
         return compare_figures.drawings(ComparisonFindings.of(run))
+    if run.manifest().kind == "gate":
+        return gate_figures.drawings(run.evaluations(), run.manifest().experiment.sla)
     return search_drawings(run, SearchFindings.of(run))
 
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from tuner.errors import StorageError
 from tuner.records.run import Run, write_text
-from tuner.report import compare_page, search_page
-from tuner.report.figures import is_comparison
+from tuner.report import compare_page, gate_page, search_page
 
 
 def write_report(run: Run) -> Path:
-    """Write ``report.html`` anew, of a search, a measurement or a comparison; RunError where the
+    """Write ``report.html`` anew, of a run of any kind; RunError where the
     records cannot be read.
     """
-    html = compare_page.page(run) if is_comparison(run) else search_page.page(run)
+    pages = {"compare": compare_page.page, "gate": gate_page.page}
+    html = pages.get(run.manifest().kind, search_page.page)(run)
     try:
         write_text(run.report, html)
     except OSError as error:

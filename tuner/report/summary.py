@@ -2,8 +2,9 @@
 
 from tuner.analysis.comparison_findings import ComparisonFindings
 from tuner.analysis.search_findings import SearchFindings
+from tuner.records.gate import NEW, OLD, read_gate
 from tuner.records.run import Run
-from tuner.report import compare_page, search_wording, style
+from tuner.report import compare_page, gate_wording, search_wording, style
 from tuner.report.figures import is_comparison
 from tuner.report.html import Html, join, tag, text
 from tuner.report.metric import Metric
@@ -20,6 +21,8 @@ def summary_html(run: Run) -> str:
     """Headline, answer, key figures and doubts; RunError where the records cannot be read."""
     if is_comparison(run):
         return _of_comparison(ComparisonFindings.of(run))
+    if run.manifest().kind == "gate":
+        return _of_gate(run)
     return _of_search(SearchFindings.of(run))
 
 
@@ -56,6 +59,19 @@ def _of_comparison(findings: ComparisonFindings) -> Html:
         "capacity",
         rows,
         [doubt_sentence(doubt) for doubt in findings.doubts()],
+    )
+
+
+def _of_gate(run: Run) -> Html:
+    record, rows = read_gate(run), []
+    for each in run.evaluations():
+        color = style.BASELINE if each.deployment == OLD else style.WINNER
+        known = each.low is not None and each.high is not None
+        interval = _interval(format_rate(each.low), format_rate(each.high)) if known else ""
+        rows.append((color, each.deployment or NEW, format_rate(each.capacity), interval))
+    notes = list(record.notes)
+    return _block(
+        gate_wording.headline(record), gate_wording.reason(record), "capacity", rows, notes
     )
 
 

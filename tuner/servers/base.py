@@ -46,7 +46,8 @@ class ServerSpec:
 
     ``repository`` is the folder that holds model folders; it is never written to. ``log`` is the
     file that gets the server's output. ``startup_timeout`` in seconds bounds the time until the
-    server answers ``v2/health/live``. It ``opens`` so much to others than tuner.
+    server answers ``v2/health/live``. It ``opens`` so much to others than tuner. Where requests go
+    through shared memory, it ``maps_memory`` of clients.
     """
 
     repository: Path
@@ -55,6 +56,7 @@ class ServerSpec:
     startup_timeout: float = 120.0
     server_args: tuple[str, ...] = ()
     opens: Opened = "inference"
+    maps_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from docker.errors import NotFound
 from docker.types import Mount
 
 from tuner.errors import RepositoryError
-from tuner.model.files import is_inside, links_out, models_of
+from tuner.model.files import files_beside, is_inside, links_out, models_of
 from tuner.servers.docker_engine import OWNER_LABEL, engine_errors, fresh_name
 
 MODELS = "/models"
@@ -49,6 +49,7 @@ class RepositoryMounts:
             places = models_of(repository)
             if all(place.is_relative_to(repository) for place in places.values()):
                 return [Mount(MODELS, str(repository), type="bind", read_only=True)]
+            places |= {file.name: file for file in files_beside(repository)}
             return [
                 Mount(f"{MODELS}/{name}", str(place), type="bind", read_only=True)
                 for name, place in places.items()
@@ -90,9 +91,15 @@ class RepositoryMounts:
             self._client.volumes.get(volume).remove(force=True)
 
 
+def _public(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.mode = 0o755 if entry.isdir() or entry.mode & 0o111 else 0o644
+    return entry
+
+
 def _pack(repository: Path, archive: Any) -> None:
-    """Write a tar archive of the repository's models that every user may read. Links are followed,
-    but for those in a model that lead out of the repository.
+    """Write a tar archive of the repository's models, and of files beside them, that every user may
+    read. Links are followed, but for those that lead out of the repository.
     """
 
     models = models_of(repository)
@@ -104,14 +111,14 @@ def _pack(repository: Path, archive: Any) -> None:
             return None
         if inside and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path)):
             return None  # a link to a folder that it lies in
-        entry.uid = entry.gid = 0
-        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o111 else 0o644
-        return entry
+        return _public(entry)
 
     try:
         with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
             for name, place in models.items():
                 tar.add(place, arcname=name, filter=readable)
+            for file in files_beside(repository):
+                tar.add(file, arcname=file.name, filter=_public)
         archive.seek(0)
     except OSError as error:
         raise RepositoryError(f"cannot copy the model repository {repository}: {error}") from error

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from tuner.servers.protection import Protection
 from tuner.servers.settings import LAUNCH
 
 _SERVICES = ("http", "grpc", "metrics")
+_MAPS_MEMORY = ("--allow-client-shm=true",)
+"""Since 2.69 servers map no memory of clients without it."""
+_HELP_SECONDS = 60.0
 
 
 def is_available() -> bool:
@@ -126,9 +131,27 @@ class LocalLauncher(Launcher):
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
             *self._binary.args,
             *(endpoints.protection.arguments() if endpoints.protection else ()),
+            *(_MAPS_MEMORY if spec.maps_memory and self._knows(_MAPS_MEMORY[0]) else ()),
             *self._server_args,
             *spec.server_args,
         )
+
+    @lru_cache  # noqa: B019  a launcher lives as long as its run
+    def _knows(self, flag: str) -> bool:
+        """Whether this version of the server has the flag: an unknown one ends it."""
+        name = flag.partition("=")[0]
+        try:
+            done = subprocess.run(
+                [str(self._binary.path), "--help"],
+                capture_output=True,
+                text=True,
+                timeout=_HELP_SECONDS,
+                check=False,
+                env=server_environment(self._binary.environment, self._changes),
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return name in done.stdout + done.stderr
 
 
 def _reason(error: OSError) -> str:

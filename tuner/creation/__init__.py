@@ -1,0 +1,1 @@
+"""Model repositories made of a model file, or of a Python function."""

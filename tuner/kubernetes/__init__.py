@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes: a Job that searches, and what serves the winner."""

@@ -1,0 +1,1 @@
+"""Model Analyzer's configuration as experiments of tuner."""
