@@ -29,7 +29,7 @@ def model(repository: Path, tmp_path: Path) -> Path:
     """Serves 33 requests/s; committed once, on the branch ``main``."""
     made = sleepy_model(repository, tmp_path, max_batch_size=1, base_ms=30)
     git(tmp_path, "init", "-q", "-b", "main")
-    (tmp_path / ".gitignore").write_text("reports/\n")
+    (tmp_path / ".gitignore").write_text("reports/\n__pycache__/\n")
     commit(tmp_path)
     return made
 

@@ -81,7 +81,8 @@ def test_a_slow_model_has_a_capacity(tuner: Tuner, tmp_path: Path) -> None:
     slow = model(tmp_path, "max_batch_size: 4 dynamic_batching { }", "time.sleep(0.4)")
     done = tuner("measure", str(slow), "--sla", "p90<4s", *SLA[2:])
     assert done.code == 0, done.err
-    assert 0.5 <= (evaluation(done, tmp_path).capacity or 0) <= 3.0  # 2.5/s if always busy
+    # 2.5/s if always busy; a probe of seconds may be over before the queue is 4 s long
+    assert 0.5 <= (evaluation(done, tmp_path).capacity or 0) <= 4.0
 
 
 def test_a_response_cache_is_not_measured_by_mistake(tuner: Tuner, tmp_path: Path) -> None:
