@@ -202,7 +202,14 @@ def compare_deployments(
     sessions: Sessions, subjects: Sequence[Subject], seed: int, rounds: int
 ) -> Rounds:
     """Measure deployments like finalists, but eliminate none."""
-    drafts = [
+    drafts = drafts_of(sessions, subjects, seed)
+    policy = DeploymentPolicy(sessions.conditions)
+    return Rounds(sessions, policy, drafts, [0.0] * len(drafts), AllRounds(rounds))
+
+
+def drafts_of(sessions: Sessions, subjects: Sequence[Subject], seed: int) -> list[Draft]:
+    """Of a confirmation without a search before it."""
+    return [
         Draft(
             subject,
             "confirm",
@@ -211,8 +218,6 @@ def compare_deployments(
         )
         for subject in subjects
     ]
-    policy = DeploymentPolicy(sessions.conditions)
-    return Rounds(sessions, policy, drafts, [0.0] * len(drafts), AllRounds(rounds))
 
 
 def seeds_of(seed: int, subject: Subject, phase: Phase, look: int) -> np.random.Generator:

@@ -10,7 +10,7 @@ from tuner.goals.objective import Objective
 from tuner.goals.verdict import SlaOutcome
 from tuner.measurement.capacity import Capacity
 from tuner.measurement.draft import Draft
-from tuner.measurement.evaluate import seeds_of
+from tuner.measurement.evaluate import drafts_of, seeds_of
 from tuner.measurement.policies import CapacityPolicy, Round, between, seek
 from tuner.measurement.rounds import Rounds
 from tuner.measurement.session import CandidateSession, Conditions, Sessions
@@ -89,8 +89,8 @@ def _ratio(new: Evaluation, old: Evaluation, score: float) -> Ratio | None:
 
 
 class GatePolicy:
-    """Finds the capacity of either version; both count alike, so no round is shorter than
-    another's. The new one is tried first where the old one was found to be.
+    """Finds the capacity of either version, with the same effort. The new version's first probe is
+    at the capacity of the old one.
     """
 
     objective: Objective | None = None
@@ -115,15 +115,7 @@ class GatePolicy:
 
 def gate_rounds(sessions: Sessions, subjects: Sequence[Subject], seed: int, gate: Gate) -> Rounds:
     """Of the old and the new version, in this order."""
-    drafts = [
-        Draft(
-            subject,
-            "confirm",
-            text_of(sessions.deployments.configs_of(subject)),
-            seeds_of(seed, subject, "confirm", 0),
-        )
-        for subject in subjects
-    ]
+    drafts = drafts_of(sessions, subjects, seed)
     return Rounds(sessions, GatePolicy(sessions.conditions), drafts, [0.0] * len(drafts), gate)
 
 

@@ -17,7 +17,7 @@ class Metric:
 
 
 def metrics_text(run: Run) -> str:
-    """Gauges with the model as a label; RunError where nothing was found."""
+    """Gauges with the model as a label; RunError where the run has no capacity."""
     lines: list[str] = []
     named: set[str] = set()
     for metric in _metrics(run):

@@ -31,7 +31,7 @@ def drawings(evaluations: list[Evaluation], sla: Sla) -> list[Drawing]:
             "versions have a fresh server, so that what is common to a round cancels in their "
             "ratio.",
             _rounds(evaluations),
-            "No capacity was found in more than one round.",
+            "There are not two rounds with a capacity.",
         ),
         Drawing(
             "latency-by-rate",
