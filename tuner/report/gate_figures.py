@@ -27,8 +27,8 @@ def drawings(evaluations: list[Evaluation], sla: Sla) -> list[Drawing]:
         Drawing(
             "rounds",
             "Capacity in each round",
-            "Mark: the capacity of one server, by its own probes. Line: its 95 % interval. Each round "
-            "starts a fresh server of both versions; the verdict rests on all rounds together.",
+            "Mark: the capacity of one server, by its own probes. Line: its 95 % interval. In each "
+            "round both versions have a fresh server; the verdict rests on all rounds together.",
             _rounds(evaluations),
             "There are not two rounds with a capacity.",
         ),
