@@ -72,6 +72,16 @@ def listen() -> None:
             signal.signal(number, heard)
 
 
+def end_at_once() -> None:
+    """From now on, a signal ends the process by itself: for a server that keeps nothing, and whose
+    library catches whatever is raised while it answers. Of a process that does not ``listen``,
+    nothing is changed.
+    """
+    for number in _SIGNALS:
+        if isinstance(signal.getsignal(number), _Interrupts):
+            signal.signal(number, signal.SIG_DFL)
+
+
 def hear_no_more() -> None:
     """Ignore further signals while the process reports and ends. Of a process that does not
     ``listen``, nothing is changed.

@@ -29,6 +29,11 @@ class Outcome:
     pid: int
 
     @property
+    def was_measured(self) -> bool:
+        """Whether the models were served and measured; which rate they kept is the machine's."""
+        return self.code in (0, 1)
+
+    @property
     def result(self) -> Any:
         return json.loads(self.out.strip().splitlines()[-1])
 

@@ -1,6 +1,7 @@
 """What Optuna's dashboard shows of a run, by the API that its page asks."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_report_and_winner_are_artifacts_of_the_study(finished: Run) -> None:
 
 
 def answer(port: int, path: str) -> Any:
-    with urlopen(f"http://127.0.0.1:{port}{path}") as reply:
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
         return json.loads(reply.read())
 
 
@@ -67,9 +68,10 @@ def test_the_dashboard_shows_the_runs_trials(finished: Run) -> None:
             assert len(study["trials"]) >= 3
             names = {each["key"] for each in study["trials"][0]["user_attrs"]}
             assert {"state", "candidate"} <= names
-        finally:
             process.terminate()
-            process.wait(30)
+            assert process.wait(30) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_a_run_without_a_study_says_so(tmp_path: Path) -> None:

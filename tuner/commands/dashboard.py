@@ -1,6 +1,7 @@
 """Optuna's dashboard on the study of a search."""
 
 from tuner.errors import RunError, UsageError
+from tuner.interrupts import end_at_once
 from tuner.records.run import Run
 
 
@@ -23,4 +24,5 @@ def serve_dashboard(run: Run, host: str, port: int) -> None:
         raise RunError(
             f"{run.folder} has no study.db{where}: run 'optuna-dashboard STORAGE' on the storage"
         )
+    end_at_once()
     run_server(url_of(run, None), host, port, artifact_store(run))

@@ -1,5 +1,6 @@
 """Triton's HTTP control API: health, model control, metadata, configuration, statistics."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,8 @@ from tuner.servers.connection import error_message, open_client, refusal, status
 from tuner.servers.http_client import Reply
 from tuner.servers.python_errors import news, without_frames
 from tuner.servers.settings import HTTP
+
+_LOADED = re.compile(r"failed to load '([^']+)'")
 
 
 class Control:
@@ -197,8 +200,22 @@ class Control:
                 "configurations: start it with --model-control-mode=explicit"
             )
         first_line = self._hide(f"the server refused: {message}")
-        logged = error_lines(self._server.log_tail())
+        logged = self._errors_of(message)
         return ServerFailed("\n".join([first_line, *map(self._hide, news(logged, message))]))
+
+    def _errors_of(self, message: str) -> list[str]:
+        """The log's last errors. A log that a container's engine keeps lags behind: wait until it
+        names the model that the message names.
+        """
+        named = _LOADED.search(message)
+        deadline = time.monotonic() + HTTP.log_lag
+        while True:
+            tail = self._server.log_tail()
+            errors = error_lines(tail)
+            has_all = not tail or named is None or any(named[1] in line for line in errors)
+            if has_all or time.monotonic() > deadline:
+                return errors
+            time.sleep(HTTP.log_poll)
 
     def _not_triton(self, what: str, error: Exception) -> ServerFailed:
         reason = str(error).partition("\n")[0][: HTTP.shown]

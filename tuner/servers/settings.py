@@ -33,6 +33,8 @@ class HttpSettings:
     metrics: float = 5.0  # s for Prometheus' text, without which a probe goes on
     dying: float = 1.0  # s until a server that has closed its sockets is seen to have ended
     dying_poll: float = 0.1  # s between looks at that
+    log_lag: float = 1.0  # s until an engine's log has what a server wrote before it answered
+    log_poll: float = 0.05  # s between looks at that
     shown: int = 300  # characters of a reply in a message; a page of HTML would hide the rest
     inference_shown: int = 500  # the same of a failed inference, whose Python traceback is longer
     refusal_shown: int = 5000  # the same of why a model is refused, in which a cause is looked for
