@@ -2,6 +2,11 @@
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +103,47 @@ def generator() -> Iterator[LoadGenerator]:
 @pytest.fixture(scope="session")
 def engine() -> None:
     need(engine_answers(), "no Docker engine answers; run tests/image/engine.sh")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database of a PostgreSQL server, which ends with the session."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = shutil.which("postgres")
+    home = programs[-1] if programs else Path(found).parent if found else None
+    need(home is not None, "no PostgreSQL here; apt-get install postgresql")
+    assert home is not None
+    folder = tmp_path_factory.mktemp("postgres")
+    user = {}
+    if os.geteuid() == 0:  # as which PostgreSQL refuses to run
+        user = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
+        shutil.chown(folder, "nobody", "nogroup")
+        for parent in folder.parents:
+            if parent.stat().st_uid == 0 and Path(tempfile.gettempdir()) in parent.parents:
+                parent.chmod(parent.stat().st_mode | 0o011)
+    data, port = folder / "data", free_port()
+    common: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
+    made = [home / "initdb", "-D", data, "-U", "tuner", "--auth=trust", "--no-sync"]
+    subprocess.run(made, check=True, **common)
+    served = [home / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([*served, "-F"], stderr=log, **common)
+    try:
+        ready = [home / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        for _ in range(300):
+            if subprocess.run(ready, check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        yield f"postgresql://tuner@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients
+        server.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def make_manifest(
     **changes: Any,
 ) -> SearchManifest | MeasureManifest | CompareManifest | GateManifest:
     """A search's, with fields of the manifest or of its experiment changed."""
-    own = {"kind", "command", "started", "headers", "environment", "space", "compared"}
+    own = {"kind", "id", "command", "started", "headers", "environment", "space", "compared"}
     own |= {"against", "margin"}
     fields: dict[str, Any] = {
         "kind": "search",

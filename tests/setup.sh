@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Get ready what the tests need besides Python packages: a C compiler, a browser, Redis, a Docker engine,
-# and an image of Triton made on this machine. On a Debian machine with root, what is missing is
+# Get ready what the tests need besides Python packages: a C compiler, a browser, Redis, PostgreSQL,
+# a Docker engine, and an image of Triton made on this machine. On a Debian machine with root, what is missing is
 # installed, all at once; elsewhere it is left, and the tests that need it are skipped (or fail,
 # where CI=true).
 #
@@ -17,6 +17,7 @@ has chromium && has chromedriver || missing+=(chromium chromium-driver)
 has docker || missing+=(docker.io iptables)
 ldconfig -p | grep -q libb64 || missing+=(libb64-0d)
 has redis-server || missing+=(redis-server)
+has psql || missing+=(postgresql)
 has mmdebstrap || missing+=(mmdebstrap debian-archive-keyring)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && has apt-get; then

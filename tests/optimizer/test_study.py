@@ -140,12 +140,18 @@ def in_memory() -> str:
 
 
 def make(
-    run: Run, bench: Bench, space: str = SPACE, model: str = MODEL, storage: str | None = None
+    run: Run,
+    bench: Bench,
+    space: str = SPACE,
+    model: str = MODEL,
+    storage: str | None = None,
+    study_name: str | None = None,
 ) -> Study:
     config = parse_config(model, "config.pbtxt")
     fitted: SearchSpace = fit_space(parse_space(space, "space.yaml"), config)
     own = own_settings(fitted, config)
-    return Study(run, fitted, own, cast(Measurer, bench), make_sampler("tpe", 0), storage)
+    sampler = make_sampler("tpe", 0)
+    return Study(run, fitted, own, cast(Measurer, bench), sampler, storage, study_name)
 
 
 def trials(run: Run, storage: str | None = None) -> list[optuna.trial.FrozenTrial]:

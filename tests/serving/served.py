@@ -37,6 +37,15 @@ class Served:
         replies = [self.http.get("/healthz") for _ in range(12)]
         return {int(reply.json()["worker"]) for reply in replies if reply.status_code == 200}
 
+    def all_workers(self, number: int) -> set[int]:
+        """Once so many have answered together: twelve requests may all go to one of them."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            found = self.workers()
+            if len(found) == number:
+                return found
+        raise AssertionError(f"there never were {number} workers")
+
     def wait_for_line(self, text: str) -> str:
         """The first line of its log from here on that holds the text."""
         assert self.process.stdout is not None

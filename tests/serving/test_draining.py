@@ -101,9 +101,8 @@ def test_it_drains_where_nobody_reads_what_it_says() -> None:
 def test_a_replacement_that_cannot_start_leaves_the_others_at_work(tmp_path: Path) -> None:
     model = Path(shutil.copytree(CLASSIFIER, tmp_path / "text_classifier"))
     with served("fastapi", str(model), "--workers", "2") as service:
-        wait_for(lambda: len(service.workers()) == 2)
+        killed, left = service.all_workers(2)
         (model / "1" / "model.onnx").rename(model / "1" / "away")
-        killed, left = service.workers()
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: set(service.workers()) == {left})
         time.sleep(1.0)

@@ -226,8 +226,7 @@ def test_until_the_model_is_loaded_it_says_so(model: Path, tmp_path: Path) -> No
 def test_a_swap_under_load_loses_no_request(model: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "text_classifier"))
     with served("fastapi", str(copy), "--workers", "2", end=signal.SIGTERM) as service:
-        wait_for(lambda: len(service.workers()) == 2)
-        before = service.workers()
+        before = service.all_workers(2)
         statuses: list[int] = []
         over = threading.Event()
 

@@ -214,5 +214,15 @@ def test_latency_grows_by_what_is_not_served(load: float, growing: float) -> Non
     assert growth(samples) == pytest.approx(growing, abs=0.1)
 
 
-def test_a_few_replies_tell_of_no_growth() -> None:
-    assert growth(md1(0.001)(100.0, 40, np.random.default_rng(0))) is None
+def test_very_few_replies_tell_of_no_growth() -> None:
+    assert growth(md1(0.001)(100.0, 12, np.random.default_rng(0))) is None
+
+
+def test_few_replies_show_a_queue_that_grows_by_more_than_half() -> None:
+    grown = [growth(md1(0.4)(4.0, 60, np.random.default_rng(seed))) or 0.0 for seed in range(100)]
+    assert sum(each > 0.1 for each in grown) > 80
+
+
+def test_a_queue_that_does_not_grow_is_rarely_taken_for_one() -> None:
+    grown = [growth(md1(0.4)(2.0, 60, np.random.default_rng(seed))) or 0.0 for seed in range(200)]
+    assert sum(each > 0.1 for each in grown) < 0.1 * 200

@@ -246,7 +246,7 @@ def cached_answers(evaluations: list[Evaluation]) -> CachedAnswers | None:
 
 def drift(evaluations: list[Evaluation]) -> Drift | None:
     """Where the baseline's later intervals do not meet its first one."""
-    measured = [e for e in evaluations if e.baseline and e.merit]
+    measured = [e for e in evaluations if e.baseline and e.merit and e.measured_by is None]
     intervals = [(e, _interval(e)) for e in measured]
     known = [(e, value, low, high) for e, (value, low, high) in intervals if low and high]
     for later, value, low, high in known[1:]:

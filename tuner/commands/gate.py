@@ -37,9 +37,6 @@ from tuner.scratch import scratch_folder
 from tuner.servers.base import Launcher
 from tuner.servers.gpu import Gpus
 
-_SIGNATURE = ("launcher", "processor", "cores", "memory", "gpu", "gpu_count", "gpu_driver")
-"""What of an environment a capacity depends on, besides the model and its server."""
-
 
 def gate(
     plan: Plan,
@@ -247,5 +244,6 @@ class _Gating:
 
 def _differences(one: Environment, other: Environment) -> list[str]:
     """``processor (EPYC 7B13, here Xeon 8481C)``, and the like."""
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in _SIGNATURE)
+    here = other.machine()
+    pairs = ((name, value, here[name]) for name, value in one.machine().items())
     return [f"{n.replace('_', ' ')} ({a or '-'}, here {b or '-'})" for n, a, b in pairs if a != b]

@@ -39,10 +39,10 @@ def begin_run(folder: Path, manifest: Manifest) -> Run:
     return run
 
 
-def _is_finished(run: Run, storage: str | None) -> bool:
+def _is_finished(run: Run, experiment: Experiment) -> bool:
     from tuner.optimizer.storage import is_finished  # with all of Optuna: a new folder needs none
 
-    return is_finished(run, storage)
+    return is_finished(run, experiment.storage, experiment.study_name)
 
 
 def resumable_search(
@@ -56,7 +56,7 @@ def resumable_search(
     if name is None:
         for run in _same_runs(output, wanted):
             if run.lock():
-                if not _is_finished(run, experiment.storage):
+                if not _is_finished(run, experiment):
                     return _with_its_headers(run, experiment)
                 run.unlock(finished=True)
         return None
@@ -66,7 +66,7 @@ def resumable_search(
     same = _is_same(run.manifest(), wanted)
     if same and not run.lock():
         raise StorageError(f"another tuner is at work on {run.folder}")
-    if same and not _is_finished(run, experiment.storage):
+    if same and not _is_finished(run, experiment):
         return _with_its_headers(run, experiment)
     run.unlock(finished=True)
     raise StorageError(

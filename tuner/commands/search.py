@@ -87,6 +87,7 @@ def search(
             evaluator,
             simulation or optunas,
             experiment.storage,
+            experiment.study_name,
             calibrated=bool(known),
             minimizes=experiment.minimize is not None,
             moves=experiment.simulates,

@@ -10,6 +10,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 
@@ -98,6 +99,7 @@ def run_metadata(
     """What a manifest says besides the plan: command, time, versions and hardware."""
     packages = ("optuna", "tritonclient", "numpy")
     return {
+        "id": uuid4().hex,
         "command": command,
         "headers": experiment.security().names,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),

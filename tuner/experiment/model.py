@@ -188,6 +188,13 @@ class Experiment(BaseModel):
     storage: Annotated[
         str | None, Option("Optuna storage URL. Default: SQLite in the run's folder.", "URL")
     ] = None
+    study_name: Annotated[
+        str | None,
+        Option(
+            "Optuna study in that storage, which several searches may share. Default: the run's.",
+            "NAME",
+        ),
+    ] = Field(default=None, min_length=1)
     launcher: Annotated[
         Literal["auto", "docker", "local", "attached"],
         Option(

@@ -56,8 +56,9 @@ class ProberSettings:
     """Left before the deadline, for any load to begin: that of a probe's first look."""
     least_drain: float = 0.2
     """Seconds beyond the SLA in which replies are waited for, so that those in time all count."""
-    unbounded_share: float = 0.5
-    """Of a probe's length: with a limit above, no queue has time to grow until it breaks it."""
+    unbounded_share: float = 0.1
+    """Of a probe's length: with a limit above, a queue that grows breaks it late or never, and the
+    capacity would come out too high by as large a share."""
     most_growth: float = 0.1
     """Seconds of latency per second: at such a probe, growth above it means falling behind."""
 

@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.goals.quantities import QUANTITIES
 from tuner.model.space import Candidate, SearchSpace
+from tuner.optimizer.sharing import RUN
 from tuner.optimizer.suggestion import candidate_of
 from tuner.records.results import LEAST_COST, Cause, Evaluation, ProbeRecord, State
 from tuner.servers.causes import cause_of
@@ -158,6 +159,8 @@ def measurements(
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     known: dict[Candidate, Measurement] = {}
     for trial in study.get_trials(deepcopy=False, states=states):
+        if trial.state is TrialState.FAIL and RUN in trial.user_attrs:
+            continue  # its search was killed: that says nothing of the candidate
         measurement = Measurement.of_trial(trial, space, minimizes)
         if measurement is not None:
             known[measurement.candidate] = measurement

@@ -92,9 +92,10 @@ class StoppingPolicy:
         took.
         """
         budget, settings = self.budget, self.settings
-        if budget.trials is not None and len(done) >= budget.trials:
+        own = [each for each in done if each.measured_by is None]
+        if budget.trials is not None and len(own) >= budget.trials:
             return Stop.TRIALS
-        if done and seconds + _mean(e.seconds for e in done) > self.seconds_to_search(done):
+        if done and seconds + _mean(e.seconds for e in own or done) > self.seconds_to_search(done):
             return Stop.TIMEOUT
         if self.size is not None and len(done) >= self.size:
             return Stop.EXHAUSTED

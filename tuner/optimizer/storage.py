@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from tuner.errors import StorageError, UsageError
+from tuner.optimizer.sharing import Sharing, open_storage
 from tuner.records.run import Run
 
 _DAMAGED = re.compile(r"malformed|not a database|corrupt|no such (table|column)", re.IGNORECASE)
@@ -20,22 +21,28 @@ _FULL = re.compile(r"disk is full|no space|quota|disk I/O", re.IGNORECASE)
 _UNKNOWN = re.compile(r"Can't load plugin|Could not parse|Invalid SQLite URL|RedisStorage")
 _NO_DRIVER = re.compile(r"No module named '([\w.]+)'")
 _SCHEMES = "sqlite:///FILE, postgresql://HOST/DATABASE or mysql+pymysql://HOST/DATABASE"
-_PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+_PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "psycopg2-binary",
+}
 """What is installed for a module."""
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
 
-def is_finished(run: Run, storage: str | None) -> bool:
+def is_finished(run: Run, storage: str | None, study_name: str | None = None) -> bool:
     """Whether the run's search has ended, so that there is nothing to resume."""
     if storage is None and not run.study_file.exists():
         return False
     url = url_of(run, storage)
     with storage_errors(url):
-        name = _name(run, url)
+        name = _name(run, url, study_name)
         if name not in optuna.get_all_study_names(storage=url):
             return False
-        return STOPPED in optuna.load_study(study_name=name, storage=url).user_attrs
+        sharing = sharing_of(run, storage, study_name)
+        key = STOPPED if sharing is None else sharing.key(STOPPED)
+        return key in optuna.load_study(study_name=name, storage=url).user_attrs
 
 
 def check_storage(url: str) -> None:
@@ -63,6 +70,13 @@ def _missing_file(url: str) -> Path | None:
     return file if file is not None and not file.exists() else None
 
 
+def sharing_of(run: Run, storage: str | None, study_name: str | None) -> Sharing | None:
+    """The run's part in a study that others share; None where the study is its own."""
+    if storage is None or study_name is None:
+        return None
+    return Sharing(run.manifest().id or run.folder.name, run.folder.name)
+
+
 def url_of(run: Run, storage: str | None) -> str:
     return storage or f"sqlite:///{run.study_file.resolve()}"
 
@@ -72,17 +86,21 @@ def open_study(
     url: str,
     sampler: optuna.samplers.BaseSampler,
     minimizes: bool,
+    study_name: str | None = None,
     *,
     anew: bool = False,
 ) -> optuna.Study:
-    """The run's study; with ``anew``, the existing one is replaced by an empty one."""
+    """The run's study or, in a storage of the user's, the one of that name, which others may share;
+    with ``anew``, the existing one is replaced by an empty one.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(url):
-        name = _name(run, url)
+        name = _name(run, url, study_name)
+        shared = study_name is not None and url != url_of(run, None)
         if anew:
             optuna.delete_study(study_name=name, storage=url)
         study = optuna.create_study(
-            storage=url,
+            storage=open_storage(url) if shared else url,
             sampler=sampler,
             study_name=name,
             direction="minimize" if minimizes else "maximize",
@@ -96,8 +114,12 @@ def open_study(
         return study
 
 
-def _name(run: Run, url: str) -> str:
-    """The folder's name; a file of the run's own keeps its study's, also when the folder moves."""
+def _name(run: Run, url: str, study_name: str | None) -> str:
+    """The one that was asked for, else the folder's; a file of the run's own keeps that of its
+    study, also when the folder moves.
+    """
+    if study_name is not None:
+        return study_name
     if url == url_of(run, None) and run.study_file.exists():
         known = optuna.get_all_study_names(storage=url)
         if known:

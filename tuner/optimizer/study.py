@@ -9,11 +9,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -38,6 +40,7 @@ from tuner.optimizer.storage import (
     STOPPED,
     hide_password,
     open_study,
+    sharing_of,
     storage_errors,
     url_of,
 )
@@ -109,6 +112,7 @@ class Study:
         measurer: Measurer,
         sampler: BaseSampler,
         storage: str | None = None,
+        study_name: str | None = None,
         *,
         calibrated: bool = False,
         minimizes: bool = False,
@@ -117,7 +121,9 @@ class Study:
         deadline: Deadline | None = None,
         began: float | None = None,
     ) -> None:
-        """``calibrated`` says that the run has windows from elsewhere; ``moves``, that what is not
+        """Searches of one ``study_name`` in a ``storage`` share that study.
+
+        ``calibrated`` says that the run has windows from elsewhere; ``moves``, that what is not
         simulated is also changed where it is the bottleneck; ``note`` receives notices of
         deviations from the plan; ``deadline`` is the measurer's, which gets each phase's end; the
         time limit counts from ``began`` (``time.monotonic()``), by default from now.
@@ -139,19 +145,24 @@ class Study:
         self._minimizes = minimizes
         self._moves = moves
         self._note = note
-        self._study = open_study(run, self._url, sampler, minimizes)
-        if self._lacks_records():
+        self._sharing = sharing_of(run, storage, study_name)
+        self._study = open_study(run, self._url, sampler, minimizes, study_name)
+        if self._sharing is not None:
+            with storage_errors(self._url):
+                self._sharing.join(self._study, run.manifest().comparable())
+            sampler.reseed_rng()  # else searches of one seed would propose the same
+        elif self._lacks_records():
             if self._url != url_of(run, None):
                 raise StorageError(
                     f"the storage {hide_password(self._url)} already has a study "
                     f"{self._study.study_name} of another search, or of one whose records are "
                     "lost; choose another --run"
                 )
-            self._study = open_study(run, self._url, sampler, minimizes, anew=True)
+            self._study = open_study(run, self._url, sampler, minimizes, study_name, anew=True)
         self._finalists = Finalists(self._rank, minimizes, self._may_win)
         with storage_errors(self._url):
             if calibrated:
-                self._study.set_user_attr(_CALIBRATED, 0.0)
+                self._set(_CALIBRATED, 0.0)
             self._in_hand = self._begin_or_go_on()
 
     def _lacks_records(self) -> bool:
@@ -171,7 +182,10 @@ class Study:
         if not trials:
             for settings in self._first_ideas():
                 self._study.enqueue_trial(params(self._space, settings))
-        return [trial._trial_id for trial in trials if trial.state is TrialState.RUNNING]
+        running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        if self._sharing is not None:
+            running = [trial for trial in running if self._sharing.is_own(trial)]
+        return [trial._trial_id for trial in running]
 
     def _first_ideas(self) -> list[Point]:
         """Of what an expert would try, a simulation needs only what it does not cover itself."""
@@ -188,8 +202,17 @@ class Study:
     @property
     def stopped(self) -> str | None:
         """Why the search ended; None if it did not."""
-        reason = self._study.user_attrs.get(STOPPED)
+        reason = self._get(STOPPED)
         return str(reason) if reason else None
+
+    def _get(self, attribute: str) -> Any:
+        """Of the study; in a shared one, this run's own."""
+        key = attribute if self._sharing is None else self._sharing.key(attribute)
+        return self._study.user_attrs.get(key)
+
+    def _set(self, attribute: str, value: Any) -> None:
+        key = attribute if self._sharing is None else self._sharing.key(attribute)
+        self._study.set_user_attr(key, value)
 
     def has_found(self) -> bool:
         """Whether some candidate meets the SLA, by what was measured until now."""
@@ -198,13 +221,15 @@ class Study:
     def search(self, budget: Budget, heard: Callable[[Evaluation], None]) -> Stop:
         """Evaluate candidates until the budget is spent; ``heard`` receives each evaluation."""
         policy = StoppingPolicy(budget, self._size, self._minimizes)
-        spent = float(self._study.user_attrs.get(_CALIBRATED, 0.0))
-        began = self._began - spent - sum(e.seconds for e in self._evaluations)
+        spent = float(self._get(_CALIBRATED) or 0.0)
+        own = [each for each in self._evaluations if each.measured_by is None]
+        began = self._began - spent - sum(each.seconds for each in own)
         duplicates, last_new = 0, time.monotonic()
         self._ends = began + policy.seconds_to_confirm_by()
-        if _CALIBRATED in self._study.user_attrs:
+        if self._get(_CALIBRATED) is not None:
             self._calibrate(0.0)
         while True:
+            self._learn_from_others(heard)
             done, now = list(self._known.values()), time.monotonic()
             self._deadline.set(policy.seconds_to_search(done) - (now - began))
             idle = now - last_new if duplicates else 0.0
@@ -220,7 +245,8 @@ class Study:
             evaluation = self._known.get(candidate)
             duplicates += 1
             if evaluation is None:
-                evaluation = self._evaluate(trial.number, candidate)
+                with self._in_work(trial):
+                    evaluation = self._evaluate(trial.number, candidate)
                 heard(evaluation)
                 self._measure_baseline_again(heard)
                 duplicates, last_new = 0, time.monotonic()
@@ -266,7 +292,28 @@ class Study:
         """Record that the search is over, so that the same command starts a new one."""
         with storage_errors(self._url):
             attach(self._study, self._run)
-            self._study.set_user_attr(STOPPED, reason)
+            self._set(STOPPED, reason)
+
+    def _learn_from_others(self, heard: Callable[[Evaluation], None]) -> None:
+        """Take what the others on a shared study measured into the records."""
+        if self._sharing is None:
+            return
+        with storage_errors(self._url):
+            self._sharing.release_lost(self._study)
+            found = list(self._sharing.of_others(self._study, self._known.keys()))
+        for each in found:
+            if each.candidate not in self._known:
+                own = each.candidate == Candidate.of(self._own)
+                evaluation = each.model_copy(update={"baseline": own})
+                self._keep(evaluation)
+                self._known[evaluation.candidate] = evaluation
+                heard(evaluation)
+
+    def _in_work(self, trial: optuna.Trial) -> AbstractContextManager[None]:
+        """While it is measured, the others on a shared study see that it is."""
+        if self._sharing is None:
+            return nullcontext()
+        return self._sharing.alive(self._study, trial)
 
     def _calibrate(self, seconds: float) -> None:
         """Before the first trial, in so many seconds at most, and again with what the servers of
@@ -275,7 +322,7 @@ class Study:
         """
         if self._forecaster is None:
             return
-        if _CALIBRATED not in self._study.user_attrs:
+        if self._get(_CALIBRATED) is None:
             began = time.monotonic()
             with self._deadline.within(seconds), self._run.clock.phase("calibration"):
                 failed = self._measurer.calibrate(CalibrationPlan.of(self._space, self._own))
@@ -283,8 +330,8 @@ class Study:
                 self._note(f"calibration failed with {candidate}: {why.splitlines()[0]}")
             with storage_errors(self._url):
                 listed = [[candidate.settings, why] for candidate, why in failed]
-                self._study.set_user_attr(_FAILURES, listed)
-                self._study.set_user_attr(_CALIBRATED, time.monotonic() - began)
+                self._set(_FAILURES, listed)
+                self._set(_CALIBRATED, time.monotonic() - began)
         try:
             with self._run.clock.phase("simulation"):
                 self._forecaster.calibrate(self._run.windows(), self._failures())
@@ -294,7 +341,7 @@ class Study:
 
     def _failures(self) -> list[tuple[Candidate, str]]:
         """Candidates that failed in the calibration, and why."""
-        listed = self._study.user_attrs.get(_FAILURES, ())
+        listed = self._get(_FAILURES) or ()
         return [
             (Candidate.of({p: tuple(v) if isinstance(v, list) else v for p, v in settings}), why)
             for settings, why in listed
@@ -330,10 +377,14 @@ class Study:
         with storage_errors(self._url), warnings.catch_warnings():
             # A Gaussian process clips the infinite cost of what failed, as it should.
             warnings.filterwarnings("ignore", "Clip non-finite values")
+            # Signs of life are given by ``_in_work``.
+            warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
             if self._in_hand:
                 trial = optuna.Trial(self._study, self._in_hand.pop(0))
             else:
                 trial = self._study.ask()
+            if self._sharing is not None:
+                self._sharing.take(trial)
             return trial, suggest(trial, self._space)
 
     def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
@@ -365,9 +416,14 @@ class Study:
 
     def _measure_baseline_again(self, heard: Callable[[Evaluation], None]) -> None:
         """In a long search, from time to time: whether the machine's performance changed."""
-        looks = [e for e in self._evaluations if e.baseline and e.phase != "confirm"]
+        looks = [
+            each
+            for each in self._evaluations
+            if each.baseline and each.phase != "confirm" and each.measured_by is None
+        ]
         last = self._evaluations.index(looks[-1]) if looks else 0
-        since = sum(e.seconds for e in self._evaluations[last + 1 :])
+        later = self._evaluations[last + 1 :]
+        since = sum(each.seconds for each in later if each.measured_by is None)
         if not looks or looks[0].capacity is None or since < SETTINGS.again_seconds:
             return
         subject = Subject(looks[0].trial, looks[0].candidate, True)
@@ -406,10 +462,13 @@ class Study:
         self._evaluations.append(evaluation)
 
     def _tell(self, trial: optuna.Trial, evaluation: Evaluation) -> None:
-        with storage_errors(self._url):
+        """Of a shared study, another search may have given the trial up; the record stays."""
+        is_lost = suppress(UpdateFinishedTrialError) if self._sharing else nullcontext()
+        with storage_errors(self._url), is_lost:
             if SLA_CONSTRAINT not in trial.constraints:  # a kill may have come after it
                 trial.set_constraint(SLA_CONSTRAINT, constraint_of(evaluation))
-            for name, value in attributes_of(evaluation).items():
+            told = {} if self._sharing is None else self._sharing.record(evaluation)
+            for name, value in {**told, **attributes_of(evaluation)}.items():
                 trial.set_user_attr(name, value)
             value = value_of(evaluation, self._minimizes)
             if evaluation.state is not State.BEATEN or not self._prunes:

@@ -41,6 +41,11 @@ class Environment(Record):
     notes: tuple[str, ...] = ()
     """Limitations of the measurements."""
 
+    def machine(self) -> dict[str, Any]:
+        """What a capacity depends on, besides the model and its server."""
+        kept = ("launcher", "processor", "cores", "memory", "gpu", "gpu_count", "gpu_driver")
+        return self.model_dump(mode="json", include=set(kept))
+
 
 class RecordedStep(Record):
     """A step of a pipeline: its model, and the places of the steps whose outputs it reads."""
@@ -52,6 +57,7 @@ class RecordedStep(Record):
 class Manifest(Record):
     """What runs of every kind record.
 
+    ``id`` is one that no other run has; None in older runs.
     ``pipeline`` are the steps of an ensemble, in an order in which each comes after those that it
     reads from; empty of another model.
     ``space`` is the search space as it was fitted to the model, ``config_sha256`` the digest of the
@@ -60,6 +66,7 @@ class Manifest(Record):
     """
 
     format: Literal[2] = MANIFEST_FORMAT
+    id: str | None = None
     experiment: Experiment
     space: SearchSpace
     config_sha256: str
@@ -73,6 +80,12 @@ class Manifest(Record):
     @property
     def model_name(self) -> str:
         return self.experiment.model.name
+
+    def comparable(self) -> dict[str, Any]:
+        """What two searches must share for their capacities to be of the same thing."""
+        apart = ("model", "seed", "sampler", "relaunch", "storage", "study_name", "confirm")
+        same = {name: value for name, value in self.identity().items() if name not in apart}
+        return {**same, "model": self.model_name, **self.environment.machine()}
 
     def identity(self) -> dict[str, Any]:
         """What two invocations must share to be the same run."""

@@ -316,7 +316,9 @@ class Cost(Record):
 class Evaluation(Record):
     """The evaluation of one candidate: all measurements of it.
 
-    ``deployment`` is the name of what was measured in a comparison, None in a search. ``look``
+    ``deployment`` is the name of what was measured in a comparison, None in a search.
+    ``measured_by`` is the run that measured it where several share a study, None for this one.
+    ``look``
     counts from 0 if a candidate was measured again, or confirmed, more than once. ``capacity`` is
     the highest rate (requests/s) at which the Sla is met, estimated from all probes; ``low`` and
     ``high`` are the 95 % interval. ``recommended`` is the rate to operate at, a little below.
@@ -335,6 +337,7 @@ class Evaluation(Record):
     look: int = 0
     baseline: bool
     deployment: str | None = None
+    measured_by: str | None = None
     settings: dict[str, ValueField]
     config: str
     state: State

@@ -22,6 +22,8 @@ class EstimatorSettings:
     near: float = 1 / 8  # of the limit: what happens further below it says nothing of it
     batches: int = 20  # stretches of which rates are compared: 19 degrees of freedom
     fewest_replies: int = 30  # below, most stretches hold one reply or none
+    stretches: int = 5  # of which latencies are compared: means are nearly independent
+    fewest_in_stretch: int = 2  # one reply may be the first of a batch, and wait for nobody
 
 
 _SETTINGS = EstimatorSettings()
@@ -149,15 +151,29 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
 
 
 def growth(samples: Samples) -> float | None:
-    """By how many seconds the latency grew for each second of sending, over the second half of a
-    run: lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for good, and
-    about 0 if the server keeps up. None below 30 good replies there.
+    """By how many seconds the latency surely grew for each second of sending, over the second half
+    of a run: up to lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for
+    good, and not above 0 if the server keeps up, with 95 % confidence.
+
+    The lower end of the slope of a line through the means of consecutive replies; None below 10
+    good replies there.
     """
     half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
-    if np.count_nonzero(half) < _SETTINGS.fewest_replies:
+    stretches = _SETTINGS.stretches
+    if np.count_nonzero(half) < _SETTINGS.fewest_in_stretch * stretches:
         return None
-    times, latency = samples.intended[half], samples.latency[half]
-    return float(np.polyfit(times, latency, 1)[0]) if times[-1] > times[0] else None
+    pairs = np.column_stack((samples.intended[half], samples.latency[half]))
+    means = np.array([part.mean(axis=0) for part in np.array_split(pairs, stretches)])
+    times, latency = means[:, 0] - means[:, 0].mean(), means[:, 1] - means[:, 1].mean()
+    spread = float(times @ times)
+    if spread == 0:
+        return None
+    slope = float(times @ latency) / spread
+    rest = latency - slope * times
+    from scipy import special
+
+    error = math.sqrt(float(rest @ rest) / (stretches - 2) / spread)
+    return slope - float(special.stdtrit(stretches - 2, 0.95)) * error
 
 
 @cache

@@ -41,7 +41,11 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # group: conditional spaces
                 return optuna.samplers.TPESampler(
-                    seed=seed, multivariate=True, group=True, n_startup_trials=_STARTUP_TRIALS
+                    seed=seed,
+                    multivariate=True,
+                    group=True,
+                    n_startup_trials=_STARTUP_TRIALS,
+                    constant_liar=True,  # what others on the study have in hand is no news
                 )
     raise UsageError(
         f"no sampler is named {name!r}; choose simulation, tpe, gp, random or {HUB}NAME"
