@@ -73,6 +73,14 @@ def test_a_program_that_takes_no_tensor_is_refused(models: Any, tmp_path: Path) 
         drafted(tmp_path / "m.pt2")
 
 
+def test_a_program_that_onnx_cannot_run_is_refused(models: Any, tmp_path: Path) -> None:
+    torch = models.torch
+    half = torch.nn.Linear(4, 3).bfloat16()
+    models.save_exported(tmp_path / "m.pt2", half, torch.rand(2, 4).bfloat16())
+    with pytest.raises(UsageError, match=r"m\.pt2 has no form.*Gemm.*float32"):
+        drafted(tmp_path / "m.pt2")
+
+
 def test_torchscript_keeps_its_loops(models: Any, tmp_path: Path) -> None:
     script = models.save_script(tmp_path / "m.pt", models.Branching())
     draft = drafted(tmp_path / "m.pt", MASK, X)

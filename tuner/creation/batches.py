@@ -13,16 +13,15 @@ from tuner.errors import ModelConfigError, UsageError
 from tuner.load.inputs import Shapes
 
 
-def draft_in_batches(path: Path, name: str, largest: int, shapes: Shapes) -> Draft:
+def checked_batches(draft: Draft, path: Path, shapes: Shapes) -> Draft:
     """Of an ONNX file, without a batch where two items together give something else."""
-    draft = draft_of_onnx(path, name, largest)
     if not draft.signature.batched or joins_batches(draft, shapes):
         return draft
     note = (
         "the first dimension is open, but two items together do not give what they give alone: "
         "so it is no batch"
     )
-    return replace(draft_of_onnx(path, name, 0), notes=(note,))
+    return replace(draft_of_onnx(path, draft.signature.model, 0), notes=(note,))
 
 
 def joins_batches(draft: Draft, shapes: Mapping[str, tuple[int, ...]]) -> bool:

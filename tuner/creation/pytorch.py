@@ -13,8 +13,9 @@ import onnxscript  # noqa: F401  torch.onnx needs it, and would miss it only in 
 import torch
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
-from tuner.creation.batches import draft_in_batches
+from tuner.creation.batches import checked_batches
 from tuner.creation.draft import Draft, Run, Wanted, not_taken
+from tuner.creation.onnx import draft_of_onnx
 from tuner.errors import UsageError
 from tuner.text import shortened
 
@@ -29,12 +30,13 @@ def draft_of_converted(
     try:
         with quiet():
             convert(target)
+        draft = draft_of_onnx(target, wanted.name, wanted.largest)
     except Exception as error:  # the exporter's classes share no base
         raise UsageError(
-            f"{source} cannot be converted to ONNX: {shortened(_cause(error))}; name a function "
-            "that calls the model instead: service.py:predict with --input"
+            f"{source} has no form that ONNX Runtime runs: {shortened(_cause(error))}; export it "
+            "in float32, or name a function that calls it: service.py:predict with --input"
         ) from error
-    return replace(draft_in_batches(target, wanted.name, wanted.largest, wanted.shapes), run=run)
+    return replace(checked_batches(draft, target, wanted.shapes), run=run)
 
 
 @contextmanager

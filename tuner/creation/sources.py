@@ -3,10 +3,11 @@
 import zipfile
 from pathlib import Path
 
-from tuner.creation.batches import draft_in_batches
+from tuner.creation.batches import checked_batches
 from tuner.creation.draft import Draft, Wanted
 from tuner.creation.extras import needed
 from tuner.creation.function import draft_of_function
+from tuner.creation.onnx import draft_of_onnx
 from tuner.creation.scalars import with_dims
 from tuner.errors import UsageError
 
@@ -45,7 +46,8 @@ def _draft(path: Path, function: str, wanted: Wanted, scratch: Path) -> Draft:
         largest = max(1, wanted.largest)
         return draft_of_function(path, function, wanted.name, wanted.inputs, largest)
     if path.suffix == ".onnx":
-        return draft_in_batches(path, wanted.name, wanted.largest, wanted.shapes)
+        draft = draft_of_onnx(path, wanted.name, wanted.largest)
+        return checked_batches(draft, path, wanted.shapes)
     if path.is_dir():
         return _of_folder(path, wanted, scratch)
     if path.suffix in _TORCH:
