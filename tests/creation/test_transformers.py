@@ -94,6 +94,12 @@ def test_the_length_is_the_user_s(folder: Path, tmp_path: Path) -> None:
     assert {tuple(each["shape"]) for each in samples[0].values()} == {(8,)}
 
 
+def test_a_text_has_its_greatest_length(folder: Path, tmp_path: Path) -> None:
+    done = init(str(folder), "--to", str(tmp_path), "--shape", "attention_mask:33", "--no-serve")
+    assert done.exit_code == 2
+    assert "--shape attention_mask:33: the model takes 32 tokens at most" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -34,10 +34,11 @@ def draft_of_transformers(folder: Path, wanted: Wanted, scratch: Path) -> Draft:
         model, tokenizer = _model(folder), _tokenizer(folder)
     inputs = _inputs(model, tokenizer, folder)
     longest = _longest(model, tokenizer)
-    length = wanted.shapes.get(inputs[0], (min(_LENGTH, longest),))[0]
-    shapes = {**dict.fromkeys(inputs, (length,)), **wanted.shapes}
+    length = _length(inputs, wanted, longest)
     program = _exported(model, inputs, longest, folder)
-    draft = draft_of_program(folder, program, replace(wanted, shapes=shapes), scratch)
+    asked = replace(wanted, shapes={**dict.fromkeys(inputs, (length,)), **wanted.shapes})
+    draft = draft_of_program(folder, program, asked, scratch)
+    shapes = dict.fromkeys(inputs, (length,) if draft.signature.batched else (1, length))
     outputs = [spec.name for spec in draft.signature.outputs]
     run = torch_run(
         lambda tensors: model(**dict(zip(inputs, tensors, strict=True))), inputs, outputs
@@ -135,6 +136,17 @@ def _longest(model: Any, tokenizer: Any) -> int:
     positions = getattr(model.config, "max_position_embeddings", None)
     known = [n for n in (tokenizer.model_max_length, positions) if isinstance(n, int) and n > 0]
     return min(known, default=1 << 20)
+
+
+def _length(inputs: list[str], wanted: Wanted, longest: int) -> int:
+    for name in inputs:
+        for length in wanted.shapes.get(name, ())[-1:]:
+            if length > longest:
+                raise UsageError(
+                    f"--shape {name}:{length}: the model takes {longest} tokens at most"
+                )
+            return length
+    return min(_LENGTH, longest)
 
 
 def _exported(model: Any, inputs: list[str], longest: int, folder: Path) -> Any:
