@@ -77,7 +77,7 @@ def test_torchscript_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
     assert done.err == ""
 
 
-def test_a_folder_of_transformers_becomes_a_service_of_texts(tuner: Tuner, tmp_path: Path) -> None:
+def test_a_folder_of_transformers_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
     models().save_bert(tmp_path / "bert", "BertModel")
     done = tuner("init", "bert", "--to", "models", "--launcher", "local")
     assert done.code == 0, done.err
