@@ -13,8 +13,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from tuner.cli.app import app
+from tuner.creation.batches import is_close, joins_batches
 from tuner.creation.function import draft_of_function
-from tuner.creation.onnx import draft_of_onnx, is_close, joins_batches
+from tuner.creation.onnx import draft_of_onnx
 from tuner.errors import UsageError
 from tuner.load.input_file import read_inputs
 from tuner.model.config import check_config, parse_config
@@ -140,11 +141,11 @@ def test_sample_inputs_are_read_by_a_search(tmp_path: Path) -> None:
         ("m.onnx", (), "--shape"),  # an open dimension that is no batch
         ("nothing.onnx", (), "does not exist"),
         ("broken.onnx", (), "broken.onnx"),
-        ("m.pt", (), "torch.onnx.export"),
+        ("m.pt", (), "torch.export.save"),
         ("m.keras", (), "tf2onnx"),
         ("m.pkl", (), "skl2onnx"),
-        ("m.safetensors", (), "optimum-cli"),
-        ("folder", (), "optimum-cli"),
+        ("m.safetensors", (), "config.json"),
+        ("folder", (), "save_pretrained"),
         ("m.onnx", ("--shape", "x:4", "--name", "a/b"), "'/'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,36 @@ def test_a_function_that_answers_otherwise_when_served_is_not_written(
     assert done.code == 1, (done.out, done.err)
     assert "differs by up to 1" in done.err
     assert not (tmp_path / "models").exists()
+
+
+def models() -> Any:
+    """Imported late: PyTorch takes seconds, which only these tests are to wait for."""
+    from tests.creation import pytorch_models
+
+    return pytorch_models
+
+
+def test_a_program_of_pytorch_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
+    models().save_program(tmp_path / "scores.pt2")
+    done = tuner("init", "scores.pt2", "--to", "models", "--launcher", "local")
+    assert done.code == 0, done.err
+    assert "its answers are those of the model's own runtime" in done.out
+    assert "max_batch_size: 16" in (tmp_path / "models/scores/config.pbtxt").read_text()
+    assert done.err == ""
+
+
+def test_torchscript_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
+    models().save_script(tmp_path / "branching.pt", models().Branching())
+    inputs = ("--input", "x:FP32:4", "--input", "mask:FP32:3")
+    done = tuner("init", "branching.pt", *inputs, "--to", "models", "--launcher", "local")
+    assert done.code == 0, done.err
+    assert "its answers are those of the model's own runtime" in done.out
+    assert done.err == ""
+
+
+def test_a_folder_of_transformers_becomes_a_model(tuner: Tuner, tmp_path: Path) -> None:
+    models().save_bert(tmp_path / "bert", "BertModel")
+    done = tuner("init", "bert", "--to", "models", "--launcher", "local")
+    assert done.code == 0, done.err
+    assert "its answers are those of the model's own runtime" in done.out
+    assert done.err == ""

@@ -147,17 +147,21 @@ def measure(
 
 @command(
     app,
-    "Examples: tuner init model.onnx --to models; tuner init service.py:predict --input x:FP32:4",
+    "Examples: tuner init model.onnx --to models; tuner init model.pt2; tuner init bert/; "
+    "tuner init service.py:predict --input x:FP32:4",
 )
 def init(
     source: Annotated[
         str,
-        typer.Argument(help="An ONNX file, or a Python function: service.py:predict."),
+        typer.Argument(
+            help="A file of ONNX, a PyTorch program (.pt2), TorchScript (.pt), a folder of "
+            "transformers, or a Python function: service.py:predict."
+        ),
     ],
     options: InitOptions,
     as_json: Json = False,
 ) -> None:
-    """Make a model repository of a model file: config.pbtxt and sample inputs from the model's own
+    """Make a model repository of a model: config.pbtxt and sample inputs from the model's own
     signature. Serves it once, and holds its answers against the model's own runtime.
     """
     from tuner.commands.init import create

@@ -229,8 +229,8 @@ class InitOptions(Options):
         tuple[tuple[str, str, tuple[int, ...]], ...],
         BeforeValidator(_tensors),
         Option(
-            "Of a Python function: what it takes, with the dims of an item, such as x:FP32:4; may "
-            "be repeated.",
+            "Of TorchScript or a Python function: what it takes, with the dims of an item, such "
+            "as x:FP32:4; may be repeated.",
             "NAME:TYPE:DIMS",
             flags=("--input",),
         ),

@@ -1,1 +1,1 @@
-"""Model repositories made of a model file, or of a Python function."""
+"""Model repositories made of a model file, of a folder of transformers, or of a Python function."""

@@ -13,6 +13,7 @@ from tuner.load.inputs import Shapes, make_inputs
 from tuner.load.target import Tensor
 from tuner.model.files import copy_model
 from tuner.model.signature import Arrays, Signature, TensorSpec
+from tuner.text import shortened
 
 SAMPLES = 4
 """Requests in the file of sample inputs: each is held against the runtime's own answer."""
@@ -22,10 +23,24 @@ Run = Callable[[Arrays], Arrays]
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What the user says of the model: ``inputs`` that a file does not name, ``shapes`` of items
+    where dimensions are open, and the ``largest`` batch, 0 for a model without one.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    shapes: Shapes
+    largest: int
+
+
+@dataclass(frozen=True)
 class Draft:
     """``head`` are the lines of config.pbtxt that say how Triton runs the model. ``files`` maps
     paths in the model's folder to what is copied there, ``texts`` to what is written. ``run`` is
     the model in its own runtime, None where this machine has none. ``notes`` are for the user.
+    ``shapes`` are those of the sample inputs where the user names no other. ``scalars`` are tensors
+    of dims ``[1]`` that the model has without them.
     """
 
     signature: Signature
@@ -34,6 +49,8 @@ class Draft:
     run: Run | None
     texts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shapes: Shapes = field(default_factory=dict)
+    scalars: frozenset[str] = frozenset()
 
     def config(self) -> str:
         """The text of config.pbtxt: all that is known is written out."""
@@ -46,8 +63,8 @@ class Draft:
         else:
             lines.append("# The model has no batch dimension: requests are executed one by one.")
         lines += [f"max_batch_size: {signature.max_batch_size}", ""]
-        lines += [_tensor("input", spec) for spec in signature.inputs]
-        lines += [_tensor("output", spec) for spec in signature.outputs]
+        lines += [self._tensor("input", spec) for spec in signature.inputs]
+        lines += [self._tensor("output", spec) for spec in signature.outputs]
         if signature.batched:
             lines += [
                 "",
@@ -57,8 +74,15 @@ class Draft:
         lines += ["", "instance_group [ { count: 1 kind: KIND_AUTO } ]"]
         return "\n".join(lines) + "\n"
 
+    def _tensor(self, kind: str, spec: TensorSpec) -> str:
+        name = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+        dims = f"dims: [ {', '.join(map(str, spec.dims))} ]"
+        if spec.name in self.scalars:
+            dims += " reshape { shape: [ ] }"
+        return f'{kind} [ {{ name: "{spec.name}" data_type: {name} {dims} }} ]'
+
     def samples(self, shapes: Shapes, rng: np.random.Generator) -> list[list[Tensor]]:
-        return make_inputs(self.signature, shapes, rng, SAMPLES)
+        return make_inputs(self.signature, {**self.shapes, **shapes}, rng, SAMPLES)
 
     def write(self, folder: Path, samples: list[list[Tensor]]) -> None:
         """The model's folder, which must not exist; UsageError if it does."""
@@ -79,10 +103,12 @@ class Draft:
             raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def _tensor(kind: str, spec: TensorSpec) -> str:
-    name = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    dims = ", ".join(map(str, spec.dims))
-    return f'{kind} [ {{ name: "{spec.name}" data_type: {name} dims: [ {dims} ] }} ]'
+def not_taken(error: Exception) -> UsageError:
+    """Of a model's own runtime, which refuses the sample inputs."""
+    return UsageError(
+        f"the model does not take made-up inputs (floats from 0 to 1, integers 0 and 1): "
+        f"{shortened(str(error))}; --shape sets their sizes"
+    )
 
 
 def _inputs(samples: list[list[Tensor]], batched: bool) -> str:

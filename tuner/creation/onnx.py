@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.creation.draft import Draft, Run
-from tuner.errors import ModelConfigError, UsageError
+from tuner.creation.draft import Draft, Run, not_taken
+from tuner.creation.extras import needed
+from tuner.errors import UsageError
 from tuner.model.files import is_inside
 from tuner.model.signature import Arrays, Signature, TensorSpec
 from tuner.text import shortened, shown
@@ -40,12 +41,8 @@ def draft_of_onnx(path: Path, name: str, largest: int) -> Draft:
     """``largest`` batch, in items; 0 for a model without one. UsageError where the file cannot be
     loaded, or Triton has no form for what it takes and gives.
     """
-    try:
+    with needed("local", "an ONNX file"):
         import onnxruntime
-    except ImportError as error:
-        raise UsageError(
-            "an ONNX file needs onnxruntime: pip install 'triton-tuner[local]'"
-        ) from error
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no base
@@ -82,10 +79,7 @@ def _runner(session: Any) -> Run:
         try:
             return dict(zip(names, session.run(names, values), strict=True))
         except Exception as error:  # as above
-            raise UsageError(
-                f"the model does not take made-up inputs: {shortened(str(error))}; give real ones "
-                "with --input-data"
-            ) from error
+            raise not_taken(error) from error
 
     return run
 
@@ -130,40 +124,3 @@ def _why_unbatched(session: Any) -> str:
         f"the first dimensions are not one open batch ({shortened(listed)}), so requests cannot be "
         "batched: export the model with a dynamic batch dimension for a multiple of the throughput"
     )
-
-
-def joins_batches(draft: Draft, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a batch of two items gives what both give alone: an open first dimension may be
-    something else, such as a length. ``shapes`` may be those of items or, then, of all.
-    """
-    if draft.run is None or not draft.signature.batched:
-        return draft.signature.batched
-    ranks = {spec.name: len(spec.dims) for spec in draft.signature.inputs}
-    items = {name: dims[max(0, len(dims) - ranks.get(name, 0)) :] for name, dims in shapes.items()}
-    one, other = draft.samples(items, np.random.default_rng(1))[:2]
-    try:
-        alone = [draft.run({t.name: t.array for t in tensors}) for tensors in (one, other)]
-        both = draft.run(
-            {a.name: np.concatenate([a.array, b.array]) for a, b in zip(one, other, strict=True)}
-        )
-    except (UsageError, ValueError, ModelConfigError):
-        return False
-    return all(
-        np.shape(both[name])[:1] == (2,)
-        and is_close(both[name], np.concatenate([a[name] for a in alone]))
-        for name in both
-    )
-
-
-def is_close(one: Any, other: Any) -> bool:
-    """As far as single precision and another order of additions go."""
-    first, second = np.asarray(one), np.asarray(other)
-    if first.shape != second.shape:
-        return False
-    if first.dtype.kind in "OSU":
-        return [_text(each) for each in first.ravel()] == [_text(each) for each in second.ravel()]
-    return bool(np.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tuner.creation.batches import is_close
 from tuner.creation.draft import Draft
-from tuner.creation.onnx import is_close
 from tuner.errors import ServerFailed
 from tuner.load.target import Tensor
 from tuner.servers.base import Launcher, ServerSpec
