@@ -27,7 +27,7 @@ from tuner.measurement.settings import GATE
 from tuner.records.gate import Verdict
 
 PER_ROUND = 40
-RATIOS = (1.1, 1.0, 0.98, 0.95, 0.9, 0.8)
+RATIOS = (1.0, 0.95, 0.9, 0.8)
 """The new version's capacity over the old one's."""
 MARGIN = 0.05
 TIMEOUT = 120.0
