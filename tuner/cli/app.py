@@ -383,6 +383,36 @@ def metrics(
             raise StorageError(f"cannot write {grafana}: {error.strerror or error}") from error
 
 
+@command(app, "Example: tuner mlflow reports/RUN --tracking-uri http://HOST:5000")
+def mlflow(
+    run: RunFolder,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking-uri", help="MLflow's server.", metavar="URI", envvar="MLFLOW_TRACKING_URI"
+        ),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--experiment-name",
+            help="MLflow experiment. Default: the model's name.",
+            metavar="NAME",
+            envvar="MLFLOW_EXPERIMENT_NAME",
+        ),
+    ] = None,
+) -> None:
+    """Log a run to MLflow: a parent run, a child for each evaluation, report and winner."""
+    from tuner.commands.tracking import track
+    from tuner.errors import UsageError
+    from tuner.records.run import Run
+
+    opened = Run.open(run)
+    if not tracking_uri:
+        raise UsageError("say where MLflow is: --tracking-uri URI, or MLFLOW_TRACKING_URI")
+    typer.echo(track(opened, tracking_uri, experiment))
+
+
 @command(app, "Example: tuner dashboard reports/RUN")
 def dashboard(
     run: RunFolder,

@@ -2,15 +2,17 @@
 
 import os
 import re
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from tuner.errors import StorageError, UsageError
 from tuner.optimizer.sharing import Sharing, open_storage
@@ -27,6 +29,9 @@ _PACKAGES = {
     "psycopg2": "psycopg2-binary",
 }
 """What is installed for a module."""
+_PAUSES = (0.2, 1.0, 3.0)
+"""Seconds: tables are made in tenths of one, by a busy machine in some."""
+_T = TypeVar("_T")
 STOPPED = "stopped"
 """The attribute of a study that says why the search ended."""
 
@@ -57,8 +62,20 @@ def check_storage(url: str) -> None:
             if not os.access(file.parent, os.W_OK):
                 raise OSError(f"cannot write a file in {file.parent}")
             return
-        storage = optuna.storages.get_storage(url)
+        storage = _with_tables(lambda: optuna.storages.get_storage(url))
         storage.remove_session()
+
+
+def _with_tables(connect: Callable[[], _T]) -> _T:
+    """What connects to a database, which makes its tables: where another search makes them at the
+    same moment, one of the two fails, and finds them there at its next attempt.
+    """
+    for pause in _PAUSES:
+        try:
+            return connect()
+        except (IntegrityError, ProgrammingError):
+            time.sleep(pause)
+    return connect()
 
 
 def _missing_file(url: str) -> Path | None:
@@ -100,7 +117,7 @@ def open_study(
         if anew:
             optuna.delete_study(study_name=name, storage=url)
         study = optuna.create_study(
-            storage=open_storage(url) if shared else url,
+            storage=_with_tables(lambda: open_storage(url)) if shared else url,
             sampler=sampler,
             study_name=name,
             direction="minimize" if minimizes else "maximize",
