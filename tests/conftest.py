@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -150,3 +151,23 @@ def free_port() -> int:
 def test_image(engine: None) -> str:
     need(image_present(TEST_IMAGE), f"no image {TEST_IMAGE}; run tests/image/build.sh")
     return TEST_IMAGE
+
+
+@pytest.fixture(scope="session")
+def tuner_image(test_image: str) -> str:
+    """The Dockerfile's, on top of the test image, with tuner as it is now."""
+    return _made_by("tuner.sh")
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """A folder with the packages that tuner needs."""
+    return Path(_made_by("wheels.sh"))
+
+
+def _made_by(script: str) -> str:
+    """The last line of a script of ``tests/image``; workers that ask at a time wait for one."""
+    command = (ROOT / "tests/image" / script, sys.executable)
+    done = subprocess.run(command, capture_output=True, text=True)
+    need(done.returncode == 0, done.stderr)
+    return done.stdout.splitlines()[-1]

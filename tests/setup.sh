@@ -35,8 +35,10 @@ engine=true
 
 (cd "$here/.." && "$1" -m benchmarks.load.program) ||
   echo "no perf_analyzer: its tests will be skipped"
+"$here/image/wheels.sh" "$1" || echo "no wheels of what tuner needs: their tests will be skipped"
 if $engine; then
-  "$here/image/build.sh" "$1" || echo "no test image: its tests will be skipped"
+  "$here/image/build.sh" "$1" && "$here/image/tuner.sh" "$1" ||
+    echo "no test image: its tests will be skipped"
 else
   echo "no Docker engine: its tests will be skipped"
 fi

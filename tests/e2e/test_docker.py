@@ -1,15 +1,15 @@
 """Whole runs on Triton in real containers."""
 
-import sysconfig
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 import yaml
 
 from benchmarks.pipelines import EmulatedPipeline
-from tests.conftest import ROOT
 from tests.contracts.test_docker import mine
 from tests.e2e.conftest import Outcome, sleepy_model
 from tests.e2e.test_several import FAST, SLOW
@@ -19,6 +19,7 @@ from tuner.records.run import Run
 from tuner.servers.base import ServerSpec
 from tuner.servers.control import Control
 from tuner.servers.docker import ContainerSpec, DockerLauncher
+from tuner.version import __version__
 
 pytestmark = pytest.mark.docker
 Tuner = Callable[..., Outcome]
@@ -76,63 +77,75 @@ def test_search_relaunches_containers_and_the_model_as_found_wins(
         client.close()
 
 
-def test_the_command_of_a_kubernetes_job_runs_as_any_user_on_a_read_only_system(
-    tuner: Tuner, test_image: str, repository: Path, tmp_path: Path
+def in_container(image: str, command: list[str], **settings: Any) -> str:
+    """What a command writes as any user, on a read-only file system."""
+    client = docker.from_env()
+    try:
+        output = client.containers.run(
+            image,
+            command,
+            user="12345:0",
+            read_only=True,
+            tmpfs={"/tmp": ""},
+            security_opt=["no-new-privileges"],
+            remove=True,
+            stderr=True,
+            **settings,
+        )
+    finally:
+        client.close()
+    return str(output.decode())
+
+
+def test_the_image_of_the_dockerfile_holds_tuner_and_triton(tuner_image: str) -> None:
+    assert in_container(tuner_image, ["tuner", "--version"]) == f"tuner {__version__}\n"
+    assert in_container(tuner_image, ["triton-tuner", "--version"]) == f"tuner {__version__}\n"
+    found = in_container(tuner_image, ["tuner", "doctor"])
+    assert re.search(r"^ok +tritonserver on the PATH: /", found, re.MULTILINE), found
+
+
+def test_the_command_of_a_kubernetes_job_runs_in_the_image_as_any_user(
+    tuner: Tuner, tuner_image: str, repository: Path, tmp_path: Path
 ) -> None:
-    """As in the pod: another user, what it may write, the experiment of the ConfigMap. tuner itself
-    is shown to the container in place of an image that holds it.
+    """As in the pod: what it may write, the experiment of the ConfigMap. The model's Python is the
+    image's, not tuner's.
     """
-    models = sleepy_model(repository, tmp_path, max_batch_size=4, base_ms=20).parent
+    model = sleepy_model(repository, tmp_path, max_batch_size=4, base_ms=20)
+    code = model / "1/model.py"
+    own = "import sys\n\nassert sys.prefix == '/usr', sys.prefix\n"
+    code.write_text(own + code.read_text())
     (tmp_path / "small.yaml").write_text("parameters: {max_batch_size: [2, 4]}")
     words = ("--sla", "p90<200ms", "--load", "constant", "--space", "small.yaml")
     made = tuner(
-        *("job", str(models / "emulated_gpu"), *words, "--confirm", "none", "--gpu-count", "0"),
-        *("--job-image", test_image, "--to", "k8s"),
+        *("job", str(model), *words, "--confirm", "none", "--gpu-count", "0"),
+        *("--job-image", tuner_image, "--to", "k8s"),
     )
     assert made.code == 0, made.err
     config, _, job = yaml.safe_load_all((tmp_path / "k8s/search-job.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    for folder in ("config", "runs", "bin"):
+    for folder in ("config", "runs"):
         (tmp_path / folder).mkdir()
     for name, text in config["data"].items():
         (tmp_path / "config" / name).write_text(text)
-    (tmp_path / "bin/tuner").write_text('#!/bin/sh\nexec python3 -m tuner "$@"\n')
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o777)
-    packages = sysconfig.get_paths()["purelib"]
-    shown = {
-        str(tmp_path / "config"): "/etc/tuner",
-        str(models): "/models",
-        str(tmp_path / "bin"): "/opt/bin",
-        packages: "/opt/packages",
-        str(ROOT): "/opt/tuner",
-    }
-    volumes = {source: {"bind": place, "mode": "ro"} for source, place in shown.items()}
-    volumes[str(tmp_path / "runs")] = {"bind": "/runs", "mode": "rw"}
-    environment = {each["name"]: each["value"] for each in container["env"]}
-    path = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    client = docker.from_env()
-    try:
-        output = client.containers.run(
-            test_image,
-            container["args"],
-            user="23456:0",
-            read_only=True,
-            cap_drop=container["securityContext"]["capabilities"]["drop"],
-            security_opt=["no-new-privileges"],
-            tmpfs={"/tmp": "exec"},
-            shm_size="1g",
-            working_dir=container["workingDir"],
-            environment={**environment, "PATH": path, "PYTHONPATH": "/opt/tuner:/opt/packages"},
-            volumes=volumes,
-            remove=True,
-            stderr=True,
-        )
-    finally:
-        client.close()
+    output = in_container(
+        container["image"],
+        container["args"],
+        cap_drop=container["securityContext"]["capabilities"]["drop"],
+        shm_size="1g",
+        working_dir=container["workingDir"],
+        environment={each["name"]: each["value"] for each in container["env"]},
+        volumes={
+            str(tmp_path / "config"): {"bind": "/etc/tuner", "mode": "ro"},
+            str(model.parent): {"bind": "/models", "mode": "ro"},
+            str(tmp_path / "runs"): {"bind": "/runs", "mode": "rw"},
+        },
+    )
     run = Run.open(tmp_path / "runs/search")
-    assert best(run.evaluations()) is not None, output.decode()
+    assert best(run.evaluations()) is not None, output
     assert run.report.is_file()
+    assert (run.winner / "emulated_gpu/config.pbtxt").is_file()
 
 
 def test_several_models_and_a_pipeline_of_them_share_a_container(

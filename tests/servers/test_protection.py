@@ -148,4 +148,5 @@ def test_a_server_gets_few_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["LD_LIBRARY_PATH"] == "/triton:/own"
     assert found["MY_TOKEN"] == "given"
     assert found["LC_ALL"] == "C"
+    assert found["PATH"] == os.environ["PATH"]
     assert not [name for name, value in found.items() if "s3cret" in value]

@@ -89,7 +89,7 @@ def _parent(client: Any, place: str, run: Run, manifest: Manifest) -> str:
         "server": environment.server,
         "tuner": environment.tuner,
     }
-    tags = {_RUN: own, "tuner.command": manifest.command}
+    tags = {_RUN: own, "mlflow.source.name": "tuner", "tuner.command": manifest.command}
     made = client.create_run(
         place, start_time=_moment(manifest.started), run_name=run.folder.name, tags=_texts(tags)
     )
@@ -125,7 +125,9 @@ def _conclude(client: Any, parent: str, run: Run, evaluations: list[Evaluation])
             client.log_artifact(parent, str(file))
     if run.winner.is_dir():
         _log_configs(client, parent, run.winner)
-    client.set_terminated(parent)
+    ends = (_moment(each.started) or 0 for each in evaluations)
+    seconds = evaluations[-1].seconds if evaluations else 0.0
+    client.set_terminated(parent, end_time=max(ends, default=0) + round(1e3 * seconds) or None)
 
 
 def _log_configs(client: Any, parent: str, winner: Path) -> None:

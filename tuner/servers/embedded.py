@@ -83,6 +83,7 @@ def assemble(folder: Path, stub_cores: frozenset[int] = frozenset()) -> Binary:
             f"--cache-directory={server / 'caches'}",
         ),
         {
+            "PATH": str(Path(sys.executable).parent),  # the stub takes the first Python there
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (libraries, libdir))),
             "PYTHONPATH": str(site_packages),
             "PYTHONDONTWRITEBYTECODE": "1",

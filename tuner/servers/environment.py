@@ -2,9 +2,7 @@
 
 import os
 import re
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from tuner.scratch import OWNER_VARIABLE, owner
 
@@ -27,9 +25,6 @@ def server_environment(changes: Mapping[str, str], given: Mapping[str, str]) -> 
         for name, value in os.environ.items()
         if _PASSED.fullmatch(name) and not _SECRET.search(name)
     }
-    environment["PATH"] = os.pathsep.join(
-        (str(Path(sys.executable).parent), environment.get("PATH", ""))
-    )
     for name, value in changes.items():
         inherited = environment.get(name) if name.endswith("PATH") else None
         environment[name] = os.pathsep.join((value, inherited)) if inherited else value
