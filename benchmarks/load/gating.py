@@ -58,7 +58,7 @@ def measure(rounds: int) -> tuple[dict[str, Row], list[str]]:
         f"launches differ by {MACHINE.launch_scatter:.0%} (standard deviation of service times), "
         f"and take {MACHINE.launch_seconds:g} s; all drift together by {MACHINE.drift:.0%} up and "
         f"down in {MACHINE.drift_seconds:g} s",
-        f"shares in per cent; at most {GATE.rounds} rounds",
+        f"shares in per cent; at most {GATE.within(TIMEOUT).rounds} rounds",
     ]
 
 
@@ -84,7 +84,7 @@ def _gate(seed: int, ratio: float, slowness: float) -> tuple[Verdict, int, float
         Draft(Subject(trial, baseline=trial == 0), "confirm", "", np.random.default_rng(0))
         for trial in (0, 1)
     ]
-    race = of_two_versions(MARGIN)
+    race = of_two_versions(MARGIN, GATE.within(TIMEOUT))
     sessions = cast(Sessions, machine)
     Rounds(sessions, GatePolicy(machine.conditions), drafts, [0.0, 0.0], race).play(False)
     judgement = race.judgement([draft.evaluation() for draft in drafts])

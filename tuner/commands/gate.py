@@ -26,6 +26,7 @@ from tuner.load.arrivals import CLOSED
 from tuner.load.generator import LoadEngine
 from tuner.measurement.gating import against_stored, gate_rounds, judge_rate, of_two_versions
 from tuner.measurement.session import Sessions
+from tuner.measurement.settings import GATE
 from tuner.model.repository import is_repository
 from tuner.model.revision import RevisionMissing, check_out
 from tuner.model.space import Candidate
@@ -185,7 +186,7 @@ class _Gating:
         if self.older.plan is not None:
             plan = completed_plan(self.older.plan, launcher)
             old = make_deployment(plan, launcher, gpus, deadline)
-            race = of_two_versions(margin)
+            race = of_two_versions(margin, GATE.within(self.options.timeout))
             subjects = [self._subject(0, plan), self._subject(1)]
             rounds = gate_rounds(sessions({OLD: old, NEW: new}), subjects, seed, race)
             evaluations = self._played(run, rounds)
@@ -198,7 +199,7 @@ class _Gating:
             self.notes.append(f"{before.folder} was measured elsewhere: {', '.join(differs)}")
             judgement = Judgement(Verdict.INCONCLUSIVE, Cause.OTHER_MACHINE)
             return self._record(judgement, baseline=known.capacity)
-        race = against_stored(known, margin)
+        race = against_stored(known, margin, GATE.within(self.options.timeout))
         rounds = gate_rounds(sessions({NEW: new}), [self._subject(1)], seed, race)
         judgement = race.judgement(self._played(run, rounds))
         return self._record(judgement, rounds=race.rounds, baseline=known.capacity)

@@ -41,17 +41,23 @@ def track(run: Run, tracking_uri: str, experiment: str | None) -> str:
         client = MlflowClient(tracking_uri)
         place = _experiment(client, experiment or manifest.model_name)
         parent = _parent(client, place, run, manifest)
-        known = {
-            child.data.tags.get(_EVALUATION)
-            for child in client.search_runs(
-                [place], f"tags.`{_PARENT}` = '{parent}'", max_results=5000
-            )
-        }
+        known = _children(client, place, parent)
         for number, evaluation in enumerate(evaluations):
             if str(number) not in known:
                 _log_child(client, place, parent, number, evaluation)
         _conclude(client, parent, run, evaluations)
     return str(parent)
+
+
+def _children(client: Any, place: str, parent: str) -> set[str | None]:
+    """Places of the evaluations that are logged; what was cut is removed."""
+    known = set()
+    for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=_MOST):
+        if child.info.status == "RUNNING":
+            client.delete_run(child.info.run_id)
+        else:
+            known.add(child.data.tags.get(_EVALUATION))
+    return known
 
 
 @contextmanager

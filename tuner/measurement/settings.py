@@ -172,9 +172,19 @@ class GateSettings:
     error: float = 0.05
     """Probability of passing a change that loses the margin, and of failing one that loses nothing:
     the looks after each round share it."""
-    rounds: int = 12
+    rounds: int = 8
     """At most. Each has a fresh server of either version: servers of one version differ by some
     per cent, which only further launches average out."""
+    round_seconds: float = 15.0
+    """Of two launches and their probes: so many rounds are planned for as fit into the time limit,
+    since the error is shared by all that are planned."""
+    fewest: int = 4
+    most: int = 24
+
+    def within(self, timeout: float) -> "GateSettings":
+        """With as many rounds as are to be expected in so many seconds."""
+        rounds = round(timeout / self.round_seconds)
+        return replace(self, rounds=min(max(rounds, self.fewest), self.most))
 
 
 EFFORTS = CapacityEfforts()
