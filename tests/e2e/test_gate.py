@@ -104,6 +104,14 @@ def test_a_version_that_does_not_run_fails(tuner: Tuner, model: Path) -> None:
     assert by_name["old"]["capacity_per_second"] is not None
 
 
+def test_a_version_that_meets_the_sla_at_no_rate_has_no_capacity(tuner: Tuner, model: Path) -> None:
+    slow_down(model, 300)
+    done = tuner("gate", str(model), "--against", "HEAD", *HOW)
+    assert done.code == 1, (done.err, done.out)
+    by_name = {each["version"]: each for each in done.result["versions"]}
+    assert by_name["new"]["capacity_per_second"] is None
+
+
 @pytest.mark.parametrize(("rate", "code"), [("15/s", 0), ("60/s", 1)])
 def test_a_rate_is_judged_by_one_test(tuner: Tuner, model: Path, rate: str, code: int) -> None:
     done = tuner("gate", str(model), "--against", rate, *HOW)

@@ -329,10 +329,13 @@ class Prober:
 
     def falls_behind(self, record: ProbeRecord) -> bool | None:
         """Whether requests came faster than they were answered, so that in the long run none is in
-        time; None if the probe was long enough for the bounds themselves to tell.
+        time; None in a closed loop. A probe that was long enough for the bounds themselves to tell
+        counts as one that kept up: else what a shorter one says would stand alone.
         """
-        if record.rate is None or self._sla.longest < PROBER.unbounded_share * record.seconds:
+        if record.rate is None:
             return None
+        if self._sla.longest < PROBER.unbounded_share * record.seconds:
+            return False
         return record.growth is not None and record.growth > PROBER.most_growth
 
     def _constrained(self, record: ProbeRecord, verdict: Verdict) -> tuple[ProbeRecord, Verdict]:

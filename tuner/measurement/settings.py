@@ -69,11 +69,9 @@ class CapacityEfforts:
         width=0.0, seconds=0.0, fewest=1, reach=0.15, other_launches=True, verified=True
     )
     """A round of a finalist that can hardly win: one probe, so that its rounds stay paired."""
-    gate_first: Effort = Effort(seconds=6.0, other_launches=True, verified=True)
+    gate_first: Effort = Effort(seconds=6.0, other_launches=True)
     """The first round of a gate on a fresh server."""
-    gate_next: Effort = Effort(
-        width=0.0, seconds=3.0, fewest=2, reach=0.15, other_launches=True, verified=True
-    )
+    gate_next: Effort = Effort(width=0.0, seconds=3.0, fewest=2, reach=0.15, other_launches=True)
     """Its later rounds: servers differ more than a longer probe would tell."""
     first_deployment: Effort = Effort(seconds=8.0, other_launches=True)
     """The first round of a comparison side by side: nothing is expected of a deployment."""
