@@ -4,14 +4,18 @@ The model sleeps, so that its capacity is known and a busy machine hardly change
 """
 
 import json
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.e2e.conftest import Outcome, no_server_left, sleepy_model
+from tests.e2e.conftest import Outcome, command, environment, no_server_left, sleepy_model
 from tests.model.test_revision import commit, git
+from tuner.records.gate import Cause, Verdict, read_gate
+from tuner.records.run import Run
 
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("embedded_triton")]
 Tuner = Callable[..., Outcome]
@@ -102,6 +106,23 @@ def test_a_version_that_does_not_run_fails(tuner: Tuner, model: Path) -> None:
     by_name = {each["version"]: each for each in done.result["versions"]}
     assert "a typing error" in by_name["new"]["failure"]
     assert by_name["old"]["capacity_per_second"] is not None
+
+
+def test_an_interrupted_gate_leaves_a_report_and_no_verdict(tmp_path: Path, model: Path) -> None:
+    words = command("gate", str(model), "--against", "main", *HOW[:-2])
+    with subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE) as gate:
+        assert gate.stderr is not None
+        for line in gate.stderr:
+            if b"launching new" in line:
+                break
+        gate.send_signal(signal.SIGINT)
+        rest = gate.stderr.read().decode()
+    assert gate.returncode == 130, rest
+    assert "a gate start anew" in rest
+    (run,) = (tmp_path / "reports").iterdir()
+    record = read_gate(Run.open(run))
+    assert (record.verdict, record.cause) == (Verdict.INCONCLUSIVE, Cause.INTERRUPTED)
+    assert "was interrupted" in (run / "report.html").read_text()
 
 
 def test_a_version_that_meets_the_sla_at_no_rate_has_no_capacity(tuner: Tuner, model: Path) -> None:

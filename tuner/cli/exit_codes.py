@@ -32,8 +32,8 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         hear_no_more()
         typer.echo(
-            "interrupted: the same command resumes a search or a comparison; a measurement starts "
-            "anew",
+            "interrupted: the same command resumes a search or a comparison; a measurement and "
+            "a gate start anew",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from interrupt

@@ -22,6 +22,7 @@ from tuner.commands.workplace import described, notes_on, open_resources, run_me
 from tuner.deadline import Deadline
 from tuner.deployments.subjects import Subject, TritonServers, Versions
 from tuner.errors import UsageError
+from tuner.interrupts import Interrupted
 from tuner.load.arrivals import CLOSED
 from tuner.load.generator import LoadEngine
 from tuner.measurement.gating import against_stored, gate_rounds, judge_rate, of_two_versions
@@ -136,20 +137,28 @@ class _Gating:
             preparation.start()
             deadline = Deadline()
             deadline.set(self.options.timeout - (time.monotonic() - began))
-            record = self._judged(run, launcher, generator, gpus, deadline)
-            write_gate(run, record)
-            run.clock.enter("report")
-            from tuner.report.page import write_report  # with all of Plotly: it is needed now
-
-            write_report(run)
-            run.append_times()
-            run.unlock(finished=True)
+            try:
+                record = self._judged(run, launcher, generator, gpus, deadline)
+            except KeyboardInterrupt as interrupt:
+                judgement = Judgement(Verdict.INCONCLUSIVE, Cause.INTERRUPTED)
+                self._conclude(run, self._record(judgement))
+                raise Interrupted(run.folder) from interrupt
+            self._conclude(run, record)
         if self.options.write:
             from tuner.report.gate_formats import write_formats
 
             pairs = (entry.partition("=") for entry in self.options.write)
             write_formats(run, {name: Path(file) for name, _, file in pairs})
         return GateResult(run, record)
+
+    def _conclude(self, run: Run, record: GateRecord) -> None:
+        write_gate(run, record)
+        run.clock.enter("report")
+        from tuner.report.page import write_report  # with all of Plotly: it is needed now
+
+        write_report(run)
+        run.append_times()
+        run.unlock(finished=True)
 
     def _judged(
         self,

@@ -41,6 +41,7 @@ class Cause(StrEnum):
     RATE_OPEN = "the test of the rate was inconclusive"
     NO_BASELINE = "there is nothing to compare with"
     OTHER_MACHINE = "the baseline was measured on another machine"
+    INTERRUPTED = "it was interrupted"
 
 
 class GateRecord(Record):

@@ -40,6 +40,8 @@ def _in_short(record: GateRecord) -> str:
             return f"{record.model} is new: there is nothing to compare it with"
         case Cause.OTHER_MACHINE:
             return f"{against} was measured on another machine"
+        case Cause.INTERRUPTED:
+            return f"the gate of {record.model} was interrupted"
         case Cause.UNKNOWN:
             return f"too little of {record.model} was measured"
 
@@ -95,5 +97,7 @@ def reason(record: GateRecord) -> str:
                 "Capacities of different machines say nothing about a change: compare with a git "
                 "revision, which measures both versions here."
             )
+        case Cause.INTERRUPTED:
+            return "What was measured until then is below. The same command starts anew."
         case Cause.UNKNOWN:
             return "The time was over before two rounds were played: a longer --timeout decides."
