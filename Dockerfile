@@ -42,4 +42,6 @@ RUN ln -s /opt/tuner/bin/tuner /opt/tuner/bin/triton-tuner /usr/local/bin/ && mk
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /runs
 USER 1000:1000
+# NVIDIA's prints a banner, which would stand before the JSON of --json.
+ENTRYPOINT []
 CMD ["tuner", "--help"]

@@ -122,18 +122,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for parent in folder.parents:
             if parent.stat().st_uid == 0 and Path(tempfile.gettempdir()) in parent.parents:
                 parent.chmod(parent.stat().st_mode | 0o011)
-    data, port = folder / "data", free_port()
+    data = folder / "data"
     common: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
     made = [home / "initdb", "-D", data, "-U", "tuner", "--auth=trust", "--no-sync"]
     subprocess.run(made, check=True, **common)
+    port = free_port()
     served = [home / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen([*served, "-F"], stderr=log, **common)
     try:
         ready = [home / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        for _ in range(300):
-            if subprocess.run(ready, check=False).returncode == 0:
-                break
+        deadline = time.monotonic() + 60
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.1)
         yield f"postgresql://tuner@127.0.0.1:{port}/postgres"
     finally:

@@ -25,7 +25,7 @@ def test_an_imported_configuration_is_searched_with(
         "profile_models": {
             "emulated_gpu": {
                 "objectives": ["perf_throughput"],
-                "constraints": {"perf_latency_p99": {"max": 150}},
+                "constraints": {"perf_latency_p99": {"max": 500}},
                 "model_config_parameters": {
                     "max_batch_size": [4, 16],
                     "instance_group": [{"kind": "KIND_CPU", "count": [1, 2]}],
@@ -40,10 +40,10 @@ def test_an_imported_configuration_is_searched_with(
     (command,) = done.result["commands"]
     words = command.split()[1:]
     with no_server_left(tmp_path):
-        searched = tuner(*words, "--timeout", "45s", "--confirm", "none", "-q", "--json")
+        searched = tuner(*words, "--timeout", "90s", "--confirm", "none", "-q", "--json")
     assert searched.code == 0, searched.err
     run = Run.open(tmp_path / searched.result["run"])
-    assert run.manifest().experiment.sla.text == "p99<150ms"
+    assert run.manifest().experiment.sla.text == "p99<500ms"
     sizes = {each.settings["max_batch_size"] for each in run.evaluations() if not each.baseline}
     assert sizes, "no candidate but the baseline"
     assert sizes <= {4, 16}

@@ -182,6 +182,39 @@ def test_a_killed_search_goes_on_with_its_own_trial_alone(
     assert running == ["two"]
 
 
+def test_a_search_that_was_gone_for_long_goes_on(
+    tmp_path: Path, storage: str, study_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "SETTINGS", SharingSettings(heartbeat=1, grace=2))
+    run, measured = a_run(tmp_path / "one", study_name), list[Candidate]()
+    bench = Bench(lambda candidate: killed_at_third(candidate, measured))
+    study = make(run, bench, storage=storage, study_name=study_name)
+    with pytest.raises(Killed):
+        study.search(at_most(6), lambda _: None)
+    time.sleep(3)
+    study = make(run, Bench(product), storage=storage, study_name=study_name)
+    study.search(at_most(12), lambda _: None)
+    assert measured[2] in {each.candidate for each in run.evaluations()}
+
+
+def test_what_another_has_in_hand_is_not_measured_as_well(tmp_path: Path, study_name: str) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    bench, searching = Bench(product), Bench(product)
+    other = make(a_run(tmp_path / "two", study_name), bench, storage=storage, study_name=study_name)
+
+    def meanwhile(candidate: Candidate) -> float:
+        if len(searching.searched) == 1:  # while the first one has its first candidate in hand
+            other.search(at_most(15), lambda _: None)
+        return product(candidate)
+
+    searching.formula = meanwhile
+    run = a_run(tmp_path / "one", study_name)
+    first = make(run, searching, storage=storage, study_name=study_name)
+    first.search(at_most(1), lambda _: None)
+    assert len(bench.searched) == 15
+    assert not searched(bench) & searched(searching)
+
+
 def test_a_record_is_small_and_says_who_measured(tmp_path: Path, study_name: str) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     run = a_run(tmp_path / "one", study_name)

@@ -141,14 +141,9 @@ class _Gating:
                 record = self._judged(run, launcher, generator, gpus, deadline)
             except KeyboardInterrupt as interrupt:
                 judgement = Judgement(Verdict.INCONCLUSIVE, Cause.INTERRUPTED)
-                self._conclude(run, self._record(judgement))
+                self._conclude(run, self._record(judgement, rate=self.against.rate))
                 raise Interrupted(run.folder) from interrupt
             self._conclude(run, record)
-        if self.options.write:
-            from tuner.report.gate_formats import write_formats
-
-            pairs = (entry.partition("=") for entry in self.options.write)
-            write_formats(run, {name: Path(file) for name, _, file in pairs})
         return GateResult(run, record)
 
     def _conclude(self, run: Run, record: GateRecord) -> None:
@@ -159,6 +154,11 @@ class _Gating:
         write_report(run)
         run.append_times()
         run.unlock(finished=True)
+        if self.options.write:
+            from tuner.report.gate_formats import write_formats
+
+            pairs = (entry.partition("=") for entry in self.options.write)
+            write_formats(run, {name: Path(file) for name, _, file in pairs})
 
     def _judged(
         self,
@@ -208,7 +208,7 @@ class _Gating:
             self.notes.append(f"{before.folder} was measured elsewhere: {', '.join(differs)}")
             judgement = Judgement(Verdict.INCONCLUSIVE, Cause.OTHER_MACHINE)
             return self._record(judgement, baseline=known.capacity)
-        race = against_stored(known, margin, GATE.within(self.options.timeout))
+        race = against_stored(known, margin, GATE.within(self.options.timeout, versions=1))
         rounds = gate_rounds(sessions({NEW: new}), [self._subject(1)], seed, race)
         judgement = race.judgement(self._played(run, rounds))
         return self._record(judgement, rounds=race.rounds, baseline=known.capacity)

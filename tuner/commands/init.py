@@ -33,7 +33,8 @@ def create(source: str, options: InitOptions) -> Created:
     then.
     """
     path, _, function = source.partition(":")
-    name = options.name or (function if function else Path(path).stem)
+    file = Path(path)
+    name = options.name or function or (file.name if file.is_dir() else file.stem)
     check_name(name)
     shapes = dict(options.shapes)
     target = options.repository / name

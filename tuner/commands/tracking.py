@@ -66,7 +66,7 @@ def _mlflow_errors(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StorageError(
             f"MLflow at {uri} failed: {reason}; check --tracking-uri, and that it is reachable"
@@ -80,10 +80,8 @@ def _experiment(client: Any, name: str) -> str:
 
 def _parent(client: Any, place: str, run: Run, manifest: Manifest) -> str:
     """The run's own in MLflow, new unless it was logged before."""
-    own = manifest.id or run.folder.name
+    own = manifest.id or f"{run.folder.name} {manifest.started}"
     found = client.search_runs([place], f"tags.`{_RUN}` = '{own}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
     environment = manifest.environment
     experiment = manifest.experiment
     about = {
@@ -96,8 +94,12 @@ def _parent(client: Any, place: str, run: Run, manifest: Manifest) -> str:
         "tuner": environment.tuner,
     }
     tags = {_RUN: own, "mlflow.source.name": "tuner", "tuner.command": manifest.command}
-    made = client.create_run(
-        place, start_time=_moment(manifest.started), run_name=run.folder.name, tags=_texts(tags)
+    made = (
+        found[0]
+        if found
+        else client.create_run(
+            place, start_time=_moment(manifest.started), run_name=run.folder.name, tags=_texts(tags)
+        )
     )
     _log(client, made.info.run_id, about, {})
     return str(made.info.run_id)
@@ -108,6 +110,7 @@ def _log_child(client: Any, place: str, parent: str, number: int, evaluation: Ev
     told = attributes_of(evaluation)
     words = {key: value for key, value in told.items() if isinstance(value, str)}
     tags = {_PARENT: parent, _EVALUATION: number, "phase": evaluation.phase, **words}
+    tags |= {"measured_by": evaluation.measured_by}
     label = f"{evaluation.trial} {evaluation.phase} {evaluation.label}"
     child = client.create_run(place, start_time=started, run_name=label, tags=_texts(tags))
     name = child.info.run_id
@@ -131,9 +134,8 @@ def _conclude(client: Any, parent: str, run: Run, evaluations: list[Evaluation])
             client.log_artifact(parent, str(file))
     if run.winner.is_dir():
         _log_configs(client, parent, run.winner)
-    ends = (_moment(each.started) or 0 for each in evaluations)
-    seconds = evaluations[-1].seconds if evaluations else 0.0
-    client.set_terminated(parent, end_time=max(ends, default=0) + round(1e3 * seconds) or None)
+    ends = ((_moment(each.started) or 0) + round(1e3 * each.seconds) for each in evaluations)
+    client.set_terminated(parent, end_time=max(ends, default=None))
 
 
 def _log_configs(client: Any, parent: str, winner: Path) -> None:

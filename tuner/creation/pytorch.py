@@ -61,10 +61,14 @@ def torch_run(
         try:
             with torch.no_grad():
                 result = call([torch.tensor(arrays[name]) for name in inputs])
-            found = [each.numpy() for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+            found = [
+                each.detach().numpy()
+                for each in tree_leaves(result)
+                if isinstance(each, torch.Tensor)
+            ]
+            return dict(zip(outputs, found, strict=True))
         except Exception as error:  # whatever the model's own code raises
             raise not_taken(error) from error
-        return dict(zip(outputs, found, strict=True))
 
     return run
 

@@ -79,8 +79,11 @@ def _of_torch(path: Path, wanted: Wanted, scratch: Path) -> Draft:
     """
     names = []
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] for name in archive.namelist()]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = [name.partition("/")[2] for name in archive.namelist()]
+        except zipfile.BadZipFile as error:
+            raise UsageError(f"{path} is damaged: {error}") from error
     with needed("convert", "a file of PyTorch"):
         if "constants.pkl" in names:
             from tuner.creation.torch_script import draft_of_script as draft_of_file

@@ -110,7 +110,9 @@ def _tokenizer(folder: Path) -> Any:
     try:
         if not (folder / _TOKENIZER).is_file():
             raise FileNotFoundError(f"there is no {_TOKENIZER}")
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # as above
         raise UsageError(
             f"{folder}: no tokenizer can be loaded: {shortened(str(error))}; save it there with "

@@ -179,9 +179,9 @@ class GateSettings:
     fewest: int = 4
     most: int = 24
 
-    def within(self, timeout: float) -> "GateSettings":
-        """With as many rounds as are to be expected in so many seconds."""
-        rounds = round(timeout / self.round_seconds)
+    def within(self, timeout: float, versions: int = 2) -> "GateSettings":
+        """With as many rounds of so many versions as are to be expected in so many seconds."""
+        rounds = round(timeout / (self.round_seconds * versions / 2))
         return replace(self, rounds=min(max(rounds, self.fewest), self.most))
 
 

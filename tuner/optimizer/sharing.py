@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.storages._heartbeat import get_heartbeat_thread
+from optuna.storages._heartbeat import BaseHeartbeat, get_heartbeat_thread
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
@@ -71,7 +71,7 @@ class Sharing:
         known = study.user_attrs.get(_EXPERIMENT)
         if known is None:
             study.set_user_attr(_EXPERIMENT, own)
-            return
+            known = study.user_attrs[_EXPERIMENT]  # that of another, which joins at this moment
         for key in sorted(known.keys() | own.keys()):
             if known.get(key) != own.get(key):
                 raise UsageError(
@@ -80,9 +80,21 @@ class Sharing:
                     "another --study-name"
                 )
 
-    def take(self, trial: optuna.Trial) -> None:
-        """Say that the trial is this run's."""
+    def take(self, study: optuna.Study, trial: optuna.Trial) -> None:
+        """Say that the trial is this run's. UpdateFinishedTrialError if it was given up."""
         trial.set_user_attr(RUN, self.run)
+        self.beat(study, trial._trial_id)
+
+    def beat(self, study: optuna.Study, trial_id: int) -> None:
+        """A sign of life of a trial: without any, it would be in hand for ever."""
+        storage = study._storage
+        if isinstance(storage, BaseHeartbeat):
+            storage.record_heartbeat(trial_id)
+
+    def in_hand_before(self, study: optuna.Study, number: int) -> list[FrozenTrial]:
+        """What others have in hand that they asked for before a trial of that number."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [each for each in running if each.number < number and not self.is_own(each)]
 
     @contextmanager
     def alive(self, study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:

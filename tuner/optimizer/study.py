@@ -178,6 +178,8 @@ class Study:
         """Enqueue the initial candidates; or return the ids of trials that were running when the
         run was interrupted.
         """
+        if self._sharing is not None:
+            self._sharing.release_lost(self._study)  # its own as well, if it was gone for long
         trials = self._study.get_trials(deepcopy=False)
         if not trials:
             for settings in self._first_ideas():
@@ -185,6 +187,8 @@ class Study:
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         if self._sharing is not None:
             running = [trial for trial in running if self._sharing.is_own(trial)]
+            for trial in running:
+                self._sharing.beat(self._study, trial._trial_id)
         return [trial._trial_id for trial in running]
 
     def _first_ideas(self) -> list[Point]:
@@ -241,16 +245,21 @@ class Study:
             if reason is not None:
                 return reason
             self._suggest_move()
-            trial, candidate = self._ask()
-            evaluation = self._known.get(candidate)
+            asked = self._ask()
             duplicates += 1
-            if evaluation is None:
-                with self._in_work(trial):
-                    evaluation = self._evaluate(trial.number, candidate)
-                heard(evaluation)
-                self._measure_baseline_again(heard)
-                duplicates, last_new = 0, time.monotonic()
-            self._tell(trial, evaluation)
+            if asked is None:
+                continue
+            trial, candidate = asked
+            evaluation = self._known.get(candidate)
+            if evaluation is not None:
+                self._tell(trial, evaluation)
+                continue
+            with self._in_work(trial):
+                evaluation = self._evaluate(trial.number, candidate)
+                self._tell(trial, evaluation)
+            heard(evaluation)
+            self._measure_baseline_again(heard)
+            duplicates, last_new = 0, time.monotonic()
 
     def outcome(self, reason: Stop) -> Outcome:
         """How the search ended, and the probability that it missed a better candidate."""
@@ -291,7 +300,8 @@ class Study:
     def finish(self, reason: str) -> None:
         """Record that the search is over, so that the same command starts a new one."""
         with storage_errors(self._url):
-            attach(self._study, self._run)
+            if self._sharing is None:  # else the others' dashboards would lack the files
+                attach(self._study, self._run)
             self._set(STOPPED, reason)
 
     def _learn_from_others(self, heard: Callable[[Evaluation], None]) -> None:
@@ -373,7 +383,8 @@ class Study:
                     self._study.enqueue_trial(params(self._space, move))
                 return
 
-    def _ask(self) -> tuple[optuna.Trial, Candidate]:
+    def _ask(self) -> tuple[optuna.Trial, Candidate] | None:
+        """The next trial, and what it is of; None where another search has just that in hand."""
         with storage_errors(self._url), warnings.catch_warnings():
             # A Gaussian process clips the infinite cost of what failed, as it should.
             warnings.filterwarnings("ignore", "Clip non-finite values")
@@ -383,9 +394,18 @@ class Study:
                 trial = optuna.Trial(self._study, self._in_hand.pop(0))
             else:
                 trial = self._study.ask()
-            if self._sharing is not None:
-                self._sharing.take(trial)
-            return trial, suggest(trial, self._space)
+            if self._sharing is None:
+                return trial, suggest(trial, self._space)
+            try:
+                self._sharing.take(self._study, trial)
+                candidate = suggest(trial, self._space)
+            except UpdateFinishedTrialError:  # another search gave it up meanwhile
+                return None
+            others = self._sharing.in_hand_before(self._study, trial.number)
+            if candidate in (candidate_of(self._space, each.params) for each in others):
+                self._study.tell(trial, state=TrialState.FAIL)
+                return None
+            return trial, candidate
 
     def _evaluate(self, number: int, candidate: Candidate) -> Evaluation:
         is_baseline = candidate == Candidate.of(self._own)

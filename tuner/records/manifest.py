@@ -85,7 +85,9 @@ class Manifest(Record):
         """What two searches must share for their capacities to be of the same thing."""
         apart = ("model", "seed", "sampler", "relaunch", "storage", "study_name", "confirm")
         same = {name: value for name, value in self.identity().items() if name not in apart}
-        return {**same, "model": self.model_name, **self.environment.machine()}
+        machine = self.environment.machine()
+        del machine["memory"]  # of equal machines, it differs by what their firmware takes
+        return {**same, "model": self.model_name, "server": self.environment.server, **machine}
 
     def identity(self) -> dict[str, Any]:
         """What two invocations must share to be the same run."""
