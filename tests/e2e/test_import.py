@@ -25,7 +25,7 @@ def test_an_imported_configuration_is_searched_with(
         "profile_models": {
             "emulated_gpu": {
                 "objectives": ["perf_throughput"],
-                "constraints": {"perf_latency_p99": {"max": 500}},
+                "constraints": {"perf_latency_p99": {"max": 400}},
                 "model_config_parameters": {
                     "max_batch_size": [4, 16],
                     "instance_group": [{"kind": "KIND_CPU", "count": [1, 2]}],
@@ -43,7 +43,8 @@ def test_an_imported_configuration_is_searched_with(
         searched = tuner(*words, "--timeout", "90s", "--confirm", "none", "-q", "--json")
     assert searched.code == 0, searched.err
     run = Run.open(tmp_path / searched.result["run"])
-    assert run.manifest().experiment.sla.text == "p99<500ms"
+    (bound,) = run.manifest().experiment.sla.bounds
+    assert (bound.percentile, bound.limit) == (0.99, 0.4)
     sizes = {each.settings["max_batch_size"] for each in run.evaluations() if not each.baseline}
     assert sizes, "no candidate but the baseline"
     assert sizes <= {4, 16}
