@@ -318,17 +318,16 @@ class Evaluation(Record):
 
     ``deployment`` is the name of what was measured in a comparison, None in a search.
     ``measured_by`` is the run that measured it where several share a study, None for this one.
-    ``look``
-    counts from 0 if a candidate was measured again, or confirmed, more than once. ``capacity`` is
-    the highest rate (requests/s) at which the Sla is met, estimated from all probes; ``low`` and
-    ``high`` are the 95 % interval. ``recommended`` is the rate to operate at, a little below.
-    ``steepness`` is that of the share of late requests there (d ln odds / d ln rate). ``by_round``
-    has the capacity and its standard error (of the logarithm) of each server of a confirmation: of
-    each round, or of all where it was kept. ``bound_ratio`` is the largest ratio of percentile to
-    bound of the probe that tells the capacity or, where there is none, came nearest to the Sla.
-    ``relaunched`` says that its server was launched for it, not changed in place. In a search that
-    minimizes something at a given rate, ``capacity`` is that rate if the SLA is met there; ``cost``
-    is the result.
+    ``look`` counts from 0 if a candidate was measured again, or confirmed, more than once.
+    ``capacity`` is the highest rate (requests/s) at which the Sla is met, estimated from all
+    probes; ``low`` and ``high`` are the 95 % interval. ``recommended`` is the rate to operate
+    at, a little below. ``steepness`` is that of the share of late requests there (d ln odds / d
+    ln rate). ``by_round`` has the capacity and its standard error (of the logarithm) of each
+    server of a confirmation: of each round, or of all where it was kept. ``bound_ratio`` is the
+    largest ratio of percentile to bound of the probe that tells the capacity or, where there is
+    none, came nearest to the Sla. ``relaunched`` says that its server was launched for it, not
+    changed in place. In a search that minimizes something at a given rate, ``capacity`` is that
+    rate if the SLA is met there; ``cost`` is the result.
     """
 
     format: int = FORMAT

@@ -22,7 +22,7 @@ class EstimatorSettings:
     near: float = 1 / 8  # of the limit: what happens further below it says nothing of it
     batches: int = 20  # stretches of which rates are compared: 19 degrees of freedom
     fewest_replies: int = 30  # below, most stretches hold one reply or none
-    stretches: int = 5  # of which latencies are compared: means are nearly independent
+    stretches: int = 5  # of which latencies are compared: few, so their means are less correlated
     fewest_in_stretch: int = 2  # one reply may be the first of a batch, and wait for nobody
 
 
@@ -151,12 +151,13 @@ def throughput_interval(samples: Samples) -> tuple[float, float] | None:
 
 
 def growth(samples: Samples) -> float | None:
-    """By how many seconds the latency surely grew for each second of sending, over the second half
-    of a run: up to lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu for
-    good, and not above 0 if the server keeps up, with 95 % confidence.
+    """By how many seconds the latency grew at least for each second of sending, over the second
+    half of a run: up to lambda / mu - 1 where arrivals at the rate lambda exceed the throughput mu
+    for good, and mostly not above 0 if the server keeps up.
 
-    The lower end of the slope of a line through the means of consecutive replies; None below 10
-    good replies there.
+    The lower end, at 95 %, of the slope of a line through the means of consecutive replies. These
+    are correlated near saturation, so that it is too high more often: at a load of 0.9, 60 replies
+    seem to grow by over 0.1 in one run of twenty. None below 10 good replies there.
     """
     half = samples.ok & (samples.intended >= samples.intended[-1:] / 2)
     stretches = _SETTINGS.stretches
